@@ -1,0 +1,39 @@
+import type { Located, Problem } from './problem.ts';
+
+/** One `lxc.net.N.*` interface, as far as ordering cares. */
+export interface NetInterface {
+  readonly index: number;
+  readonly type?: Located<string>;
+  /** The host device the interface is attached to: a bridge for veth, the parent for macvlan. */
+  readonly link?: Located<string>;
+}
+
+/**
+ * What one container's configuration says after includes, clears and repeats, with LXC's own
+ * meaning (lxc.container.conf(5)). Values are as LXC would hold them: quotes stripped, nothing
+ * unescaped. A key that is absent or was cleared is undefined or an empty list.
+ */
+export interface LxcConfig {
+  /** Absolute path of the container's own configuration file. */
+  readonly file: string;
+  /** The whole value of lxc.rootfs.path, type prefix included. */
+  readonly rootfsPath?: Located<string>;
+  readonly initCmd?: Located<string>;
+  readonly utsName?: Located<string>;
+  /** Signal number of lxc.signal.halt; Linux x86 numbering, 1 to 64. */
+  readonly haltSignal?: Located<number>;
+  readonly startAuto: boolean;
+  readonly startOrder: number;
+  /** Seconds LXC would wait before it starts the next container. */
+  readonly startDelaySec: number;
+  readonly groups: readonly string[];
+  readonly mountEntries: readonly Located<string>[];
+  readonly mountFstab?: Located<string>;
+  readonly nets: readonly NetInterface[];
+  /** Every file that was read, the container's own first. */
+  readonly files: readonly string[];
+  /** Why LXC would refuse this configuration, in file order; empty when it would accept it. */
+  readonly problems: readonly Problem[];
+  /** What LXC accepts and an admin surely did not mean. */
+  readonly warnings: readonly Problem[];
+}

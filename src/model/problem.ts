@@ -1,0 +1,24 @@
+/** Something wrong with a file an admin wrote: what, where, and how to mend it. */
+export interface Problem {
+  /** Absolute path of the file, as the host sees it. */
+  readonly file: string;
+  /** Line in the file, counted from 1; 0 when the whole file is meant. */
+  readonly line: number;
+  /** What is wrong, in one sentence without a full stop. */
+  readonly reason: string;
+  /** What the admin can do about it, in one sentence without a full stop. */
+  readonly remedy?: string;
+}
+
+/** A value together with the line that set it. */
+export interface Located<T> {
+  readonly value: T;
+  readonly file: string;
+  readonly line: number;
+}
+
+/** Writes a problem on one line: `FILE:LINE: REASON; REMEDY`. */
+export function formatProblem(p: Problem): string {
+  const where = p.line > 0 ? `${p.file}:${p.line}` : p.file;
+  return p.remedy === undefined ? `${where}: ${p.reason}` : `${where}: ${p.reason}; ${p.remedy}`;
+}
