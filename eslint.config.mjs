@@ -41,7 +41,7 @@ export default tseslint.config(
     files: ['**/*.mjs'],
     ...tseslint.configs.disableTypeChecked,
     languageOptions: {
-      ...tseslint.configs.disableTypeChecked.languageOptions,
+      parserOptions: { projectService: false, program: null, project: false },
       globals: { process: 'readonly', console: 'readonly', URL: 'readonly' },
     },
   },

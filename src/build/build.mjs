@@ -1,0 +1,34 @@
+// Builds every installed program into dist/, each executable by its own path.
+import { chmodSync, cpSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { build } from 'esbuild';
+import { esbuildHandlebars } from './handlebars.mjs';
+
+process.chdir(fileURLToPath(new URL('../..', import.meta.url)));
+/** @type {{ version: string }} */
+const { version } = JSON.parse(readFileSync('package.json', 'utf8'));
+
+rmSync('dist', { recursive: true, force: true });
+mkdirSync('dist/hooks', { recursive: true });
+// The programs are CommonJS, unlike the project around them.
+writeFileSync('dist/package.json', '{ "type": "commonjs" }\n');
+
+await build({
+  entryPoints: ['generators/lockerd-generator.ts'],
+  outfile: 'dist/lockerd-generator',
+  bundle: true,
+  platform: 'node',
+  // The oldest Node of a supported Debian; CommonJS starts faster there than ES modules.
+  target: 'node18.19',
+  format: 'cjs',
+  banner: { js: '#!/usr/bin/env node' },
+  define: { LOCKERD_VERSION: JSON.stringify(version) },
+  plugins: [esbuildHandlebars],
+  logLevel: 'warning',
+});
+chmodSync('dist/lockerd-generator', 0o755);
+
+for (const hook of readdirSync('hooks')) {
+  cpSync(`hooks/${hook}`, `dist/hooks/${hook}`);
+  chmodSync(`dist/hooks/${hook}`, 0o755);
+}

@@ -1,0 +1,186 @@
+import type { FstabEntry } from '../model/fstab.ts';
+import { parseFstab } from '../model/fstab.ts';
+import { cleanAbsolutePath, isAtOrBelow } from '../model/path.ts';
+import type { Problem } from '../model/problem.ts';
+import { formatProblem } from '../model/problem.ts';
+import { parseRootfs } from '../model/rootfs.ts';
+import { mountUnit } from '../model/unit-name.ts';
+import type { BootPolicy } from './boot-policy.ts';
+import { parseBootPolicy } from './boot-policy.ts';
+import type { ContainerFacts, GuestInit } from './model.ts';
+import { modelContainers } from './model.ts';
+import { parseLxcConfig } from './parse.ts';
+import type { Planned } from './plan.ts';
+import { planUnits } from './plan.ts';
+import { createLxcReader } from './read-lxc.ts';
+import type { FoundContainer } from './read.ts';
+import { HostReader } from './read.ts';
+import { renderFile } from './render.ts';
+import type { Settings } from './settings.ts';
+import { parseContainerSettings, parseSettings } from './settings.ts';
+import type { Output } from './write.ts';
+
+/** What a run decided: the files to write and what the admin should hear. */
+export interface Generated {
+  readonly outputs: readonly Output[];
+  /** Something an admin must mend; the generator exits 1. */
+  readonly errors: readonly string[];
+  readonly warnings: readonly string[];
+}
+
+/** The problems of one container on one line, as /dev/kmsg has lines only. */
+function containerMessage(name: string, problems: readonly Problem[]): string {
+  const [first, ...others] = problems.map(formatProblem);
+  const more = others.length === 0 ? '' : ` (and ${others.length} more)`;
+  return `container "${name}" will not start: ${first ?? ''}${more}`;
+}
+
+/** Facts of a container, with the paths that could not be seen yet. */
+interface GatheredFacts extends ContainerFacts {
+  readonly uncertainPaths: readonly string[];
+}
+
+function gatherFacts(
+  found: FoundContainer,
+  readers: { readonly host: HostReader; readonly lxc: ReturnType<typeof createLxcReader> },
+  settings: Settings,
+  own: { readonly settingsNames: ReadonlySet<string>; readonly runlevelNames: ReadonlySet<string> },
+): GatheredFacts {
+  const { host } = readers;
+  const source = readers.lxc.read(found.configFile);
+  const config = parseLxcConfig(source);
+  const problems: Problem[] = [];
+  if (found.linkTarget !== undefined) {
+    problems.push({
+      file: found.directory,
+      line: 0,
+      reason: `the container's directory is a symbolic link to ${found.linkTarget}`,
+      remedy: 'move the directory here, or bind-mount it here with a line in /etc/fstab',
+    });
+  }
+  const file = own.settingsNames.has(found.name) ? host.containerSettings(found.name) : {};
+  if (file.problem !== undefined) problems.push(file.problem);
+  const parsed = parseContainerSettings(file.file, settings.defaults);
+  problems.push(...parsed.problems);
+
+  const rootfs = config.rootfsPath === undefined ? undefined : parseRootfs(config.rootfsPath.value);
+  const trees = rootfs !== undefined && 'rootfs' in rootfs ? rootfs.rootfs.trees : [];
+  const init: GuestInit = host.guestInit(trees, config.initCmd?.value);
+  const mountFstab = config.mountFstab === undefined ? {} : host.readText(config.mountFstab.value);
+  if (mountFstab.problem !== undefined) problems.push(mountFstab.problem);
+  return {
+    name: found.name,
+    directory: found.directory,
+    config,
+    init,
+    ...(mountFstab.text === undefined ? {} : { mountFstabText: mountFstab.text }),
+    settings: parsed.settings,
+    problems,
+    hasRunlevelLink: own.runlevelNames.has(found.name),
+    // What is missing now may be there once local file systems are mounted.
+    uncertainPaths: [
+      ...source.paths.filter(({ exists }) => !exists).map(({ path }) => path),
+      ...(init === 'unknown' ? trees : []),
+      ...(mountFstab.text === undefined && config.mountFstab !== undefined
+        ? [config.mountFstab.value]
+        : []),
+    ],
+  };
+}
+
+/** /etc/default/lxc, and the mask that turns lxc.service off whatever the file says. */
+function readBootPolicy(host: HostReader): { policy: BootPolicy; problems: readonly Problem[] } {
+  const file = '/etc/default/lxc';
+  const { policy, problems } = parseBootPolicy(host.text(file) ?? '', file);
+  return { policy: host.lxcServiceIsMasked() ? { ...policy, enabled: false } : policy, problems };
+}
+
+/** The mounts on the way to a path that the boot will make. */
+function mountsOnTheWay(paths: readonly string[], fstab: readonly FstabEntry[]): string[] {
+  const targets = new Set<string>();
+  for (const entry of fstab) {
+    const target = cleanAbsolutePath(entry.target);
+    if (target === undefined || target === '/' || entry.options.includes('noauto')) continue;
+    if (paths.some((path) => isAtOrBelow(path, target))) targets.add(target);
+  }
+  return [...targets].map(mountUnit).sort();
+}
+
+/** Settings and init scripts that name no container are most likely typing errors. */
+function strayNames(
+  containers: readonly FoundContainer[],
+  settingsNames: ReadonlySet<string>,
+  initScripts: readonly string[],
+): Problem[] {
+  const names = new Set(containers.map(({ name }) => name));
+  const stray = (file: string, name: string): Problem => ({
+    file,
+    line: 0,
+    reason: `there is no container "${name}"`,
+    remedy: 'rename or remove the file',
+  });
+  return [
+    ...[...settingsNames]
+      .filter((name) => !names.has(name))
+      .map((name) => stray(`/etc/lockerd/containers/${name}.conf`, name)),
+    ...initScripts
+      .filter((name) => !names.has(name))
+      .map((name) => stray(`/etc/init.d/lxc.${name}`, name)),
+  ];
+}
+
+/** More than these need no watching: one changed directory is enough for a second look. */
+const watchedPathsMax = 64;
+
+/**
+ * Reads everything below `root` (the empty string for the host itself) and decides what the
+ * generator writes. Nothing is written here.
+ */
+export function generate(root: string): Generated {
+  const host = new HostReader(root);
+  const lxc = createLxcReader(root);
+  const fstab = parseFstab(host.text('/etc/fstab') ?? '');
+  const boot = readBootPolicy(host);
+  const settings = parseSettings(host.hostSettings());
+  const settingsNames = host.containersWithSettings();
+  const runlevelNames = host.runlevelLinks();
+  const initScripts = host.initScripts();
+  const lxcpath = host.lxcpath();
+  const found = host.containers(lxcpath);
+
+  const facts = found.map((container) =>
+    gatherFacts(container, { host, lxc }, settings, { settingsNames, runlevelNames }),
+  );
+  const { containers, nameless } = modelContainers(facts, { fstab, boot: boot.policy });
+  const watched = [...new Set([lxcpath, ...facts.flatMap((f) => f.uncertainPaths)])].slice(
+    0,
+    watchedPathsMax,
+  );
+  const planned = planUnits(containers, {
+    bridgeTimeout: settings.host.bridgeTimeout,
+    initScripts,
+    watched: watched.map((path) => host.identify(path)),
+    watchedMounts: mountsOnTheWay(watched, fstab),
+  });
+
+  const strayWarnings = strayNames(found, settingsNames, initScripts);
+  return {
+    outputs: planned.map(outputOf),
+    errors: [
+      ...[...host.problems, ...settings.problems].map(formatProblem),
+      ...containers
+        .filter((c) => c.problems.length > 0)
+        .map((c) => containerMessage(c.name, c.problems)),
+      ...nameless.map((problem) => `no unit can be made: ${formatProblem(problem)}`),
+    ],
+    warnings: [...boot.problems, ...strayWarnings, ...containers.flatMap((c) => c.warnings)].map(
+      formatProblem,
+    ),
+  };
+}
+
+function outputOf(planned: Planned): Output {
+  return planned.kind === 'link'
+    ? { path: planned.path, target: planned.target }
+    : { path: planned.path, text: renderFile(planned) };
+}

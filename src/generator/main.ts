@@ -1,0 +1,123 @@
+import { closeSync, constants, openSync, writeSync } from 'node:fs';
+import { printable } from '../model/unit-syntax.ts';
+import { generate } from './generate.ts';
+import { errnoText, writeOutputs } from './write.ts';
+
+const usage = `Usage: lockerd-generator NORMAL [EARLY LATE]
+       lockerd-generator --dry-run
+
+Writes unit configuration for the LXC containers of this host. systemd runs it at boot and at
+each "systemctl daemon-reload"; see systemd.generator(7) and lockerd-generator(8).
+
+  NORMAL EARLY LATE  directories to write into; only the first is used
+  --dry-run          print what would be written, write nothing
+  --help             show this help
+  --version          show the version
+
+Environment:
+  LOCKERD_ROOT=DIR   read the host's files below DIR
+
+Exit status: 0 all is well, 1 something is wrong with a container or a file (the others are
+written all the same), 2 wrong usage.
+`;
+
+const program = 'lockerd-generator';
+
+/** syslog(3) priorities, as the kernel's log and the journal read them in front of a line. */
+type Priority = 3 | 4;
+
+/** The kernel refuses a record of more than about 1000 bytes. */
+const kmsgMaxCharacters = 900;
+
+/** Opens the kernel's log; undefined where there is none or it must stay untouched. */
+function openKmsg(root: string): number | undefined {
+  // A dry root is somebody's test tree: its findings do not belong into this host's log.
+  if (root !== '') return undefined;
+  try {
+    // In a container a FIFO may stand here that nobody reads: never wait for it.
+    return openSync('/dev/kmsg', constants.O_WRONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
+  } catch {
+    // Without /dev/kmsg standard error has to do.
+    return undefined;
+  }
+}
+
+/** Sends messages to /dev/kmsg, all there is so early at boot, and to standard error. */
+class Log {
+  private readonly kmsg: number | undefined;
+
+  constructor(root: string) {
+    this.kmsg = openKmsg(root);
+  }
+
+  write(priority: Priority, message: string): void {
+    const line = printable(message);
+    process.stderr.write(`${program}: ${priority === 4 ? 'warning: ' : ''}${line}\n`);
+    if (this.kmsg === undefined) return;
+    try {
+      writeSync(this.kmsg, `<${priority}>${program}: ${line.slice(0, kmsgMaxCharacters)}\n`);
+    } catch {
+      // The log is full or gone; standard error had the message.
+    }
+  }
+
+  close(): void {
+    if (this.kmsg !== undefined) closeSync(this.kmsg);
+  }
+}
+
+function printDryRun(outputs: ReturnType<typeof generate>['outputs']): void {
+  for (const { path, text, target } of outputs) {
+    process.stdout.write(
+      target === undefined ? `# ${path}\n${text ?? ''}\n` : `# ${path} -> ${target}\n\n`,
+    );
+  }
+}
+
+function run(log: Log, root: string, directory: string | undefined): number {
+  const { outputs, errors, warnings } = generate(root);
+  for (const warning of warnings) log.write(4, warning);
+  for (const error of errors) log.write(3, error);
+  if (directory === undefined) {
+    printDryRun(outputs);
+    return errors.length > 0 ? 1 : 0;
+  }
+  const writeErrors = writeOutputs(directory, outputs);
+  const [first] = writeErrors;
+  if (first !== undefined) {
+    // A full disk fails for every file alike: one line says enough.
+    const others = writeErrors.length - 1;
+    log.write(3, others === 0 ? first.message : `${first.message} (and ${others} more files)`);
+  }
+  return errors.length > 0 || writeErrors.length > 0 ? 1 : 0;
+}
+
+/** The whole program: arguments in, exit status out. */
+export function main(args: readonly string[], environment: NodeJS.ProcessEnv): number {
+  const [first] = args;
+  if (first === '--help' || first === '-h') {
+    process.stdout.write(usage);
+    return 0;
+  }
+  if (first === '--version') {
+    process.stdout.write(`${program} ${LOCKERD_VERSION}\n`);
+    return 0;
+  }
+  const dryRun = first === '--dry-run' && args.length === 1;
+  const isUsage = first !== undefined && !first.startsWith('-') && [1, 3].includes(args.length);
+  if (!dryRun && !isUsage) {
+    process.stderr.write(usage);
+    return 2;
+  }
+  const root = (environment['LOCKERD_ROOT'] ?? '').replace(/\/+$/, '');
+  const log = new Log(root);
+  try {
+    return run(log, root, dryRun ? undefined : first);
+  } catch (error) {
+    // A defect of ours: say so in one line, systemd goes on with the other generators.
+    log.write(3, `internal error: ${error instanceof Error ? error.message : errnoText(error)}`);
+    return 1;
+  } finally {
+    log.close();
+  }
+}

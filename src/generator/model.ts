@@ -1,0 +1,339 @@
+import type { FstabEntry } from '../model/fstab.ts';
+import { parseFstab, parseFstabLine } from '../model/fstab.ts';
+import type { LxcConfig } from '../model/lxc-config.ts';
+import { cleanAbsolutePath, isAtOrBelow } from '../model/path.ts';
+import type { Located, Problem } from '../model/problem.ts';
+import type { Rootfs } from '../model/rootfs.ts';
+import { parseRootfs } from '../model/rootfs.ts';
+import { signalName, whyNotForwarded } from '../model/signal.ts';
+import {
+  containerUnit,
+  delayUnit,
+  deviceUnit,
+  escapeInstance,
+  groupTarget,
+  mountUnit,
+  netDeviceUnit,
+  unitNameFits,
+} from '../model/unit-name.ts';
+import { fitsUnitFile, printable } from '../model/unit-syntax.ts';
+import type { BootPolicy } from './boot-policy.ts';
+import { bootPass, startsAtBoot } from './boot-policy.ts';
+import type { ContainerSettings } from './settings.ts';
+
+/** What the guest's file tree says about its init; unknown where it cannot be read yet. */
+export type GuestInit = 'systemd' | 'other' | 'unknown';
+
+/** Everything known about one container before any decision is made. */
+export interface ContainerFacts {
+  readonly name: string;
+  /** The container's directory on the host. */
+  readonly directory: string;
+  readonly config: LxcConfig;
+  readonly init: GuestInit;
+  /** Text of the file that lxc.mount.fstab names. */
+  readonly mountFstabText?: string;
+  readonly settings: ContainerSettings;
+  /** Problems found outside the configuration: the directory, the settings file. */
+  readonly problems: readonly Problem[];
+  readonly hasRunlevelLink: boolean;
+}
+
+/** What concerns all containers alike. */
+export interface HostFacts {
+  readonly fstab: readonly FstabEntry[];
+  readonly boot: BootPolicy;
+}
+
+/** How a guest is told to shut down. */
+export interface HaltPlan {
+  /** KillSignal=, which lxc-start passes on to the guest's init. */
+  readonly signal: string;
+  /** Signals whose handling in the guest means that a stop will be heard, as numbers. */
+  readonly heardBy: readonly number[];
+  /** Let LXC choose at stop time, because only then can the guest be looked at. */
+  readonly askLxc: boolean;
+}
+
+/** One container as its unit needs it: the decisions, without any unit syntax. */
+export interface Container {
+  readonly name: string;
+  readonly instance: string;
+  readonly configFile: string;
+  /** When not empty, the unit refuses to start and says so. */
+  readonly problems: readonly Problem[];
+  readonly warnings: readonly Problem[];
+  readonly halt: HaltPlan;
+  /** Paths whose mounts the container cannot do without. */
+  readonly requiredPaths: readonly string[];
+  /** Units required and ordered before the container. */
+  readonly requires: readonly string[];
+  /** Units pulled in and ordered before the container, which starts without them if need be. */
+  readonly wants: readonly string[];
+  /** Host network interfaces among `wants`. */
+  readonly bridges: readonly string[];
+  readonly autostart: boolean;
+  readonly groups: readonly string[];
+  readonly startDelaySec: number;
+  /** Containers ordered before this one, and the delays that must have passed. */
+  readonly startsAfter: readonly string[];
+  readonly settings: ContainerSettings;
+}
+
+/** What decoding leaves where a name's bytes are not UTF-8. */
+const replacementCharacter = '\ufffd';
+
+const SIGCONT = 18;
+const SIGPWR = 30;
+const SIGRTMIN_3 = 37;
+
+/**
+ * Chooses the halt signal. lxc-start in the foreground forwards what it receives, so KillSignal=
+ * does the work; LXC's own choice at stop time is the way out where the signal cannot travel so
+ * or the guest cannot be known yet.
+ */
+export function planHalt(
+  signal: number | undefined,
+  init: GuestInit,
+  ready: ContainerSettings['ready'],
+): HaltPlan {
+  if (signal !== undefined) {
+    if (whyNotForwarded(signal) !== undefined) {
+      // SIGCONT follows lxc-stop's signal and means nothing to a guest that runs already.
+      return { signal: signalName(SIGCONT), heardBy: [signal], askLxc: true };
+    }
+    return { signal: signalName(signal), heardBy: [signal], askLxc: false };
+  }
+  if (init === 'systemd') {
+    return { signal: signalName(SIGRTMIN_3), heardBy: [SIGRTMIN_3], askLxc: false };
+  }
+  if (init === 'other') return { signal: signalName(SIGPWR), heardBy: [SIGPWR], askLxc: false };
+  // Only systemd reports that it has booted, and a stop before that report runs no ExecStop=.
+  if (ready === 'booted') {
+    return { signal: signalName(SIGRTMIN_3), heardBy: [SIGRTMIN_3], askLxc: true };
+  }
+  return { signal: signalName(SIGPWR), heardBy: [SIGPWR, SIGRTMIN_3], askLxc: true };
+}
+
+/** What the container waits for, gathered from its root file system, mounts and network. */
+class Needs {
+  readonly paths = new Set<string>();
+  readonly requires = new Set<string>();
+  readonly wants = new Set<string>();
+  readonly bridges = new Set<string>();
+  readonly problems: Problem[] = [];
+  readonly warnings: Problem[] = [];
+  private readonly fstab: readonly FstabEntry[];
+
+  constructor(fstab: readonly FstabEntry[]) {
+    this.fstab = fstab;
+  }
+
+  requirePath(path: string, from: Located<string>): void {
+    if (!fitsUnitFile(path)) {
+      this.problems.push({
+        file: from.file,
+        line: from.line,
+        reason: `the path "${printable(path)}" has control characters`,
+        remedy: 'rename it',
+      });
+      return;
+    }
+    this.paths.add(path);
+  }
+
+  /** RequiresMountsFor= would stop the container where the mount is allowed to fail. */
+  wantMountsFor(path: string): void {
+    for (const entry of this.fstab) {
+      const target = cleanAbsolutePath(entry.target);
+      if (target === undefined || target === '/' || entry.options.includes('noauto')) continue;
+      if (isAtOrBelow(path, target)) this.wants.add(mountUnit(target));
+    }
+  }
+
+  device(path: string, optional: boolean): void {
+    (optional ? this.wants : this.requires).add(deviceUnit(path));
+  }
+}
+
+function needRootfs(needs: Needs, rootfsPath: Located<string>): Rootfs | undefined {
+  const result = parseRootfs(rootfsPath.value);
+  if ('reason' in result) {
+    needs.problems.push({
+      file: rootfsPath.file,
+      line: rootfsPath.line,
+      reason: `lxc.rootfs.path: ${result.reason}`,
+      remedy: 'see lxc.container.conf(5), "ROOT FILE SYSTEM"',
+    });
+    return undefined;
+  }
+  for (const path of result.rootfs.paths) needs.requirePath(path, rootfsPath);
+  for (const device of result.rootfs.devices) needs.device(device, false);
+  if (result.rootfs.type === 'zfs') {
+    // zfs-mount.service may fail for a dataset of somebody else, so it is not required.
+    needs.requires.add('zfs-import.target');
+    needs.wants.add('zfs-mount.service');
+  }
+  return result.rootfs;
+}
+
+/** File systems of the kernel: their paths are there before any unit starts. */
+const kernelPaths = ['/proc', '/sys', '/dev'];
+
+function needMount(needs: Needs, entry: FstabEntry, from: Located<string>): void {
+  const source = cleanAbsolutePath(entry.source);
+  if (source === undefined) return;
+  const optional = entry.options.includes('optional');
+  const isBind = entry.options.some((option) => option === 'bind' || option === 'rbind');
+  if (isBind) {
+    if (kernelPaths.some((path) => isAtOrBelow(source, path))) return;
+    if (optional) needs.wantMountsFor(source);
+    else needs.requirePath(source, from);
+  } else if (source.startsWith('/dev/')) {
+    needs.device(source, optional);
+  }
+}
+
+function needMounts(needs: Needs, config: LxcConfig, mountFstabText: string | undefined): void {
+  for (const item of config.mountEntries) {
+    const entry = parseFstabLine(item.value, item.line);
+    if (entry !== undefined) needMount(needs, entry, item);
+  }
+  if (config.mountFstab === undefined) return;
+  const file = config.mountFstab.value;
+  const clean = cleanAbsolutePath(file);
+  if (clean !== undefined) needs.requirePath(clean, config.mountFstab);
+  for (const entry of parseFstab(mountFstabText ?? '')) {
+    needMount(needs, entry, { value: entry.source, file, line: entry.line });
+  }
+}
+
+/** The bridge that lxc-net.service of the lxc package sets up. */
+const lxcNetBridge = 'lxcbr0';
+/** IFNAMSIZ of the kernel, without the NUL. */
+const interfaceNameMax = 15;
+
+function needNetwork(needs: Needs, config: LxcConfig): void {
+  for (const { link } of config.nets) {
+    if (link === undefined || link.value === '') continue;
+    if (link.value.length > interfaceNameMax || /[/\s\u0000-\u001f]/.test(link.value)) {
+      needs.problems.push({
+        file: link.file,
+        line: link.line,
+        reason: `"${printable(link.value)}" is no name of a network interface`,
+        remedy: 'name a bridge or interface of the host, at most 15 characters',
+      });
+      continue;
+    }
+    needs.bridges.add(link.value);
+    needs.wants.add(netDeviceUnit(link.value));
+    if (link.value === lxcNetBridge) needs.wants.add('lxc-net.service');
+  }
+}
+
+function groupFits(group: string): boolean {
+  return fitsUnitFile(group) && unitNameFits(groupTarget(group));
+}
+
+/** A container before the others are known: all but the order between containers. */
+interface RankedContainer {
+  readonly container: Omit<Container, 'startsAfter'>;
+  /** Pass of lxc-autostart, then lxc.start.order. */
+  readonly rank: readonly [number, number];
+}
+
+function modelOne(facts: ContainerFacts, host: HostFacts): RankedContainer {
+  const { config, settings } = facts;
+  const needs = new Needs(host.fstab);
+  needs.requirePath(facts.directory, { value: facts.directory, file: config.file, line: 0 });
+  if (config.rootfsPath !== undefined) needRootfs(needs, config.rootfsPath);
+  needMounts(needs, config, facts.mountFstabText);
+  needNetwork(needs, config);
+  return {
+    container: {
+      name: facts.name,
+      instance: escapeInstance(facts.name),
+      configFile: config.file,
+      problems: [...facts.problems, ...config.problems, ...needs.problems],
+      warnings: [...config.warnings, ...needs.warnings],
+      halt: planHalt(config.haltSignal?.value, facts.init, settings.ready),
+      requiredPaths: [...needs.paths].sort(),
+      requires: [...needs.requires].sort(),
+      wants: [...needs.wants].sort(),
+      bridges: [...needs.bridges].sort(),
+      autostart: facts.hasRunlevelLink || startsAtBoot(host.boot, config),
+      groups: [...new Set(config.groups)].filter(groupFits).sort(),
+      startDelaySec: config.startDelaySec,
+      settings,
+    },
+    rank: [bootPass(host.boot, config.groups), config.startOrder],
+  };
+}
+
+function compareRanks(a: readonly [number, number], b: readonly [number, number]): number {
+  return a[0] - b[0] || a[1] - b[1];
+}
+
+/** Byte order, so that the output does not depend on a locale. */
+export function compareText(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0;
+}
+
+/**
+ * Puts the containers in lxc-autostart's order: boot group, then lxc.start.order; equals run in
+ * parallel. A container is ordered after every earlier one, not only the nearest, because systemd
+ * orders jobs and an earlier container may have none.
+ */
+function orderContainers(ranked: readonly RankedContainer[]): Container[] {
+  const sorted = [...ranked].sort(
+    (a, b) => compareRanks(a.rank, b.rank) || compareText(a.container.name, b.container.name),
+  );
+  const earlier: string[] = [];
+  let sameRank: string[] = [];
+  let previous: readonly [number, number] | undefined;
+  return sorted.map(({ container, rank }) => {
+    if (previous !== undefined && compareRanks(previous, rank) !== 0) {
+      earlier.push(...sameRank);
+      sameRank = [];
+    }
+    previous = rank;
+    sameRank.push(containerUnit(container.name));
+    if (container.startDelaySec > 0) sameRank.push(delayUnit(container.name));
+    return { ...container, startsAfter: [...earlier] };
+  });
+}
+
+/** Whether unit files can hold the name and unit names can carry it. */
+function nameProblem(name: string, configFile: string): Problem | undefined {
+  const remedy = 'rename the container, for example with lxc-copy --rename';
+  const at = { file: configFile, line: 0 };
+  if (!unitNameFits(containerUnit(name)) || !unitNameFits(delayUnit(name))) {
+    return { ...at, reason: "the container's name is too long for a unit name", remedy };
+  }
+  if (name.includes(replacementCharacter)) {
+    return { ...at, reason: "the container's name is not valid UTF-8", remedy };
+  }
+  if (!fitsUnitFile(name)) {
+    return { ...at, reason: "the container's name has control characters", remedy };
+  }
+  return undefined;
+}
+
+export interface Model {
+  /** Sorted by rank, then name. */
+  readonly containers: readonly Container[];
+  /** Containers that cannot have a unit at all. */
+  readonly nameless: readonly Problem[];
+}
+
+/** Decides everything about all containers; pure. */
+export function modelContainers(all: readonly ContainerFacts[], host: HostFacts): Model {
+  const nameless: Problem[] = [];
+  const ranked: RankedContainer[] = [];
+  for (const facts of all) {
+    const problem = nameProblem(facts.name, facts.config.file);
+    if (problem === undefined) ranked.push(modelOne(facts, host));
+    else nameless.push(problem);
+  }
+  return { containers: orderContainers(ranked), nameless };
+}

@@ -1,0 +1,295 @@
+import { formatProblem } from '../model/problem.ts';
+import {
+  containerUnit,
+  delayUnit,
+  escapeInstance,
+  groupTarget,
+  netDeviceUnit,
+} from '../model/unit-name.ts';
+import { execArgument, printable, unitText, unitWord } from '../model/unit-syntax.ts';
+import type { Container } from './model.ts';
+import { compareText } from './model.ts';
+
+/** The templates in units/, each with what it is given; every value is ready for a unit file. */
+export interface TemplateViews {
+  readonly container: ContainerView;
+  readonly delay: { readonly configFile: string; readonly unit: string; readonly seconds: number };
+  readonly bridge: { readonly interface: string; readonly timeout: string };
+  readonly forward: { readonly initScript: string; readonly unit: string; readonly name: string };
+  readonly rescan: { readonly after: readonly string[]; readonly execStart: string };
+}
+
+export interface ContainerView {
+  readonly configFile: string;
+  readonly requiresMountsFor: readonly string[];
+  readonly requires: readonly string[];
+  readonly wants: readonly string[];
+  readonly after: readonly string[];
+  readonly partOf: readonly string[];
+  /** The command that refuses the start; empty for a sound container. */
+  readonly refuse: string;
+  /** Empty where the packaged unit's value stands. */
+  readonly execStart: string;
+  readonly execStop: readonly string[];
+  /** Empty where the packaged unit's value stands. */
+  readonly execStopPost: string;
+  readonly killSignal: string;
+  readonly environment: readonly string[];
+  /** Empty where the packaged unit's value stands. */
+  readonly startTimeout: string;
+  /** Empty where the packaged unit's value stands. */
+  readonly stopTimeout: string;
+  readonly facts: readonly { readonly key: string; readonly value: string }[];
+}
+
+/** A file made from a template. */
+export interface PlannedFile<T extends keyof TemplateViews = keyof TemplateViews> {
+  readonly kind: 'file';
+  /** Below the generator's directory: one or two parts, none of them `..`. */
+  readonly path: string;
+  readonly template: T;
+  readonly view: TemplateViews[T];
+}
+
+/** A symbolic link, as in `multi-user.target.wants/`. */
+export interface PlannedLink {
+  readonly kind: 'link';
+  readonly path: string;
+  readonly target: string;
+}
+
+export type Planned =
+  { [T in keyof TemplateViews]: PlannedFile<T> }[keyof TemplateViews] | PlannedLink;
+
+/** What the plan needs beside the containers. */
+export interface PlanContext {
+  readonly bridgeTimeout: string;
+  /** Names NAME for which /etc/init.d/lxc.NAME exists. */
+  readonly initScripts: readonly string[];
+  /** Directories whose sight may change once local file systems are mounted, with what they are now. */
+  readonly watched: readonly WatchedPath[];
+  /** Mount units to wait for before looking again. */
+  readonly watchedMounts: readonly string[];
+}
+
+export interface WatchedPath {
+  readonly path: string;
+  /** `DEVICE:INODE` in decimal, or `-` where nothing is there. */
+  readonly identity: string;
+}
+
+const unitDirectory = '/usr/lib/systemd/system';
+const hookDirectory = '/usr/lib/lockerd/hooks';
+const bootTarget = 'multi-user.target';
+const autostartTarget = 'lxc-autostart.target';
+
+/** Arguments of lxc-start that every container has; the packaged drop-in has the same with %i. */
+export const commonStartArguments = [
+  '-s',
+  'lxc.cgroup.relative=1',
+  '-s',
+  `lxc.hook.start-host=${hookDirectory}/container-ready`,
+] as const;
+
+/**
+ * What lets the guest's init report through the host's notification socket. /run becomes a file
+ * system of its own because the guest's init would otherwise mount one over the socket.
+ */
+const bootedStartArguments = [
+  '-s',
+  'lxc.environment=NOTIFY_SOCKET=/run/host/notify',
+  '-s',
+  'lxc.mount.entry=tmpfs run tmpfs rw,nosuid,nodev,mode=755,create=dir 0 0',
+  '-s',
+  'lxc.mount.entry=/run/systemd/notify run/host/notify none bind,create=file 0 0',
+] as const;
+
+function command(program: string, args: readonly string[]): string {
+  return [program, ...args].map(execArgument).join(' ');
+}
+
+/** ExecStart= of a container; empty where the packaged one says the same. */
+function planExecStart(c: Container): string {
+  const { settings } = c;
+  if (c.name === c.instance && settings.logLevel === undefined && settings.ready === 'running') {
+    return '';
+  }
+  return command('/usr/bin/lxc-start', [
+    '-F',
+    '-n',
+    c.name,
+    ...commonStartArguments,
+    ...(settings.ready === 'booted' ? bootedStartArguments : []),
+    ...(settings.logLevel === undefined
+      ? []
+      : ['-s', 'lxc.log.syslog=daemon', '-l', settings.logLevel]),
+  ]);
+}
+
+function planExecStop(c: Container): string[] {
+  return [
+    // A frozen guest hears no signal.
+    `-${command('/usr/bin/lxc-unfreeze', ['-n', c.name])}`,
+    ...(c.halt.askLxc
+      ? [`-${command('/usr/bin/lxc-stop', ['-n', c.name, '--nokill', '--nowait'])}`]
+      : []),
+  ];
+}
+
+const refusedProblemsShown = 10;
+
+/** The command that says why a container cannot start, one line a problem, and fails. */
+function planRefusal(c: Container): string {
+  if (c.problems.length === 0) return '';
+  const lines = c.problems
+    .slice(0, refusedProblemsShown)
+    .map((problem) => printable(formatProblem(problem)).slice(0, 2000));
+  const left = c.problems.length - lines.length;
+  if (left > 0) lines.push(`and ${left} more`);
+  return command(`${hookDirectory}/refuse-start`, lines);
+}
+
+function planFacts(c: Container): { key: string; value: string }[] {
+  const facts: [string, string][] = [
+    ['Container', unitWord(c.name)],
+    ['ConfigFile', unitWord(c.configFile)],
+    ['Autostart', c.autostart ? 'yes' : 'no'],
+    ...c.groups.map((group): [string, string] => ['Group', unitWord(group)]),
+    ...c.problems.map((problem): [string, string] => [
+      'Problem',
+      unitWord(printable(formatProblem(problem))),
+    ]),
+  ];
+  return facts.map(([key, value]) => ({ key, value }));
+}
+
+/** Plans the drop-in of one container. Pure: fixtures run it without a file system. */
+function planContainerDropIn(c: Container, isForwarded: boolean): Planned {
+  const broken = c.problems.length > 0;
+  // A unit that refuses to start need not wait for anything first.
+  const needs = broken
+    ? { requiredPaths: [], requires: [], wants: [] }
+    : { requiredPaths: c.requiredPaths, requires: c.requires, wants: c.wants };
+  const delay = c.startDelaySec > 0 && !broken ? [delayUnit(c.name)] : [];
+  return {
+    kind: 'file',
+    path: `${containerUnit(c.name)}.d/60-container.conf`,
+    template: 'container',
+    view: {
+      configFile: unitText(c.configFile),
+      requiresMountsFor: needs.requiredPaths.map(unitWord),
+      requires: needs.requires,
+      wants: [...needs.wants, ...delay],
+      after: [...needs.requires, ...needs.wants, ...c.startsAfter],
+      partOf: [...c.groups.map(groupTarget), ...(isForwarded ? [forwardUnit(c.name)] : [])],
+      refuse: planRefusal(c),
+      execStart: planExecStart(c),
+      execStop: planExecStop(c),
+      execStopPost:
+        c.name === c.instance ? '' : command(`${hookDirectory}/container-gone`, [c.name]),
+      killSignal: c.halt.signal,
+      environment: [
+        `LOCKERD_HALT_SIGNALS=${c.halt.heardBy.join(' ')}`,
+        ...(c.settings.ready === 'booted' ? ['LOCKERD_READY=booted'] : []),
+      ].map(unitWord),
+      startTimeout: c.settings.startTimeout ?? '',
+      stopTimeout: c.settings.stopTimeout ?? '',
+      facts: planFacts(c),
+    },
+  };
+}
+
+/** The unit that stands in for an init script `lxc.NAME`, escaped as an instance is. */
+function forwardUnit(name: string): string {
+  return `lxc.${escapeInstance(name)}.service`;
+}
+
+function planLink(directory: string, unit: string, template: string): PlannedLink {
+  return { kind: 'link', path: `${directory}/${unit}`, target: `${unitDirectory}/${template}` };
+}
+
+function planLinks(c: Container): PlannedLink[] {
+  const wantedBy = [
+    ...(c.autostart ? [bootTarget, autostartTarget] : []),
+    ...c.groups.map(groupTarget),
+  ];
+  return wantedBy.map((target) =>
+    planLink(`${target}.wants`, containerUnit(c.name), 'lxc@.service'),
+  );
+}
+
+function planDelay(c: Container): Planned[] {
+  if (c.startDelaySec === 0 || c.problems.length > 0) return [];
+  return [
+    {
+      kind: 'file',
+      path: `${delayUnit(c.name)}.d/60-container.conf`,
+      template: 'delay',
+      view: {
+        configFile: unitText(c.configFile),
+        unit: containerUnit(c.name),
+        seconds: c.startDelaySec,
+      },
+    },
+  ];
+}
+
+function planForward(c: Container): Planned {
+  return {
+    kind: 'file',
+    path: forwardUnit(c.name),
+    template: 'forward',
+    view: {
+      initScript: unitText(`/etc/init.d/lxc.${c.name}`),
+      unit: containerUnit(c.name),
+      name: unitText(c.name),
+    },
+  };
+}
+
+function planBridge(name: string, timeout: string): Planned {
+  return {
+    kind: 'file',
+    path: `${netDeviceUnit(name)}.d/60-lockerd.conf`,
+    template: 'bridge',
+    view: { interface: unitText(name), timeout },
+  };
+}
+
+/** The second look at boot, after local file systems are mounted. */
+function planRescan(context: PlanContext): Planned[] {
+  return [
+    {
+      kind: 'file',
+      path: 'lockerd-rescan.service.d/60-paths.conf',
+      template: 'rescan',
+      view: {
+        after: context.watchedMounts,
+        execStart: command(
+          `${hookDirectory}/rescan`,
+          context.watched.map(({ path, identity }) => `${identity}=${path}`),
+        ),
+      },
+    },
+    planLink(`${bootTarget}.wants`, 'lockerd-rescan.service', 'lockerd-rescan.service'),
+  ];
+}
+
+/** Plans every file and link, sorted by path; pure. */
+export function planUnits(containers: readonly Container[], context: PlanContext): Planned[] {
+  const scripts = new Set(context.initScripts);
+  const bridges = new Set(
+    containers.filter((c) => c.problems.length === 0).flatMap((c) => c.bridges),
+  );
+  const planned = [
+    ...containers.flatMap((c) => [
+      planContainerDropIn(c, scripts.has(c.name)),
+      ...planDelay(c),
+      ...planLinks(c),
+      ...(scripts.has(c.name) ? [planForward(c)] : []),
+    ]),
+    ...[...bridges].map((bridge) => planBridge(bridge, context.bridgeTimeout)),
+    ...planRescan(context),
+  ];
+  return planned.sort((a, b) => compareText(a.path, b.path));
+}

@@ -1,0 +1,371 @@
+import { isUtf8 } from 'node:buffer';
+import {
+  closeSync,
+  constants,
+  existsSync,
+  fstatSync,
+  lstatSync,
+  opendirSync,
+  openSync,
+  readlinkSync,
+  readSync,
+  statSync,
+} from 'node:fs';
+import type { Stats } from 'node:fs';
+
+import { includeTarget, splitLxcText } from './grammar.ts';
+import type { LxcFile, LxcInclude, LxcSource, ReadProblem } from './parse.ts';
+
+/** A container's configuration has some kilobytes; what is larger was not written by hand. */
+const MAX_BYTES = 1024 * 1024;
+const MAX_DEPTH = 32;
+const MAX_LINKS = 40;
+/** Limits the work for files that include one another many times over. */
+const MAX_FILES = 4096;
+
+/** Reads configurations and remembers the files they include, which most containers share. */
+export interface LxcReader {
+  /** Never throws: what cannot be read is described in the result. */
+  read(path: string): LxcSource;
+}
+
+/** One file on its way: identities and paths of the files that include it, the outermost first. */
+interface Chain {
+  readonly id: string;
+  readonly path: string;
+  readonly parent: Chain | undefined;
+  readonly depth: number;
+}
+
+interface Found {
+  readonly file: LxcFile;
+  /** False when the result depends on the files around it: a loop, or a limit was reached. */
+  readonly shareable: boolean;
+}
+
+/**
+ * Creates a reader for the host whose files lie below `root`: '' for this host, or a directory
+ * that include paths and symbolic links then cannot leave. Included files are read once.
+ */
+export function createLxcReader(root: string): LxcReader {
+  const shared = new Map<string, Found>();
+  return {
+    read(path) {
+      const file = new Reading(root, shared).file(path, undefined).file;
+      return { file, paths: pathsOf(file) };
+    },
+  };
+}
+
+/** Reads one container's configuration with all it includes; see createLxcReader(). */
+export function readLxcSource(root: string, path: string): LxcSource {
+  return createLxcReader(root).read(path);
+}
+
+class Reading {
+  readonly #root: string;
+  readonly #shared: Map<string, Found>;
+  #files = 0;
+
+  constructor(root: string, shared: Map<string, Found>) {
+    this.#root = root;
+    this.#shared = shared;
+  }
+
+  file(path: string, parent: Chain | undefined): Found {
+    const known = this.#shared.get(path);
+    if (known !== undefined) return known;
+    const found = this.#load(path, parent);
+    // The container's own file is not worth the memory: nobody else includes it.
+    if (parent !== undefined && found.shareable) this.#shared.set(path, found);
+    return found;
+  }
+
+  #load(path: string, parent: Chain | undefined): Found {
+    if (this.#files++ >= MAX_FILES) {
+      return unread(path, limit(`more than ${MAX_FILES} files are included`), false);
+    }
+    const depth = (parent?.depth ?? 0) + 1;
+    if (depth > MAX_DEPTH) {
+      return unread(path, limit(`files include each other more than ${MAX_DEPTH} deep`), false);
+    }
+    let bytes: Buffer;
+    let id: string;
+    try {
+      const content = readBytes(locate(this.#root, path));
+      if ('reason' in content) return unread(path, content, true);
+      ({ bytes, id } = content);
+    } catch (error) {
+      return unread(
+        path,
+        codeOf(error) === 'ENOENT' && isDangling(this.#root, path) ? DANGLING : explain(error),
+        true,
+      );
+    }
+    const chain: Chain = { id, path, parent, depth };
+    if (isIn(id, parent)) {
+      return unread(
+        path,
+        { reason: `files include each other: ${describe(chain)}`, remedy: 'break the loop' },
+        false,
+      );
+    }
+    const decoded = bytes.toString('utf8');
+    const text = splitLxcText(decoded);
+    const badLines = findBadLines(bytes, decoded);
+    const includes: LxcInclude[] = [];
+    let shareable = true;
+    // What the bytes of a program seem to include is not looked for.
+    for (const line of text.control === undefined ? text.lines : []) {
+      const target = includeTarget(line);
+      if (target === undefined) continue;
+      // LXC runs in its unit's working directory, which is the root directory.
+      const absolute = target.startsWith('/') ? target : `/${target}`;
+      if (badLines.has(line.line)) includes.push({ path: absolute, exists: false, files: [] });
+      else {
+        const included = this.#include(absolute, chain);
+        includes.push(included.include);
+        shareable &&= included.shareable;
+      }
+    }
+    return { file: { path, text, badLines, includes }, shareable };
+  }
+
+  #include(target: string, chain: Chain): { include: LxcInclude; shareable: boolean } {
+    const fail = (reason: ReadProblem, exists = false) => ({
+      include: { path: target, exists, files: [], problem: atInclude(target, reason) },
+      shareable: true,
+    });
+    let names: string[] | undefined;
+    try {
+      const where = locate(this.#root, target);
+      if (target.endsWith('/') || isDirectory(where)) names = confNames(where);
+    } catch (error) {
+      // LXC takes a directory that is not there, when written with a slash, for an empty one.
+      if (target.endsWith('/') && codeOf(error) === 'ENOENT') {
+        return { include: { path: target, exists: false, files: [] }, shareable: true };
+      }
+      return fail(explain(error));
+    }
+    if (names === undefined) {
+      const found = this.file(target, chain);
+      if (found.file.problem !== undefined) {
+        const exists = isThere(found.file.problem);
+        return { ...fail(found.file.problem, exists), shareable: found.shareable };
+      }
+      return {
+        include: { path: target, exists: true, files: [found.file] },
+        shareable: found.shareable,
+      };
+    }
+    const stem = target.replace(/\/+$/, '');
+    const all = names.map((name) =>
+      name.includes('\uFFFD')
+        ? unread(`${stem}/${name}`, { reason: 'its name is not UTF-8', remedy: 'rename it' }, true)
+        : this.file(`${stem}/${name}`, chain),
+    );
+    return {
+      include: { path: target, exists: true, files: all.map((found) => found.file) },
+      shareable: all.every((found) => found.shareable),
+    };
+  }
+}
+
+const MISSING = 'no such file';
+const DANGLING: ReadProblem = {
+  reason: 'it is a symbolic link to a file that does not exist',
+  remedy: 'create that file or correct the link',
+};
+
+function isThere(problem: ReadProblem | undefined): boolean {
+  return problem?.reason !== MISSING && problem !== DANGLING;
+}
+
+function isDangling(root: string, path: string): boolean {
+  const slash = path.lastIndexOf('/');
+  try {
+    const link = `${locate(root, path.slice(0, slash))}${path.slice(slash)}`;
+    return lstatSync(link).isSymbolicLink() && !existsSync(locate(root, path));
+  } catch {
+    return false;
+  }
+}
+
+/**
+ * Finds where a path of the host lies for us. Below a root directory every component is followed
+ * by hand, because the kernel would follow an absolute link out of it.
+ */
+function locate(root: string, path: string): string {
+  if (root === '') return path;
+  const todo = path.split('/').reverse();
+  const done: string[] = [];
+  let links = 0;
+  for (let part = todo.pop(); part !== undefined; part = todo.pop()) {
+    if (part === '' || part === '.') continue;
+    if (part === '..') {
+      done.pop();
+      continue;
+    }
+    done.push(part);
+    const here = `${root}/${done.join('/')}`;
+    let target: string;
+    try {
+      if (!lstatSync(here).isSymbolicLink()) continue;
+      if (++links > MAX_LINKS) throw Object.assign(new Error('links'), { code: 'ELOOP' });
+      target = readlinkSync(here);
+    } catch (error) {
+      // Whatever is wrong with the path shows when it is opened, unless ".." is still to come.
+      if (codeOf(error) !== 'ENOENT' || todo.includes('..')) throw error;
+      return `${root}/${[...done, ...todo.reverse()].join('/')}`;
+    }
+    if (target.startsWith('/')) done.length = 0;
+    else done.pop();
+    todo.push(...target.split('/').reverse());
+  }
+  return `${root}/${done.join('/')}`;
+}
+
+function isDirectory(path: string): boolean {
+  return statSync(path, { throwIfNoEntry: false })?.isDirectory() === true;
+}
+
+/** In the order of the directory, as LXC takes them; readdirSync() would sort. */
+function confNames(path: string): string[] {
+  const names: string[] = [];
+  const directory = opendirSync(path);
+  try {
+    for (let entry = directory.readSync(); entry !== null; entry = directory.readSync()) {
+      if (entry.name.length > '.conf'.length && entry.name.endsWith('.conf'))
+        names.push(entry.name);
+    }
+  } finally {
+    directory.closeSync();
+  }
+  return names;
+}
+
+// The generator reads one file after the other, so they can share the memory.
+const chunk = Buffer.allocUnsafe(64 * 1024);
+
+function readBytes(path: string): { bytes: Buffer; id: string } | ReadProblem {
+  // Opening a device can have effects and a FIFO would wait for a writer, so we look first.
+  const unfit = whyUnfit(statSync(path));
+  if (unfit !== undefined) return unfit;
+  const fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
+  try {
+    const stats = fstatSync(fd);
+    const swapped = whyUnfit(stats);
+    if (swapped !== undefined) return swapped;
+    const parts: Buffer[] = [];
+    let size = 0;
+    for (;;) {
+      const read = readSync(fd, chunk, 0, chunk.length, null);
+      if (read === 0) break;
+      size += read;
+      if (size > MAX_BYTES) return tooLarge();
+      parts.push(Buffer.from(chunk.subarray(0, read)));
+    }
+    const only = parts.length === 1 ? parts[0] : undefined;
+    return { bytes: only ?? Buffer.concat(parts), id: `${stats.dev}:${stats.ino}` };
+  } finally {
+    closeSync(fd);
+  }
+}
+
+function whyUnfit(stats: Stats): ReadProblem | undefined {
+  if (stats.isFile()) return stats.size > MAX_BYTES ? tooLarge() : undefined;
+  // A link to /dev/null is the usual way to switch a file off; it reads as an empty file.
+  if (stats.isCharacterDevice() && stats.rdev === 0x103) return undefined;
+  let kind = 'a device';
+  if (stats.isDirectory()) kind = 'a directory';
+  else if (stats.isFIFO()) kind = 'a FIFO';
+  else if (stats.isSocket()) kind = 'a socket';
+  return { reason: `it is ${kind}, not a file`, remedy: 'put a text file there' };
+}
+
+function tooLarge(): ReadProblem {
+  return { reason: 'it is larger than 1 MiB', remedy: 'put a configuration file there' };
+}
+
+function limit(reason: string): ReadProblem {
+  return { reason, remedy: 'include each file once' };
+}
+
+function codeOf(error: unknown): string | undefined {
+  return error instanceof Error && 'code' in error ? String(error.code) : undefined;
+}
+
+function explain(error: unknown): ReadProblem {
+  const code = codeOf(error);
+  switch (code) {
+    case 'ENOENT':
+      return { reason: MISSING, remedy: 'create it or remove what names it' };
+    case 'ENOTDIR':
+      return { reason: 'part of its path is not a directory', remedy: 'correct the path' };
+    case 'ELOOP':
+      return { reason: 'its symbolic links go in circles', remedy: 'correct the links' };
+    case 'ENAMETOOLONG':
+      return { reason: 'its path is too long', remedy: 'shorten the path' };
+    case 'EACCES':
+    case 'EPERM':
+      return { reason: `it may not be read (${code})`, remedy: 'let root read it' };
+    default:
+      return { reason: `reading it failed (${code ?? 'unknown error'})`, remedy: 'check the disk' };
+  }
+}
+
+function atInclude(target: string, { reason, remedy }: ReadProblem): ReadProblem {
+  return { reason: `cannot include ${target}: ${reason}`, remedy };
+}
+
+function unread(path: string, problem: ReadProblem, shareable: boolean): Found {
+  const text = { lines: [], markHidesKey: false };
+  return { file: { path, text, badLines: new Set(), includes: [], problem }, shareable };
+}
+
+function isIn(id: string, chain: Chain | undefined): boolean {
+  for (let at = chain; at !== undefined; at = at.parent) if (at.id === id) return true;
+  return false;
+}
+
+/** Names the files of a loop: `a -> b -> a`, without those that only lead to it. */
+function describe(last: Chain): string {
+  const names = [last.path];
+  for (let at = last.parent; at !== undefined; at = at.parent) {
+    names.unshift(at.path);
+    if (at.id === last.id) break;
+  }
+  return names.join(' -> ');
+}
+
+function findBadLines(bytes: Buffer, decoded: string): ReadonlySet<number> {
+  const bad = new Set<number>();
+  // Only a decoder's replacement character can stand for bad bytes, and nearly no file has one.
+  if (!decoded.includes('\uFFFD') || isUtf8(bytes)) return bad;
+  let line = 1;
+  for (let start = 0; start < bytes.length; line++) {
+    const newline = bytes.indexOf(0x0a, start);
+    const end = newline < 0 ? bytes.length : newline;
+    if (!isUtf8(bytes.subarray(start, end))) bad.add(line);
+    start = end + 1;
+  }
+  return bad;
+}
+
+function pathsOf(top: LxcFile): LxcSource['paths'] {
+  const paths = new Map<string, boolean>();
+  const seen = new Set<LxcFile>();
+  const walk = (file: LxcFile): void => {
+    if (seen.has(file)) return;
+    seen.add(file);
+    paths.set(file.path, isThere(file.problem));
+    for (const included of file.includes) {
+      paths.set(included.path, included.exists);
+      for (const child of included.files) walk(child);
+    }
+  };
+  walk(top);
+  return [...paths]
+    .filter(([path]) => !path.includes('\uFFFD'))
+    .map(([path, exists]) => ({ path, exists }));
+}

@@ -1,0 +1,241 @@
+import { readdirSync, readFileSync, readlinkSync, lstatSync, statSync } from 'node:fs';
+import { basename, join } from 'node:path';
+import { parse as parseIni } from 'ini';
+import type { Problem } from '../model/problem.ts';
+import type { GuestInit } from './model.ts';
+import type { WatchedPath } from './plan.ts';
+import type { SettingsFile } from './settings.ts';
+import { errnoText } from './write.ts';
+
+/** A container directory as it was found below the lxcpath. */
+export interface FoundContainer {
+  readonly name: string;
+  readonly directory: string;
+  readonly configFile: string;
+  /** The directory is a symbolic link, to this target. */
+  readonly linkTarget?: string;
+}
+
+/** What a text file was read as; an absent file is no problem. */
+interface ReadText {
+  readonly text?: string;
+  readonly problem?: Problem;
+}
+
+/** Files that admins write are small; more than this is a mistake or an attack. */
+const textFileMaxBytes = 1024 * 1024;
+
+function isAbsent(error: unknown): boolean {
+  const { code } = error as { code?: string };
+  return code === 'ENOENT' || code === 'ENOTDIR';
+}
+
+/** Reads the host's files, all of them below `root` (the empty string for the host itself). */
+export class HostReader {
+  private readonly root: string;
+  readonly problems: Problem[] = [];
+
+  constructor(root: string) {
+    this.root = root;
+  }
+
+  private at(path: string): string {
+    return this.root + path;
+  }
+
+  /** Text of a file of the host, or why it has none; absent is neither. */
+  readText(path: string): ReadText {
+    try {
+      // A FIFO in the place of a file would hold up the boot for ever.
+      const stat = statSync(this.at(path));
+      if (!stat.isFile()) return { problem: { file: path, line: 0, reason: 'is not a file' } };
+      if (stat.size > textFileMaxBytes) {
+        return { problem: { file: path, line: 0, reason: 'is larger than 1 MiB' } };
+      }
+      return { text: readFileSync(this.at(path), 'utf8') };
+    } catch (error) {
+      if (isAbsent(error)) return {};
+      return { problem: { file: path, line: 0, reason: `cannot be read: ${errnoText(error)}` } };
+    }
+  }
+
+  /** Text of a file of the host; problems are gathered, and the file then counts as absent. */
+  text(path: string): string | undefined {
+    const { text, problem } = this.readText(path);
+    if (problem !== undefined) this.problems.push(problem);
+    return text;
+  }
+
+  private list(path: string): string[] {
+    try {
+      return readdirSync(this.at(path)).sort();
+    } catch (error) {
+      if (!isAbsent(error)) {
+        this.problems.push({
+          file: path,
+          line: 0,
+          reason: `cannot be listed: ${errnoText(error)}`,
+        });
+      }
+      return [];
+    }
+  }
+
+  /** The first lxc.lxcpath of /etc/lxc/lxc.conf, read as LXC's initutils.c does. */
+  lxcpath(): string {
+    const text = this.text('/etc/lxc/lxc.conf') ?? '';
+    for (const line of text.split('\n')) {
+      const match = /^[ \t]*lxc\.lxcpath[ \t]*=[ \t]*(.*?)\s*$/.exec(line);
+      const value = match?.[1]?.replace(/\/+$/, '');
+      if (value !== undefined && value !== '') return value;
+    }
+    return '/var/lib/lxc';
+  }
+
+  /** Directories with a `config` in them; names that begin with a dot are not containers. */
+  containers(lxcpath: string): FoundContainer[] {
+    const found: FoundContainer[] = [];
+    for (const name of this.list(lxcpath)) {
+      if (name.startsWith('.')) continue;
+      const directory = `${lxcpath}/${name}`;
+      const configFile = `${directory}/config`;
+      try {
+        // lstat: a config that is a dangling link is a broken container, not none.
+        lstatSync(this.at(configFile));
+        const isLink = lstatSync(this.at(directory)).isSymbolicLink();
+        found.push({
+          name,
+          directory,
+          configFile,
+          ...(isLink ? { linkTarget: readlinkSync(this.at(directory)) } : {}),
+        });
+      } catch (error) {
+        if (isAbsent(error)) continue;
+        // The configuration's own reader will say what is wrong.
+        found.push({ name, directory, configFile });
+      }
+    }
+    return found;
+  }
+
+  private settingsFile(path: string): { file?: SettingsFile; problem?: Problem } {
+    const { text, problem } = this.readText(path);
+    if (problem !== undefined) return { problem };
+    if (text === undefined) return {};
+    return { file: { path, text, values: parseIni(text) } };
+  }
+
+  /** /etc/lockerd/lockerd.conf and its drop-ins, the last one winning. */
+  hostSettings(): SettingsFile[] {
+    const directory = '/etc/lockerd/lockerd.conf.d';
+    const dropIns = this.list(directory)
+      .filter((name) => name.endsWith('.conf') && !name.startsWith('.'))
+      .map((name) => `${directory}/${name}`);
+    return ['/etc/lockerd/lockerd.conf', ...dropIns].flatMap((path) => {
+      const { file, problem } = this.settingsFile(path);
+      if (problem !== undefined) this.problems.push(problem);
+      return file === undefined ? [] : [file];
+    });
+  }
+
+  /** Containers that have a settings file of their own. */
+  containersWithSettings(): ReadonlySet<string> {
+    return new Set(
+      this.list('/etc/lockerd/containers')
+        .filter((name) => name.endsWith('.conf'))
+        .map((name) => name.slice(0, -'.conf'.length)),
+    );
+  }
+
+  containerSettings(name: string): { file?: SettingsFile; problem?: Problem } {
+    return this.settingsFile(`/etc/lockerd/containers/${name}.conf`);
+  }
+
+  /** NAME of each /etc/init.d/lxc.NAME. */
+  initScripts(): string[] {
+    return this.list('/etc/init.d')
+      .filter((name) => name.startsWith('lxc.') && name !== 'lxc.')
+      .map((name) => name.slice('lxc.'.length));
+  }
+
+  /** NAME of each runlevel link to an init script lxc.NAME (Debian's and OpenRC's). */
+  runlevelLinks(): ReadonlySet<string> {
+    const debian = ['2', '3', '4', '5'].flatMap((level) =>
+      this.list(`/etc/rc${level}.d`).map((name) => /^S\d\dlxc\.(.+)$/s.exec(name)?.[1]),
+    );
+    const openrc = this.list('/etc/runlevels/default').map(
+      (name) => /^lxc\.(.+)$/s.exec(name)?.[1],
+    );
+    return new Set([...debian, ...openrc].filter((name) => name !== undefined));
+  }
+
+  /** Whether the admin masked the unit that would have started the containers. */
+  lxcServiceIsMasked(): boolean {
+    try {
+      return readlinkSync(this.at('/etc/systemd/system/lxc.service')) === '/dev/null';
+    } catch {
+      // No link, or no such file: not masked.
+      return false;
+    }
+  }
+
+  /** What a path is now, for the second look after local file systems are mounted. */
+  identify(path: string): WatchedPath {
+    try {
+      const { dev, ino } = statSync(this.at(path), { bigint: true });
+      return { path, identity: `${String(dev)}:${String(ino)}` };
+    } catch {
+      // Whatever keeps us from it now, it will have an identity when that is gone.
+      return { path, identity: '-' };
+    }
+  }
+
+  /**
+   * Looks for the guest's init as LXC runs it: lxc.init.cmd or /sbin/init. Links are followed
+   * inside the guest's trees only, by their text, so that a guest cannot lead us out.
+   */
+  guestInit(trees: readonly string[], initCmd: string | undefined): GuestInit {
+    let path = (initCmd ?? '/sbin/init').split(' ')[0] ?? '';
+    if (!path.startsWith('/')) return 'unknown';
+    for (let links = 0; links < 40; links++) {
+      const next = this.nextLink(trees, path);
+      if (next === 'absent')
+        return basename(path) === 'systemd' && links > 0 ? 'systemd' : 'unknown';
+      if (next === 'end') return basename(path) === 'systemd' ? 'systemd' : 'other';
+      path = next.path;
+    }
+    return 'unknown';
+  }
+
+  /** Replaces the first symbolic link of an absolute guest path by what it stands for. */
+  private nextLink(
+    trees: readonly string[],
+    path: string,
+  ): 'absent' | 'end' | { readonly path: string } {
+    const parts = path.split('/').filter((part) => part !== '' && part !== '.');
+    let walked = '';
+    for (const [index, part] of parts.entries()) {
+      const here = part === '..' ? walked.replace(/\/[^/]*$/, '') : `${walked}/${part}`;
+      const link = this.linkInTrees(trees, here);
+      if (link === 'absent') return 'absent';
+      if (link !== 'no-link') {
+        const rest = parts.slice(index + 1).join('/');
+        return { path: `${link.startsWith('/') ? '' : `${walked}/`}${link}/${rest}` };
+      }
+      walked = here;
+    }
+    return 'end';
+  }
+
+  private linkInTrees(trees: readonly string[], path: string): string {
+    for (const tree of trees) {
+      const full = this.at(join(tree, path));
+      try {
+        return lstatSync(full).isSymbolicLink() ? readlinkSync(full) : 'no-link';
+      } catch {
+        // Not in this layer: the next one may have it.
+      }
+    }
+    return 'absent';
+  }
+}

@@ -1,0 +1,44 @@
+/** One line of fstab(5) or of an LXC mount entry, which has the same six fields. */
+export interface FstabEntry {
+  /** What is mounted, with `\040` and the like decoded. */
+  readonly source: string;
+  readonly target: string;
+  readonly type: string;
+  readonly options: readonly string[];
+  readonly line: number;
+}
+
+const escapes: Readonly<Record<string, string>> = {
+  '\\040': ' ',
+  '\\011': '\t',
+  '\\012': '\n',
+  '\\134': '\\',
+};
+
+/** Decodes the four escapes that getmntent(3) knows. */
+function decodeField(field: string): string {
+  if (!field.includes('\\')) return field;
+  return field.replaceAll(/\\(?:040|011|012|134)/g, (escape) => escapes[escape] ?? escape);
+}
+
+/** Parses one line; undefined for an empty line, a comment or a line without a target. */
+export function parseFstabLine(text: string, line: number): FstabEntry | undefined {
+  const fields = text.split(/[ \t]+/).filter((field) => field !== '');
+  const [source, target, type, options] = fields;
+  if (source === undefined || source.startsWith('#') || target === undefined) return undefined;
+  return {
+    source: decodeField(source),
+    target: decodeField(target),
+    type: decodeField(type ?? 'none'),
+    options: (options ?? 'defaults').split(','),
+    line,
+  };
+}
+
+/** Parses a whole table in file order. */
+export function parseFstab(text: string): FstabEntry[] {
+  return text
+    .split('\n')
+    .map((line, index) => parseFstabLine(line, index + 1))
+    .filter((entry) => entry !== undefined);
+}

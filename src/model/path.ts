@@ -1,0 +1,15 @@
+/**
+ * Cleans an absolute path lexically: no empty and no `.` parts, no trailing slash. Answers
+ * undefined for a relative path and for one with `..`, whose meaning depends on symbolic links
+ * and which systemd refuses in RequiresMountsFor=.
+ */
+export function cleanAbsolutePath(path: string): string | undefined {
+  if (!path.startsWith('/')) return undefined;
+  const parts = path.split('/').filter((part) => part !== '' && part !== '.');
+  return parts.includes('..') ? undefined : `/${parts.join('/')}`;
+}
+
+/** Whether a path is the directory itself or lies below it; both must be clean. */
+export function isAtOrBelow(path: string, directory: string): boolean {
+  return directory === '/' || path === directory || path.startsWith(`${directory}/`);
+}

@@ -1,0 +1,102 @@
+import { cleanAbsolutePath } from './path.ts';
+
+/** What must be there on the host before a root file system can be mounted. */
+export interface Rootfs {
+  /** LXC's storage type (src/lxc/storage/storage.c); `device` for a bare path below /dev. */
+  readonly type: 'none' | 'dir' | 'btrfs' | 'overlay' | 'loop' | 'nbd' | 'device' | 'lvm' | 'zfs';
+  /** Clean absolute paths that must be mounted: directories, layers, image files. */
+  readonly paths: readonly string[];
+  /** Block devices, as paths below /dev. */
+  readonly devices: readonly string[];
+  /** The dataset of a zfs root file system. */
+  readonly dataset?: string;
+  /** Directory trees in which to look for the guest's init, the one that wins first. */
+  readonly trees: readonly string[];
+}
+
+export type RootfsResult = { readonly rootfs: Rootfs } | { readonly reason: string };
+
+const nothing = { paths: [], devices: [], trees: [] } as const;
+
+function ofDirectory(type: 'dir' | 'btrfs', path: string): RootfsResult {
+  const clean = cleanAbsolutePath(path);
+  if (clean === undefined) return { reason: notAbsolute(path) };
+  return { rootfs: { type, paths: [clean], devices: [], trees: [clean] } };
+}
+
+function ofImage(type: 'loop' | 'nbd', path: string): RootfsResult {
+  const clean = cleanAbsolutePath(path);
+  if (clean === undefined) return { reason: notAbsolute(path) };
+  return { rootfs: { ...nothing, type, paths: [clean] } };
+}
+
+function ofDevice(type: 'device' | 'lvm', path: string): RootfsResult {
+  const clean = cleanAbsolutePath(path);
+  if (clean === undefined) return { reason: notAbsolute(path) };
+  return { rootfs: { ...nothing, type, devices: [clean] } };
+}
+
+/** `LOWER[:LOWER...]:UPPER`; LXC cuts where a colon is followed by a slash. */
+function ofOverlay(layers: string): RootfsResult {
+  const paths: string[] = [];
+  for (const layer of layers.split(/:(?=\/)/)) {
+    const clean = cleanAbsolutePath(layer);
+    if (clean === undefined) return { reason: notAbsolute(layer) };
+    paths.push(clean);
+  }
+  if (paths.length < 2) {
+    return { reason: `overlay needs a lower and an upper directory, found "${layers}"` };
+  }
+  return { rootfs: { type: 'overlay', paths, devices: [], trees: [...paths].reverse() } };
+}
+
+function ofZfs(source: string): RootfsResult {
+  // LXC's own containers name a dataset; a path is what old configurations have.
+  if (source.startsWith('/')) {
+    const clean = cleanAbsolutePath(source);
+    if (clean === undefined) return { reason: notAbsolute(source) };
+    return { rootfs: { type: 'zfs', paths: [clean], devices: [], trees: [clean] } };
+  }
+  return { rootfs: { ...nothing, type: 'zfs', dataset: source } };
+}
+
+function notAbsolute(path: string): string {
+  return `"${path}" is not an absolute path without ".."`;
+}
+
+/**
+ * Reads a value of lxc.rootfs.path: `[TYPE:]SOURCE` (lxc.container.conf(5)). An unknown prefix is
+ * an error as it is to LXC.
+ */
+export function parseRootfs(value: string): RootfsResult {
+  if (value === 'none') return { rootfs: { ...nothing, type: 'none' } };
+  const colon = value.indexOf(':');
+  if (colon <= 0) {
+    return value.startsWith('/dev/') ? ofDevice('device', value) : ofDirectory('dir', value);
+  }
+  const type = value.slice(0, colon);
+  const source = value.slice(colon + 1);
+  switch (type) {
+    case 'dir':
+      return source.startsWith('/dev/') ? ofDevice('device', source) : ofDirectory('dir', source);
+    case 'btrfs':
+      return ofDirectory('btrfs', source);
+    case 'overlay':
+    case 'overlayfs':
+      return ofOverlay(source);
+    case 'loop':
+      return ofImage('loop', source);
+    case 'nbd':
+      // A partition may follow: nbd:FILE:1.
+      return ofImage('nbd', source.replace(/:\d+$/, ''));
+    case 'lvm':
+      return ofDevice('lvm', source);
+    case 'rbd':
+      // LXC mounts the mapped device; rbdmap.service makes it appear.
+      return ofDevice('device', source);
+    case 'zfs':
+      return ofZfs(source);
+    default:
+      return { reason: `"${type}" is no storage type of LXC` };
+  }
+}

@@ -1,0 +1,107 @@
+import { readUnsigned } from './lxc-keys.ts';
+
+/** glibc's numbers; it keeps 32 and 33 for itself, as LXC and systemd on Debian see them. */
+const RTMIN = 34;
+const RTMAX = 64;
+
+/** Linux's generic numbering (x86, arm, riscv): the first name of each number is systemd's. */
+const NAMES: readonly (readonly string[])[] = [
+  [],
+  ['HUP'],
+  ['INT'],
+  ['QUIT'],
+  ['ILL'],
+  ['TRAP'],
+  ['ABRT', 'IOT'],
+  ['BUS'],
+  ['FPE'],
+  ['KILL'],
+  ['USR1'],
+  ['SEGV'],
+  ['USR2'],
+  ['PIPE'],
+  ['ALRM'],
+  ['TERM'],
+  ['STKFLT'],
+  ['CHLD', 'CLD'],
+  ['CONT'],
+  ['STOP'],
+  ['TSTP'],
+  ['TTIN'],
+  ['TTOU'],
+  ['URG'],
+  ['XCPU'],
+  ['XFSZ'],
+  ['VTALRM'],
+  ['PROF'],
+  ['WINCH'],
+  ['IO', 'POLL'],
+  ['PWR'],
+  ['SYS'],
+];
+
+const NUMBERS = new Map(NAMES.flatMap((names, number) => names.map((name) => [name, number])));
+
+/**
+ * Reads a signal as sig_parse() in LXC's confile_utils.c does: `SIGPWR` in any case,
+ * `SIGRTMIN+n`, `SIGRTMAX-n` or a plain number. Undefined when LXC refuses the text. A plain
+ * number is not bounded: 0 stands for "not set", and above 64 there is no such signal.
+ */
+export function parseSignal(text: string): number | undefined {
+  if (/^[0-9]/.test(text)) {
+    const number = readUnsigned(text);
+    return number === undefined || number > 0x7fffffff ? undefined : number;
+  }
+  const name = asciiUpper(text.slice(0, 64));
+  if (!name.startsWith('SIG') || text.length > 64) return undefined;
+  if (!name.startsWith('SIGRT')) return NUMBERS.get(name.slice(3));
+  const fromMin = name.startsWith('SIGRTMIN+');
+  if (!fromMin && !name.startsWith('SIGRTMAX-')) return undefined;
+  const digits = text.slice('SIGRTMIN+'.length);
+  const offset = /^[0-9]/.test(digits) ? readUnsigned(digits) : undefined;
+  if (offset === undefined || offset > RTMAX - RTMIN) return undefined;
+  return fromMin ? RTMIN + offset : RTMAX - offset;
+}
+
+/**
+ * The name for systemd's KillSignal= (systemd.kill(5)): `SIGPWR`, `SIGRTMIN+3`, or the bare number
+ * for 32 and 33, which have no name. Throws a RangeError outside 1 to 64.
+ */
+export function signalName(signal: number): string {
+  if (!Number.isInteger(signal) || signal < 1 || signal > RTMAX) {
+    throw new RangeError(`there is no signal ${signal}`);
+  }
+  if (signal >= RTMIN) return `SIGRTMIN+${signal - RTMIN}`;
+  const name = NAMES[signal]?.[0];
+  return name === undefined ? String(signal) : `SIG${name}`;
+}
+
+/**
+ * Why a signal sent to `lxc-start -F` does not reach the container's init as it is; undefined when
+ * it does. Source: setup_signal_fd() and signal_handler() in LXC's start.c, signal(7).
+ */
+export function whyNotForwarded(signal: number): string | undefined {
+  const name = signal >= 1 && signal <= RTMAX ? signalName(signal) : String(signal);
+  switch (name) {
+    case 'SIGKILL':
+    case 'SIGSTOP':
+      return `${name} cannot be handled, so the container cannot shut down on it`;
+    case 'SIGHUP':
+      return 'lxc-start passes SIGHUP on as SIGTERM';
+    case 'SIGCHLD':
+    case 'SIGBUS':
+    case 'SIGILL':
+    case 'SIGSEGV':
+    case 'SIGWINCH':
+    case '32':
+    case '33':
+      return `lxc-start does not pass signal ${name} on to the container`;
+    default:
+      return undefined;
+  }
+}
+
+/** C's strcasecmp() folds ASCII only; toUpperCase() alone would let the dotless i pass as an I. */
+function asciiUpper(text: string): string {
+  return text.replaceAll(/[a-z]/g, (letter) => letter.toUpperCase());
+}

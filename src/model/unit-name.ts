@@ -1,0 +1,94 @@
+import { utf8Bytes } from './utf8.ts';
+
+/** systemd's UNIT_NAME_MAX counts the terminating NUL, so a name may have 255 bytes. */
+const unitNameMaxBytes = 255;
+
+function hexEscape(byte: number): string {
+  return `\\x${byte.toString(16).padStart(2, '0')}`;
+}
+
+function escapeBytes(text: string, keep: (byte: number, index: number) => boolean): string {
+  return utf8Bytes(text)
+    .map((byte, index) => (keep(byte, index) ? String.fromCharCode(byte) : hexEscape(byte)))
+    .join('');
+}
+
+function isAlphanumeric(byte: number): boolean {
+  return (
+    (byte >= 0x30 && byte <= 0x39) ||
+    (byte >= 0x41 && byte <= 0x5a) ||
+    (byte >= 0x61 && byte <= 0x7a)
+  );
+}
+
+function isOneOf(byte: number, chars: string): boolean {
+  return byte < 0x80 && chars.includes(String.fromCharCode(byte));
+}
+
+/** What needs no escape, so that most names are as they stand; every other name is walked. */
+const plainInstance = /^[0-9A-Za-z:_.@-]*$/;
+
+/**
+ * Escapes a container or group name for use as a unit instance. Only what a unit name cannot
+ * carry is escaped, as `\xNN` per UTF-8 byte, so that `web-1` stays what the admin types and
+ * `systemctl start 'lxc@my web'` (which mangles the blank the same way) finds its unit. The
+ * backslash is escaped too: it keeps the mapping reversible.
+ */
+export function escapeInstance(name: string): string {
+  if (plainInstance.test(name)) return name;
+  return escapeBytes(name, (byte) => isAlphanumeric(byte) || isOneOf(byte, ':_.@-'));
+}
+
+/** Escapes an absolute path as `systemd-escape --path` does; `/` itself becomes `-`. */
+export function escapePath(path: string): string {
+  const parts = path.split('/').filter((part) => part !== '' && part !== '.');
+  if (parts.length === 0) return '-';
+  return parts
+    .map((part, partIndex) =>
+      escapeBytes(
+        part,
+        (byte, index) =>
+          isAlphanumeric(byte) ||
+          isOneOf(byte, ':_') ||
+          // A leading dot would make a hidden file of the unit.
+          (byte === 0x2e && !(partIndex === 0 && index === 0)),
+      ),
+    )
+    .join('-');
+}
+
+/** The unit of a container: `lxc@NAME.service`. */
+export function containerUnit(name: string): string {
+  return `lxc@${escapeInstance(name)}.service`;
+}
+
+/** The target that holds the containers of one lxc.group. */
+export function groupTarget(group: string): string {
+  return `lxc-group@${escapeInstance(group)}.target`;
+}
+
+/** The unit that lets lxc.start.delay pass after a container has started. */
+export function delayUnit(name: string): string {
+  return `lxc-delay@${escapeInstance(name)}.service`;
+}
+
+export function mountUnit(mountPoint: string): string {
+  return `${escapePath(mountPoint)}.mount`;
+}
+
+export function deviceUnit(devicePath: string): string {
+  return `${escapePath(devicePath)}.device`;
+}
+
+/** The device unit of a network interface (systemd.device(5), SYSTEMD_ALIAS= of udev's rules). */
+export function netDeviceUnit(interfaceName: string): string {
+  return deviceUnit(`/sys/subsystem/net/devices/${interfaceName}`);
+}
+
+/**
+ * Whether systemd can have a unit of this (escaped) name. The directory of its drop-ins has two
+ * more characters and is the first to hit the file system's limit of 255 bytes.
+ */
+export function unitNameFits(unit: string): boolean {
+  return unit.length + '.d'.length <= unitNameMaxBytes;
+}
