@@ -23,9 +23,52 @@ function shellValue(raw: string): string | undefined {
   return bare?.[1];
 }
 
-/** Groups as lxc-autostart gathers them: an empty place is the NULL group, repeats are dropped. */
-function parseGroups(list: string): string[] {
-  return [...new Set(list.split(','))];
+/** Options of lxc-autostart with one letter that take an argument. */
+const takesArgument = 'gtnolP';
+
+interface AutostartOptions {
+  groups: string[];
+  all: boolean;
+  ignoreAuto: boolean;
+}
+
+/** One word of short options, such as `-aA` or `-gweb`; answers whether it used the next word. */
+function readShortOptions(
+  word: string,
+  next: string | undefined,
+  found: AutostartOptions,
+): boolean {
+  for (let at = 1; at < word.length; at++) {
+    const letter = word.charAt(at);
+    if (takesArgument.includes(letter)) {
+      const attached = word.slice(at + 1);
+      const value = attached === '' ? next : attached;
+      if (letter === 'g' && value !== undefined) found.groups.push(...value.split(','));
+      return attached === '';
+    }
+    if (letter === 'a') found.all = true;
+    if (letter === 'A') found.ignoreAuto = true;
+  }
+  return false;
+}
+
+/**
+ * The words lxc-containers passes to lxc-autostart, as getopt_long(3) takes them: what is no
+ * option is skipped. An empty place among the groups is the NULL group, repeats are dropped.
+ */
+function readOptions(words: readonly string[]): AutostartOptions {
+  const found: AutostartOptions = { groups: [], all: false, ignoreAuto: false };
+  for (let at = 0; at < words.length; at++) {
+    const word = words[at] ?? '';
+    if (word === '--') break;
+    if (word === '--all') found.all = true;
+    else if (word === '--ignore-auto') found.ignoreAuto = true;
+    else if (word === '--groups') found.groups.push(...(words[++at] ?? '').split(','));
+    else if (word.startsWith('--groups=')) {
+      found.groups.push(...word.slice('--groups='.length).split(','));
+    } else if (/^-[^-]/.test(word) && readShortOptions(word, words[at + 1], found)) at++;
+  }
+  return { ...found, groups: [...new Set(found.groups.length === 0 ? [''] : found.groups)] };
 }
 
 /**
@@ -41,6 +84,7 @@ export function parseBootPolicy(
     ['BOOTGROUPS', 'onboot,'],
     ['OPTIONS', ''],
   ]);
+  const lines = new Map<string, number>();
   const problems: Problem[] = [];
   text.split('\n').forEach((line, index) => {
     const match = assignment.exec(line);
@@ -56,20 +100,26 @@ export function parseBootPolicy(
       });
     } else {
       values.set(key, value);
+      lines.set(key, index + 1);
     }
   });
-  const words = (values.get('OPTIONS') ?? '').split(/\s+/);
-  const has = (short: string, long: string): boolean =>
-    words.some(
-      (word) => word === long || (/^-[A-Za-z]+$/.test(word) && word.slice(1).includes(short)),
-    );
+  const words = (key: string): string[] => (values.get(key) ?? '').split(/[ \t]+/).filter(Boolean);
+  const bootGroups = words('BOOTGROUPS');
+  // The shell splits BOOTGROUPS at blanks as well, so only its first word is the list of groups.
+  const { groups, all, ignoreAuto } = readOptions([
+    ...words('OPTIONS'),
+    ...(bootGroups.length === 0 ? [] : ['-g', ...bootGroups]),
+  ]);
+  if (bootGroups.length > 1) {
+    problems.push({
+      file,
+      line: lines.get('BOOTGROUPS') ?? 0,
+      reason: 'LXC takes BOOTGROUPS up to the first blank only',
+      remedy: 'separate the groups by commas alone',
+    });
+  }
   return {
-    policy: {
-      enabled: values.get('LXC_AUTO') === 'true',
-      groups: parseGroups(values.get('BOOTGROUPS') ?? ''),
-      allGroups: has('a', '--all'),
-      ignoreAuto: has('A', '--ignore-auto'),
-    },
+    policy: { enabled: values.get('LXC_AUTO') === 'true', groups, allGroups: all, ignoreAuto },
     problems,
   };
 }

@@ -5,6 +5,7 @@ import type { Problem } from '../model/problem.ts';
 import { formatProblem } from '../model/problem.ts';
 import { parseRootfs } from '../model/rootfs.ts';
 import { mountUnit } from '../model/unit-name.ts';
+import { fitsUnitFile } from '../model/unit-syntax.ts';
 import type { BootPolicy } from './boot-policy.ts';
 import { parseBootPolicy } from './boot-policy.ts';
 import type { ContainerFacts, GuestInit } from './model.ts';
@@ -66,7 +67,9 @@ function gatherFacts(
   const rootfs = config.rootfsPath === undefined ? undefined : parseRootfs(config.rootfsPath.value);
   const trees = rootfs !== undefined && 'rootfs' in rootfs ? rootfs.rootfs.trees : [];
   const init: GuestInit = host.guestInit(trees, config.initCmd?.value);
-  const mountFstab = config.mountFstab === undefined ? {} : host.readText(config.mountFstab.value);
+  // LXC runs in its unit's working directory, which is the root directory.
+  const mountFstabPath = config.mountFstab?.value.replace(/^(?!\/)/, '/');
+  const mountFstab = mountFstabPath === undefined ? {} : host.readText(mountFstabPath);
   if (mountFstab.problem !== undefined) problems.push(mountFstab.problem);
   return {
     name: found.name,
@@ -81,9 +84,7 @@ function gatherFacts(
     uncertainPaths: [
       ...source.paths.filter(({ exists }) => !exists).map(({ path }) => path),
       ...(init === 'unknown' ? trees : []),
-      ...(mountFstab.text === undefined && config.mountFstab !== undefined
-        ? [config.mountFstab.value]
-        : []),
+      ...(mountFstab.text === undefined && mountFstabPath !== undefined ? [mountFstabPath] : []),
     ],
   };
 }
@@ -146,13 +147,14 @@ export function generate(root: string): Generated {
   const runlevelNames = host.runlevelLinks();
   const initScripts = host.initScripts();
   const lxcpath = host.lxcpath();
-  const found = host.containers(lxcpath);
+  const found = lxcpath === undefined ? [] : host.containers(lxcpath);
 
   const facts = found.map((container) =>
     gatherFacts(container, { host, lxc }, settings, { settingsNames, runlevelNames }),
   );
   const { containers, nameless } = modelContainers(facts, { fstab, boot: boot.policy });
-  const watched = [...new Set([lxcpath, ...facts.flatMap((f) => f.uncertainPaths)])].slice(
+  const uncertain = facts.flatMap((f) => f.uncertainPaths).filter(fitsUnitFile);
+  const watched = [...new Set(lxcpath === undefined ? [] : [lxcpath, ...uncertain])].slice(
     0,
     watchedPathsMax,
   );

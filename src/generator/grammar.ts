@@ -8,12 +8,12 @@ export interface LxcAssignment {
 }
 
 /** A line that makes LXC refuse the file before it even looks at a key. */
-export interface LxcSyntaxError {
+interface LxcSyntaxError {
   readonly line: number;
   readonly error: string;
 }
 
-export type LxcLine = LxcAssignment | LxcSyntaxError;
+type LxcLine = LxcAssignment | LxcSyntaxError;
 
 /** What LXC sees of one file, and what keeps it from being the text an admin sees in an editor. */
 export interface LxcText {

@@ -27,7 +27,7 @@ const program = 'lockerd-generator';
 type Priority = 3 | 4;
 
 /** The kernel refuses a record of more than about 1000 bytes. */
-const kmsgMaxCharacters = 900;
+const kmsgMaxBytes = 900;
 
 /** Opens the kernel's log; undefined where there is none or it must stay untouched. */
 function openKmsg(root: string): number | undefined {
@@ -55,7 +55,9 @@ class Log {
     process.stderr.write(`${program}: ${priority === 4 ? 'warning: ' : ''}${line}\n`);
     if (this.kmsg === undefined) return;
     try {
-      writeSync(this.kmsg, `<${priority}>${program}: ${line.slice(0, kmsgMaxCharacters)}\n`);
+      const record = Buffer.from(`<${priority}>${program}: ${line}`).subarray(0, kmsgMaxBytes);
+      // A single write: each one is a record of its own.
+      writeSync(this.kmsg, Buffer.concat([record, Buffer.from('\n')]));
     } catch {
       // The log is full or gone; standard error had the message.
     }

@@ -115,6 +115,9 @@ export function planHalt(
   return { signal: signalName(SIGPWR), heardBy: [SIGPWR, SIGRTMIN_3], askLxc: true };
 }
 
+/** PATH_MAX of the kernel, without the NUL. */
+const pathMax = 4095;
+
 /** What the container waits for, gathered from its root file system, mounts and network. */
 class Needs {
   readonly paths = new Set<string>();
@@ -122,7 +125,6 @@ class Needs {
   readonly wants = new Set<string>();
   readonly bridges = new Set<string>();
   readonly problems: Problem[] = [];
-  readonly warnings: Problem[] = [];
   private readonly fstab: readonly FstabEntry[];
 
   constructor(fstab: readonly FstabEntry[]) {
@@ -130,16 +132,18 @@ class Needs {
   }
 
   requirePath(path: string, from: Located<string>): void {
+    const shown = printable(path.slice(0, 80));
+    const at = { file: from.file, line: from.line };
     if (!fitsUnitFile(path)) {
-      this.problems.push({
-        file: from.file,
-        line: from.line,
-        reason: `the path "${printable(path)}" has control characters`,
-        remedy: 'rename it',
-      });
-      return;
+      const reason = `the path "${shown}" has control characters`;
+      this.problems.push({ ...at, reason, remedy: 'rename it' });
+    } else if (path.length > pathMax) {
+      // Beyond a mebibyte systemd would not even load the unit.
+      const reason = `the path "${shown}..." is longer than ${pathMax} characters`;
+      this.problems.push({ ...at, reason, remedy: 'shorten it' });
+    } else {
+      this.paths.add(path);
     }
-    this.paths.add(path);
   }
 
   /** RequiresMountsFor= would stop the container where the mount is allowed to fail. */
@@ -212,11 +216,13 @@ function needMounts(needs: Needs, config: LxcConfig, mountFstabText: string | un
 const lxcNetBridge = 'lxcbr0';
 /** IFNAMSIZ of the kernel, without the NUL. */
 const interfaceNameMax = 15;
+/** What dev_valid_name() of the kernel refuses, and control characters, which no unit file holds. */
+const notInterfaceName = /^\.\.?$|[/:\s\u0000-\u001f\u007f]/;
 
 function needNetwork(needs: Needs, config: LxcConfig): void {
   for (const { link } of config.nets) {
     if (link === undefined || link.value === '') continue;
-    if (link.value.length > interfaceNameMax || /[/\s\u0000-\u001f]/.test(link.value)) {
+    if (link.value.length > interfaceNameMax || notInterfaceName.test(link.value)) {
       needs.problems.push({
         file: link.file,
         line: link.line,
@@ -235,6 +241,15 @@ function groupFits(group: string): boolean {
   return fitsUnitFile(group) && unitNameFits(groupTarget(group));
 }
 
+function groupWarning(group: string, config: LxcConfig): Problem {
+  return {
+    file: config.file,
+    line: 0,
+    reason: `no unit can be named after the group "${printable(group.slice(0, 80))}"`,
+    remedy: 'choose a shorter name without control characters',
+  };
+}
+
 /** A container before the others are known: all but the order between containers. */
 interface RankedContainer {
   readonly container: Omit<Container, 'startsAfter'>;
@@ -249,20 +264,24 @@ function modelOne(facts: ContainerFacts, host: HostFacts): RankedContainer {
   if (config.rootfsPath !== undefined) needRootfs(needs, config.rootfsPath);
   needMounts(needs, config, facts.mountFstabText);
   needNetwork(needs, config);
+  const groups = [...new Set(config.groups)].sort();
   return {
     container: {
       name: facts.name,
       instance: escapeInstance(facts.name),
       configFile: config.file,
       problems: [...facts.problems, ...config.problems, ...needs.problems],
-      warnings: [...config.warnings, ...needs.warnings],
+      warnings: [
+        ...config.warnings,
+        ...groups.filter((group) => !groupFits(group)).map((group) => groupWarning(group, config)),
+      ],
       halt: planHalt(config.haltSignal?.value, facts.init, settings.ready),
       requiredPaths: [...needs.paths].sort(),
       requires: [...needs.requires].sort(),
       wants: [...needs.wants].sort(),
       bridges: [...needs.bridges].sort(),
       autostart: facts.hasRunlevelLink || startsAtBoot(host.boot, config),
-      groups: [...new Set(config.groups)].filter(groupFits).sort(),
+      groups: groups.filter(groupFits),
       startDelaySec: config.startDelaySec,
       settings,
     },

@@ -1,5 +1,12 @@
 import type { LxcConfig, NetInterface } from '../model/lxc-config.ts';
-import { matchKey, nearestKey, readInteger, readUnsigned, splitNetKey } from '../model/lxc-keys.ts';
+import {
+  isNetSubKey,
+  matchKey,
+  nearestKey,
+  readInteger,
+  readUnsigned,
+  splitNetKey,
+} from '../model/lxc-keys.ts';
 import type { Located, Problem } from '../model/problem.ts';
 import { parseSignal, whyNotForwarded } from '../model/signal.ts';
 import { printable } from '../model/unit-syntax.ts';
@@ -58,7 +65,13 @@ type ReadKey =
 
 /** What a file asks for, with everything dropped that neither sets a value nor is wrong. */
 type Step =
-  | { readonly kind: 'set'; readonly key: ReadKey; readonly line: LxcAssignment }
+  | {
+      readonly kind: 'set';
+      readonly key: ReadKey;
+      readonly line: LxcAssignment;
+      /** Undefined when the line clears. */
+      readonly located: Located<string> | undefined;
+    }
   | { readonly kind: 'net'; readonly line: LxcAssignment }
   | { readonly kind: 'old-net'; readonly line: LxcAssignment }
   | { readonly kind: 'include'; readonly line: number; readonly include: LxcInclude }
@@ -146,17 +159,10 @@ export function parseLxcConfig(source: LxcSource): LxcConfig {
   };
   visit(state, source.file);
   const halt = checkedHalt(state);
-  const { rootfs, rootfsType } = state;
+  const { rootfs } = state;
   return {
     file: source.file.path,
-    ...(rootfs === undefined
-      ? {}
-      : {
-          rootfsPath:
-            rootfsType === undefined
-              ? rootfs
-              : { ...rootfs, value: `${rootfsType}:${rootfs.value}` },
-        }),
+    ...(rootfs === undefined ? {} : { rootfsPath: { ...rootfs, value: rootfsValue(state) } }),
     ...(state.initCmd === undefined ? {} : { initCmd: state.initCmd }),
     ...(state.utsName === undefined ? {} : { utsName: state.utsName }),
     ...(halt === undefined ? {} : { haltSignal: halt }),
@@ -185,7 +191,7 @@ function visit(state: State, file: LxcFile): void {
   for (const step of stepsOf(file)) {
     switch (step.kind) {
       case 'set':
-        set(state, file.path, step.key, step.line);
+        set(state, file.path, step);
         break;
       case 'net':
         setNet(state, file.path, step.line);
@@ -300,38 +306,18 @@ function findSetSteps(
   found: Step[],
   budget: { suggestions: number },
 ): void {
-  const match = matchKey(line.key);
-  let step: Step | undefined;
-  if (READ_KEYS.has(line.key)) step = { kind: 'set', key: line.key as ReadKey, line };
-  else if (line.key === 'lxc.net' || line.key.startsWith('lxc.net.')) step = { kind: 'net', line };
-  else if (match.kind === 'legacy') {
-    found.push(
-      problem(
-        file.path,
-        line.line,
-        `${printable(line.key.slice(0, 80))} is a key of LXC 1.x and 2.x, ` +
-          'which LXC 3 and later refuse',
-        `run: lxc-update-config -c ${shellWord(file.path)}`,
-      ),
-    );
-    step = legacyStep(line, match.now);
-  } else if (match.kind === 'unknown') {
-    found.push(unknownKey(file.path, line, budget.suggestions-- > 0));
-  } else if (match.kind === 'mute' && line.value !== '') {
-    found.push(
-      problem(file.path, line.line, `${line.key} takes no value of its own`, 'remove the line'),
-    );
-  }
+  const { path } = file;
+  const step = stepOf(path, line, found, budget);
   if (step === undefined) return;
   if (file.badLines.has(line.line)) {
-    found.push(notUtf8(file.path, line));
+    found.push(notUtf8(path, line));
     return;
   }
   found.push(step);
   if (INLINE_COMMENT.test(line.value)) {
     found.push(
       warning(
-        file.path,
+        path,
         line.line,
         `the "#" is part of the value of ${printable(line.key)}`,
         'put the comment on a line of its own',
@@ -340,18 +326,47 @@ function findSetSteps(
   }
 }
 
-function legacyStep(line: LxcAssignment, now: string | undefined): Step | undefined {
-  if (line.key === 'lxc.rootfs.backend') return { kind: 'set', key: line.key, line };
-  if (line.key === 'lxc.network' || line.key.startsWith('lxc.network.')) {
-    return { kind: 'old-net', line };
+/** What a line sets, if we read its key; adds to `found` what is wrong with the key. */
+function stepOf(
+  path: string,
+  line: LxcAssignment,
+  found: Step[],
+  budget: { suggestions: number },
+): Step | undefined {
+  const { key } = line;
+  if (key.startsWith('lxc.net.') || key === 'lxc.net') return { kind: 'net', line };
+  if (isReadKey(key)) return setStep(path, key, line);
+  const match = matchKey(key);
+  if (match.kind === 'mute' && line.value !== '') {
+    found.push(problem(path, line.line, `${key} takes no value of its own`, 'remove the line'));
+  } else if (match.kind === 'unknown') {
+    found.push(unknownKey(path, line, budget.suggestions-- > 0));
+  } else if (match.kind === 'legacy') {
+    const reason =
+      `${printable(key.slice(0, 80))} is a key of LXC 1.x and 2.x, ` +
+      'which LXC 3 and later refuse';
+    const remedy = `run: lxc-update-config -c ${shellWord(path)}`;
+    found.push(problem(path, line.line, reason, remedy));
+    if (key === 'lxc.rootfs.backend') return setStep(path, key, line);
+    if (key === 'lxc.network' || key.startsWith('lxc.network.')) return { kind: 'old-net', line };
+    if (match.now !== undefined && isReadKey(match.now)) return setStep(path, match.now, line);
   }
-  return now !== undefined && READ_KEYS.has(now)
-    ? { kind: 'set', key: now as ReadKey, line }
-    : undefined;
+  return undefined;
 }
 
-function set(state: State, file: string, key: ReadKey, { line, value, key: name }: LxcAssignment) {
-  const located = value === '' ? undefined : { value, file, line };
+function isReadKey(key: string): key is ReadKey {
+  return READ_KEYS.has(key);
+}
+
+function setStep(file: string, key: ReadKey, line: LxcAssignment): Step {
+  const { value } = line;
+  const located = value === '' ? undefined : { value, file, line: line.line };
+  return { kind: 'set', key, line, located };
+}
+
+function set(state: State, file: string, step: Step & { kind: 'set' }): void {
+  const { key, located } = step;
+  const { line, value, key: name } = step.line;
   const refuse = (remedy: string): void => {
     report(state, badValue(file, line, name, value, remedy));
   };
@@ -441,6 +456,13 @@ function setRootfs(
   state.rootfs = path === '' ? undefined : { ...located, value: path };
 }
 
+function rootfsValue({ rootfs, rootfsType }: State): string {
+  const path = rootfs?.value ?? '';
+  if (rootfsType !== undefined) return `${rootfsType}:${path}`;
+  // The part in front of a colon would be taken for the type.
+  return path.includes(':') ? `:${path}` : path;
+}
+
 function setNet(state: State, file: string, { line, key, value }: LxcAssignment): void {
   if (key === 'lxc.net') {
     if (value === '') state.nets.clear();
@@ -459,9 +481,8 @@ function setNet(state: State, file: string, { line, key, value }: LxcAssignment)
     else state.nets.delete(index);
     return;
   }
-  const match = matchKey(key);
   const net = splitNetKey(key);
-  if (net === undefined || match.kind === 'unknown') {
+  if (net === undefined || (net.sub !== undefined && !isNetSubKey(net.sub))) {
     report(state, unknownKey(file, { line, key }, state.problems.length < MAX_SUGGESTIONS).note);
   } else if (net.sub === undefined) {
     const remedy = `write ${key}.type = ${value === '' ? 'veth' : printable(value.slice(0, 80))}`;

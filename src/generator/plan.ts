@@ -6,7 +6,13 @@ import {
   groupTarget,
   netDeviceUnit,
 } from '../model/unit-name.ts';
-import { execArgument, printable, unitText, unitWord } from '../model/unit-syntax.ts';
+import {
+  execArgument,
+  fitsRestOfLine,
+  printable,
+  unitText,
+  unitWord,
+} from '../model/unit-syntax.ts';
 import type { Container } from './model.ts';
 import { compareText } from './model.ts';
 
@@ -15,7 +21,7 @@ export interface TemplateViews {
   readonly container: ContainerView;
   readonly delay: { readonly configFile: string; readonly unit: string; readonly seconds: number };
   readonly bridge: { readonly interface: string; readonly timeout: string };
-  readonly forward: { readonly initScript: string; readonly unit: string; readonly name: string };
+  readonly forward: ForwardView;
   readonly rescan: { readonly after: readonly string[]; readonly execStart: string };
 }
 
@@ -40,6 +46,14 @@ export interface ContainerView {
   /** Empty where the packaged unit's value stands. */
   readonly stopTimeout: string;
   readonly facts: readonly { readonly key: string; readonly value: string }[];
+}
+
+export interface ForwardView {
+  readonly initScript: string;
+  /** Empty where SourcePath= cannot hold it. */
+  readonly sourcePath: string;
+  readonly unit: string;
+  readonly description: string;
 }
 
 /** A file made from a template. */
@@ -167,9 +181,7 @@ function planFacts(c: Container): { key: string; value: string }[] {
 function planContainerDropIn(c: Container, isForwarded: boolean): Planned {
   const broken = c.problems.length > 0;
   // A unit that refuses to start need not wait for anything first.
-  const needs = broken
-    ? { requiredPaths: [], requires: [], wants: [] }
-    : { requiredPaths: c.requiredPaths, requires: c.requires, wants: c.wants };
+  const needs = broken ? { requiredPaths: [], requires: [], wants: [], startsAfter: [] } : c;
   const delay = c.startDelaySec > 0 && !broken ? [delayUnit(c.name)] : [];
   return {
     kind: 'file',
@@ -180,7 +192,7 @@ function planContainerDropIn(c: Container, isForwarded: boolean): Planned {
       requiresMountsFor: needs.requiredPaths.map(unitWord),
       requires: needs.requires,
       wants: [...needs.wants, ...delay],
-      after: [...needs.requires, ...needs.wants, ...c.startsAfter],
+      after: [...needs.requires, ...needs.wants, ...needs.startsAfter],
       partOf: [...c.groups.map(groupTarget), ...(isForwarded ? [forwardUnit(c.name)] : [])],
       refuse: planRefusal(c),
       execStart: planExecStart(c),
@@ -235,14 +247,16 @@ function planDelay(c: Container): Planned[] {
 }
 
 function planForward(c: Container): Planned {
+  const initScript = `/etc/init.d/lxc.${c.name}`;
   return {
     kind: 'file',
     path: forwardUnit(c.name),
     template: 'forward',
     view: {
-      initScript: unitText(`/etc/init.d/lxc.${c.name}`),
+      initScript,
+      sourcePath: fitsRestOfLine(initScript) ? unitText(initScript) : '',
       unit: containerUnit(c.name),
-      name: unitText(c.name),
+      description: unitText(`LXC container ${c.name} (init script name)`),
     },
   };
 }
@@ -252,7 +266,7 @@ function planBridge(name: string, timeout: string): Planned {
     kind: 'file',
     path: `${netDeviceUnit(name)}.d/60-lockerd.conf`,
     template: 'bridge',
-    view: { interface: unitText(name), timeout },
+    view: { interface: name, timeout },
   };
 }
 

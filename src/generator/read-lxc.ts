@@ -1,14 +1,11 @@
 import { isUtf8 } from 'node:buffer';
 import {
-  closeSync,
   constants,
   existsSync,
-  fstatSync,
   lstatSync,
   opendirSync,
-  openSync,
+  readFileSync,
   readlinkSync,
-  readSync,
   statSync,
 } from 'node:fs';
 import type { Stats } from 'node:fs';
@@ -24,7 +21,7 @@ const MAX_LINKS = 40;
 const MAX_FILES = 4096;
 
 /** Reads configurations and remembers the files they include, which most containers share. */
-export interface LxcReader {
+interface LxcReader {
   /** Never throws: what cannot be read is described in the result. */
   read(path: string): LxcSource;
 }
@@ -43,15 +40,20 @@ interface Found {
   readonly shareable: boolean;
 }
 
+interface Included {
+  readonly include: LxcInclude;
+  readonly shareable: boolean;
+}
+
 /**
  * Creates a reader for the host whose files lie below `root`: '' for this host, or a directory
  * that include paths and symbolic links then cannot leave. Included files are read once.
  */
 export function createLxcReader(root: string): LxcReader {
-  const shared = new Map<string, Found>();
+  const shared = new Map<string, Included>();
   return {
     read(path) {
-      const file = new Reading(root, shared).file(path, undefined).file;
+      const { file } = new Reading(root, shared).load(path, undefined);
       return { file, paths: pathsOf(file) };
     },
   };
@@ -64,24 +66,16 @@ export function readLxcSource(root: string, path: string): LxcSource {
 
 class Reading {
   readonly #root: string;
-  readonly #shared: Map<string, Found>;
+  /** By the target as it is written, made absolute. */
+  readonly #shared: Map<string, Included>;
   #files = 0;
 
-  constructor(root: string, shared: Map<string, Found>) {
+  constructor(root: string, shared: Map<string, Included>) {
     this.#root = root;
     this.#shared = shared;
   }
 
-  file(path: string, parent: Chain | undefined): Found {
-    const known = this.#shared.get(path);
-    if (known !== undefined) return known;
-    const found = this.#load(path, parent);
-    // The container's own file is not worth the memory: nobody else includes it.
-    if (parent !== undefined && found.shareable) this.#shared.set(path, found);
-    return found;
-  }
-
-  #load(path: string, parent: Chain | undefined): Found {
+  load(path: string, parent: Chain | undefined): Found {
     if (this.#files++ >= MAX_FILES) {
       return unread(path, limit(`more than ${MAX_FILES} files are included`), false);
     }
@@ -89,12 +83,9 @@ class Reading {
     if (depth > MAX_DEPTH) {
       return unread(path, limit(`files include each other more than ${MAX_DEPTH} deep`), false);
     }
-    let bytes: Buffer;
-    let id: string;
+    let content: Content | ReadProblem;
     try {
-      const content = readBytes(locate(this.#root, path));
-      if ('reason' in content) return unread(path, content, true);
-      ({ bytes, id } = content);
+      content = readText(locate(this.#root, path));
     } catch (error) {
       return unread(
         path,
@@ -102,6 +93,8 @@ class Reading {
         true,
       );
     }
+    if ('reason' in content) return unread(path, content, true);
+    const { decoded, badLines, id } = content;
     const chain: Chain = { id, path, parent, depth };
     if (isIn(id, parent)) {
       return unread(
@@ -110,9 +103,7 @@ class Reading {
         false,
       );
     }
-    const decoded = bytes.toString('utf8');
     const text = splitLxcText(decoded);
-    const badLines = findBadLines(bytes, decoded);
     const includes: LxcInclude[] = [];
     let shareable = true;
     // What the bytes of a program seem to include is not looked for.
@@ -123,7 +114,8 @@ class Reading {
       const absolute = target.startsWith('/') ? target : `/${target}`;
       if (badLines.has(line.line)) includes.push({ path: absolute, exists: false, files: [] });
       else {
-        const included = this.#include(absolute, chain);
+        const included = this.#shared.get(absolute) ?? this.#include(absolute, chain);
+        if (included.shareable) this.#shared.set(absolute, included);
         includes.push(included.include);
         shareable &&= included.shareable;
       }
@@ -131,8 +123,8 @@ class Reading {
     return { file: { path, text, badLines, includes }, shareable };
   }
 
-  #include(target: string, chain: Chain): { include: LxcInclude; shareable: boolean } {
-    const fail = (reason: ReadProblem, exists = false) => ({
+  #include(target: string, chain: Chain): Included {
+    const fail = (reason: ReadProblem, exists = false): Included => ({
       include: { path: target, exists, files: [], problem: atInclude(target, reason) },
       shareable: true,
     });
@@ -148,7 +140,7 @@ class Reading {
       return fail(explain(error));
     }
     if (names === undefined) {
-      const found = this.file(target, chain);
+      const found = this.load(target, chain);
       if (found.file.problem !== undefined) {
         const exists = isThere(found.file.problem);
         return { ...fail(found.file.problem, exists), shareable: found.shareable };
@@ -162,7 +154,7 @@ class Reading {
     const all = names.map((name) =>
       name.includes('\uFFFD')
         ? unread(`${stem}/${name}`, { reason: 'its name is not UTF-8', remedy: 'rename it' }, true)
-        : this.file(`${stem}/${name}`, chain),
+        : this.load(`${stem}/${name}`, chain),
     );
     return {
       include: { path: target, exists: true, files: all.map((found) => found.file) },
@@ -244,32 +236,26 @@ function confNames(path: string): string[] {
   return names;
 }
 
-// The generator reads one file after the other, so they can share the memory.
-const chunk = Buffer.allocUnsafe(64 * 1024);
+interface Content {
+  readonly decoded: string;
+  readonly badLines: ReadonlySet<number>;
+  /** The same for all names of a file. */
+  readonly id: string;
+}
 
-function readBytes(path: string): { bytes: Buffer; id: string } | ReadProblem {
-  // Opening a device can have effects and a FIFO would wait for a writer, so we look first.
-  const unfit = whyUnfit(statSync(path));
+function readText(path: string): Content | ReadProblem {
+  // Opening a device can have effects and a FIFO would wait for a writer, so we look first; the
+  // flag is for the one that takes the file's place in between.
+  const stats = statSync(path);
+  const unfit = whyUnfit(stats);
   if (unfit !== undefined) return unfit;
-  const fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
-  try {
-    const stats = fstatSync(fd);
-    const swapped = whyUnfit(stats);
-    if (swapped !== undefined) return swapped;
-    const parts: Buffer[] = [];
-    let size = 0;
-    for (;;) {
-      const read = readSync(fd, chunk, 0, chunk.length, null);
-      if (read === 0) break;
-      size += read;
-      if (size > MAX_BYTES) return tooLarge();
-      parts.push(Buffer.from(chunk.subarray(0, read)));
-    }
-    const only = parts.length === 1 ? parts[0] : undefined;
-    return { bytes: only ?? Buffer.concat(parts), id: `${stats.dev}:${stats.ino}` };
-  } finally {
-    closeSync(fd);
-  }
+  const flag = constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY;
+  // Node reads a whole file several times as fast as its bytes can be asked for one by one.
+  const decoded = readFileSync(path, { encoding: 'utf8', flag: flag as unknown as string });
+  if (decoded.length > MAX_BYTES) return tooLarge();
+  // Only the decoder's replacement character can stand for bad bytes, and hardly a file has one.
+  const badLines = decoded.includes('\uFFFD') ? findBadLines(readFileSync(path)) : NO_LINES;
+  return { decoded, badLines, id: `${stats.dev}:${stats.ino}` };
 }
 
 function whyUnfit(stats: Stats): ReadProblem | undefined {
@@ -320,7 +306,7 @@ function atInclude(target: string, { reason, remedy }: ReadProblem): ReadProblem
 
 function unread(path: string, problem: ReadProblem, shareable: boolean): Found {
   const text = { lines: [], markHidesKey: false };
-  return { file: { path, text, badLines: new Set(), includes: [], problem }, shareable };
+  return { file: { path, text, badLines: NO_LINES, includes: [], problem }, shareable };
 }
 
 function isIn(id: string, chain: Chain | undefined): boolean {
@@ -338,10 +324,10 @@ function describe(last: Chain): string {
   return names.join(' -> ');
 }
 
-function findBadLines(bytes: Buffer, decoded: string): ReadonlySet<number> {
+const NO_LINES: ReadonlySet<number> = new Set();
+
+function findBadLines(bytes: Buffer): ReadonlySet<number> {
   const bad = new Set<number>();
-  // Only a decoder's replacement character can stand for bad bytes, and nearly no file has one.
-  if (!decoded.includes('\uFFFD') || isUtf8(bytes)) return bad;
   let line = 1;
   for (let start = 0; start < bytes.length; line++) {
     const newline = bytes.indexOf(0x0a, start);

@@ -1,7 +1,9 @@
 import { readdirSync, readFileSync, readlinkSync, lstatSync, statSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { parse as parseIni } from 'ini';
+import { cleanAbsolutePath } from '../model/path.ts';
 import type { Problem } from '../model/problem.ts';
+import { fitsUnitFile } from '../model/unit-syntax.ts';
 import type { GuestInit } from './model.ts';
 import type { WatchedPath } from './plan.ts';
 import type { SettingsFile } from './settings.ts';
@@ -81,13 +83,24 @@ export class HostReader {
     }
   }
 
-  /** The first lxc.lxcpath of /etc/lxc/lxc.conf, read as LXC's initutils.c does. */
-  lxcpath(): string {
-    const text = this.text('/etc/lxc/lxc.conf') ?? '';
-    for (const line of text.split('\n')) {
-      const match = /^[ \t]*lxc\.lxcpath[ \t]*=[ \t]*(.*?)\s*$/.exec(line);
-      const value = match?.[1]?.replace(/\/+$/, '');
-      if (value !== undefined && value !== '') return value;
+  /**
+   * The first lxc.lxcpath of /etc/lxc/lxc.conf, read as LXC's initutils.c does; undefined when it
+   * is there and no unit could name it.
+   */
+  lxcpath(): string | undefined {
+    const file = '/etc/lxc/lxc.conf';
+    for (const [index, line] of (this.text(file) ?? '').split('\n').entries()) {
+      const value = /^[ \t]*lxc\.lxcpath[ \t]*=[ \t]*(.*?)\s*$/.exec(line)?.[1] ?? '';
+      if (value === '') continue;
+      const path = cleanAbsolutePath(value);
+      if (path !== undefined && fitsUnitFile(path)) return path;
+      this.problems.push({
+        file,
+        line: index + 1,
+        reason: `lxc.lxcpath "${value}" is not an absolute path without ".." and control characters`,
+        remedy: 'write such a path; until then no container is known',
+      });
+      return undefined;
     }
     return '/var/lib/lxc';
   }

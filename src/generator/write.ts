@@ -21,6 +21,7 @@ const errnoTexts: Readonly<Record<string, string>> = {
   EPERM: 'not permitted',
   ENOENT: 'the directory does not exist',
   ENOTDIR: 'a part of the path is not a directory',
+  EEXIST: 'a file of that name is in the way',
   EISDIR: 'a directory of that name is in the way',
   ENAMETOOLONG: 'the name is too long',
 };

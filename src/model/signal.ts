@@ -52,8 +52,10 @@ export function parseSignal(text: string): number | undefined {
     const number = readUnsigned(text);
     return number === undefined || number > 0x7fffffff ? undefined : number;
   }
-  const name = asciiUpper(text.slice(0, 64));
-  if (!name.startsWith('SIG') || text.length > 64) return undefined;
+  // C's strcasecmp() folds ASCII only; toUpperCase() would let a dotless i pass as an I.
+  if (text.length > 64 || !/^[\x20-\x7e]*$/.test(text)) return undefined;
+  const name = text.toUpperCase();
+  if (!name.startsWith('SIG')) return undefined;
   if (!name.startsWith('SIGRT')) return NUMBERS.get(name.slice(3));
   const fromMin = name.startsWith('SIGRTMIN+');
   if (!fromMin && !name.startsWith('SIGRTMAX-')) return undefined;
@@ -99,9 +101,4 @@ export function whyNotForwarded(signal: number): string | undefined {
     default:
       return undefined;
   }
-}
-
-/** C's strcasecmp() folds ASCII only; toUpperCase() alone would let the dotless i pass as an I. */
-function asciiUpper(text: string): string {
-  return text.replaceAll(/[a-z]/g, (letter) => letter.toUpperCase());
 }

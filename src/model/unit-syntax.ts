@@ -44,12 +44,17 @@ export function execArgument(text: string): string {
 }
 
 /**
- * The rest of a line, such as Description= or SourcePath=. Surrounding blanks would be lost and a
- * final backslash would swallow the next line, so both are refused.
+ * Whether a text can be the rest of a line: surrounding blanks would be lost, and a final
+ * backslash would swallow the next line.
  */
+export function fitsRestOfLine(text: string): boolean {
+  return fitsUnitFile(text) && text === text.trim() && !text.endsWith('\\');
+}
+
+/** The rest of a line, such as Description= or SourcePath=; see fitsRestOfLine(). */
 export function unitText(text: string): string {
   refuseControls(text);
-  if (text !== text.trim() || text.endsWith('\\')) {
+  if (!fitsRestOfLine(text)) {
     throw new Error(`systemd would not read this back: ${JSON.stringify(text)}`);
   }
   return escapeSpecifiers(text);
