@@ -54,7 +54,7 @@ function readShortOptions(
 
 /**
  * The words lxc-containers passes to lxc-autostart, as getopt_long(3) takes them: what is no
- * option is skipped. An empty place among the groups is the NULL group, repeats are dropped.
+ * option is skipped. An empty place among the groups is the NULL group.
  */
 function readOptions(words: readonly string[]): AutostartOptions {
   const found: AutostartOptions = { groups: [], all: false, ignoreAuto: false };
@@ -68,7 +68,19 @@ function readOptions(words: readonly string[]): AutostartOptions {
       found.groups.push(...word.slice('--groups='.length).split(','));
     } else if (/^-[^-]/.test(word) && readShortOptions(word, words[at + 1], found)) at++;
   }
-  return { ...found, groups: [...new Set(found.groups.length === 0 ? [''] : found.groups)] };
+  return found;
+}
+
+/**
+ * The groups that lxc-autostart really goes through. It drops one that begins with an earlier one
+ * (list_contains_entry() in lxc_autostart.c), so after the NULL group all of them.
+ */
+function keptGroups(groups: readonly string[]): string[] {
+  const kept: string[] = [];
+  for (const group of groups) {
+    if (!kept.some((earlier) => group.startsWith(earlier))) kept.push(group);
+  }
+  return kept.length === 0 ? [''] : kept;
 }
 
 /**
@@ -106,7 +118,7 @@ export function parseBootPolicy(
   const words = (key: string): string[] => (values.get(key) ?? '').split(/[ \t]+/).filter(Boolean);
   const bootGroups = words('BOOTGROUPS');
   // The shell splits BOOTGROUPS at blanks as well, so only its first word is the list of groups.
-  const { groups, all, ignoreAuto } = readOptions([
+  const options = readOptions([
     ...words('OPTIONS'),
     ...(bootGroups.length === 0 ? [] : ['-g', ...bootGroups]),
   ]);
@@ -118,8 +130,23 @@ export function parseBootPolicy(
       remedy: 'separate the groups by commas alone',
     });
   }
+  const groups = keptGroups(options.groups);
+  const dropped = new Set(options.groups.filter((group) => !groups.includes(group)));
+  if (dropped.size > 0 && !options.all) {
+    problems.push({
+      file,
+      line: lines.get('BOOTGROUPS') ?? lines.get('OPTIONS') ?? 0,
+      reason: `LXC drops the boot group "${[...dropped].join('", "')}", as it begins like an earlier one`,
+      remedy: 'name groups that are the beginning of others after them, and the empty one last',
+    });
+  }
   return {
-    policy: { enabled: values.get('LXC_AUTO') === 'true', groups, allGroups: all, ignoreAuto },
+    policy: {
+      enabled: values.get('LXC_AUTO') === 'true',
+      groups,
+      allGroups: options.all,
+      ignoreAuto: options.ignoreAuto,
+    },
     problems,
   };
 }

@@ -106,7 +106,7 @@ export function main(args: readonly string[], environment: NodeJS.ProcessEnv): n
     return 0;
   }
   const dryRun = first === '--dry-run' && args.length === 1;
-  const isUsage = first !== undefined && !first.startsWith('-') && [1, 3].includes(args.length);
+  const isUsage = first !== undefined && first !== '' && !first.startsWith('-') && [1, 3].includes(args.length);
   if (!dryRun && !isUsage) {
     process.stderr.write(usage);
     return 2;

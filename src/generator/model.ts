@@ -289,6 +289,11 @@ function modelOne(facts: ContainerFacts, host: HostFacts): RankedContainer {
   };
 }
 
+/** Whether there is a delay unit: what refuses to start lets nobody wait. */
+export function hasDelay(c: Pick<Container, 'startDelaySec' | 'problems'>): boolean {
+  return c.startDelaySec > 0 && c.problems.length === 0;
+}
+
 function compareRanks(a: readonly [number, number], b: readonly [number, number]): number {
   return a[0] - b[0] || a[1] - b[1];
 }
@@ -317,7 +322,7 @@ function orderContainers(ranked: readonly RankedContainer[]): Container[] {
     }
     previous = rank;
     sameRank.push(containerUnit(container.name));
-    if (container.startDelaySec > 0) sameRank.push(delayUnit(container.name));
+    if (hasDelay(container)) sameRank.push(delayUnit(container.name));
     return { ...container, startsAfter: [...earlier] };
   });
 }

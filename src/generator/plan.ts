@@ -14,7 +14,7 @@ import {
   unitWord,
 } from '../model/unit-syntax.ts';
 import type { Container } from './model.ts';
-import { compareText } from './model.ts';
+import { compareText, hasDelay } from './model.ts';
 
 /** The templates in units/, each with what it is given; every value is ready for a unit file. */
 export interface TemplateViews {
@@ -54,6 +54,8 @@ export interface ForwardView {
   readonly sourcePath: string;
   readonly unit: string;
   readonly description: string;
+  readonly execStart: string;
+  readonly execStop: string;
 }
 
 /** A file made from a template. */
@@ -182,7 +184,8 @@ function planContainerDropIn(c: Container, isForwarded: boolean): Planned {
   const broken = c.problems.length > 0;
   // A unit that refuses to start need not wait for anything first.
   const needs = broken ? { requiredPaths: [], requires: [], wants: [], startsAfter: [] } : c;
-  const delay = c.startDelaySec > 0 && !broken ? [delayUnit(c.name)] : [];
+  const delay = hasDelay(c) ? [delayUnit(c.name)] : [];
+  const forward = isForwarded ? [forwardUnit(c.name)] : [];
   return {
     kind: 'file',
     path: `${containerUnit(c.name)}.d/60-container.conf`,
@@ -191,9 +194,9 @@ function planContainerDropIn(c: Container, isForwarded: boolean): Planned {
       configFile: unitText(c.configFile),
       requiresMountsFor: needs.requiredPaths.map(unitWord),
       requires: needs.requires,
-      wants: [...needs.wants, ...delay],
+      wants: [...needs.wants, ...delay, ...forward],
       after: [...needs.requires, ...needs.wants, ...needs.startsAfter],
-      partOf: [...c.groups.map(groupTarget), ...(isForwarded ? [forwardUnit(c.name)] : [])],
+      partOf: [...c.groups.map(groupTarget), ...forward],
       refuse: planRefusal(c),
       execStart: planExecStart(c),
       execStop: planExecStop(c),
@@ -231,7 +234,7 @@ function planLinks(c: Container): PlannedLink[] {
 }
 
 function planDelay(c: Container): Planned[] {
-  if (c.startDelaySec === 0 || c.problems.length > 0) return [];
+  if (!hasDelay(c)) return [];
   return [
     {
       kind: 'file',
@@ -257,6 +260,8 @@ function planForward(c: Container): Planned {
       sourcePath: fitsRestOfLine(initScript) ? unitText(initScript) : '',
       unit: containerUnit(c.name),
       description: unitText(`LXC container ${c.name} (init script name)`),
+      execStart: command('/usr/bin/systemctl', ['start', containerUnit(c.name)]),
+      execStop: command('/usr/bin/systemctl', ['stop', containerUnit(c.name)]),
     },
   };
 }

@@ -50,9 +50,10 @@ export class HostReader {
     try {
       // A FIFO in the place of a file would hold up the boot for ever.
       const stat = statSync(this.at(path));
-      if (!stat.isFile()) return { problem: { file: path, line: 0, reason: 'is not a file' } };
+      const at = { file: path, line: 0, remedy: 'put a text file there' };
+      if (!stat.isFile()) return { problem: { ...at, reason: 'is not a file' } };
       if (stat.size > textFileMaxBytes) {
-        return { problem: { file: path, line: 0, reason: 'is larger than 1 MiB' } };
+        return { problem: { ...at, reason: 'is larger than 1 MiB' } };
       }
       return { text: readFileSync(this.at(path), 'utf8') };
     } catch (error) {
@@ -112,6 +113,11 @@ export class HostReader {
       if (name.startsWith('.')) continue;
       const directory = `${lxcpath}/${name}`;
       const configFile = `${directory}/config`;
+      if (name.includes('\ufffd')) {
+        // Bytes that are no text: the file cannot be opened by this name, but the admin must hear.
+        found.push({ name, directory, configFile });
+        continue;
+      }
       try {
         // lstat: a config that is a dangling link is a broken container, not none.
         lstatSync(this.at(configFile));

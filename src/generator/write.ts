@@ -56,7 +56,6 @@ function checkInside(path: string): void {
  * file. Throws a WriteError that names the path and the reason; nothing is left behind then.
  */
 function writeOutput(directory: string, output: Output): void {
-  checkInside(output.path);
   const path = join(directory, output.path);
   // systemd ignores names that begin with a dot.
   const temporary = join(dirname(path), `.lockerd-${process.pid}.tmp`);
@@ -79,6 +78,7 @@ export function writeOutputs(directory: string, outputs: readonly Output[]): Wri
   const errors: WriteError[] = [];
   for (const output of outputs) {
     try {
+      checkInside(output.path);
       const parent = dirname(join(directory, output.path));
       if (!made.has(parent)) {
         makeDirectory(parent);

@@ -1,0 +1,25 @@
+import { beforeEach } from 'vitest';
+import type { Host } from './host.ts';
+
+/**
+ * Prints the journals of the failed units after each failing test of the file or block that calls
+ * it. Takes a function because the host is made in a hook.
+ */
+export function attachJournalOnFailure(host: () => Host | undefined): void {
+  beforeEach(({ onTestFailed }) => {
+    onTestFailed(async () => {
+      const current = host();
+      if (!current?.isOn) return;
+      const failed = ['list-units', '--failed', '--plain', '--no-legend', '--full'];
+      const { stdout } = await current.run('systemctl', failed, { reject: false });
+      const units = stdout.split('\n').flatMap((line) => /^\S+/.exec(line) ?? []);
+      for (const unit of units) {
+        console.error(`--- ${current.name}: ${unit}\n${await current.journal(unit)}`);
+      }
+      if (units.length > 0) return;
+      const lately = ['--no-pager', '--boot', '--lines=40', '--output=short-precise'];
+      const { stdout: journal } = await current.run('journalctl', lately, { reject: false });
+      console.error(`--- ${current.name}: no unit failed; the journal's end\n${journal}`);
+    });
+  });
+}

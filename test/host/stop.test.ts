@@ -1,0 +1,175 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
+import { bootHost, type Host } from './host.ts';
+import { attachJournalOnFailure } from './journal.ts';
+import {
+  expectState,
+  guestKinds,
+  guestPid,
+  journalOf,
+  offline,
+  systemctl,
+  timed,
+  trySystemctl,
+} from './support.ts';
+
+vi.setConfig({ testTimeout: 120_000, hookTimeout: 900_000 });
+
+let host: Host;
+beforeAll(async () => {
+  host = await bootHost({ name: 'stop', boot: false });
+  for (const kind of guestKinds) await host.createContainer(kind, kind, { config: offline });
+  await host.createContainer('deaf', 'busybox', { shutdown: 'ignored', config: offline });
+  await host.createContainer('slow', 'busybox', { shutdown: { seconds: 6 }, config: offline });
+  await host.createContainer('hangup', 'busybox', { config: ['lxc.signal.halt = SIGHUP'] });
+  await host.writeFile('/etc/lockerd/containers/deaf.conf', 'stop-timeout = 5s\n');
+  await host.writeFile('/etc/lockerd/containers/slow.conf', 'stop-timeout = 30s\n');
+  await host.boot();
+});
+afterAll(() => host.close());
+attachJournalOnFailure(() => host);
+
+describe.each(guestKinds)('%s guest', (kind) => {
+  test('shuts down by itself when its unit is stopped', async () => {
+    await host.clearMarker(kind);
+    await systemctl(host, 'start', `lxc@${kind}`);
+    await host.waitForGuest(kind);
+    const { ms } = await timed(() => systemctl(host, 'stop', `lxc@${kind}`));
+    expect(await host.marker(kind)).toBeDefined();
+    expect(await guestPid(host, kind)).toBeUndefined();
+    expect(ms).toBeLessThan(30_000);
+    expect(await host.unit(`lxc@${kind}`)).toMatchObject({
+      ActiveState: 'inactive',
+      Result: 'success',
+    });
+  });
+
+  test('is told to stop through the signal its init knows', async () => {
+    const expected = { busybox: '10', sysvinit: '30', systemd: '37' }[kind];
+    expect((await host.unit(`lxc@${kind}`))['KillSignal']).toBe(expected);
+  });
+
+  test('shuts down when the stop comes right behind the start', async () => {
+    await host.clearMarker(kind);
+    await host.shell(`systemctl start lxc@${kind}; systemctl stop lxc@${kind}`, {
+      timeoutMs: 150_000,
+    });
+    // A guest that has only begun to boot may have nothing to shut down yet and write no marker;
+    // that its init ended by itself tells that it heard the signal.
+    expect(await host.unit(`lxc@${kind}`)).toMatchObject({
+      ActiveState: 'inactive',
+      Result: 'success',
+      ExecMainStatus: '0',
+    });
+    expect(await journalOf(host, `lxc@${kind}`)).not.toContain('Killing process');
+  });
+
+  test('stops while it is frozen', async () => {
+    await systemctl(host, 'start', `lxc@${kind}`);
+    await host.waitForGuest(kind);
+    await host.clearMarker(kind);
+    await host.run('lxc-freeze', ['-n', kind]);
+    expect((await host.run('lxc-info', ['-n', kind, '-sH'])).stdout.trim()).toBe('FROZEN');
+    await systemctl(host, 'stop', `lxc@${kind}`);
+    expect(await host.marker(kind)).toBeDefined();
+    expect(await host.unit(`lxc@${kind}`)).toMatchObject({ Result: 'success' });
+  });
+});
+
+test.each([0, 10, 30, 50, 80, 120])(
+  'a stop %i ms into the start leaves a guest that never ran or one that shut down',
+  async (delayMs) => {
+    await host.clearMarker('busybox');
+    const before = (await host.unit('lxc@busybox'))['InvocationID'];
+    const { ms } = await timed(() =>
+      host.shell(
+        `systemctl start --no-block lxc@busybox; sleep ${delayMs / 1000}; systemctl stop lxc@busybox`,
+      ),
+    );
+    expect(await guestPid(host, 'busybox')).toBeUndefined();
+    await expectState(host, 'lxc@busybox', 'inactive');
+    // The unit's stop timeout is two minutes: nobody may have waited for it.
+    expect(ms).toBeLessThan(30_000);
+    const after = await host.unit('lxc@busybox');
+    const ran = after['InvocationID'] !== before;
+    const journal = await journalOf(host, 'lxc@busybox');
+    expect(journal).not.toContain('Killing process');
+    // A guest whose init came to run must have heard of the stop.
+    if (ran && after['Result'] === 'success' && after['ExecMainStatus'] === '0') {
+      expect(await host.marker('busybox')).toBeDefined();
+    }
+  },
+);
+
+test('a guest that ignores its halt signal is killed at the stop timeout, not before', async () => {
+  await systemctl(host, 'start', 'lxc@deaf');
+  const pid = await guestPid(host, 'deaf');
+  expect(pid).toBeDefined();
+  const { ms } = await timed(async () => {
+    const stop = systemctl(host, 'stop', 'lxc@deaf');
+    await sleep(3500);
+    expect(await guestPid(host, 'deaf')).toBe(pid);
+    await stop;
+  });
+  expect(ms).toBeGreaterThan(4900);
+  expect(ms).toBeLessThan(20_000);
+  expect(await guestPid(host, 'deaf')).toBeUndefined();
+  expect(await host.unit('lxc@deaf')).toMatchObject({ Result: 'timeout' });
+  expect((await host.shell('pgrep -f "[l]xc-start.*-n deaf" || true')).stdout).toBe('');
+});
+
+test('a guest that takes its time to shut down is left alone until it has', async () => {
+  await systemctl(host, 'start', 'lxc@slow');
+  await sleep(1000);
+  const { ms } = await timed(() => systemctl(host, 'stop', 'lxc@slow'));
+  expect(ms).toBeGreaterThan(5500);
+  expect(await host.marker('slow')).toBeDefined();
+  expect(await host.unit('lxc@slow')).toMatchObject({ Result: 'success' });
+});
+
+test('a halt signal that lxc-start would turn into another one is sent by LXC itself', async () => {
+  const unit = await host.unit('lxc@hangup');
+  expect(unit['KillSignal']).toBe('18');
+  expect(unit['ExecStop']).toContain('lxc-stop -n hangup --nokill --nowait');
+});
+
+test('lxc.service stops without touching the containers', async () => {
+  await systemctl(host, 'start', 'lxc@sysvinit');
+  const pid = await guestPid(host, 'sysvinit');
+  await systemctl(host, 'stop', 'lxc.service');
+  await sleep(500);
+  expect(await guestPid(host, 'sysvinit')).toBe(pid);
+  await expectState(host, 'lxc@sysvinit', 'active');
+  await systemctl(host, 'start', 'lxc.service');
+  const { stdout } = await host.run('systemctl', ['cat', 'lxc.service']);
+  expect(stdout).toContain('lxc-apparmor-load');
+  const unit = await host.unit('lxc.service');
+  expect(unit['ExecStartPre']).toContain('/usr/libexec/lxc/lxc-apparmor-load');
+  expect(unit['ExecReload']).toContain('/usr/libexec/lxc/lxc-apparmor-load');
+  expect(unit['ExecStart']).toContain('/bin/true');
+  expect(unit['ExecStop']).toBeUndefined();
+  await systemctl(host, 'stop', 'lxc@sysvinit');
+});
+
+test('a power-off of the host shuts all guests down at the same time', async () => {
+  const names = [...guestKinds, 'twin1', 'twin2', 'twin3'];
+  for (const twin of ['twin1', 'twin2', 'twin3']) {
+    await host.createContainer(twin, 'busybox', { shutdown: { seconds: 6 }, config: offline });
+  }
+  await systemctl(host, 'daemon-reload');
+  await systemctl(host, 'start', ...names.map((name) => `lxc@${name}`));
+  for (const kind of guestKinds) await host.waitForGuest(kind);
+  for (const name of names) await host.clearMarker(name);
+  const { ms } = await timed(() => host.powerOff());
+  for (const name of names) {
+    expect({ name, graceful: (await host.marker(name)) !== undefined }).toEqual({
+      name,
+      graceful: true,
+    });
+  }
+  // Three guests of at least six seconds each would take over eighteen one after the other.
+  expect(ms).toBeLessThan(18_000);
+  await host.boot();
+  const clean = await trySystemctl(host, 'is-failed', ...names.map((name) => `lxc@${name}`));
+  expect(clean.output).not.toContain('failed');
+});

@@ -1,0 +1,57 @@
+import { expect } from 'vitest';
+import type { GuestKind, Host } from './host.ts';
+
+export const guestKinds: readonly GuestKind[] = ['busybox', 'sysvinit', 'systemd'];
+
+/** Keeps a busybox guest, whose boot otherwise waits for DHCP, from asking for an address. */
+export const offline = ['lxc.net.0.type = empty'];
+
+/** Runs something and tells how long it took, in milliseconds. */
+export async function timed<T>(action: () => Promise<T>): Promise<{ result: T; ms: number }> {
+  const start = performance.now();
+  const result = await action();
+  return { result, ms: performance.now() - start };
+}
+
+export async function systemctl(host: Host, ...args: string[]): Promise<string> {
+  return (await host.run('systemctl', args, { timeoutMs: 180_000 })).stdout;
+}
+
+/** Exit status and output of a systemctl call that may fail. */
+export async function trySystemctl(
+  host: Host,
+  ...args: string[]
+): Promise<{ exitCode: number; output: string }> {
+  const { exitCode, stdout, stderr } = await host.run('systemctl', args, {
+    reject: false,
+    timeoutMs: 180_000,
+  });
+  return { exitCode, output: stdout + stderr };
+}
+
+/** Host pid of a container's init, or undefined when LXC calls it stopped. */
+export async function guestPid(host: Host, name: string): Promise<number | undefined> {
+  const { stdout } = await host.run('lxc-info', ['-n', name, '-pH'], { reject: false });
+  const pid = Number(stdout.trim());
+  return pid > 0 ? pid : undefined;
+}
+
+export async function expectState(host: Host, unit: string, state: string): Promise<void> {
+  expect({ unit, state: (await host.unit(unit))['ActiveState'] }).toEqual({ unit, state });
+}
+
+/** The journal of a unit in this boot, complete up to now: journald writes with some delay. */
+export async function journalOf(host: Host, unit: string): Promise<string> {
+  await host.run('journalctl', ['--sync']);
+  return host.journal(unit);
+}
+
+/** Seconds of the host's monotonic clock at which a unit last became active. */
+export async function activeSince(host: Host, unit: string): Promise<number> {
+  return Number((await host.unit(unit))['ActiveEnterTimestampMonotonic']) / 1e6;
+}
+
+/** Seconds of the host's monotonic clock at which a unit last became inactive. */
+export async function inactiveSince(host: Host, unit: string): Promise<number> {
+  return Number((await host.unit(unit))['InactiveEnterTimestampMonotonic']) / 1e6;
+}

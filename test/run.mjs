@@ -1,0 +1,259 @@
+// Runs everything, from a fresh clone on: `npm test`, `npm run try`, `npm run lint`, `npm run bench`.
+//
+//   usage: run.mjs test [TIER...] | lint | try [ARGUMENT...] | bench [ARGUMENT...]
+//
+// Node built-ins only: what npm installs may not be there yet.
+
+import { spawnSync } from 'node:child_process';
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { ensureImage, ensurePrograms } from './host/machine.mjs';
+
+/** @typedef {{ passed: number, failed: number, skipped: number }} Counts */
+/** @typedef {{ name: string, run: () => Counts | Promise<Counts>, needsBuild?: boolean }} Tier */
+
+const root = path.resolve(import.meta.dirname, '..');
+process.chdir(root);
+
+/** Bundles, dependencies and the repository itself: nothing here was written by hand. */
+const generated = new Set(['node_modules', 'dist', 'coverage', '.git']);
+
+/**
+ * @param {string} directory
+ * @returns {string[]}
+ */
+function filesBelow(directory) {
+  return fs.readdirSync(directory, { withFileTypes: true }).flatMap((entry) => {
+    const file = path.join(directory, entry.name);
+    if (entry.isDirectory()) return generated.has(entry.name) ? [] : filesBelow(file);
+    return entry.isFile() ? [file] : [];
+  });
+}
+
+/** @param {string} file */
+function isShellScript(file) {
+  const [firstLine = ''] = fs.readFileSync(file, 'latin1').split('\n', 1);
+  return /^#!\S*\/(env )?(ba|da)?sh\b/.test(firstLine);
+}
+
+/** @param {RegExp} pattern */
+function filesMatching(pattern) {
+  return filesBelow('.').filter((file) => pattern.test(file));
+}
+
+function packages() {
+  if (!fs.existsSync('dist')) return [];
+  const files = fs.readdirSync('dist').filter((file) => file.endsWith('.deb'));
+  return files.map((file) => path.join('dist', file));
+}
+
+const bin = path.join('node_modules', '.bin');
+
+/**
+ * One row a check: a program, its arguments, and for programs that take files those files. A row
+ * whose list of files is empty has nothing to check.
+ * @type {{ name: string, command: string, args: string[], files?: () => string[] }[]}
+ */
+const lintSteps = [
+  { name: 'prettier', command: `${bin}/prettier`, args: ['--check', '.'] },
+  { name: 'eslint', command: `${bin}/eslint`, args: ['.'] },
+  { name: 'tsc', command: `${bin}/tsc`, args: ['--noEmit'] },
+  { name: 'knip', command: `${bin}/knip`, args: [] },
+  {
+    name: 'shellcheck',
+    command: 'shellcheck',
+    args: [],
+    files: () => filesBelow('.').filter(isShellScript),
+  },
+  {
+    name: 'mandoc',
+    command: 'mandoc',
+    args: ['-T', 'lint', '-W', 'warning'],
+    files: () => filesMatching(/^src\/man\/.*\.[1-8]$/),
+  },
+  {
+    name: 'lintian',
+    command: 'lintian',
+    args: ['--fail-on', 'error,warning'],
+    files: packages,
+  },
+];
+
+/**
+ * @param {string} command
+ * @param {string[]} args
+ */
+function show(command, args) {
+  const { status, signal, error } = spawnSync(command, args, { stdio: 'inherit' });
+  if (error) console.error(`${command}: ${error.message}`);
+  if (signal) console.error(`${command}: ended by ${signal}`);
+  return status === 0;
+}
+
+/** @returns {Counts} */
+function lint() {
+  const counts = { passed: 0, failed: 0, skipped: 0 };
+  for (const { name, command, args, files } of lintSteps) {
+    const list = files?.();
+    if (list?.length === 0) continue;
+    console.log(`--- ${name}`);
+    if (show(command, [...args, ...(list ?? [])])) counts.passed++;
+    else {
+      counts.failed++;
+      console.log(`lint: ${name} failed`);
+    }
+  }
+  return counts;
+}
+
+/**
+ * The tests of one project of vitest.config.ts. A file that cannot be loaded counts as a failed
+ * test, and so does a run that ends badly without one.
+ * @param {string} project
+ * @param {string[]} [options]
+ * @returns {Counts}
+ */
+function vitest(project, options = []) {
+  const directory = fs.mkdtempSync(path.join(os.tmpdir(), 'lockerd-results-'));
+  const file = path.join(directory, 'results.json');
+  try {
+    const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${file}`];
+    const args = ['run', '--project', project, ...reporters, ...options];
+    const good = show(path.join(bin, 'vitest'), args);
+    const results = fs.existsSync(file) ? JSON.parse(fs.readFileSync(file, 'utf8')) : {};
+    /** @type {{ status: string, assertionResults: unknown[] }[]} */
+    const files = results.testResults ?? [];
+    const unloadable = files.filter(
+      ({ status, assertionResults }) => status === 'failed' && assertionResults.length === 0,
+    );
+    const counts = {
+      passed: results.numPassedTests ?? 0,
+      failed: (results.numFailedTests ?? 0) + unloadable.length,
+      skipped: (results.numPendingTests ?? 0) + (results.numTodoTests ?? 0),
+    };
+    const ran = counts.passed + counts.failed > 0;
+    if (counts.failed === 0 && (!good || !ran)) {
+      console.log(`${project}: ${ran ? 'vitest ended badly' : 'no test ran'}`);
+      counts.failed = 1;
+    }
+    return counts;
+  } finally {
+    fs.rmSync(directory, { recursive: true });
+  }
+}
+
+/** @type {Tier[]} */
+const tiers = [
+  { name: 'lint', run: lint },
+  { name: 'unit', run: () => vitest('unit') },
+  { name: 'golden', run: () => vitest('golden') },
+  { name: 'differential', run: () => vitest('diff') },
+  {
+    name: 'host',
+    needsBuild: true,
+    run: async () => {
+      await ensureImage();
+      // Each file boots hosts of its own; more at once only slow each other down.
+      return vitest('host', ['--maxWorkers=2']);
+    },
+  },
+];
+
+function installDependencies() {
+  const installed = 'node_modules/.package-lock.json';
+  const current =
+    fs.existsSync(installed) &&
+    fs.statSync(installed).mtimeMs >= fs.statSync('package-lock.json').mtimeMs;
+  if (current) return;
+  console.log('--- npm ci');
+  if (!show('npm', ['ci', '--no-audit', '--no-fund'])) throw new Error('npm ci failed');
+}
+
+function build() {
+  console.log('--- build');
+  return show(process.execPath, ['src/build/build.mjs']);
+}
+
+/**
+ * @param {Tier} tier
+ * @param {boolean} built
+ * @returns {Promise<Counts>}
+ */
+async function runTier(tier, built) {
+  try {
+    if (tier.needsBuild && !built) throw new Error('the build failed, so there is nothing to test');
+    return await tier.run();
+  } catch (error) {
+    console.log(`${tier.name}: cannot run: ${error instanceof Error ? error.message : error}`);
+    return { passed: 0, failed: 1, skipped: 0 };
+  }
+}
+
+/** @param {Tier[]} chosen */
+async function runTiers(chosen) {
+  const built = chosen.every(({ name }) => name === 'lint') || build();
+  const rows = [];
+  // A failed build is a failure also where no chosen tier needs what it makes.
+  if (!built) rows.push({ name: 'build', passed: 0, failed: 1, skipped: 0, seconds: 0 });
+  for (const tier of chosen) {
+    console.log(`\n=== ${tier.name}`);
+    const start = Date.now();
+    const counts = await runTier(tier, built);
+    rows.push({ name: tier.name, ...counts, seconds: Math.round((Date.now() - start) / 1000) });
+  }
+  const total = { passed: 0, failed: 0, skipped: 0 };
+  console.log(`\n${tableLine(['tier', 'passed', 'failed', 'skipped', 'seconds'])}`);
+  for (const { name, passed, failed, skipped, seconds } of rows) {
+    console.log(tableLine([name, passed, failed, skipped, seconds]));
+    total.passed += passed;
+    total.failed += failed;
+    total.skipped += skipped;
+  }
+  const skipped = total.skipped > 0 ? `, ${total.skipped} skipped` : '';
+  console.log(`\ntests: ${total.passed} passed, ${total.failed} failed${skipped}`);
+  return total.failed === 0 && total.passed > 0;
+}
+
+/** @param {(string | number)[]} cells */
+function tableLine([name = '', ...numbers]) {
+  return [String(name).padEnd(12), ...numbers.map((cell) => String(cell).padStart(8))].join(' ');
+}
+
+/**
+ * @param {string} file
+ * @param {string[]} args
+ */
+function runTypeScript(file, args) {
+  const loader = new URL('./host/typescript.mjs', import.meta.url).href;
+  return build() && show(process.execPath, ['--import', loader, file, ...args]);
+}
+
+/**
+ * @param {string | undefined} action
+ * @param {string[]} args
+ */
+async function main(action, args) {
+  const unknown = args.filter((name) => !tiers.some((tier) => tier.name === name));
+  const known = ['test', 'lint', 'try', 'bench'].includes(action ?? '');
+  if (!known || (action === 'test' && unknown.length > 0)) {
+    const names = tiers.map(({ name }) => name).join(' | ');
+    console.error(
+      `usage: run.mjs test [${names}]... | lint | try [ARGUMENT...] | bench [ARGUMENT...]`,
+    );
+    return false;
+  }
+  installDependencies();
+  if (action === 'try') return runTypeScript('test/host/try.ts', args);
+  if (action === 'bench') return runTypeScript('test/bench/bench.ts', args);
+  try {
+    ensurePrograms(['lxc-info', 'systemd-analyze', 'shellcheck', 'mandoc', 'lintian']);
+  } catch (error) {
+    // The tiers that need them fail by themselves; the others still tell something.
+    console.error(error instanceof Error ? error.message : error);
+  }
+  const chosen = action === 'lint' ? ['lint'] : args;
+  return runTiers(chosen.length > 0 ? tiers.filter(({ name }) => chosen.includes(name)) : tiers);
+}
+
+process.exitCode = (await main(process.argv[2], process.argv.slice(3))) ? 0 : 1;

@@ -1,0 +1,25 @@
+import { defineConfig } from 'vitest/config';
+import { viteHandlebars } from './src/build/handlebars.mjs';
+
+const shared = {
+  plugins: [viteHandlebars],
+  define: { LOCKERD_VERSION: '"test"' },
+};
+
+/** A tier each; test/run.mjs runs them in this order. */
+export default defineConfig({
+  test: {
+    projects: [
+      { ...shared, test: { name: 'unit', include: ['test/unit/**/*.test.ts'] } },
+      {
+        ...shared,
+        test: { name: 'golden', include: ['test/golden/**/*.test.ts'], testTimeout: 120_000 },
+      },
+      {
+        ...shared,
+        test: { name: 'diff', include: ['test/diff/**/*.test.ts'], testTimeout: 120_000 },
+      },
+      { ...shared, test: { name: 'host', include: ['test/host/**/*.test.ts'] } },
+    ],
+  },
+});
