@@ -1,22 +1,17 @@
 // Copies the built program into a file system tree, where a package has it.
 // Usage: node src/build/install.mjs --destdir DIR
-import { chmodSync, cpSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
+import { dirname, extname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-
-/**
- * From the project's directory to the tree; a directory goes whole.
- * @type {{ source: string, target: string, mode?: number }[]}
- */
-const files = [
-  {
-    source: 'dist/lockerd-generator',
-    target: 'usr/lib/systemd/system-generators/lockerd-generator',
-    mode: 0o755,
-  },
-  { source: 'dist/hooks', target: 'usr/lib/lockerd/hooks' },
-  { source: 'units/system', target: 'usr/lib/systemd/system' },
-];
+import { gzipSync } from 'node:zlib';
 
 const project = fileURLToPath(new URL('../..', import.meta.url));
 const [option, destination] = process.argv.slice(2);
@@ -29,14 +24,57 @@ if (!existsSync(join(project, 'dist/lockerd-generator'))) {
   process.exit(1);
 }
 
-for (const { source, target, mode } of files) {
-  const to = join(destination, target);
-  mkdirSync(dirname(to), { recursive: true });
-  cpSync(join(project, source), to, { recursive: true });
-  if (mode !== undefined) chmodSync(to, mode);
+/**
+ * Names of the files in a directory of the project, with those in its directories.
+ * @param {string} directory
+ */
+function filesIn(directory) {
+  const top = join(project, directory);
+  const names = readdirSync(top, { recursive: true, encoding: 'utf8' });
+  return names.filter((name) => statSync(join(top, name)).isFile());
 }
 
+/**
+ * Modes are set here, whatever the checkout's are and the umask is.
+ * @param {string} target
+ * @param {string | Buffer} content
+ * @param {number} [mode]
+ */
+function install(target, content, mode = 0o644) {
+  const path = join(/** @type {string} */ (destination), target);
+  mkdirSync(dirname(path), { recursive: true });
+  writeFileSync(path, content);
+  chmodSync(path, mode);
+}
+
+/** @param {string} source */
+const read = (source) => readFileSync(join(project, source));
+
+process.umask(0o022);
+
 // Generators run with whatever PATH the manager has; an installed program names its interpreter.
-const generator = join(destination, 'usr/lib/systemd/system-generators/lockerd-generator');
-const text = readFileSync(generator, 'utf8');
-writeFileSync(generator, text.replace(/^#!\/usr\/bin\/env node\n/, '#!/usr/bin/node\n'));
+const generator = read('dist/lockerd-generator').toString();
+install(
+  'usr/lib/systemd/system-generators/lockerd-generator',
+  generator.replace(/^#!\/usr\/bin\/env node\n/, '#!/usr/bin/node\n'),
+  0o755,
+);
+for (const hook of filesIn('dist/hooks')) {
+  install(`usr/lib/lockerd/hooks/${hook}`, read(`dist/hooks/${hook}`), 0o755);
+}
+for (const unit of filesIn('units/system')) {
+  install(`usr/lib/systemd/system/${unit}`, read(`units/system/${unit}`));
+}
+for (const page of filesIn('src/man')) {
+  // No name and no time in the result, so that it depends on the page alone.
+  const content = gzipSync(read(`src/man/${page}`), { level: 9 });
+  install(`usr/share/man/man${extname(page).slice(1)}/${page}.gz`, content);
+}
+
+for (const directory of ['lockerd.conf.d', 'containers']) {
+  mkdirSync(join(destination, 'etc/lockerd', directory), { recursive: true });
+}
+// An admin's settings stay.
+if (!existsSync(join(destination, 'etc/lockerd/lockerd.conf'))) {
+  install('etc/lockerd/lockerd.conf', read('src/debian/lockerd.conf'));
+}

@@ -89,11 +89,12 @@ function gatherFacts(
   };
 }
 
-/** /etc/default/lxc, and the mask that turns lxc.service off whatever the file says. */
+/** /etc/default/lxc, and whether lxc.service would have read it at boot at all. */
 function readBootPolicy(host: HostReader): { policy: BootPolicy; problems: readonly Problem[] } {
   const file = '/etc/default/lxc';
   const { policy, problems } = parseBootPolicy(host.text(file) ?? '', file);
-  return { policy: host.lxcServiceIsMasked() ? { ...policy, enabled: false } : policy, problems };
+  const runs = host.lxcServiceStartsAtBoot();
+  return { policy: runs ? policy : { ...policy, enabled: false }, problems };
 }
 
 /** The mounts on the way to a path that the boot will make. */

@@ -29,10 +29,8 @@ type Priority = 3 | 4;
 /** The kernel refuses a record of more than about 1000 bytes. */
 const kmsgMaxBytes = 900;
 
-/** Opens the kernel's log; undefined where there is none or it must stay untouched. */
-function openKmsg(root: string): number | undefined {
-  // A dry root is somebody's test tree: its findings do not belong into this host's log.
-  if (root !== '') return undefined;
+/** Opens the kernel's log; undefined where there is none. */
+function openKmsg(): number | undefined {
   try {
     // In a container a FIFO may stand here that nobody reads: never wait for it.
     return openSync('/dev/kmsg', constants.O_WRONLY | constants.O_NONBLOCK | constants.O_NOCTTY);
@@ -46,8 +44,8 @@ function openKmsg(root: string): number | undefined {
 class Log {
   private readonly kmsg: number | undefined;
 
-  constructor(root: string) {
-    this.kmsg = openKmsg(root);
+  constructor(toKmsg: boolean) {
+    this.kmsg = toKmsg ? openKmsg() : undefined;
   }
 
   write(priority: Priority, message: string): void {
@@ -106,13 +104,15 @@ export function main(args: readonly string[], environment: NodeJS.ProcessEnv): n
     return 0;
   }
   const dryRun = first === '--dry-run' && args.length === 1;
-  const isUsage = first !== undefined && first !== '' && !first.startsWith('-') && [1, 3].includes(args.length);
+  const isUsage =
+    first !== undefined && first !== '' && !first.startsWith('-') && [1, 3].includes(args.length);
   if (!dryRun && !isUsage) {
     process.stderr.write(usage);
     return 2;
   }
   const root = (environment['LOCKERD_ROOT'] ?? '').replace(/\/+$/, '');
-  const log = new Log(root);
+  // What a dry run or somebody's test tree shows does not belong into this host's log.
+  const log = new Log(!dryRun && root === '');
   try {
     return run(log, root, dryRun ? undefined : first);
   } catch (error) {

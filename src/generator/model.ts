@@ -64,6 +64,8 @@ export interface Container {
   readonly problems: readonly Problem[];
   readonly warnings: readonly Problem[];
   readonly halt: HaltPlan;
+  /** The configuration names a log file of its own, which must not be replaced by ours. */
+  readonly hasLogFile: boolean;
   /** Paths whose mounts the container cannot do without. */
   readonly requiredPaths: readonly string[];
   /** Units required and ordered before the container. */
@@ -275,6 +277,7 @@ function modelOne(facts: ContainerFacts, host: HostFacts): RankedContainer {
         ...config.warnings,
         ...groups.filter((group) => !groupFits(group)).map((group) => groupWarning(group, config)),
       ],
+      hasLogFile: config.logFile !== undefined,
       halt: planHalt(config.haltSignal?.value, facts.init, settings.ready),
       requiredPaths: [...needs.paths].sort(),
       requires: [...needs.requires].sort(),

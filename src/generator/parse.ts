@@ -54,6 +54,7 @@ type ReadKey =
   | 'lxc.rootfs.path'
   | 'lxc.rootfs.backend'
   | 'lxc.init.cmd'
+  | 'lxc.log.file'
   | 'lxc.uts.name'
   | 'lxc.signal.halt'
   | 'lxc.start.auto'
@@ -86,6 +87,7 @@ interface State {
   rootfsType: string | undefined;
   rootfs: Located<string> | undefined;
   initCmd: Located<string> | undefined;
+  logFile: Located<string> | undefined;
   utsName: Located<string> | undefined;
   halt: Located<number> | undefined;
   fstab: Located<string> | undefined;
@@ -107,6 +109,7 @@ interface State {
 const READ_KEYS: ReadonlySet<string> = new Set<ReadKey>([
   'lxc.rootfs.path',
   'lxc.init.cmd',
+  'lxc.log.file',
   'lxc.uts.name',
   'lxc.signal.halt',
   'lxc.start.auto',
@@ -141,6 +144,7 @@ export function parseLxcConfig(source: LxcSource): LxcConfig {
     rootfsType: undefined,
     rootfs: undefined,
     initCmd: undefined,
+    logFile: undefined,
     utsName: undefined,
     halt: undefined,
     fstab: undefined,
@@ -164,6 +168,7 @@ export function parseLxcConfig(source: LxcSource): LxcConfig {
     file: source.file.path,
     ...(rootfs === undefined ? {} : { rootfsPath: { ...rootfs, value: rootfsValue(state) } }),
     ...(state.initCmd === undefined ? {} : { initCmd: state.initCmd }),
+    ...(state.logFile === undefined ? {} : { logFile: state.logFile }),
     ...(state.utsName === undefined ? {} : { utsName: state.utsName }),
     ...(halt === undefined ? {} : { haltSignal: halt }),
     startAuto: state.auto === 1,
@@ -379,6 +384,9 @@ function set(state: State, file: string, step: Step & { kind: 'set' }): void {
       break;
     case 'lxc.init.cmd':
       state.initCmd = located;
+      break;
+    case 'lxc.log.file':
+      state.logFile = located;
       break;
     case 'lxc.uts.name':
       if (isLonger(value, NODE_NAME_BYTES)) refuse(`write at most ${NODE_NAME_BYTES} bytes`);

@@ -22,6 +22,7 @@ export interface TemplateViews {
   readonly delay: { readonly configFile: string; readonly unit: string; readonly seconds: number };
   readonly bridge: { readonly interface: string; readonly timeout: string };
   readonly forward: ForwardView;
+  readonly group: { readonly wants: readonly string[] };
   readonly rescan: { readonly after: readonly string[]; readonly execStart: string };
 }
 
@@ -99,13 +100,20 @@ const hookDirectory = '/usr/lib/lockerd/hooks';
 const bootTarget = 'multi-user.target';
 const autostartTarget = 'lxc-autostart.target';
 
-/** Arguments of lxc-start that every container has; the packaged drop-in has the same with %i. */
-export const commonStartArguments = [
-  '-s',
-  'lxc.cgroup.relative=1',
-  '-s',
-  `lxc.hook.start-host=${hookDirectory}/container-ready`,
-] as const;
+/**
+ * Arguments of lxc-start that every container has; the packaged drop-in has the same with `%i` for
+ * the instance. The log file is read back when a start fails: what goes wrong after the guest got
+ * its console, such as an init that is not there, LXC writes nowhere else.
+ */
+export function startArguments(c: Pick<Container, 'instance' | 'hasLogFile'>): string[] {
+  return [
+    ...(c.hasLogFile ? [] : ['-o', `/run/lockerd/${c.instance}/lxc.log`]),
+    '-s',
+    'lxc.cgroup.relative=1',
+    '-s',
+    `lxc.hook.start-host=${hookDirectory}/container-ready`,
+  ];
+}
 
 /**
  * What lets the guest's init report through the host's notification socket. /run becomes a file
@@ -127,14 +135,17 @@ function command(program: string, args: readonly string[]): string {
 /** ExecStart= of a container; empty where the packaged one says the same. */
 function planExecStart(c: Container): string {
   const { settings } = c;
-  if (c.name === c.instance && settings.logLevel === undefined && settings.ready === 'running') {
-    return '';
-  }
+  const isPackaged =
+    c.name === c.instance &&
+    !c.hasLogFile &&
+    settings.logLevel === undefined &&
+    settings.ready === 'running';
+  if (isPackaged) return '';
   return command('/usr/bin/lxc-start', [
     '-F',
     '-n',
     c.name,
-    ...commonStartArguments,
+    ...startArguments(c),
     ...(settings.ready === 'booted' ? bootedStartArguments : []),
     ...(settings.logLevel === undefined
       ? []
@@ -223,14 +234,31 @@ function planLink(directory: string, unit: string, template: string): PlannedLin
   return { kind: 'link', path: `${directory}/${unit}`, target: `${unitDirectory}/${template}` };
 }
 
-function planLinks(c: Container): PlannedLink[] {
-  const wantedBy = [
-    ...(c.autostart ? [bootTarget, autostartTarget] : []),
-    ...c.groups.map(groupTarget),
-  ];
-  return wantedBy.map((target) =>
+function planAutostart(c: Container): PlannedLink[] {
+  if (!c.autostart) return [];
+  return [bootTarget, autostartTarget].map((target) =>
     planLink(`${target}.wants`, containerUnit(c.name), 'lxc@.service'),
   );
+}
+
+/**
+ * The members of each group. Not links in `.wants/`: by those "systemctl is-enabled" would call
+ * every member enabled, also one that no boot starts.
+ */
+function planGroups(containers: readonly Container[]): Planned[] {
+  const members = new Map<string, string[]>();
+  for (const c of containers) {
+    for (const group of c.groups) {
+      const target = groupTarget(group);
+      members.set(target, [...(members.get(target) ?? []), containerUnit(c.name)]);
+    }
+  }
+  return [...members].map(([target, wants]) => ({
+    kind: 'file',
+    path: `${target}.d/60-members.conf`,
+    template: 'group',
+    view: { wants: [...wants].sort(compareText) },
+  }));
 }
 
 function planDelay(c: Container): Planned[] {
@@ -261,7 +289,7 @@ function planForward(c: Container): Planned {
       unit: containerUnit(c.name),
       description: unitText(`LXC container ${c.name} (init script name)`),
       execStart: command('/usr/bin/systemctl', ['start', containerUnit(c.name)]),
-      execStop: command('/usr/bin/systemctl', ['stop', containerUnit(c.name)]),
+      execStop: command('/usr/bin/lxc-wait', ['-n', c.name, '-s', 'STOPPED']),
     },
   };
 }
@@ -304,10 +332,11 @@ export function planUnits(containers: readonly Container[], context: PlanContext
     ...containers.flatMap((c) => [
       planContainerDropIn(c, scripts.has(c.name)),
       ...planDelay(c),
-      ...planLinks(c),
+      ...planAutostart(c),
       ...(scripts.has(c.name) ? [planForward(c)] : []),
     ]),
     ...[...bridges].map((bridge) => planBridge(bridge, context.bridgeTimeout)),
+    ...planGroups(containers),
     ...planRescan(context),
   ];
   return planned.sort((a, b) => compareText(a.path, b.path));

@@ -1,22 +1,14 @@
 import { isUtf8 } from 'node:buffer';
-import {
-  constants,
-  existsSync,
-  lstatSync,
-  opendirSync,
-  readFileSync,
-  readlinkSync,
-  statSync,
-} from 'node:fs';
+import { constants, existsSync, lstatSync, opendirSync, readFileSync, statSync } from 'node:fs';
 import type { Stats } from 'node:fs';
 
 import { includeTarget, splitLxcText } from './grammar.ts';
+import { codeOf, locate } from './locate.ts';
 import type { LxcFile, LxcInclude, LxcSource, ReadProblem } from './parse.ts';
 
 /** A container's configuration has some kilobytes; what is larger was not written by hand. */
 const MAX_BYTES = 1024 * 1024;
 const MAX_DEPTH = 32;
-const MAX_LINKS = 40;
 /** Limits the work for files that include one another many times over. */
 const MAX_FILES = 4096;
 
@@ -183,40 +175,6 @@ function isDangling(root: string, path: string): boolean {
   }
 }
 
-/**
- * Finds where a path of the host lies for us. Below a root directory every component is followed
- * by hand, because the kernel would follow an absolute link out of it.
- */
-function locate(root: string, path: string): string {
-  if (root === '') return path;
-  const todo = path.split('/').reverse();
-  const done: string[] = [];
-  let links = 0;
-  for (let part = todo.pop(); part !== undefined; part = todo.pop()) {
-    if (part === '' || part === '.') continue;
-    if (part === '..') {
-      done.pop();
-      continue;
-    }
-    done.push(part);
-    const here = `${root}/${done.join('/')}`;
-    let target: string;
-    try {
-      if (!lstatSync(here).isSymbolicLink()) continue;
-      if (++links > MAX_LINKS) throw Object.assign(new Error('links'), { code: 'ELOOP' });
-      target = readlinkSync(here);
-    } catch (error) {
-      // Whatever is wrong with the path shows when it is opened, unless ".." is still to come.
-      if (codeOf(error) !== 'ENOENT' || todo.includes('..')) throw error;
-      return `${root}/${[...done, ...todo.reverse()].join('/')}`;
-    }
-    if (target.startsWith('/')) done.length = 0;
-    else done.pop();
-    todo.push(...target.split('/').reverse());
-  }
-  return `${root}/${done.join('/')}`;
-}
-
 function isDirectory(path: string): boolean {
   return statSync(path, { throwIfNoEntry: false })?.isDirectory() === true;
 }
@@ -275,10 +233,6 @@ function tooLarge(): ReadProblem {
 
 function limit(reason: string): ReadProblem {
   return { reason, remedy: 'include each file once' };
-}
-
-function codeOf(error: unknown): string | undefined {
-  return error instanceof Error && 'code' in error ? String(error.code) : undefined;
 }
 
 function explain(error: unknown): ReadProblem {

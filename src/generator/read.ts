@@ -4,6 +4,7 @@ import { parse as parseIni } from 'ini';
 import { cleanAbsolutePath } from '../model/path.ts';
 import type { Problem } from '../model/problem.ts';
 import { fitsUnitFile } from '../model/unit-syntax.ts';
+import { codeOf, locate, locateEntry } from './locate.ts';
 import type { GuestInit } from './model.ts';
 import type { WatchedPath } from './plan.ts';
 import type { SettingsFile } from './settings.ts';
@@ -28,8 +29,7 @@ interface ReadText {
 const textFileMaxBytes = 1024 * 1024;
 
 function isAbsent(error: unknown): boolean {
-  const { code } = error as { code?: string };
-  return code === 'ENOENT' || code === 'ENOTDIR';
+  return ['ENOENT', 'ENOTDIR'].includes(codeOf(error) ?? '');
 }
 
 /** Reads the host's files, all of them below `root` (the empty string for the host itself). */
@@ -42,7 +42,12 @@ export class HostReader {
   }
 
   private at(path: string): string {
-    return this.root + path;
+    return locate(this.root, path);
+  }
+
+  /** For what asks about a link itself. */
+  private entryAt(path: string): string {
+    return locateEntry(this.root, path);
   }
 
   /** Text of a file of the host, or why it has none; absent is neither. */
@@ -120,13 +125,13 @@ export class HostReader {
       }
       try {
         // lstat: a config that is a dangling link is a broken container, not none.
-        lstatSync(this.at(configFile));
-        const isLink = lstatSync(this.at(directory)).isSymbolicLink();
+        lstatSync(this.entryAt(configFile));
+        const isLink = lstatSync(this.entryAt(directory)).isSymbolicLink();
         found.push({
           name,
           directory,
           configFile,
-          ...(isLink ? { linkTarget: readlinkSync(this.at(directory)) } : {}),
+          ...(isLink ? { linkTarget: readlinkSync(this.entryAt(directory)) } : {}),
         });
       } catch (error) {
         if (isAbsent(error)) continue;
@@ -188,12 +193,31 @@ export class HostReader {
     return new Set([...debian, ...openrc].filter((name) => name !== undefined));
   }
 
-  /** Whether the admin masked the unit that would have started the containers. */
-  lxcServiceIsMasked(): boolean {
+  /**
+   * Whether the boot would have run lxc.service, whose work autostart is: it is not masked and,
+   * where its unit is known, enabled.
+   */
+  lxcServiceStartsAtBoot(): boolean {
+    const etc = '/etc/systemd/system';
     try {
-      return readlinkSync(this.at('/etc/systemd/system/lxc.service')) === '/dev/null';
+      if (readlinkSync(this.entryAt(`${etc}/lxc.service`)) === '/dev/null') return false;
     } catch {
       // No link, or no such file: not masked.
+    }
+    const unitDirectories = [etc, '/usr/lib/systemd/system', '/lib/systemd/system'];
+    if (!unitDirectories.some((directory) => this.isThere(`${directory}/lxc.service`))) return true;
+    return this.list(etc)
+      .filter((name) => name.endsWith('.wants') || name.endsWith('.requires'))
+      .some((name) => this.isThere(`${etc}/${name}/lxc.service`));
+  }
+
+  private isThere(path: string): boolean {
+    // lstat: an enabling link counts whether or not its target can be seen from here.
+    try {
+      lstatSync(this.entryAt(path));
+      return true;
+    } catch {
+      // Also where a part of the path is no directory.
       return false;
     }
   }
@@ -248,8 +272,8 @@ export class HostReader {
 
   private linkInTrees(trees: readonly string[], path: string): string {
     for (const tree of trees) {
-      const full = this.at(join(tree, path));
       try {
+        const full = this.entryAt(join(tree, path));
         return lstatSync(full).isSymbolicLink() ? readlinkSync(full) : 'no-link';
       } catch {
         // Not in this layer: the next one may have it.

@@ -2,6 +2,7 @@ import bridge from '../../units/bridge.conf.hbs';
 import container from '../../units/container.conf.hbs';
 import delay from '../../units/delay.conf.hbs';
 import forward from '../../units/forward.service.hbs';
+import group from '../../units/group.conf.hbs';
 import rescan from '../../units/rescan.conf.hbs';
 import type { PlannedFile, TemplateViews } from './plan.ts';
 
@@ -10,6 +11,7 @@ const templates: Readonly<Record<keyof TemplateViews, (view: object) => string>>
   container,
   delay,
   forward,
+  group,
   rescan,
 };
 

@@ -19,6 +19,8 @@ export interface LxcConfig {
   /** The whole value of lxc.rootfs.path, type prefix included. */
   readonly rootfsPath?: Located<string>;
   readonly initCmd?: Located<string>;
+  /** Where the admin wants LXC's own log. */
+  readonly logFile?: Located<string>;
   readonly utsName?: Located<string>;
   /** Signal number of lxc.signal.halt; Linux x86 numbering, 1 to 64. */
   readonly haltSignal?: Located<number>;

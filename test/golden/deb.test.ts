@@ -1,0 +1,198 @@
+import { execFileSync } from 'node:child_process';
+import {
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { gunzipSync } from 'node:zlib';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+
+const project = fileURLToPath(new URL('../..', import.meta.url));
+const { version } = JSON.parse(readFileSync(join(project, 'package.json'), 'utf8')) as {
+  version: string;
+};
+
+/** A program's output; the error of a program that fails has its output too. */
+function run(command: string, args: string[], env: Record<string, string> = {}): string {
+  try {
+    return execFileSync(command, args, {
+      cwd: project,
+      encoding: 'utf8',
+      stdio: 'pipe',
+      env: { ...process.env, ...env },
+    });
+  } catch (error) {
+    const { stdout = '', stderr = '' } = error as { stdout?: string; stderr?: string };
+    throw new Error(`${command} failed:\n${stdout}${stderr}`, { cause: error });
+  }
+}
+
+const scratch = mkdtempSync(join(tmpdir(), 'lockerd-deb-test-'));
+const staged = join(scratch, 'staged');
+const extracted = join(scratch, 'extracted');
+const control = join(scratch, 'control');
+const deb = join(scratch, `lockerd_${version}_all.deb`);
+const doc = 'usr/share/doc/lockerd';
+
+function makePackage(directory: string): string {
+  mkdirSync(directory, { recursive: true });
+  const args = ['src/build/deb.mjs', '--output', directory];
+  run(process.execPath, args, { SOURCE_DATE_EPOCH: '1700000000' });
+  return join(directory, `lockerd_${version}_all.deb`);
+}
+
+/** Type, mode and content of everything below a directory. */
+function readTree(directory: string): Map<string, string> {
+  const tree = new Map<string, string>();
+  for (const path of readdirSync(directory, { recursive: true, encoding: 'utf8' }).sort()) {
+    const full = join(directory, path);
+    const stat = lstatSync(full);
+    const content = stat.isFile() ? readFileSync(full, 'latin1') : 'not a file';
+    tree.set(path, `${(stat.mode & 0o7777).toString(8)} ${content}`);
+  }
+  return tree;
+}
+
+beforeAll(() => {
+  expect(existsSync(join(project, 'dist/lockerd-generator')), 'run first: npm run build').toBe(
+    true,
+  );
+  makePackage(scratch);
+  run('dpkg-deb', ['-x', deb, extracted]);
+  run('dpkg-deb', ['-e', deb, control]);
+  run(process.execPath, ['src/build/install.mjs', '--destdir', staged]);
+}, 60_000);
+
+afterAll(() => {
+  rmSync(scratch, { recursive: true, force: true });
+});
+
+describe('the Debian package', () => {
+  test('has what install.mjs installs, and documentation', () => {
+    const packaged = [...readTree(extracted)].filter(
+      ([path]) => !`${path}/`.startsWith(`${doc}/`) && path !== 'usr/share/doc',
+    );
+    expect(new Map(packaged)).toEqual(readTree(staged));
+    expect(readdirSync(join(extracted, doc)).sort()).toEqual([
+      'README.md',
+      'changelog.gz',
+      'copyright',
+    ]);
+  });
+
+  test('has nothing but directories and files of root, with modes as they should be', () => {
+    const lines = run('dpkg-deb', ['-c', deb]).trimEnd().split('\n');
+    for (const line of lines) {
+      const [mode, owner, , , , path = ''] = line.split(/\s+/);
+      const isProgram = /\/(hooks|system-generators)\/[^/]+$/.test(path);
+      const expected = path.endsWith('/') ? 'drwxr-xr-x' : isProgram ? '-rwxr-xr-x' : '-rw-r--r--';
+      expect(`${mode} ${owner} ${path}`).toBe(`${expected} root/root ${path}`);
+    }
+    expect(lines.length).toBeGreaterThan(30);
+  });
+
+  test('says what it is and needs', () => {
+    const fields = new Map(
+      run('dpkg-deb', ['-f', deb])
+        .split('\n')
+        .filter((line) => /^\S/.test(line))
+        .map((line) => [line.slice(0, line.indexOf(':')), line.slice(line.indexOf(':') + 2)]),
+    );
+    expect(fields.get('Version')).toBe(version);
+    expect(fields.get('Architecture')).toBe('all');
+    expect(fields.get('Depends')).toBe('lxc (>= 1:4), nodejs (>= 18.19), systemd (>= 247)');
+    expect(Number(fields.get('Installed-Size'))).toBeGreaterThan(100);
+  });
+
+  test('leaves the settings to the admin', () => {
+    expect(readFileSync(join(control, 'conffiles'), 'utf8')).toBe('/etc/lockerd/lockerd.conf\n');
+    expect(readdirSync(join(extracted, 'etc/lockerd')).sort()).toEqual([
+      'containers',
+      'lockerd.conf',
+      'lockerd.conf.d',
+    ]);
+    const text = readFileSync(join(extracted, 'etc/lockerd/lockerd.conf'), 'utf8');
+    expect(text.split('\n').filter((line) => line !== '' && !line.startsWith('#'))).toEqual([]);
+  });
+
+  test('has checksums of every file', () => {
+    const sums = readFileSync(join(control, 'md5sums'), 'utf8');
+    const files = [...readTree(extracted)].filter(([, entry]) => !entry.endsWith(' not a file'));
+    expect(sums.trimEnd().split('\n')).toHaveLength(files.length);
+    execFileSync('md5sum', ['--check', '--quiet', '--strict', '-'], {
+      cwd: extracted,
+      input: sums,
+    });
+  });
+
+  test('runs the generator by the path of its interpreter', () => {
+    const generator = join(extracted, 'usr/lib/systemd/system-generators/lockerd-generator');
+    expect(readFileSync(generator, 'utf8').split('\n', 1)).toEqual(['#!/usr/bin/node']);
+    expect(run(process.execPath, [generator, '--version'])).toBe(`lockerd-generator ${version}\n`);
+  });
+
+  test('has the changelog of this version in Debian’s form', () => {
+    const changelog = gunzipSync(readFileSync(join(extracted, doc, 'changelog.gz'))).toString();
+    expect(changelog.split('\n', 1)[0]).toMatch(
+      new RegExp(`^lockerd \\(${version.replaceAll('.', '\\.')}\\) \\w+; urgency=medium$`),
+    );
+  });
+
+  test('is the same each time', () => {
+    const again = makePackage(join(scratch, 'again'));
+    expect(readFileSync(again).equals(readFileSync(deb))).toBe(true);
+  });
+
+  test('pleases lintian', { timeout: 120_000 }, () => {
+    const asRoot = process.getuid?.() === 0 ? ['--allow-root'] : [];
+    const args = [...asRoot, '--fail-on', 'error,warning', deb];
+    expect(run('lintian', args)).toBe('');
+  });
+});
+
+describe.each(['postinst', 'prerm', 'postrm'])('%s', (script) => {
+  const text = readFileSync(join(project, 'src/debian', script), 'utf8');
+
+  test('pleases shellcheck', () => {
+    expect(run('shellcheck', [join(project, 'src/debian', script)])).toBe('');
+  });
+
+  test('starts and stops nothing', () => {
+    // What is said, to a reader or to the admin, is no command.
+    const commands = text.replaceAll(/^ *#.*$/gm, '').replaceAll(/<<'NOTE'\n.*?\nNOTE\n/gs, '');
+    const calls = [
+      ...commands.matchAll(/\b(?:systemctl|deb-systemd-invoke|invoke-rc\.d|lxc-\w+).*/g),
+    ];
+    for (const [call] of calls) {
+      expect(call).toMatch(/^(systemctl --system daemon-reload |lxc-ls --active )/);
+    }
+  });
+});
+
+describe('the example in README.md', () => {
+  const fixture = join(project, 'test/golden/readme');
+  const [config, output] = [
+    ...readFileSync(join(project, 'README.md'), 'utf8').matchAll(/^```ini\n(.*?)^```$/gms),
+  ].map(([, block = '']) => block);
+
+  test('shows the configuration', () => {
+    expect(config).toBe(readFileSync(join(fixture, 'var/lib/lxc/web/config'), 'utf8'));
+  });
+
+  test('shows what the generator prints for it', () => {
+    const generator = join(extracted, 'usr/lib/systemd/system-generators/lockerd-generator');
+    const printed = run(process.execPath, [generator, '--dry-run'], { LOCKERD_ROOT: fixture });
+    const files = printed.split(/^(?=# \S+(?: -> \S+)?$)/m).filter((file) => file !== '');
+    const shown = files.filter((file) => !/^# \S*lxc@db\./.test(file)).join('');
+    // Device and inode number differ everywhere.
+    const anywhere = (text: string): string => text.replaceAll(/\b\d+:\d+=\//g, 'DEVICE:INODE=/');
+    expect(anywhere(output ?? '')).toBe(anywhere(`${shown.trimEnd()}\n`));
+  });
+});

@@ -1,0 +1,112 @@
+import { execFileSync } from 'node:child_process';
+import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { describe, expect, test } from 'vitest';
+
+import { settingsKeys } from '../../src/generator/settings.ts';
+
+const project = fileURLToPath(new URL('../..', import.meta.url));
+const pages = readdirSync(join(project, 'src/man'));
+
+function read(file: string): string {
+  return readFileSync(join(project, file), 'utf8');
+}
+
+/** Lines of one section of a manual page, without its heading. */
+function section(page: string, heading: string): string[] {
+  const lines = read(`src/man/${page}`).split('\n');
+  const start = lines.indexOf(`.Sh ${heading}`);
+  expect(start, `${page} has a section ${heading}`).toBeGreaterThanOrEqual(0);
+  const length = lines.slice(start + 1).findIndex((line) => line.startsWith('.Sh '));
+  return lines.slice(start + 1, start + 1 + length);
+}
+
+function describedKeys(heading: string): string[] {
+  return section('lockerd.conf.5', heading)
+    .map((line) => /^\.It Cm (\S+)$/.exec(line)?.[1])
+    .filter((key) => key !== undefined);
+}
+
+function keysOf(scope: 'host' | 'container'): string[] {
+  return Object.keys(settingsKeys).filter((key) => settingsKeys[key]?.scope === scope);
+}
+
+describe('the keys of the settings', () => {
+  test('lockerd.conf(5) describes those of a container, and no other', () => {
+    expect(describedKeys('CONTAINER SETTINGS').sort()).toEqual(keysOf('container').sort());
+  });
+
+  test('lockerd.conf(5) describes those of the host, and no other', () => {
+    expect(describedKeys('HOST SETTINGS').sort()).toEqual(keysOf('host').sort());
+  });
+
+  test('the packaged lockerd.conf shows each of them, commented out and acceptable', () => {
+    const shown = read('src/debian/lockerd.conf')
+      .split('\n')
+      .filter((line) => /^[^#]|^#\S/.test(line))
+      .map((line) => /^#(\S+) = (.+)$/.exec(line) ?? [line, line, '']);
+    expect(shown.map(([, key]) => key).sort()).toEqual(Object.keys(settingsKeys).sort());
+    for (const [line, key = '', value = ''] of shown) {
+      expect(settingsKeys[key]?.accepts(value), line).toBe(true);
+    }
+  });
+
+  test('the table in README.md has each of them', () => {
+    const keys = [...read('README.md').matchAll(/^\| `([a-z-]+)` \|/gm)].map(([, key]) => key);
+    expect(keys.sort()).toEqual(Object.keys(settingsKeys).sort());
+  });
+});
+
+describe('installed files', () => {
+  const documented = ['lockerd.7', 'lockerd-generator.8']
+    .flatMap((page) => section(page, 'FILES'))
+    .filter((line) => line.startsWith('.It Pa /usr/'))
+    .map((line) => line.slice('.It Pa '.length));
+
+  function filesBelow(directory: string): string[] {
+    const names = readdirSync(join(project, directory), { recursive: true, encoding: 'utf8' });
+    return names.filter((name) => statSync(join(project, directory, name)).isFile());
+  }
+
+  test('every one is named under FILES, and nothing that does not exist', () => {
+    const installed = [
+      '/usr/lib/systemd/system-generators/lockerd-generator',
+      ...filesBelow('units/system').map((name) => `/usr/lib/systemd/system/${name}`),
+      ...filesBelow('hooks').map((name) => `/usr/lib/lockerd/hooks/${name}`),
+    ];
+    expect(documented.sort()).toEqual(installed.sort());
+  });
+
+  test('Documentation= of a packaged unit names a manual page of ours', () => {
+    for (const unit of filesBelow('units/system')) {
+      for (const [, name = '', number = ''] of read(`units/system/${unit}`).matchAll(
+        /man:(\S+)\((\d)\)/g,
+      )) {
+        expect(pages, unit).toContain(`${name}.${number}`);
+      }
+    }
+  });
+});
+
+describe.each(pages)('%s', (page) => {
+  test('mandoc finds no fault', () => {
+    // mandoc that is missing makes this fail, on purpose.
+    const args = ['-T', 'lint', '-W', 'warning', join(project, 'src/man', page)];
+    let complaints: string;
+    try {
+      complaints = execFileSync('mandoc', args, { encoding: 'utf8' });
+    } catch (error) {
+      complaints = (error as { stdout?: string }).stdout ?? '';
+      if (complaints === '') throw error;
+    }
+    expect(complaints).toBe('');
+  });
+
+  test('refers to manual pages by their own section', () => {
+    const own = new Map(pages.map((name) => [name.slice(0, -2), name.slice(-1)]));
+    for (const [, name = '', number] of read(`src/man/${page}`).matchAll(/^\.Xr (\S+) (\d)/gm)) {
+      if (own.has(name)) expect(number, name).toBe(own.get(name));
+    }
+  });
+});

@@ -1,0 +1,246 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { parseBootPolicy } from '../../src/generator/boot-policy.ts';
+import type { Container, ContainerFacts } from '../../src/generator/model.ts';
+import { modelContainers, planHalt } from '../../src/generator/model.ts';
+import type { LxcConfig } from '../../src/model/lxc-config.ts';
+import { formatProblem } from '../../src/model/problem.ts';
+import { parseFstab } from '../../src/model/fstab.ts';
+
+const boot = parseBootPolicy('BOOTGROUPS=base,webs,\n', '/etc/default/lxc').policy;
+
+function at<T>(value: T): { value: T; file: string; line: number } {
+  return { value, file: '/c', line: 1 };
+}
+
+function facts(name: string, config: Partial<LxcConfig> = {}): ContainerFacts {
+  return {
+    name,
+    directory: `/var/lib/lxc/${name}`,
+    config: {
+      file: `/var/lib/lxc/${name}/config`,
+      startAuto: false,
+      startOrder: 0,
+      startDelaySec: 0,
+      groups: [],
+      mountEntries: [],
+      nets: [],
+      files: [],
+      problems: [],
+      warnings: [],
+      ...config,
+    },
+    init: 'unknown',
+    settings: { ready: 'running' },
+    problems: [],
+    hasRunlevelLink: false,
+  };
+}
+
+function model(all: readonly ContainerFacts[], fstab = ''): readonly Container[] {
+  return modelContainers(all, { fstab: parseFstab(fstab), boot }).containers;
+}
+
+function one(config: Partial<LxcConfig>, fstab = ''): Container {
+  const [container] = model([facts('web', config)], fstab);
+  if (container === undefined) throw new Error('no container');
+  return container;
+}
+
+describe('the halt signal', () => {
+  test.each([
+    // [lxc.signal.halt, init, ready] -> [KillSignal=, heard by, ask LXC]
+    [30, 'unknown', 'running', 'SIGPWR', [30], false],
+    [37, 'other', 'running', 'SIGRTMIN+3', [37], false],
+    [10, 'systemd', 'booted', 'SIGUSR1', [10], false],
+    [64, 'unknown', 'running', 'SIGRTMIN+30', [64], false],
+    [1, 'systemd', 'running', 'SIGCONT', [1], true],
+    [9, 'other', 'running', 'SIGCONT', [9], true],
+    [17, 'other', 'running', 'SIGCONT', [17], true],
+    [32, 'other', 'running', 'SIGCONT', [32], true],
+    [undefined, 'systemd', 'running', 'SIGRTMIN+3', [37], false],
+    [undefined, 'systemd', 'booted', 'SIGRTMIN+3', [37], false],
+    [undefined, 'other', 'running', 'SIGPWR', [30], false],
+    [undefined, 'unknown', 'running', 'SIGPWR', [30, 37], true],
+    [undefined, 'unknown', 'booted', 'SIGRTMIN+3', [37], true],
+  ] as const)('%s, init %s, ready %s: %s', (signal, init, ready, name, heardBy, askLxc) => {
+    expect(planHalt(signal, init, ready)).toEqual({ signal: name, heardBy, askLxc });
+  });
+
+  test('is never one that kills or reboots the guest by itself', () => {
+    for (let signal = 1; signal <= 64; signal++) {
+      const plan = planHalt(signal, 'other', 'running');
+      expect(plan.signal).not.toMatch(/^SIG(KILL|STOP|HUP|CHLD)$|^\d/);
+    }
+  });
+});
+
+describe('what a container waits for', () => {
+  const mount = (line: string) => one({ mountEntries: [at(line)] });
+
+  test.each([
+    ['/srv/a b none bind 0 0', ['/srv/a', '/var/lib/lxc/web']],
+    ['/srv//a/ b none ro,rbind 0 0', ['/srv/a', '/var/lib/lxc/web']],
+    ['srv b none bind 0 0', ['/var/lib/lxc/web']],
+    ['tmpfs b tmpfs rw 0 0', ['/var/lib/lxc/web']],
+    ['/srv/x b ext4 rw 0 0', ['/var/lib/lxc/web']],
+    ['/proc/x b none bind 0 0', ['/var/lib/lxc/web']],
+    ['/sys b none bind 0 0', ['/var/lib/lxc/web']],
+    ['/system b none bind 0 0', ['/system', '/var/lib/lxc/web']],
+    ['/srv/a b none bind,optional 0 0', ['/var/lib/lxc/web']],
+    ['/srv/../a b none bind 0 0', ['/var/lib/lxc/web']],
+    ['/srv/bindings b none bindx 0 0', ['/var/lib/lxc/web']],
+  ])('mount entry %j', (line, paths) => {
+    expect(mount(line).requiredPaths).toEqual(paths);
+  });
+
+  test('block devices are required, optional ones wanted', () => {
+    const lines = ['/dev/vg/a a ext4 rw', '/dev/vg/b b ext4 rw,optional', '/dev/x c none bind'];
+    expect(one({ mountEntries: lines.map(at) })).toMatchObject({
+      requires: ['dev-vg-a.device'],
+      wants: ['dev-vg-b.device'],
+    });
+  });
+
+  test('an optional bind wants the mounts of fstab on its way', () => {
+    const fstab = '/dev/a / ext4\n/dev/b /srv ext4\n/dev/c /srv/x ext4 noauto\n/dev/d /srvx ext4\n';
+    const { wants } = one({ mountEntries: [at('/srv/x/y z none bind,optional')] }, fstab);
+    expect(wants).toEqual(['srv.mount']);
+  });
+
+  test('the bridge of lxc-net needs its service', () => {
+    const nets = [
+      { index: 0, link: at('lxcbr0') },
+      { index: 1, link: at('br0') },
+      { index: 2, link: at('br0') },
+      { index: 3 },
+    ];
+    expect(one({ nets })).toMatchObject({
+      bridges: ['br0', 'lxcbr0'],
+      wants: [
+        'lxc-net.service',
+        'sys-subsystem-net-devices-br0.device',
+        'sys-subsystem-net-devices-lxcbr0.device',
+      ],
+    });
+  });
+
+  test.each(['a/b', 'a b', 'a\tb', '.', '..', 'a:b', 'br\x7f', 'sixteencharacter'])(
+    'no interface can be named %j',
+    (link) => {
+      const { problems, wants } = one({ nets: [{ index: 0, link: at(link) }] });
+      expect(problems).toMatchObject([{ file: '/c', line: 1 }]);
+      expect(wants).toEqual([]);
+    },
+  );
+
+  test.each(['br\\', '%n', 'a"b', "a'b", 'ü', 'br-lan.7', '...'])(
+    'an interface can be named %j',
+    (link) => {
+      expect(one({ nets: [{ index: 0, link: at(link) }] }).problems).toEqual([]);
+    },
+  );
+
+  test.each(['/srv/a\\012b', `/${'x'.repeat(5000)}`])('a path no unit can hold: %.20s', (path) => {
+    const { problems, requiredPaths } = one({ mountEntries: [at(`${path} b none bind`)] });
+    expect(problems).toHaveLength(1);
+    expect(requiredPaths).toEqual(['/var/lib/lxc/web']);
+  });
+});
+
+test('groups are sorted and single, and those without a unit are told', () => {
+  const container = one({ groups: ['b', 'a', 'b', 'g'.repeat(250), 'x\ty'] });
+  expect(container.groups).toEqual(['a', 'b']);
+  expect(container.warnings.map((warning) => warning.reason)).toEqual([
+    expect.stringContaining('"ggggg'),
+    'no unit can be named after the group "x?y"',
+  ]);
+});
+
+test('a runlevel link is as good as lxc.start.auto', () => {
+  const linked = { ...facts('linked'), hasRunlevelLink: true };
+  const all = model([facts('a', { startAuto: true }), facts('b'), linked]);
+  expect(all.filter((c) => c.autostart).map((c) => c.name)).toEqual(['a', 'linked']);
+});
+
+test.each([
+  ['ü'.repeat(64), 'too long for a unit name'],
+  ['two\nlines', 'control characters'],
+  ['bad\ufffdname', 'not valid UTF-8'],
+])('a container without a possible unit name: %.10s', (name, reason) => {
+  const { containers, nameless } = modelContainers([facts(name), facts('web')], {
+    fstab: [],
+    boot,
+  });
+  expect(containers.map((c) => c.name)).toEqual(['web']);
+  expect(nameless.map(formatProblem).join()).toContain(reason);
+});
+
+describe('the order', () => {
+  interface Place {
+    readonly order: number;
+    readonly delay: number;
+    readonly group: number;
+    readonly broken: boolean;
+  }
+  const groups = [['base'], ['webs'], [], ['elsewhere']];
+  const places = fc.array(
+    fc.record({
+      order: fc.constantFrom(-2147483648, -1, 0, 1, 5, 2147483647),
+      delay: fc.constantFrom(0, 0, 3, 60),
+      group: fc.nat({ max: 3 }),
+      broken: fc.boolean(),
+    }),
+    { maxLength: 12 },
+  );
+  const build = (all: readonly Place[]): readonly Container[] =>
+    model(
+      all.map(({ order, delay, group, broken }, index) => ({
+        ...facts(`c${index}`, {
+          startOrder: order,
+          startDelaySec: delay,
+          groups: groups[group] ?? [],
+        }),
+        problems: broken ? [{ file: '/c', line: 1, reason: 'broken' }] : [],
+      })),
+    );
+
+  test('is exactly: after each container of an earlier group or a lower order', () => {
+    fc.assert(
+      fc.property(places, (all) => {
+        for (const container of build(all)) {
+          const own = all[Number(container.name.slice(1))];
+          const expected = all.flatMap((other, index) => {
+            const isEarlier =
+              own !== undefined &&
+              (other.group < own.group || (other.group === own.group && other.order < own.order));
+            if (!isEarlier) return [];
+            return [
+              `lxc@c${index}.service`,
+              ...(other.delay > 0 && !other.broken ? [`lxc-delay@c${index}.service`] : []),
+            ];
+          });
+          expect([...container.startsAfter].sort()).toEqual(expected.sort());
+        }
+      }),
+    );
+  });
+
+  test('has no cycle', () => {
+    fc.assert(
+      fc.property(places, (all) => {
+        const seen = new Set<string>();
+        // The containers come sorted: whoever waits, waits for those before it.
+        for (const { name, startsAfter } of build(all)) {
+          for (const unit of startsAfter) expect(seen).toContain(unit.replace('-delay', ''));
+          seen.add(`lxc@${name}.service`);
+        }
+      }),
+    );
+  });
+
+  test('does not depend on the order in which the directory lists them', () => {
+    const all = [facts('b', { startOrder: 1 }), facts('a', { startOrder: 1 }), facts('c')];
+    expect(model(all)).toEqual(model([...all].reverse()));
+  });
+});

@@ -1,0 +1,222 @@
+import { readFileSync } from 'node:fs';
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import type { Container } from '../../src/generator/model.ts';
+import type { PlanContext } from '../../src/generator/plan.ts';
+import { planUnits, startArguments } from '../../src/generator/plan.ts';
+import { renderFile } from '../../src/generator/render.ts';
+import { escapeInstance } from '../../src/model/unit-name.ts';
+import { fitsUnitFile } from '../../src/model/unit-syntax.ts';
+
+const context: PlanContext = {
+  bridgeTimeout: '30s',
+  initScripts: [],
+  watched: [],
+  watchedMounts: [],
+};
+
+function container(name: string, more: Partial<Container> = {}): Container {
+  return {
+    name,
+    instance: escapeInstance(name),
+    configFile: `/var/lib/lxc/${name}/config`,
+    problems: [],
+    warnings: [],
+    halt: { signal: 'SIGPWR', heardBy: [30], askLxc: false },
+    hasLogFile: false,
+    requiredPaths: [],
+    requires: [],
+    wants: [],
+    bridges: [],
+    autostart: false,
+    groups: [],
+    startDelaySec: 0,
+    startsAfter: [],
+    settings: { ready: 'running' },
+    ...more,
+  };
+}
+
+/** Paths with the text or the link's target. */
+function plan(all: readonly Container[], more: Partial<PlanContext> = {}): Map<string, string> {
+  return new Map(
+    planUnits(all, { ...context, ...more }).map((planned) => [
+      planned.path,
+      planned.kind === 'link' ? `-> ${planned.target}` : renderFile(planned),
+    ]),
+  );
+}
+
+describe('the packaged drop-in agrees with the code', () => {
+  const packaged = readFileSync(
+    new URL('../../units/system/lxc@.service.d/50-lockerd.conf', import.meta.url),
+    'utf8',
+  );
+
+  test('about the command that starts', () => {
+    const start = [
+      '/usr/bin/lxc-start',
+      ...['-F', '-n', '%i'],
+      ...startArguments({ instance: '%i', hasLogFile: false }),
+    ].join(' ');
+    expect(packaged).toContain(`\nExecStart=\nExecStart=${start}\n`);
+  });
+
+  test('and with what is generated where an instance cannot stand for the name', () => {
+    const text =
+      plan([container('my web')]).get('lxc@my\\x20web.service.d/60-container.conf') ?? '';
+    const generated = /^ExecStart=(.+)$/m.exec(text)?.[1];
+    expect(
+      generated
+        ?.replace('"my web"', '%i')
+        .replace('"/run/lockerd/my\\\\x20web/lxc.log"', '/run/lockerd/%i/lxc.log'),
+    ).toBe(/^ExecStart=(.+)$/m.exec(packaged)?.[1]);
+  });
+});
+
+test('each thing has its place', () => {
+  const web = container('web', {
+    autostart: true,
+    groups: ['webs'],
+    startDelaySec: 5,
+    bridges: ['br0'],
+  });
+  expect([...plan([web], { initScripts: ['web', 'gone'] }).keys()]).toEqual([
+    'lockerd-rescan.service.d/60-paths.conf',
+    'lxc-autostart.target.wants/lxc@web.service',
+    'lxc-delay@web.service.d/60-container.conf',
+    'lxc-group@webs.target.d/60-members.conf',
+    'lxc.web.service',
+    'lxc@web.service.d/60-container.conf',
+    'multi-user.target.wants/lockerd-rescan.service',
+    'multi-user.target.wants/lxc@web.service',
+    'sys-subsystem-net-devices-br0.device.d/60-lockerd.conf',
+  ]);
+});
+
+describe('a container with problems', () => {
+  const broken = (count: number) =>
+    container('web', {
+      problems: Array.from({ length: count }, (_, index) => ({
+        file: '/c',
+        line: index + 1,
+        reason: 'is\nwrong',
+        remedy: 'mend it',
+      })),
+      requires: ['absent.device'],
+      wants: ['absent.service'],
+      requiredPaths: ['/absent'],
+      startsAfter: ['lxc@mail.service'],
+      startDelaySec: 9,
+      bridges: ['br0'],
+      autostart: true,
+    });
+
+  test('refuses at once: it waits for nothing and says what is wrong', () => {
+    const files = plan([broken(1)]);
+    const text = files.get('lxc@web.service.d/60-container.conf');
+    expect(text).toContain(
+      'ExecStartPre=/usr/lib/lockerd/hooks/refuse-start "/c:1: is?wrong; mend it"\n',
+    );
+    expect(text).not.toMatch(/absent|Requires|Wants|After/);
+    expect([...files.keys()].join()).not.toMatch(/delay|br0/);
+    expect(files.has('multi-user.target.wants/lxc@web.service')).toBe(true);
+  });
+
+  test('says the first ten and counts the others', () => {
+    const text = plan([broken(14)]).get('lxc@web.service.d/60-container.conf') ?? '';
+    const command = /^ExecStartPre=(.*)$/m.exec(text)?.[1] ?? '';
+    expect(command.match(/"\/c:/g)).toHaveLength(10);
+    expect(command).toMatch(/ "and 4 more"$/);
+  });
+});
+
+describe('no value of a configuration', () => {
+  const awkward = fc.oneof(
+    fc.string({ unit: 'binary', minLength: 1, maxLength: 20 }),
+    fc.constantFrom(
+      '%n',
+      '$(x)',
+      '" ; "',
+      '\\',
+      'a\\',
+      ' a ',
+      '../x',
+      '..',
+      '-',
+      '[Service]',
+      'a=b',
+    ),
+  );
+  // What the model lets through: see nameProblem(), groupFits() and needNetwork().
+  const clean = awkward.filter((text) => fitsUnitFile(text) && !text.includes('\ufffd'));
+  const part = clean.filter((text) => !text.includes('/'));
+  const anyContainer = fc
+    .record({
+      name: part,
+      file: clean,
+      path: clean,
+      group: clean,
+      link: part.filter((text) => !/\s/.test(text)),
+      reason: awkward,
+      isBroken: fc.boolean(),
+      logLevel: fc.constantFrom(undefined, 'DEBUG'),
+    })
+    .map(({ name, path, group, link, reason, isBroken, logLevel }) =>
+      container(name, {
+        configFile: `/var/lib/lxc/${name}/config`,
+        requiredPaths: [`/${path}`],
+        groups: [group],
+        bridges: [link],
+        autostart: true,
+        startDelaySec: 1,
+        problems: isBroken ? [{ file: `/${path}`, line: 1, reason, remedy: reason }] : [],
+        settings: { ready: 'running', ...(logLevel === undefined ? {} : { logLevel }) },
+      }),
+    );
+  const keys = [
+    ...['#', '[Unit]', '[Service]', '[X-Lockerd]', 'SourcePath', 'RequiresMountsFor', 'Requires'],
+    ...['Wants', 'After', 'BindsTo', 'PartOf', 'Environment', 'ExecStartPre', 'ExecStart'],
+    ...['ExecStop', 'ExecStopPost', 'KillSignal', 'SuccessExitStatus', 'Container', 'ConfigFile'],
+    ...['Autostart', 'Group', 'Problem', 'JobRunningTimeoutSec', 'Description', 'Type'],
+    ...['RemainAfterExit', 'TimeoutSec', ''],
+  ];
+
+  test('adds a line, a directive or a specifier, or leaves its place', () => {
+    fc.assert(
+      fc.property(anyContainer, (c) => {
+        const files = plan([c], { initScripts: [c.name] });
+        for (const [path, text] of files) {
+          const parts = path.split('/');
+          expect(parts.length).toBeLessThanOrEqual(2);
+          expect(parts.some((each) => each === '..' || each === '.' || each === '')).toBe(false);
+          expect(path).toMatch(/^[0-9A-Za-z:_.@\\/-]+$/);
+          if (text.startsWith('-> ')) continue;
+          for (const line of text.split('\n')) {
+            const key = line.startsWith('#')
+              ? '#'
+              : line.startsWith('[')
+                ? line
+                : line.split('=')[0];
+            expect(keys).toContain(key);
+            expect(line).not.toMatch(/[\0-\x1f\x7f]|\\$/);
+            if (!line.startsWith('#')) expect(line.replaceAll('%%', '')).not.toContain('%');
+          }
+        }
+      }),
+      { numRuns: 500 },
+    );
+  });
+});
+
+test('the second look gets every path with what it was', () => {
+  const watched = [
+    { path: '/var/lib/lxc', identity: '64769:12' },
+    { path: '/srv/a b', identity: '-' },
+  ];
+  const files = plan([], { watched: watched, watchedMounts: ['srv.mount'] });
+  expect(files.get('lockerd-rescan.service.d/60-paths.conf')).toContain(
+    '\n[Unit]\nAfter=srv.mount\n\n[Service]\nExecStart=\n' +
+      'ExecStart=/usr/lib/lockerd/hooks/rescan 64769:12=/var/lib/lxc "-=/srv/a b"\n',
+  );
+});

@@ -1,0 +1,117 @@
+import { parse as parseIni } from 'ini';
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import {
+  parseContainerSettings,
+  parseSettings,
+  settingsKeys,
+} from '../../src/generator/settings.ts';
+import type { SettingsFile } from '../../src/generator/settings.ts';
+import { formatProblem } from '../../src/model/problem.ts';
+
+function file(text: string, path = '/l.conf'): SettingsFile {
+  return { path, text, values: parseIni(text) };
+}
+
+function problems(text: string): string[] {
+  return parseSettings([file(text)]).problems.map(formatProblem);
+}
+
+describe('of the host', () => {
+  test('without a file there are only the built-in ones', () => {
+    expect(parseSettings([])).toEqual({
+      host: { bridgeTimeout: '30s' },
+      defaults: { ready: 'running' },
+      problems: [],
+    });
+  });
+
+  test('all keys, with comments', () => {
+    const text =
+      '; comment\n# another\nstart-timeout = 2min\nstop-timeout=1h 30min\nready = booted\n' +
+      'log-level = debug\nbridge-timeout = 5\n';
+    expect(parseSettings([file(text)])).toEqual({
+      host: { bridgeTimeout: '5' },
+      defaults: {
+        startTimeout: '2min',
+        stopTimeout: '1h 30min',
+        ready: 'booted',
+        logLevel: 'DEBUG',
+      },
+      problems: [],
+    });
+  });
+
+  test('a later file wins key by key', () => {
+    const files = ['stop-timeout = 1s\nstart-timeout = 2s\n', 'stop-timeout = 3s\n', ''];
+    expect(parseSettings(files.map((text) => file(text))).defaults).toEqual({
+      ready: 'running',
+      stopTimeout: '3s',
+      startTimeout: '2s',
+    });
+  });
+
+  test('a bad value leaves the good one of an earlier file', () => {
+    const files = [file('stop-timeout = 1s\n'), file('stop-timeout = soon\n')];
+    expect(parseSettings(files).defaults.stopTimeout).toBe('1s');
+  });
+
+  test.each([
+    ['stop-timout = 1s', '/l.conf:1: unknown key "stop-timout"; see lockerd.conf(5)'],
+    ['\n[web]\nx = 1', '/l.conf:2: unknown section [web]; see lockerd.conf(5)'],
+    ['ready[] = booted', '/l.conf:1: "ready" cannot be a list; see lockerd.conf(5)'],
+    ['stop-timeout', '/l.conf:1: stop-timeout="true" is not valid; write a time span'],
+    ['stop-timeout =', '/l.conf:1: stop-timeout="" is not valid; write a time span'],
+    ['a = 1\nready = x', '/l.conf:2: ready="x" is not valid; write "running" or "booted"'],
+    ['log-level = loud', '/l.conf:1: log-level="loud" is not valid; write one of TRACE'],
+    ['toString = x', '/l.conf:1: unknown key "toString"'],
+    ['constructor = x', '/l.conf:1: unknown key "constructor"'],
+  ])('%j is a problem', (text, message) => {
+    expect(problems(text).pop()).toContain(message);
+  });
+});
+
+describe('of a container', () => {
+  const defaults = { ready: 'running', stopTimeout: '9s' } as const;
+
+  test('without a file the defaults hold', () => {
+    expect(parseContainerSettings(undefined, defaults)).toEqual({
+      settings: defaults,
+      problems: [],
+    });
+  });
+
+  test('its file goes over the defaults', () => {
+    const own = file('stop-timeout = 1s\nlog-level = Trace\n');
+    expect(parseContainerSettings(own, defaults).settings).toEqual({
+      ready: 'running',
+      stopTimeout: '1s',
+      logLevel: 'TRACE',
+    });
+  });
+
+  test('it cannot set what concerns the host', () => {
+    const { problems: found } = parseContainerSettings(file('bridge-timeout = 1s\n'), defaults);
+    expect(found.map(formatProblem)).toEqual([
+      '/l.conf:1: "bridge-timeout" belongs to the whole host; move it to /etc/lockerd/lockerd.conf',
+    ]);
+  });
+});
+
+test('no text makes it throw, pass an unchecked value or touch a prototype', () => {
+  const piece = fc.constantFrom(
+    ...Object.keys(settingsKeys),
+    ...['=', '\n', '[', ']', '"', "'", ';', '#', '\\', ' ', '.', '[]', '__proto__', 'constructor'],
+    ...['1s', 'booted', 'debug', '\r', '\0', '{"a":1}', 'toString'],
+  );
+  fc.assert(
+    fc.property(fc.array(piece, { maxLength: 20 }), (pieces) => {
+      const { defaults, host } = parseSettings([file(pieces.join(''))]);
+      for (const value of Object.values<unknown>({ ...defaults, ...host })) {
+        expect(value).toMatch(/^[0-9A-Za-z. ]+$/);
+      }
+      expect(({} as Record<string, unknown>)['a']).toBeUndefined();
+    }),
+    { numRuns: 2000 },
+  );
+});
