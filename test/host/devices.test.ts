@@ -45,7 +45,8 @@ async function setRootfs(name: string, value: string): Promise<void> {
 test('a root file system on a block device is waited for, and its guest shuts down', async () => {
   loop = execFileSync('losetup', ['--find'], { encoding: 'utf8' }).trim();
   const number = Number(loop.replace(/\D/g, ''));
-  await setRootfs('disk', loop);
+  // LXC mounts any block device so; it looks at the prefix, not for LVM.
+  await setRootfs('disk', `lvm:${loop}`);
   await host.boot();
   const unit = `dev-loop${number}.device`;
   await host.shell(`test -b ${loop} || mknod ${loop} b 7 ${number}`);
