@@ -4,10 +4,11 @@ import { cleanAbsolutePath, isAtOrBelow } from '../model/path.ts';
 import type { Problem } from '../model/problem.ts';
 import { formatProblem } from '../model/problem.ts';
 import { parseRootfs } from '../model/rootfs.ts';
-import { mountUnit } from '../model/unit-name.ts';
+import { escapePath, mountUnit } from '../model/unit-name.ts';
 import { fitsUnitFile } from '../model/unit-syntax.ts';
 import type { BootPolicy } from './boot-policy.ts';
 import { parseBootPolicy } from './boot-policy.ts';
+import { findLockers } from './lockers.ts';
 import type { ContainerFacts, GuestInit } from './model.ts';
 import { modelContainers } from './model.ts';
 import { parseLxcConfig } from './parse.ts';
@@ -153,7 +154,14 @@ export function generate(root: string): Generated {
   const facts = found.map((container) =>
     gatherFacts(container, { host, lxc }, settings, { settingsNames, runlevelNames }),
   );
-  const { containers, nameless } = modelContainers(facts, { fstab, boot: boot.policy });
+  const { lockerDirectory } = settings.host;
+  const unitFiles = host.mountUnitFiles(`${escapePath(lockerDirectory)}-`);
+  const { containers, nameless } = modelContainers(facts, {
+    fstab,
+    boot: boot.policy,
+    settings: settings.host,
+    lockers: findLockers(fstab, unitFiles, lockerDirectory),
+  });
   const uncertain = facts.flatMap((f) => f.uncertainPaths).filter(fitsUnitFile);
   const watched = [...new Set(lxcpath === undefined ? [] : [lxcpath, ...uncertain])].slice(
     0,

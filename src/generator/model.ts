@@ -19,7 +19,9 @@ import {
 import { fitsUnitFile, printable } from '../model/unit-syntax.ts';
 import type { BootPolicy } from './boot-policy.ts';
 import { bootPass, startsAtBoot } from './boot-policy.ts';
-import type { ContainerSettings } from './settings.ts';
+import type { Lockers, Wormhole } from './lockers.ts';
+import { decideLockers } from './lockers.ts';
+import type { ContainerSettings, HostSettings } from './settings.ts';
 
 /** What the guest's file tree says about its init; unknown where it cannot be read yet. */
 export type GuestInit = 'systemd' | 'other' | 'unknown';
@@ -43,6 +45,8 @@ export interface ContainerFacts {
 export interface HostFacts {
   readonly fstab: readonly FstabEntry[];
   readonly boot: BootPolicy;
+  readonly settings: HostSettings;
+  readonly lockers: Lockers;
 }
 
 /** How a guest is told to shut down. */
@@ -79,6 +83,8 @@ export interface Container {
   readonly startDelaySec: number;
   /** Containers ordered before this one, and the delays that must have passed. */
   readonly startsAfter: readonly string[];
+  /** Undefined for a container that has none. */
+  readonly wormhole?: Wormhole;
   readonly settings: ContainerSettings;
 }
 
@@ -267,14 +273,17 @@ function modelOne(facts: ContainerFacts, host: HostFacts): RankedContainer {
   needMounts(needs, config, facts.mountFstabText);
   needNetwork(needs, config);
   const groups = [...new Set(config.groups)].sort();
+  const { wormhole, ...decided } = decideLockers(facts, host.lockers, host.settings);
+  const problems = [...facts.problems, ...config.problems, ...needs.problems, ...decided.problems];
   return {
     container: {
       name: facts.name,
       instance: escapeInstance(facts.name),
       configFile: config.file,
-      problems: [...facts.problems, ...config.problems, ...needs.problems],
+      problems,
       warnings: [
         ...config.warnings,
+        ...decided.warnings,
         ...groups.filter((group) => !groupFits(group)).map((group) => groupWarning(group, config)),
       ],
       hasLogFile: config.logFile !== undefined,
@@ -286,6 +295,7 @@ function modelOne(facts: ContainerFacts, host: HostFacts): RankedContainer {
       autostart: facts.hasRunlevelLink || startsAtBoot(host.boot, config),
       groups: groups.filter(groupFits),
       startDelaySec: config.startDelaySec,
+      ...(wormhole === undefined ? {} : { wormhole }),
       settings,
     },
     rank: [bootPass(host.boot, config.groups), config.startOrder],

@@ -62,7 +62,11 @@ type ReadKey =
   | 'lxc.start.delay'
   | 'lxc.group'
   | 'lxc.mount.entry'
-  | 'lxc.mount.fstab';
+  | 'lxc.mount.fstab'
+  | 'lxc.hook'
+  | 'lxc.hook.pre-start'
+  | 'lxc.hook.mount'
+  | 'lxc.hook.post-stop';
 
 /** What a file asks for, with everything dropped that neither sets a value nor is wrong. */
 type Step =
@@ -96,6 +100,7 @@ interface State {
   delay: number;
   groups: string[];
   mounts: Located<string>[];
+  hooks: { readonly key: string; readonly hook: Located<string> }[];
   readonly nets: Map<number, Net>;
   /** The interface that `lxc.network.*` lines without a number belong to. */
   oldNet: number | undefined;
@@ -118,6 +123,9 @@ const READ_KEYS: ReadonlySet<string> = new Set<ReadKey>([
   'lxc.group',
   'lxc.mount.entry',
   'lxc.mount.fstab',
+  'lxc.hook.pre-start',
+  'lxc.hook.mount',
+  'lxc.hook.post-stop',
 ]);
 const NET_TYPES = ['veth', 'macvlan', 'ipvlan', 'vlan', 'phys', 'empty', 'none'];
 
@@ -153,6 +161,7 @@ export function parseLxcConfig(source: LxcSource): LxcConfig {
     delay: 0,
     groups: [],
     mounts: [],
+    hooks: [],
     nets: new Map(),
     oldNet: undefined,
     highestNet: -1,
@@ -177,6 +186,7 @@ export function parseLxcConfig(source: LxcSource): LxcConfig {
     groups: state.groups,
     mountEntries: state.mounts,
     ...(state.fstab === undefined ? {} : { mountFstab: state.fstab }),
+    hooks: state.hooks.map(({ hook }) => hook),
     nets: [...state.nets]
       .sort(([a], [b]) => a - b)
       .map(([index, net]): NetInterface => ({ index, ...net })),
@@ -344,6 +354,8 @@ function stepOf(
   const match = matchKey(key);
   if (match.kind === 'mute' && line.value !== '') {
     found.push(problem(path, line.line, `${key} takes no value of its own`, 'remove the line'));
+  } else if (key === 'lxc.hook') {
+    return setStep(path, key, line);
   } else if (match.kind === 'unknown') {
     found.push(unknownKey(path, line, budget.suggestions-- > 0));
   } else if (match.kind === 'legacy') {
@@ -424,6 +436,15 @@ function set(state: State, file: string, step: Step & { kind: 'set' }): void {
     case 'lxc.mount.entry':
       if (located === undefined) state.mounts = [];
       else state.mounts.push(located);
+      break;
+    case 'lxc.hook':
+      state.hooks = [];
+      break;
+    case 'lxc.hook.pre-start':
+    case 'lxc.hook.mount':
+    case 'lxc.hook.post-stop':
+      if (located === undefined) state.hooks = state.hooks.filter((hook) => hook.key !== key);
+      else state.hooks.push({ key, hook: located });
       break;
     case 'lxc.mount.fstab': {
       if (located === undefined) {

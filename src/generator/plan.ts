@@ -1,9 +1,11 @@
+import { encodeField } from '../model/fstab.ts';
 import { formatProblem } from '../model/problem.ts';
 import {
   containerUnit,
   delayUnit,
   escapeInstance,
   groupTarget,
+  mountUnit,
   netDeviceUnit,
 } from '../model/unit-name.ts';
 import {
@@ -13,6 +15,7 @@ import {
   unitText,
   unitWord,
 } from '../model/unit-syntax.ts';
+import type { Attachment, Wormhole } from './lockers.ts';
 import type { Container } from './model.ts';
 import { compareText, hasDelay } from './model.ts';
 
@@ -23,6 +26,8 @@ export interface TemplateViews {
   readonly bridge: { readonly interface: string; readonly timeout: string };
   readonly forward: ForwardView;
   readonly group: { readonly wants: readonly string[] };
+  readonly wormhole: WormholeView;
+  readonly attachment: AttachmentView;
   readonly rescan: { readonly after: readonly string[]; readonly execStart: string };
 }
 
@@ -30,8 +35,12 @@ export interface ContainerView {
   readonly configFile: string;
   readonly requiresMountsFor: readonly string[];
   readonly requires: readonly string[];
+  /** Paths of strict lockers. */
+  readonly mountPoints: readonly string[];
   readonly wants: readonly string[];
   readonly after: readonly string[];
+  /** The mount unit of the wormhole; empty where there is none. */
+  readonly wormhole: string;
   readonly partOf: readonly string[];
   /** The command that refuses the start; empty for a sound container. */
   readonly refuse: string;
@@ -47,6 +56,20 @@ export interface ContainerView {
   /** Empty where the packaged unit's value stands. */
   readonly stopTimeout: string;
   readonly facts: readonly { readonly key: string; readonly value: string }[];
+}
+
+interface WormholeView {
+  readonly configFile: string;
+  readonly description: string;
+  readonly where: string;
+}
+
+interface AttachmentView extends WormholeView {
+  readonly unit: string;
+  readonly what: string;
+  readonly options: string;
+  /** The mount units of the locker and of the wormhole. */
+  readonly mounts: readonly string[];
 }
 
 export interface ForwardView {
@@ -128,6 +151,18 @@ const bootedStartArguments = [
   'lxc.mount.entry=/run/systemd/notify run/host/notify none bind,create=file 0 0',
 ] as const;
 
+/**
+ * Shows a wormhole in the container. What is mounted into it later appears there too (rslave), and
+ * the guest can write into lockers only, not beside them (ro without rro).
+ */
+function wormholeStartArguments({ path, insidePath }: Wormhole): string[] {
+  const target = encodeField(insidePath.slice(1));
+  return [
+    '-s',
+    `lxc.mount.entry=${encodeField(path)} ${target} none rbind,ro,create=dir,rslave 0 0`,
+  ];
+}
+
 function command(program: string, args: readonly string[]): string {
   return [program, ...args].map(execArgument).join(' ');
 }
@@ -139,13 +174,15 @@ function planExecStart(c: Container): string {
     c.name === c.instance &&
     !c.hasLogFile &&
     settings.logLevel === undefined &&
-    settings.ready === 'running';
+    settings.ready === 'running' &&
+    c.wormhole === undefined;
   if (isPackaged) return '';
   return command('/usr/bin/lxc-start', [
     '-F',
     '-n',
     c.name,
     ...startArguments(c),
+    ...(c.wormhole === undefined ? [] : wormholeStartArguments(c.wormhole)),
     ...(settings.ready === 'booted' ? bootedStartArguments : []),
     ...(settings.logLevel === undefined
       ? []
@@ -176,12 +213,24 @@ function planRefusal(c: Container): string {
   return command(`${hookDirectory}/refuse-start`, lines);
 }
 
+function planLockerFacts({ wormhole }: Container): [string, string][] {
+  if (wormhole === undefined) return [];
+  return [
+    ['Wormhole', unitWord(wormhole.path)],
+    ...wormhole.attachments.map((a): [string, string] => [
+      'Locker',
+      `${unitWord(a.locker)} ${a.readOnly ? 'ro' : 'rw'} ${a.strict ? 'strict' : 'soft'}`,
+    ]),
+  ];
+}
+
 function planFacts(c: Container): { key: string; value: string }[] {
   const facts: [string, string][] = [
     ['Container', unitWord(c.name)],
     ['ConfigFile', unitWord(c.configFile)],
     ['Autostart', c.autostart ? 'yes' : 'no'],
     ...c.groups.map((group): [string, string] => ['Group', unitWord(group)]),
+    ...planLockerFacts(c),
     ...c.problems.map((problem): [string, string] => [
       'Problem',
       unitWord(printable(formatProblem(problem))),
@@ -195,6 +244,10 @@ function planContainerDropIn(c: Container, isForwarded: boolean): Planned {
   const broken = c.problems.length > 0;
   // A unit that refuses to start need not wait for anything first.
   const needs = broken ? { requiredPaths: [], requires: [], wants: [], startsAfter: [] } : c;
+  const wormholeUnit = c.wormhole === undefined ? '' : mountUnit(c.wormhole.path);
+  const wormhole = wormholeUnit === '' ? [] : [wormholeUnit];
+  const attachments = c.wormhole?.attachments ?? [];
+  const attachmentUnits = attachments.map(({ target }) => mountUnit(target));
   const delay = hasDelay(c) ? [delayUnit(c.name)] : [];
   const forward = isForwarded ? [forwardUnit(c.name)] : [];
   return {
@@ -204,9 +257,20 @@ function planContainerDropIn(c: Container, isForwarded: boolean): Planned {
     view: {
       configFile: unitText(c.configFile),
       requiresMountsFor: needs.requiredPaths.map(unitWord),
-      requires: needs.requires,
-      wants: [...needs.wants, ...delay, ...forward],
-      after: [...needs.requires, ...needs.wants, ...needs.startsAfter],
+      mountPoints: attachments
+        .filter((a) => a.strict && !broken)
+        .map(({ target }) => unitText(target)),
+      requires: [...needs.requires, ...(broken ? [] : wormhole)],
+      wants: [...needs.wants, ...(broken ? [] : attachmentUnits), ...delay, ...forward],
+      after: [
+        ...needs.requires,
+        ...needs.wants,
+        // Also of what runs while its configuration is broken: none is unmounted before the stop.
+        ...wormhole,
+        ...attachmentUnits,
+        ...needs.startsAfter,
+      ],
+      wormhole: wormholeUnit,
       partOf: [...c.groups.map(groupTarget), ...forward],
       refuse: planRefusal(c),
       execStart: planExecStart(c),
@@ -223,6 +287,39 @@ function planContainerDropIn(c: Container, isForwarded: boolean): Planned {
       facts: planFacts(c),
     },
   };
+}
+
+function planWormhole(c: Container): Planned[] {
+  const { wormhole } = c;
+  // What runs while its configuration is broken keeps what it has: a file would only end that.
+  if (wormhole === undefined || c.problems.length > 0) return [];
+  const configFile = unitText(c.configFile);
+  return [
+    {
+      kind: 'file',
+      path: mountUnit(wormhole.path),
+      template: 'wormhole',
+      view: {
+        configFile,
+        description: unitText(`Wormhole of LXC container "${c.name}"`),
+        where: unitText(wormhole.path),
+      },
+    },
+    ...wormhole.attachments.map((a: Attachment): Planned => ({
+      kind: 'file',
+      path: mountUnit(a.target),
+      template: 'attachment',
+      view: {
+        configFile,
+        unit: containerUnit(c.name),
+        description: unitText(`Locker "${a.locker}" in LXC container "${c.name}"`),
+        what: unitText(a.source),
+        where: unitText(a.target),
+        options: a.readOnly ? 'bind,ro' : 'bind',
+        mounts: [mountUnit(a.source), mountUnit(wormhole.path)],
+      },
+    })),
+  ];
 }
 
 /** The unit that stands in for an init script `lxc.NAME`, escaped as an instance is. */
@@ -331,6 +428,7 @@ export function planUnits(containers: readonly Container[], context: PlanContext
   const planned = [
     ...containers.flatMap((c) => [
       planContainerDropIn(c, scripts.has(c.name)),
+      ...planWormhole(c),
       ...planDelay(c),
       ...planAutostart(c),
       ...(scripts.has(c.name) ? [planForward(c)] : []),

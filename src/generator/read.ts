@@ -5,6 +5,7 @@ import { cleanAbsolutePath } from '../model/path.ts';
 import type { Problem } from '../model/problem.ts';
 import { fitsUnitFile } from '../model/unit-syntax.ts';
 import { codeOf, locate, locateEntry } from './locate.ts';
+import type { UnitFile } from './lockers.ts';
 import type { GuestInit } from './model.ts';
 import type { WatchedPath } from './plan.ts';
 import type { SettingsFile } from './settings.ts';
@@ -24,6 +25,14 @@ interface ReadText {
   readonly text?: string;
   readonly problem?: Problem;
 }
+
+/** Where systemd looks for unit files that no generator wrote, the first one winning. */
+const unitDirectories = [
+  '/etc/systemd/system',
+  '/run/systemd/system',
+  '/usr/local/lib/systemd/system',
+  '/usr/lib/systemd/system',
+];
 
 /** Files that admins write are small; more than this is a mistake or an attack. */
 const textFileMaxBytes = 1024 * 1024;
@@ -204,11 +213,35 @@ export class HostReader {
     } catch {
       // No link, or no such file: not masked.
     }
-    const unitDirectories = [etc, '/usr/lib/systemd/system', '/lib/systemd/system'];
-    if (!unitDirectories.some((directory) => this.isThere(`${directory}/lxc.service`))) return true;
+    const directories = [etc, '/usr/lib/systemd/system', '/lib/systemd/system'];
+    if (!directories.some((directory) => this.isThere(`${directory}/lxc.service`))) return true;
     return this.list(etc)
       .filter((name) => name.endsWith('.wants') || name.endsWith('.requires'))
       .some((name) => this.isThere(`${etc}/${name}/lxc.service`));
+  }
+
+  /** Mount units below a path that are files or links, each from the directory that counts. */
+  mountUnitFiles(prefix: string): UnitFile[] {
+    const found = new Map<string, UnitFile>();
+    for (const directory of unitDirectories) {
+      for (const name of this.list(directory)) {
+        if (!name.startsWith(prefix) || !name.endsWith('.mount') || found.has(name)) continue;
+        found.set(name, { name, isMasked: this.isMasked(`${directory}/${name}`) });
+      }
+    }
+    return [...found.values()];
+  }
+
+  /** systemd takes an empty file for a mask as well. */
+  private isMasked(path: string): boolean {
+    try {
+      const entry = this.entryAt(path);
+      const stat = lstatSync(entry);
+      return stat.isSymbolicLink() ? readlinkSync(entry) === '/dev/null' : stat.size === 0;
+    } catch {
+      // It went away meanwhile, or a part of the path cannot be read: systemd will say so.
+      return false;
+    }
   }
 
   private isThere(path: string): boolean {

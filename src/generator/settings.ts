@@ -1,5 +1,14 @@
-import type { Problem } from '../model/problem.ts';
+import { decodeField } from '../model/fstab.ts';
+import { cleanAbsolutePath } from '../model/path.ts';
+import type { Located, Problem } from '../model/problem.ts';
 import { isTimespan } from '../model/timespan.ts';
+import { fitsRestOfLine } from '../model/unit-syntax.ts';
+
+/** A locker as settings name it. */
+export interface LockerChoice {
+  readonly name: string;
+  readonly readOnly: boolean;
+}
 
 /** Settings of one container; what is undefined is left to the packaged unit. */
 export interface ContainerSettings {
@@ -11,12 +20,25 @@ export interface ContainerSettings {
   readonly ready: 'running' | 'booted';
   /** When set, LXC's own log goes to the journal from this priority on. */
   readonly logLevel?: string;
+  /** Lockers beside its own and the shared ones. */
+  readonly lockers?: Located<readonly LockerChoice[]>;
+  /** Unless false, the container has a wormhole. */
+  readonly wormhole?: boolean;
+  /** Unless false, a container does not start without its own and its configured lockers. */
+  readonly strictLockers?: boolean;
 }
 
 /** Settings of the host as a whole. */
 export interface HostSettings {
   /** How long a start waits for a bridge that does not exist. */
   readonly bridgeTimeout: string;
+  readonly lockerDirectory: string;
+  readonly wormholeDirectory: string;
+  /** Where containers see their lockers. */
+  readonly lockerPath: string;
+  readonly sharedLockers: readonly LockerChoice[];
+  /** What the end of a container's name is read as in the name of its own locker. */
+  readonly ownLockerSuffixes: readonly (readonly [string, string])[];
 }
 
 /** One settings file, already read: ini's own view of it and the text, for line numbers. */
@@ -42,6 +64,41 @@ interface KeyRule {
   readonly form: string;
 }
 
+function words(value: string): string[] {
+  return value.split(/[ \t]+/).filter((word) => word !== '');
+}
+
+/** A name that fstab(5) would have to escape is escaped here in the same way. */
+function parseLockers(value: string): LockerChoice[] {
+  return words(value).map((word) => {
+    const [, name = '', mode] = /^(.*?)(?::(ro|rw))?$/s.exec(word) ?? [];
+    return { name: decodeField(name), readOnly: mode === 'ro' };
+  });
+}
+
+function areLockers(value: string): boolean {
+  return parseLockers(value).every(({ name }) => !/^(?:\.{0,2})$|\//.test(name));
+}
+
+function parseSuffixes(value: string): [string, string][] {
+  return words(value).map((word) => {
+    const [from = '', to = ''] = word.split(':');
+    return [from, to];
+  });
+}
+
+function isDirectory(value: string): boolean {
+  const path = cleanAbsolutePath(value);
+  return path !== undefined && path !== '/' && fitsRestOfLine(path);
+}
+
+function isYesOrNo(value: string): boolean {
+  return value === 'yes' || value === 'no';
+}
+
+const yesOrNoForm = '"yes" or "no"';
+const directoryForm = 'an absolute path without ".."';
+const lockersForm = 'names of lockers, each with ":ro" where it is to be read-only';
 const timespanForm = 'a time span such as "90s", "5min" or "infinity"';
 
 /** Every key of our own settings; lockerd.conf(5) describes the same ones, a test compares. */
@@ -58,6 +115,18 @@ export const settingsKeys: Readonly<Record<string, KeyRule>> = {
     accepts: (value) => logLevels.includes(value.toUpperCase()),
     form: `one of ${logLevels.join(', ')}`,
   },
+  lockers: { scope: 'container', accepts: areLockers, form: lockersForm },
+  wormhole: { scope: 'container', accepts: isYesOrNo, form: yesOrNoForm },
+  'strict-lockers': { scope: 'container', accepts: isYesOrNo, form: yesOrNoForm },
+  'locker-directory': { scope: 'host', accepts: isDirectory, form: directoryForm },
+  'wormhole-directory': { scope: 'host', accepts: isDirectory, form: directoryForm },
+  'locker-path': { scope: 'host', accepts: isDirectory, form: directoryForm },
+  'shared-lockers': { scope: 'host', accepts: areLockers, form: lockersForm },
+  'own-locker-suffixes': {
+    scope: 'host',
+    accepts: (value) => words(value).every((word) => /^[^:/]+:[^:/]*$/.test(word)),
+    form: 'pairs of endings such as "_vm:_vol"',
+  },
   'bridge-timeout': { scope: 'host', accepts: isTimespan, form: timespanForm },
 };
 
@@ -72,6 +141,8 @@ function lineOf(text: string, key: string): number {
   return 0;
 }
 
+type Values = Map<string, Located<string>>;
+
 /**
  * Takes the valid keys of a file. A key that is unknown, out of place or ill-formed is a problem
  * and has no effect.
@@ -79,8 +150,8 @@ function lineOf(text: string, key: string): number {
 function readKeys(
   file: SettingsFile,
   allowed: (rule: KeyRule) => boolean,
-): { values: Map<string, string>; problems: Problem[] } {
-  const values = new Map<string, string>();
+): { values: Values; problems: Problem[] } {
+  const values: Values = new Map();
   const problems: Problem[] = [];
   for (const [key, raw] of Object.entries(file.values)) {
     const rule = Object.hasOwn(settingsKeys, key) ? settingsKeys[key] : undefined;
@@ -108,31 +179,58 @@ function readKeys(
         remedy: `write ${rule.form}`,
       });
     } else {
-      values.set(key, value);
+      values.set(key, { value, ...at });
     }
   }
   return { values, problems };
 }
 
+function yesOrNo(value: string | undefined, base: boolean | undefined): boolean | undefined {
+  return value === undefined ? base : value === 'yes';
+}
+
 function containerSettings(
-  values: ReadonlyMap<string, string>,
+  values: ReadonlyMap<string, Located<string>>,
   base: ContainerSettings,
 ): ContainerSettings {
-  const startTimeout = values.get('start-timeout') ?? base.startTimeout;
-  const stopTimeout = values.get('stop-timeout') ?? base.stopTimeout;
-  const logLevel = values.get('log-level')?.toUpperCase() ?? base.logLevel;
-  const ready = values.get('ready') ?? base.ready;
+  const text = (key: string): string | undefined => values.get(key)?.value;
+  const startTimeout = text('start-timeout') ?? base.startTimeout;
+  const stopTimeout = text('stop-timeout') ?? base.stopTimeout;
+  const logLevel = text('log-level')?.toUpperCase() ?? base.logLevel;
+  const ready = text('ready') ?? base.ready;
+  const named = values.get('lockers');
+  const lockers =
+    named === undefined ? base.lockers : { ...named, value: parseLockers(named.value) };
+  const wormhole = yesOrNo(text('wormhole'), base.wormhole);
+  const strictLockers = yesOrNo(text('strict-lockers'), base.strictLockers);
   return {
     ready: ready === 'booted' ? 'booted' : 'running',
     ...(startTimeout === undefined ? {} : { startTimeout }),
     ...(stopTimeout === undefined ? {} : { stopTimeout }),
     ...(logLevel === undefined ? {} : { logLevel }),
+    ...(lockers === undefined ? {} : { lockers }),
+    ...(wormhole === undefined ? {} : { wormhole }),
+    ...(strictLockers === undefined ? {} : { strictLockers }),
+  };
+}
+
+function hostSettings(values: ReadonlyMap<string, Located<string>>): HostSettings {
+  const text = (key: string, base: string): string => values.get(key)?.value ?? base;
+  const directory = (key: string, base: string): string =>
+    cleanAbsolutePath(text(key, base)) ?? base;
+  return {
+    bridgeTimeout: text('bridge-timeout', '30s'),
+    lockerDirectory: directory('locker-directory', '/lockers'),
+    wormholeDirectory: directory('wormhole-directory', '/var/locker-mappings'),
+    lockerPath: directory('locker-path', '/lockers'),
+    sharedLockers: parseLockers(text('shared-lockers', 'sandbox')),
+    ownLockerSuffixes: parseSuffixes(text('own-locker-suffixes', '_vm:_vol')),
   };
 }
 
 /** Merges lockerd.conf and its drop-ins, in the order given; later files win. */
 export function parseSettings(files: readonly SettingsFile[]): Settings {
-  const values = new Map<string, string>();
+  const values: Values = new Map();
   const problems: Problem[] = [];
   for (const file of files) {
     const read = readKeys(file, () => true);
@@ -140,7 +238,7 @@ export function parseSettings(files: readonly SettingsFile[]): Settings {
     for (const [key, value] of read.values) values.set(key, value);
   }
   return {
-    host: { bridgeTimeout: values.get('bridge-timeout') ?? '30s' },
+    host: hostSettings(values),
     defaults: containerSettings(values, { ready: 'running' }),
     problems,
   };

@@ -16,9 +16,18 @@ const escapes: Readonly<Record<string, string>> = {
 };
 
 /** Decodes the four escapes that getmntent(3) knows. */
-function decodeField(field: string): string {
+export function decodeField(field: string): string {
   if (!field.includes('\\')) return field;
   return field.replaceAll(/\\(?:040|011|012|134)/g, (escape) => escapes[escape] ?? escape);
+}
+
+/** Writes a field so that decodeField() and getmntent(3) read it back. */
+export function encodeField(field: string): string {
+  return field
+    .replaceAll('\\', '\\134')
+    .replaceAll(' ', '\\040')
+    .replaceAll('\t', '\\011')
+    .replaceAll('\n', '\\012');
 }
 
 /** Parses one line; undefined for an empty line, a comment or a line without a target. */

@@ -31,6 +31,8 @@ export interface LxcConfig {
   readonly groups: readonly string[];
   readonly mountEntries: readonly Located<string>[];
   readonly mountFstab?: Located<string>;
+  /** Values of lxc.hook.pre-start, lxc.hook.mount and lxc.hook.post-stop. */
+  readonly hooks: readonly Located<string>[];
   readonly nets: readonly NetInterface[];
   /** Every file that was read, the container's own first. */
   readonly files: readonly string[];

@@ -57,6 +57,21 @@ export function escapePath(path: string): string {
     .join('-');
 }
 
+/** The path that escapePath() made a name of; undefined where none can have it. */
+export function unescapePath(escaped: string): string | undefined {
+  try {
+    const path = escaped
+      .replaceAll('%', '%25')
+      .replaceAll('-', '/')
+      .replaceAll(/\\x([0-9a-f]{2})/g, '%$1');
+    const decoded = `/${decodeURIComponent(path)}`;
+    return escapePath(decoded) === escaped ? decoded : undefined;
+  } catch {
+    // The bytes are no text.
+    return undefined;
+  }
+}
+
 /** The unit of a container: `lxc@NAME.service`. */
 export function containerUnit(name: string): string {
   return `lxc@${escapeInstance(name)}.service`;

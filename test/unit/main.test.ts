@@ -73,6 +73,7 @@ describe('with directories', () => {
     'lxc@healthy.service.d',
     'lxc@web.service.d',
     'multi-user.target.wants',
+    'var-locker\\x2dmappings-healthy.mount',
   ];
 
   test.each([[['n']], [['n', 'e', 'l']]])('%j: writes into the first only', (names) => {

@@ -3,10 +3,13 @@ import { describe, expect, test } from 'vitest';
 import { parseBootPolicy } from '../../src/generator/boot-policy.ts';
 import type { Container, ContainerFacts } from '../../src/generator/model.ts';
 import { modelContainers, planHalt } from '../../src/generator/model.ts';
+import { findLockers } from '../../src/generator/lockers.ts';
+import { parseSettings } from '../../src/generator/settings.ts';
 import type { LxcConfig } from '../../src/model/lxc-config.ts';
 import { formatProblem } from '../../src/model/problem.ts';
 import { parseFstab } from '../../src/model/fstab.ts';
 
+const { host: settings } = parseSettings([]);
 const boot = parseBootPolicy('BOOTGROUPS=base,webs,\n', '/etc/default/lxc').policy;
 
 function at<T>(value: T): { value: T; file: string; line: number } {
@@ -24,6 +27,7 @@ function facts(name: string, config: Partial<LxcConfig> = {}): ContainerFacts {
       startDelaySec: 0,
       groups: [],
       mountEntries: [],
+      hooks: [],
       nets: [],
       files: [],
       problems: [],
@@ -38,7 +42,9 @@ function facts(name: string, config: Partial<LxcConfig> = {}): ContainerFacts {
 }
 
 function model(all: readonly ContainerFacts[], fstab = ''): readonly Container[] {
-  return modelContainers(all, { fstab: parseFstab(fstab), boot }).containers;
+  const entries = parseFstab(fstab);
+  const lockers = findLockers(entries, [], '/lockers');
+  return modelContainers(all, { fstab: entries, boot, settings, lockers }).containers;
 }
 
 function one(config: Partial<LxcConfig>, fstab = ''): Container {
@@ -171,6 +177,8 @@ test.each([
   const { containers, nameless } = modelContainers([facts(name), facts('web')], {
     fstab: [],
     boot,
+    settings,
+    lockers: new Map(),
   });
   expect(containers.map((c) => c.name)).toEqual(['web']);
   expect(nameless.map(formatProblem).join()).toContain(reason);

@@ -34,6 +34,7 @@ test('an empty file has LXC’s defaults', () => {
     startDelaySec: 0,
     groups: [],
     mountEntries: [],
+    hooks: [],
     nets: [],
     files: [PATH],
     problems: [],
@@ -57,6 +58,9 @@ test('every value comes with its place', () => {
       'lxc.net.1.type = veth',
       'lxc.net.1.link = br1',
       'lxc.net.0.flags = up',
+      'lxc.hook.mount = /a b',
+      'lxc.hook.autodev = /c',
+      'lxc.hook.pre-start = /d',
     ].join('\n'),
   );
   const at = <T>(value: T, line: number) => ({ value, file: PATH, line });
@@ -72,6 +76,7 @@ test('every value comes with its place', () => {
     groups: ['onboot', 'web', 'db'],
     mountEntries: [at('/a b none bind 0 0', 9)],
     mountFstab: at('/etc/web.fstab', 10),
+    hooks: [at('/a b', 14), at('/d', 16)],
     nets: [{ index: 0 }, { index: 1, type: at('veth', 11), link: at('br1', 12) }],
     files: [PATH],
     problems: [],
@@ -88,6 +93,14 @@ describe('repeats and clears', () => {
     expect(config.utsName).toEqual({ value: 'b', file: PATH, line: 2 });
     expect(config.groups).toEqual(['x', 'y', 'x']);
     expect(config.mountEntries.map((entry) => entry.value)).toEqual(['1', '2']);
+  });
+
+  test('an empty value takes hooks of its kind back, and lxc.hook all', () => {
+    const hooks = 'lxc.hook.mount=a\nlxc.hook.post-stop=b\n';
+    const left = (text: string) => parse(hooks + text).hooks.map(({ value }) => value);
+    expect(left('lxc.hook.mount=')).toEqual(['b']);
+    expect(left('lxc.hook=')).toEqual([]);
+    expect(left('lxc.hook.mount=c')).toEqual(['a', 'b', 'c']);
   });
 
   test('an empty value takes everything back', () => {

@@ -6,7 +6,7 @@ import type { PlanContext } from '../../src/generator/plan.ts';
 import { planUnits, startArguments } from '../../src/generator/plan.ts';
 import { renderFile } from '../../src/generator/render.ts';
 import { escapeInstance } from '../../src/model/unit-name.ts';
-import { fitsUnitFile } from '../../src/model/unit-syntax.ts';
+import { fitsRestOfLine, fitsUnitFile } from '../../src/model/unit-syntax.ts';
 
 const context: PlanContext = {
   bridgeTimeout: '30s',
@@ -161,8 +161,10 @@ describe('no value of a configuration', () => {
       reason: awkward,
       isBroken: fc.boolean(),
       logLevel: fc.constantFrom(undefined, 'DEBUG'),
+      locker: part.filter((text) => fitsRestOfLine(`/${text}`)),
+      hole: clean.filter((text) => fitsRestOfLine(`/${text}`)),
     })
-    .map(({ name, path, group, link, reason, isBroken, logLevel }) =>
+    .map(({ name, path, group, link, reason, isBroken, logLevel, locker, hole }) =>
       container(name, {
         configFile: `/var/lib/lxc/${name}/config`,
         requiredPaths: [`/${path}`],
@@ -171,6 +173,19 @@ describe('no value of a configuration', () => {
         autostart: true,
         startDelaySec: 1,
         problems: isBroken ? [{ file: `/${path}`, line: 1, reason, remedy: reason }] : [],
+        wormhole: {
+          path: `/${hole}`,
+          insidePath: `/${path}`,
+          attachments: [
+            {
+              locker,
+              source: `/lockers/${locker}`,
+              target: `/${hole}/${locker}`,
+              readOnly: isBroken,
+              strict: !isBroken,
+            },
+          ],
+        },
         settings: { ready: 'running', ...(logLevel === undefined ? {} : { logLevel }) },
       }),
     );
@@ -179,6 +194,9 @@ describe('no value of a configuration', () => {
     ...['Wants', 'After', 'BindsTo', 'PartOf', 'Environment', 'ExecStartPre', 'ExecStart'],
     ...['ExecStop', 'ExecStopPost', 'KillSignal', 'SuccessExitStatus', 'Container', 'ConfigFile'],
     ...['Autostart', 'Group', 'Problem', 'JobRunningTimeoutSec', 'Description', 'Type'],
+    ...['Documentation', 'DefaultDependencies', 'Conflicts', 'Before', 'StopWhenUnneeded'],
+    ...['[Mount]', 'What', 'Where', 'Options', 'PropagatesStopTo', 'AssertPathIsMountPoint'],
+    ...['Wormhole', 'Locker'],
     ...['RemainAfterExit', 'TimeoutSec', ''],
   ];
 
@@ -206,7 +224,7 @@ describe('no value of a configuration', () => {
       }),
       { numRuns: 500 },
     );
-  });
+  }, 30_000);
 });
 
 test('the second look gets every path with what it was', () => {

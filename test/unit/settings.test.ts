@@ -17,10 +17,19 @@ function problems(text: string): string[] {
   return parseSettings([file(text)]).problems.map(formatProblem);
 }
 
+const hostDefaults = {
+  bridgeTimeout: '30s',
+  lockerDirectory: '/lockers',
+  wormholeDirectory: '/var/locker-mappings',
+  lockerPath: '/lockers',
+  sharedLockers: [{ name: 'sandbox', readOnly: false }],
+  ownLockerSuffixes: [['_vm', '_vol']],
+};
+
 describe('of the host', () => {
   test('without a file there are only the built-in ones', () => {
     expect(parseSettings([])).toEqual({
-      host: { bridgeTimeout: '30s' },
+      host: hostDefaults,
       defaults: { ready: 'running' },
       problems: [],
     });
@@ -29,14 +38,37 @@ describe('of the host', () => {
   test('all keys, with comments', () => {
     const text =
       '; comment\n# another\nstart-timeout = 2min\nstop-timeout=1h 30min\nready = booted\n' +
-      'log-level = debug\nbridge-timeout = 5\n';
+      'log-level = debug\nbridge-timeout = 5\nlockers = a my\\040b:ro c:rw\nwormhole = no\n' +
+      'strict-lockers = no\nlocker-directory = /srv//vol/\nwormhole-directory = /run/holes\n' +
+      'locker-path = /data/in\nshared-lockers =\nown-locker-suffixes = _vm:_vol .net:\n';
     expect(parseSettings([file(text)])).toEqual({
-      host: { bridgeTimeout: '5' },
+      host: {
+        bridgeTimeout: '5',
+        lockerDirectory: '/srv/vol',
+        wormholeDirectory: '/run/holes',
+        lockerPath: '/data/in',
+        sharedLockers: [],
+        ownLockerSuffixes: [
+          ['_vm', '_vol'],
+          ['.net', ''],
+        ],
+      },
       defaults: {
         startTimeout: '2min',
         stopTimeout: '1h 30min',
         ready: 'booted',
         logLevel: 'DEBUG',
+        wormhole: false,
+        strictLockers: false,
+        lockers: {
+          file: '/l.conf',
+          line: 8,
+          value: [
+            { name: 'a', readOnly: false },
+            { name: 'my b', readOnly: true },
+            { name: 'c', readOnly: false },
+          ],
+        },
       },
       problems: [],
     });
@@ -64,6 +96,16 @@ describe('of the host', () => {
     ['stop-timeout =', '/l.conf:1: stop-timeout="" is not valid; write a time span'],
     ['a = 1\nready = x', '/l.conf:2: ready="x" is not valid; write "running" or "booted"'],
     ['log-level = loud', '/l.conf:1: log-level="loud" is not valid; write one of TRACE'],
+    ['lockers = a/b', '/l.conf:1: lockers="a/b" is not valid; write names of lockers'],
+    ['lockers = ..', '/l.conf:1: lockers=".." is not valid'],
+    ['lockers = :ro', '/l.conf:1: lockers=":ro" is not valid'],
+    ['shared-lockers = /lockers/a', 'shared-lockers="/lockers/a" is not valid'],
+    ['wormhole = maybe', '/l.conf:1: wormhole="maybe" is not valid; write "yes" or "no"'],
+    ['strict-lockers', 'strict-lockers="true" is not valid; write "yes" or "no"'],
+    ['locker-directory = lockers', 'is not valid; write an absolute path without ".."'],
+    ['wormhole-directory = /', 'wormhole-directory="/" is not valid'],
+    ['locker-path = /a/../b', 'locker-path="/a/../b" is not valid'],
+    ['own-locker-suffixes = _vm', 'is not valid; write pairs of endings such as "_vm:_vol"'],
     ['toString = x', '/l.conf:1: unknown key "toString"'],
     ['constructor = x', '/l.conf:1: unknown key "constructor"'],
   ])('%j is a problem', (text, message) => {
@@ -108,7 +150,7 @@ test('no text makes it throw, pass an unchecked value or touch a prototype', () 
     fc.property(fc.array(piece, { maxLength: 20 }), (pieces) => {
       const { defaults, host } = parseSettings([file(pieces.join(''))]);
       for (const value of Object.values<unknown>({ ...defaults, ...host })) {
-        expect(value).toMatch(/^[0-9A-Za-z. ]+$/);
+        if (typeof value === 'string') expect(value).toMatch(/^[0-9A-Za-z. /-]+$/);
       }
       expect(({} as Record<string, unknown>)['a']).toBeUndefined();
     }),

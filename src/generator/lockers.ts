@@ -1,0 +1,195 @@
+import type { FstabEntry } from '../model/fstab.ts';
+import type { LxcConfig } from '../model/lxc-config.ts';
+import { cleanAbsolutePath } from '../model/path.ts';
+import type { Located, Problem } from '../model/problem.ts';
+import { escapePath, mountUnit, unescapePath, unitNameFits } from '../model/unit-name.ts';
+import { fitsRestOfLine, printable } from '../model/unit-syntax.ts';
+import type { ContainerSettings, HostSettings } from './settings.ts';
+
+/** A data volume that the host mounts directly below the locker directory. */
+interface Locker {
+  readonly name: string;
+  readonly path: string;
+  /** The host may boot without it. */
+  readonly mayFail: boolean;
+  readonly readOnly: boolean;
+}
+
+export type Lockers = ReadonlyMap<string, Locker>;
+
+/** A unit file of the host's, from the directory that goes before the others. */
+export interface UnitFile {
+  readonly name: string;
+  readonly isMasked: boolean;
+}
+
+/** One locker in one container. */
+export interface Attachment {
+  readonly locker: string;
+  /** Where the host mounts the locker. */
+  readonly source: string;
+  /** Where the container's wormhole has it. */
+  readonly target: string;
+  readonly readOnly: boolean;
+  /** Without it the container does not start. */
+  readonly strict: boolean;
+}
+
+/** The mount whose sub-mounts the container sees. */
+export interface Wormhole {
+  readonly path: string;
+  /** Where the container sees it. */
+  readonly insidePath: string;
+  /** Sorted by locker. */
+  readonly attachments: readonly Attachment[];
+}
+
+/** Lockers by name: lines of fstab and native mount units, less what is masked. */
+export function findLockers(
+  fstab: readonly FstabEntry[],
+  unitFiles: readonly UnitFile[],
+  directory: string,
+): Lockers {
+  const masked = new Set(unitFiles.filter((file) => file.isMasked).map(({ name }) => name));
+  const lockers = new Map<string, Locker>();
+  const add = (path: string, options: readonly string[]): void => {
+    const name = path.startsWith(`${directory}/`) ? path.slice(directory.length + 1) : '';
+    // As for systemd, the first of several lines for one mount point counts.
+    if (name === '' || name.includes('/') || lockers.has(name)) return;
+    if (masked.has(mountUnit(path))) return;
+    const mayFail = options.includes('nofail');
+    lockers.set(name, { name, path, mayFail, readOnly: options.includes('ro') });
+  };
+  for (const { target, options } of fstab) add(cleanAbsolutePath(target) ?? '', options);
+  const prefix = `${escapePath(directory)}-`;
+  for (const { name } of unitFiles) {
+    if (!name.startsWith(prefix) || !name.endsWith('.mount')) continue;
+    const path = unescapePath(name.slice(0, -'.mount'.length));
+    if (path !== undefined) add(path, []);
+  }
+  return lockers;
+}
+
+/** Hooks that gave containers their lockers before: each made a wormhole of its own. */
+const classicHooks = ['locker_pre-start.sh', 'locker_mount.sh', 'locker_post-stop.sh'];
+
+function classicHook(config: LxcConfig): Located<string> | undefined {
+  return config.hooks.find(({ value }) => {
+    const program = value.split(/[ \t]/)[0] ?? '';
+    return classicHooks.includes(program.slice(program.lastIndexOf('/') + 1));
+  });
+}
+
+/** The locker that belongs to the container by its name, if there is one. */
+function ownLocker(name: string, lockers: Lockers, suffixes: HostSettings['ownLockerSuffixes']) {
+  const candidates = [
+    name,
+    ...suffixes
+      .filter(([from]) => name.endsWith(from) && name !== from)
+      .map(([from, to]) => name.slice(0, -from.length) + to),
+  ];
+  return candidates.find((candidate) => lockers.has(candidate));
+}
+
+export interface LockerFacts {
+  readonly name: string;
+  readonly config: LxcConfig;
+  readonly settings: ContainerSettings;
+}
+
+export interface LockerDecision {
+  /** Undefined where the container has none. */
+  readonly wormhole?: Wormhole;
+  readonly problems: readonly Problem[];
+  readonly warnings: readonly Problem[];
+}
+
+/** What unit files and unit names can hold: they cannot quote a path's last character. */
+function whyNoMountUnit(path: string): string | undefined {
+  if (path.includes('\ufffd')) return 'is not valid UTF-8';
+  if (!fitsRestOfLine(path)) return 'ends in a blank or backslash or has control characters';
+  return unitNameFits(mountUnit(path)) ? undefined : 'is too long for a unit name';
+}
+
+/** Which lockers a container gets, and how. */
+export function decideLockers(
+  { name, config, settings }: LockerFacts,
+  lockers: Lockers,
+  host: HostSettings,
+): LockerDecision {
+  const problems: Problem[] = [];
+  const warnings: Problem[] = [];
+  const wanted = settings.lockers;
+  const here = wanted ?? { file: config.file, line: 0 };
+  const at = { file: here.file, line: here.line };
+  if (settings.wormhole === false) {
+    if (wanted !== undefined && wanted.value.length > 0) {
+      const reason = 'lockers are set, and so is "wormhole = no"';
+      problems.push({ ...at, reason, remedy: 'remove one of the two' });
+    }
+    return { problems, warnings };
+  }
+  const hook = classicHook(config);
+  if (hook !== undefined) {
+    const reason =
+      `the hook ${printable(hook.value.slice(0, 80))} makes a wormhole of its own, ` +
+      'so lockerd gives the container no wormhole and no lockers';
+    const remedy = 'remove the locker hooks from the configuration';
+    warnings.push({ file: hook.file, line: hook.line, reason, remedy });
+    return { problems, warnings };
+  }
+  const path = `${host.wormholeDirectory}/${name}`;
+  const noWormhole = whyNoMountUnit(path);
+  if (noWormhole !== undefined) {
+    const reason = `no wormhole can be made, for "${printable(path)}" ${noWormhole}`;
+    const remedy = 'rename the container, or write "wormhole = no" in its settings';
+    (wanted === undefined ? warnings : problems).push({ ...at, reason, remedy });
+    return { problems, warnings };
+  }
+
+  const attachments = new Map<string, Attachment>();
+  const attach = (locker: Locker, readOnly: boolean, mayBeStrict: boolean): void => {
+    const target = `${path}/${locker.name}`;
+    const strict = mayBeStrict && !locker.mayFail && settings.strictLockers !== false;
+    const why = whyNoMountUnit(target) ?? whyNoMountUnit(locker.path);
+    if (why !== undefined) {
+      const reason = `the locker "${printable(locker.name)}" cannot be attached, for its path ${why}`;
+      (strict ? problems : warnings).push({ ...at, reason, remedy: 'rename the locker' });
+      return;
+    }
+    attachments.set(locker.name, {
+      locker: locker.name,
+      source: locker.path,
+      target,
+      readOnly: readOnly || locker.readOnly,
+      strict,
+    });
+  };
+  // Later ones go over earlier ones: what the settings of the container say is meant.
+  for (const shared of host.sharedLockers) {
+    const locker = lockers.get(shared.name);
+    if (locker !== undefined) attach(locker, shared.readOnly, false);
+  }
+  const own = lockers.get(ownLocker(name, lockers, host.ownLockerSuffixes) ?? '');
+  if (own !== undefined) attach(own, false, true);
+  for (const choice of wanted?.value ?? []) {
+    const locker = lockers.get(choice.name);
+    if (locker !== undefined) {
+      attach(locker, choice.readOnly, true);
+      continue;
+    }
+    // Whatever is written to a directory that nothing is mounted on is lost to sight later.
+    const place = printable(`${host.lockerDirectory}/${choice.name}`);
+    const reason = `the locker "${printable(choice.name)}" is never bound: nothing mounts ${place}`;
+    problems.push({ ...at, reason, remedy: `add a line for ${place} to /etc/fstab` });
+  }
+  return {
+    wormhole: {
+      path,
+      insidePath: host.lockerPath,
+      attachments: [...attachments.values()].sort((a, b) => (a.target < b.target ? -1 : 1)),
+    },
+    problems,
+    warnings,
+  };
+}

@@ -1,0 +1,144 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import type { UnitFile } from '../../src/generator/lockers.ts';
+import { decideLockers, findLockers } from '../../src/generator/lockers.ts';
+import { parseLxcConfig } from '../../src/generator/parse.ts';
+import { parseContainerSettings, parseSettings } from '../../src/generator/settings.ts';
+import { splitLxcText } from '../../src/generator/grammar.ts';
+import { decodeField, encodeField, parseFstab } from '../../src/model/fstab.ts';
+import { formatProblem } from '../../src/model/problem.ts';
+import { escapePath, unescapePath } from '../../src/model/unit-name.ts';
+import { parse as parseIni } from 'ini';
+
+function names(fstab: string, units: readonly UnitFile[] = [], directory = '/lockers'): string[] {
+  return [...findLockers(parseFstab(fstab), units, directory).keys()];
+}
+
+function unit(name: string, isMasked = false): UnitFile {
+  return { name, isMasked };
+}
+
+describe('lockers are', () => {
+  test('what fstab mounts directly below the directory', () => {
+    const fstab =
+      'a /lockers/a ext4\nb /lockers/b/ ext4\nc /lockers ext4\nd /lockers/a/d ext4\n' +
+      'e /lockersx/e ext4\nf /srv/f ext4\nUUID=1 none swap\n# h /lockers/h\ni /lockers//i x\n';
+    expect(names(fstab)).toEqual(['a', 'b', 'i']);
+    expect(names('a /srv/my\\040vols/x\\040y ext4', [], '/srv/my vols')).toEqual(['x y']);
+  });
+
+  test('what a native mount unit mounts there', () => {
+    const units = ['lockers-a.mount', 'lockers-a\\x2db\\x20c.mount', 'lockers-d-e.mount'];
+    const others = ['lockersx.mount', 'lockers-f.service', 'lockers-\\xff.mount', 'lockers.mount'];
+    expect(
+      names(
+        '',
+        [...units, ...others].map((name) => unit(name)),
+      ),
+    ).toEqual(['a', 'a-b c']);
+  });
+
+  test('not what is masked, wherever it comes from', () => {
+    const masked = [unit('lockers-a.mount', true), unit('lockers-b.mount', true)];
+    expect(names('a /lockers/a ext4\nc /lockers/c ext4\n', masked)).toEqual(['c']);
+  });
+});
+
+const fstab =
+  'a /lockers/web x\nb /lockers/web_vol x\nc /lockers/sandbox x\nd /lockers/data x nofail\n' +
+  'e /lockers/ro x ro\nf /lockers/more x\n';
+
+/** The lockers of a container as NAME:MODE:STRICTNESS, or what is said about it. */
+function decide(
+  name: string,
+  texts: { container?: string; host?: string; config?: string } = {},
+): string[] {
+  const settings = parseSettings([
+    { path: '/h', text: texts.host ?? '', values: parseIni(texts.host ?? '') },
+  ]);
+  const text = texts.container ?? '';
+  const own = parseContainerSettings(
+    { path: '/c', text, values: parseIni(text) },
+    settings.defaults,
+  );
+  const config = parseLxcConfig({
+    file: {
+      path: '/x',
+      text: splitLxcText(texts.config ?? ''),
+      badLines: new Set(),
+      includes: [],
+    },
+    paths: [],
+  });
+  const lockers = findLockers(parseFstab(fstab), [], '/lockers');
+  const facts = { name, config, settings: own.settings };
+  const { wormhole, problems, warnings } = decideLockers(facts, lockers, settings.host);
+  const said = [...problems, ...warnings].map(formatProblem);
+  if (wormhole === undefined) return [...said, 'no wormhole'];
+  const attached = wormhole.attachments.map(
+    (a) => `${a.locker}:${a.readOnly ? 'ro' : 'rw'}:${a.strict ? 'strict' : 'soft'}`,
+  );
+  return [...said, ...attached];
+}
+
+describe('a container gets', () => {
+  test.each([
+    ['plain', {}, ['sandbox:rw:soft']],
+    ['web', {}, ['sandbox:rw:soft', 'web:rw:strict']],
+    ['web_vm', {}, ['sandbox:rw:soft', 'web_vol:rw:strict']],
+    ['_vm', {}, ['sandbox:rw:soft']],
+    ['sandbox', {}, ['sandbox:rw:strict']],
+    ['web_vm', { host: 'own-locker-suffixes =' }, ['sandbox:rw:soft']],
+    ['web.net', { host: 'own-locker-suffixes = .org:x .net:_vol' }, ['sandbox', 'web_vol']],
+    ['plain', { host: 'shared-lockers = absent more:ro' }, ['more:ro:soft']],
+    ['plain', { host: 'shared-lockers =' }, []],
+    [
+      'plain',
+      { container: 'lockers = more:ro data ro' },
+      ['data:rw:soft', 'more:ro:strict', 'ro:ro:strict', 'sandbox'],
+    ],
+    ['plain', { container: 'lockers = sandbox:ro' }, ['sandbox:ro:strict']],
+    ['web', { container: 'lockers = web:ro' }, ['sandbox:rw:soft', 'web:ro:strict']],
+    ['web', { host: 'strict-lockers = no' }, ['sandbox:rw:soft', 'web:rw:soft']],
+    [
+      'web',
+      { host: 'strict-lockers = no', container: 'strict-lockers = yes' },
+      ['sandbox', 'web:rw:strict'],
+    ],
+    ['web', { container: 'wormhole = no' }, ['no wormhole']],
+    [
+      'web',
+      { container: 'wormhole = no\nlockers = data' },
+      ['/c:2: lockers are set, and so is', 'no wormhole'],
+    ],
+    [
+      'web',
+      { container: 'lockers = absent' },
+      ['/c:1: the locker "absent" is never bound', 'sandbox', 'web'],
+    ],
+    [
+      'web',
+      { config: 'lxc.hook.mount = /etc/lxc/locker_mount.sh x' },
+      ['/x:1: the hook /etc/lxc/locker_mount.sh x', 'no wormhole'],
+    ],
+    ['web', { config: 'lxc.hook.mount = /etc/lxc/my_locker_mount.sh' }, ['sandbox', 'web']],
+    ['end ', {}, ['/x: no wormhole can be made', 'no wormhole']],
+    ['end\\', { container: 'lockers = data' }, ['/c:1: no wormhole can be made', 'no wormhole']],
+    ['-'.repeat(70), {}, ['/x: no wormhole can be made', 'no wormhole']],
+  ])('%s %j: %j', (name, texts, expected) => {
+    const decided = decide(name, texts);
+    expect(decided).toHaveLength(expected.length);
+    for (const [index, start] of expected.entries()) expect(decided[index]).toContain(start);
+  });
+});
+
+test('escaped paths and fields are read back', () => {
+  const text = fc.string({ unit: 'binary', minLength: 1 }).filter((t) => !/[/\0]/.test(t));
+  fc.assert(
+    fc.property(fc.array(text, { minLength: 1, maxLength: 3 }), (parts) => {
+      const path = `/${parts.join('/')}`;
+      expect(decodeField(encodeField(path))).toBe(path);
+      if (!parts.includes('.')) expect(unescapePath(escapePath(path))).toBe(path);
+    }),
+  );
+});
