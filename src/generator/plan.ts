@@ -26,7 +26,7 @@ export interface TemplateViews {
   readonly bridge: { readonly interface: string; readonly timeout: string };
   readonly forward: ForwardView;
   readonly group: { readonly wants: readonly string[] };
-  readonly wormhole: WormholeView;
+  readonly wormhole: WormholeView & { readonly broken: boolean };
   readonly attachment: AttachmentView;
   readonly rescan: { readonly after: readonly string[]; readonly execStart: string };
 }
@@ -291,8 +291,10 @@ function planContainerDropIn(c: Container, isForwarded: boolean): Planned {
 
 function planWormhole(c: Container): Planned[] {
   const { wormhole } = c;
-  // What runs while its configuration is broken keeps what it has: a file would only end that.
-  if (wormhole === undefined || c.problems.length > 0) return [];
+  if (wormhole === undefined) return [];
+  // What runs while its configuration is broken keeps what it has until its stop, which systemd
+  // passes on to what is mounted in the wormhole only where that has a unit file.
+  const broken = c.problems.length > 0;
   const configFile = unitText(c.configFile);
   return [
     {
@@ -303,9 +305,10 @@ function planWormhole(c: Container): Planned[] {
         configFile,
         description: unitText(`Wormhole of LXC container "${c.name}"`),
         where: unitText(wormhole.path),
+        broken,
       },
     },
-    ...wormhole.attachments.map((a: Attachment): Planned => ({
+    ...(broken ? [] : wormhole.attachments).map((a: Attachment): Planned => ({
       kind: 'file',
       path: mountUnit(a.target),
       template: 'attachment',

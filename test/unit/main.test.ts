@@ -74,6 +74,7 @@ describe('with directories', () => {
     'lxc@web.service.d',
     'multi-user.target.wants',
     'var-locker\\x2dmappings-healthy.mount',
+    'var-locker\\x2dmappings-web.mount',
   ];
 
   test.each([[['n']], [['n', 'e', 'l']]])('%j: writes into the first only', (names) => {
