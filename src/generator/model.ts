@@ -49,7 +49,7 @@ export interface HostFacts {
 export interface HaltPlan {
   /** KillSignal=, which lxc-start passes on to the guest's init. */
   readonly signal: string;
-  /** Signals whose handling in the guest means that a stop will be heard, as numbers. */
+  /** Signals whose handling in the guest means that a stop will be heard, the best one first. */
   readonly heardBy: readonly number[];
   /** Let LXC choose at stop time, because only then can the guest be looked at. */
   readonly askLxc: boolean;
@@ -114,7 +114,8 @@ export function planHalt(
   if (ready === 'booted') {
     return { signal: signalName(SIGRTMIN_3), heardBy: [SIGRTMIN_3], askLxc: true };
   }
-  return { signal: signalName(SIGPWR), heardBy: [SIGPWR, SIGRTMIN_3], askLxc: true };
+  // systemd handles SIGPWR as well, but does not shut down on it.
+  return { signal: signalName(SIGPWR), heardBy: [SIGRTMIN_3, SIGPWR], askLxc: true };
 }
 
 /** PATH_MAX of the kernel, without the NUL. */

@@ -61,7 +61,7 @@ describe('the halt signal', () => {
     [undefined, 'systemd', 'running', 'SIGRTMIN+3', [37], false],
     [undefined, 'systemd', 'booted', 'SIGRTMIN+3', [37], false],
     [undefined, 'other', 'running', 'SIGPWR', [30], false],
-    [undefined, 'unknown', 'running', 'SIGPWR', [30, 37], true],
+    [undefined, 'unknown', 'running', 'SIGPWR', [37, 30], true],
     [undefined, 'unknown', 'booted', 'SIGRTMIN+3', [37], true],
   ] as const)('%s, init %s, ready %s: %s', (signal, init, ready, name, heardBy, askLxc) => {
     expect(planHalt(signal, init, ready)).toEqual({ signal: name, heardBy, askLxc });
