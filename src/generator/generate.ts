@@ -97,6 +97,14 @@ function readBootPolicy(host: HostReader): { policy: BootPolicy; problems: reado
   return { policy: runs ? policy : { ...policy, enabled: false }, problems };
 }
 
+/** Mount points of fstab below some directories. */
+function mountPointsBelow(directories: readonly string[], fstab: readonly FstabEntry[]): string[] {
+  return fstab
+    .map(({ target }) => cleanAbsolutePath(target))
+    .filter((target) => target !== undefined)
+    .filter((target) => directories.some((directory) => isAtOrBelow(target, directory)));
+}
+
 /** The mounts on the way to a path that the boot will make. */
 function mountsOnTheWay(paths: readonly string[], fstab: readonly FstabEntry[]): string[] {
   const targets = new Set<string>();
@@ -153,24 +161,38 @@ export function generate(root: string): Generated {
   const facts = found.map((container) =>
     gatherFacts(container, { host, lxc }, settings, { settingsNames, runlevelNames }),
   );
-  const { containers, nameless } = modelContainers(facts, { fstab, boot: boot.policy });
-  const uncertain = facts.flatMap((f) => f.uncertainPaths).filter(fitsUnitFile);
-  const watched = [...new Set(lxcpath === undefined ? [] : [lxcpath, ...uncertain])].slice(
-    0,
-    watchedPathsMax,
-  );
+  const realLxcpath = lxcpath === undefined ? '' : host.realPath(lxcpath);
+  const { containers, nameless } = modelContainers(facts, {
+    fstab,
+    boot: boot.policy,
+    lxcpath: { path: lxcpath ?? '', real: realLxcpath },
+  });
+  const watched = [
+    ...new Set(
+      lxcpath === undefined
+        ? []
+        : [
+            lxcpath,
+            // A container whose own directory is a mount is not to be seen before that is made.
+            ...mountPointsBelow([lxcpath, realLxcpath], fstab),
+            ...host.directoriesWithoutConfig(lxcpath),
+            ...facts.flatMap((f) => f.uncertainPaths),
+          ].filter(fitsUnitFile),
+    ),
+  ].slice(0, watchedPathsMax);
   const planned = planUnits(containers, {
     bridgeTimeout: settings.host.bridgeTimeout,
     initScripts,
     watched: watched.map((path) => host.identify(path)),
-    watchedMounts: mountsOnTheWay(watched, fstab),
+    watchedMounts: mountsOnTheWay([...watched, realLxcpath], fstab),
   });
 
   const strayWarnings = strayNames(found, settingsNames, initScripts);
   return {
     outputs: planned.map(outputOf),
     errors: [
-      ...[...host.problems, ...settings.problems].map(formatProblem),
+      // A directory that cannot be listed is found so by each who tries.
+      ...new Set([...host.problems, ...settings.problems].map(formatProblem)),
       ...containers
         .filter((c) => c.problems.length > 0)
         .map((c) => containerMessage(c.name, c.problems)),

@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { symlinkSync, writeFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { bootHost, type Host } from './host.ts';
@@ -103,10 +104,13 @@ describe('autostart', () => {
   });
 
   test('a container that failed keeps no later one from starting', async () => {
-    await systemctl(host, 'mask', '--runtime', 'lxc@first');
-    await systemctl(host, 'start', 'lxc@middle1');
-    await expectState(host, 'lxc@middle1', 'active');
-    await systemctl(host, 'unmask', '--runtime', 'lxc@first');
+    await host.shell('mv /var/lib/lxc/first/rootfs /var/lib/lxc/first/rootfs.away');
+    await systemctl(host, 'start', 'lxc-autostart.target');
+    await host.waitFor('the last one runs', async () => {
+      return (await host.unit('lxc@last'))['ActiveState'] === 'active';
+    });
+    await expectState(host, 'lxc@first', 'failed');
+    await host.shell('mv /var/lib/lxc/first/rootfs.away /var/lib/lxc/first/rootfs');
   });
 
   test('a missing bridge delays its container for the set time only and names itself', async () => {
@@ -177,6 +181,17 @@ describe('autostart', () => {
     });
   });
 
+  test('isolating a target that wants a container leaves it running', async () => {
+    await systemctl(host, 'start', 'lxc-group@onboot.target');
+    await host.waitFor('its container is active', async () => {
+      return (await host.unit('lxc@onboot'))['ActiveState'] === 'active';
+    });
+    const pid = await guestPid(host, 'onboot');
+    await systemctl(host, 'isolate', 'multi-user.target');
+    await host.shell('sleep 1');
+    expect(await guestPid(host, 'onboot')).toBe(pid);
+  });
+
   test('LXC_AUTO=false starts none but the enabled ones', async () => {
     await host.writeFile('/etc/default/lxc', 'LXC_AUTO="false"\nBOOTGROUPS="onboot,"\n');
     await host.reboot();
@@ -188,6 +203,10 @@ describe('autostart', () => {
 
 describe('containers on a file system of their own', () => {
   let host: Host;
+  /** Runs a shell script in the tree of the host, which is off. */
+  const inTree = (script: string): void => {
+    execFileSync('chroot', [host.root, '/bin/sh', '-euc', script]);
+  };
   beforeAll(async () => {
     host = await bootHost({ name: 'late', boot: false });
     await host.writeFile('/etc/lxc/lxc.conf', 'lxc.lxcpath = /srv/containers\n');
@@ -233,6 +252,43 @@ describe('containers on a file system of their own', () => {
     for (const name of ['late1', 'late2']) {
       expect(await host.marker(name, '/srv/disk')).toBeDefined();
     }
+  });
+
+  test('start where their directory is behind a link and mounted without the boot waiting', async () => {
+    await host.writeFile('/etc/lxc/lxc.conf', '');
+    inTree('rmdir /var/lib/lxc; ln -s /srv/containers /var/lib/lxc');
+    await host.writeFile('/etc/fstab', '/srv/disk /srv/containers none bind,nofail 0 0\n');
+    await host.boot();
+    await host.waitFor('both run', async () => {
+      return (await host.unit('lxc@late2'))['ActiveState'] === 'active';
+    });
+    expect((await host.unit('lxc@late1'))['After']).toContain('srv-containers.mount');
+    await host.powerOff();
+  });
+
+  test('start where the directory of one container is a mount of its own', async () => {
+    inTree('rm /var/lib/lxc; mkdir -p /var/lib/lxc/late1');
+    await host.writeFile('/etc/fstab', '/srv/disk/late1 /var/lib/lxc/late1 none bind 0 0\n');
+    inTree('sed -i s,/srv/containers,/var/lib/lxc, /srv/disk/late1/config');
+    await host.boot();
+    await host.waitFor('it runs', async () => {
+      return (await host.unit('lxc@late1'))['ActiveState'] === 'active';
+    });
+    await host.powerOff();
+  });
+
+  test('start where their directory is mounted at the first look into it', async () => {
+    await host.writeFile('/etc/lxc/lxc.conf', 'lxc.lxcpath = /srv/containers\n');
+    inTree('sed -i s,/var/lib/lxc,/srv/containers, /srv/disk/late1/config');
+    await host.writeFile(
+      '/etc/fstab',
+      '/srv/disk /srv/containers none bind,noauto,x-systemd.automount 0 0\n',
+    );
+    await host.boot();
+    await host.waitFor('both run', async () => {
+      return (await host.unit('lxc@late2'))['ActiveState'] === 'active';
+    });
+    await host.powerOff();
   });
 
   test('a boot without anything new does not look twice', async () => {

@@ -37,8 +37,10 @@ function facts(name: string, config: Partial<LxcConfig> = {}): ContainerFacts {
   };
 }
 
+const lxcpath = { path: '/var/lib/lxc', real: '/var/lib/lxc' };
+
 function model(all: readonly ContainerFacts[], fstab = ''): readonly Container[] {
-  return modelContainers(all, { fstab: parseFstab(fstab), boot }).containers;
+  return modelContainers(all, { fstab: parseFstab(fstab), boot, lxcpath }).containers;
 }
 
 function one(config: Partial<LxcConfig>, fstab = ''): Container {
@@ -171,6 +173,7 @@ test.each([
   const { containers, nameless } = modelContainers([facts(name), facts('web')], {
     fstab: [],
     boot,
+    lxcpath,
   });
   expect(containers.map((c) => c.name)).toEqual(['web']);
   expect(nameless.map(formatProblem).join()).toContain(reason);
@@ -243,4 +246,13 @@ describe('the order', () => {
     const all = [facts('b', { startOrder: 1 }), facts('a', { startOrder: 1 }), facts('c')];
     expect(model(all)).toEqual(model([...all].reverse()));
   });
+});
+
+test('a mount behind a symbolic lxcpath is waited for as well', () => {
+  const { containers } = modelContainers([facts('web')], {
+    fstab: [],
+    boot,
+    lxcpath: { path: '/var/lib/lxc', real: '/srv/lxc' },
+  });
+  expect(containers[0]?.requiredPaths).toEqual(['/srv/lxc/web', '/var/lib/lxc/web']);
 });
