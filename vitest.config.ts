@@ -10,7 +10,11 @@ const shared = {
 export default defineConfig({
   test: {
     projects: [
-      { ...shared, test: { name: 'unit', include: ['test/unit/**/*.test.ts'] } },
+      {
+        ...shared,
+        // Properties run hundreds of cases, on a machine that may be busy.
+        test: { name: 'unit', include: ['test/unit/**/*.test.ts'], testTimeout: 60_000 },
+      },
       {
         ...shared,
         test: { name: 'golden', include: ['test/golden/**/*.test.ts'], testTimeout: 120_000 },

@@ -98,6 +98,14 @@ function readBootPolicy(host: HostReader): { policy: BootPolicy; problems: reado
   return { policy: runs ? policy : { ...policy, enabled: false }, problems };
 }
 
+/** Mount points of fstab below some directories. */
+function mountPointsBelow(directories: readonly string[], fstab: readonly FstabEntry[]): string[] {
+  return fstab
+    .map(({ target }) => cleanAbsolutePath(target))
+    .filter((target) => target !== undefined)
+    .filter((target) => directories.some((directory) => isAtOrBelow(target, directory)));
+}
+
 /** The mounts on the way to a path that the boot will make. */
 function mountsOnTheWay(paths: readonly string[], fstab: readonly FstabEntry[]): string[] {
   const targets = new Set<string>();
@@ -156,29 +164,40 @@ export function generate(root: string): Generated {
   );
   const { lockerDirectory } = settings.host;
   const unitFiles = host.mountUnitFiles(`${escapePath(lockerDirectory)}-`);
+  const realLxcpath = lxcpath === undefined ? '' : host.realPath(lxcpath);
   const { containers, nameless } = modelContainers(facts, {
     fstab,
     boot: boot.policy,
+    lxcpath: { path: lxcpath ?? '', real: realLxcpath },
     settings: settings.host,
     lockers: findLockers(fstab, unitFiles, lockerDirectory),
   });
-  const uncertain = facts.flatMap((f) => f.uncertainPaths).filter(fitsUnitFile);
-  const watched = [...new Set(lxcpath === undefined ? [] : [lxcpath, ...uncertain])].slice(
-    0,
-    watchedPathsMax,
-  );
+  const watched = [
+    ...new Set(
+      lxcpath === undefined
+        ? []
+        : [
+            lxcpath,
+            // A container whose own directory is a mount is not to be seen before that is made.
+            ...mountPointsBelow([lxcpath, realLxcpath], fstab),
+            ...host.directoriesWithoutConfig(lxcpath),
+            ...facts.flatMap((f) => f.uncertainPaths),
+          ].filter(fitsUnitFile),
+    ),
+  ].slice(0, watchedPathsMax);
   const planned = planUnits(containers, {
     bridgeTimeout: settings.host.bridgeTimeout,
     initScripts,
     watched: watched.map((path) => host.identify(path)),
-    watchedMounts: mountsOnTheWay(watched, fstab),
+    watchedMounts: mountsOnTheWay([...watched, realLxcpath], fstab),
   });
 
   const strayWarnings = strayNames(found, settingsNames, initScripts);
   return {
     outputs: planned.map(outputOf),
     errors: [
-      ...[...host.problems, ...settings.problems].map(formatProblem),
+      // A directory that cannot be listed is found so by each who tries.
+      ...new Set([...host.problems, ...settings.problems].map(formatProblem)),
       ...containers
         .filter((c) => c.problems.length > 0)
         .map((c) => containerMessage(c.name, c.problems)),

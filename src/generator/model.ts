@@ -47,13 +47,15 @@ export interface HostFacts {
   readonly boot: BootPolicy;
   readonly settings: HostSettings;
   readonly lockers: Lockers;
+  /** The containers' directory, and what it is with symbolic links resolved. */
+  readonly lxcpath: { readonly path: string; readonly real: string };
 }
 
 /** How a guest is told to shut down. */
 export interface HaltPlan {
   /** KillSignal=, which lxc-start passes on to the guest's init. */
   readonly signal: string;
-  /** Signals whose handling in the guest means that a stop will be heard, as numbers. */
+  /** Signals whose handling in the guest means that a stop will be heard, the best one first. */
   readonly heardBy: readonly number[];
   /** Let LXC choose at stop time, because only then can the guest be looked at. */
   readonly askLxc: boolean;
@@ -120,7 +122,8 @@ export function planHalt(
   if (ready === 'booted') {
     return { signal: signalName(SIGRTMIN_3), heardBy: [SIGRTMIN_3], askLxc: true };
   }
-  return { signal: signalName(SIGPWR), heardBy: [SIGPWR, SIGRTMIN_3], askLxc: true };
+  // systemd handles SIGPWR as well, but does not shut down on it.
+  return { signal: signalName(SIGPWR), heardBy: [SIGRTMIN_3, SIGPWR], askLxc: true };
 }
 
 /** PATH_MAX of the kernel, without the NUL. */
@@ -134,9 +137,11 @@ class Needs {
   readonly bridges = new Set<string>();
   readonly problems: Problem[] = [];
   private readonly fstab: readonly FstabEntry[];
+  private readonly lxcpath: HostFacts['lxcpath'];
 
-  constructor(fstab: readonly FstabEntry[]) {
-    this.fstab = fstab;
+  constructor(host: HostFacts) {
+    this.fstab = host.fstab;
+    this.lxcpath = host.lxcpath;
   }
 
   requirePath(path: string, from: Located<string>): void {
@@ -151,6 +156,9 @@ class Needs {
       this.problems.push({ ...at, reason, remedy: 'shorten it' });
     } else {
       this.paths.add(path);
+      // systemd compares paths by their text and would miss the mount behind a link.
+      const { path: lxcpath, real } = this.lxcpath;
+      if (isAtOrBelow(path, lxcpath)) this.paths.add(real + path.slice(lxcpath.length));
     }
   }
 
@@ -228,8 +236,10 @@ const interfaceNameMax = 15;
 const notInterfaceName = /^\.\.?$|[/:\s\u0000-\u001f\u007f]/;
 
 function needNetwork(needs: Needs, config: LxcConfig): void {
-  for (const { link } of config.nets) {
-    if (link === undefined || link.value === '') continue;
+  for (const { link, type } of config.nets) {
+    // These two types use no interface of the host, whatever their link says.
+    const isUsed = !['empty', 'none'].includes(type?.value ?? '');
+    if (link === undefined || link.value === '' || !isUsed) continue;
     if (link.value.length > interfaceNameMax || notInterfaceName.test(link.value)) {
       needs.problems.push({
         file: link.file,
@@ -267,7 +277,7 @@ interface RankedContainer {
 
 function modelOne(facts: ContainerFacts, host: HostFacts): RankedContainer {
   const { config, settings } = facts;
-  const needs = new Needs(host.fstab);
+  const needs = new Needs(host);
   needs.requirePath(facts.directory, { value: facts.directory, file: config.file, line: 0 });
   if (config.rootfsPath !== undefined) needRootfs(needs, config.rootfsPath);
   needMounts(needs, config, facts.mountFstabText);

@@ -130,7 +130,7 @@ const autostartTarget = 'lxc-autostart.target';
  */
 export function startArguments(c: Pick<Container, 'instance' | 'hasLogFile'>): string[] {
   return [
-    ...(c.hasLogFile ? [] : ['-o', `/run/lockerd/${c.instance}/lxc.log`]),
+    ...(c.hasLogFile ? [] : ['-o', `/run/lockerd/containers/${c.instance}/lxc.log`]),
     '-s',
     'lxc.cgroup.relative=1',
     '-s',
@@ -181,7 +181,8 @@ function planExecStart(c: Container): string {
     '-F',
     '-n',
     c.name,
-    ...startArguments(c),
+    // With a log level all is in the journal; the file would fill memory in /run.
+    ...startArguments({ ...c, hasLogFile: c.hasLogFile || settings.logLevel !== undefined }),
     ...(c.wormhole === undefined ? [] : wormholeStartArguments(c.wormhole)),
     ...(settings.ready === 'booted' ? bootedStartArguments : []),
     ...(settings.logLevel === undefined
@@ -389,7 +390,7 @@ function planForward(c: Container): Planned {
       unit: containerUnit(c.name),
       description: unitText(`LXC container ${c.name} (init script name)`),
       execStart: command('/usr/bin/systemctl', ['start', containerUnit(c.name)]),
-      execStop: command('/usr/bin/lxc-wait', ['-n', c.name, '-s', 'STOPPED']),
+      execStop: command(`${hookDirectory}/wait-stopped`, [containerUnit(c.name)]),
     },
   };
 }

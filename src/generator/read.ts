@@ -1,4 +1,11 @@
-import { readdirSync, readFileSync, readlinkSync, lstatSync, statSync } from 'node:fs';
+import {
+  lstatSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  realpathSync,
+  statSync,
+} from 'node:fs';
 import { basename, join } from 'node:path';
 import { parse as parseIni } from 'ini';
 import { cleanAbsolutePath } from '../model/path.ts';
@@ -252,6 +259,32 @@ export class HostReader {
     } catch {
       // Also where a part of the path is no directory.
       return false;
+    }
+  }
+
+  /** Directories below the lxcpath that are no containers, or not yet. */
+  directoriesWithoutConfig(lxcpath: string): string[] {
+    return this.list(lxcpath)
+      .filter((name) => !name.startsWith('.') && !name.includes('\ufffd'))
+      .map((name) => `${lxcpath}/${name}`)
+      .filter((path) => {
+        try {
+          return lstatSync(this.entryAt(path)).isDirectory() && !this.isThere(`${path}/config`);
+        } catch {
+          // Gone while we looked.
+          return false;
+        }
+      });
+  }
+
+  /** A path with its symbolic links resolved, as far as it exists; the path itself otherwise. */
+  realPath(path: string): string {
+    try {
+      return realpathSync(this.at(path)).slice(
+        realpathSync(this.root || '/').replace(/\/$/, '').length,
+      );
+    } catch {
+      return path;
     }
   }
 

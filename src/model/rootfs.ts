@@ -20,8 +20,12 @@ const nothing = { paths: [], devices: [], trees: [] } as const;
 
 function ofDirectory(type: 'dir' | 'btrfs', path: string): RootfsResult {
   const clean = cleanAbsolutePath(path);
-  if (clean === undefined) return { reason: notAbsolute(path) };
-  return { rootfs: { type, paths: [clean], devices: [], trees: [clean] } };
+  if (clean !== undefined) {
+    return { rootfs: { type, paths: [clean], devices: [], trees: [clean] } };
+  }
+  // LXC takes "..", but where it leads depends on links: nothing can be waited for.
+  if (path.startsWith('/')) return { rootfs: { type, paths: [], devices: [], trees: [path] } };
+  return { reason: notAbsolute(path) };
 }
 
 function ofImage(type: 'loop' | 'nbd', path: string): RootfsResult {

@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { symlinkSync, writeFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { bootHost, type Host } from './host.ts';
@@ -8,7 +9,6 @@ import {
   guestPid,
   journalOf,
   offline,
-  inactiveSince,
   systemctl,
   trySystemctl,
 } from './support.ts';
@@ -80,6 +80,14 @@ describe('autostart', () => {
     await systemctl(host, 'start', 'lxc-autostart.target');
   });
 
+  /** Seconds since the epoch at which the last boot's end had stopped a container. */
+  async function stoppedLastBoot(name: string): Promise<number> {
+    const args = ['-b', '-1', '-u', `lxc@${name}`, '-o', 'short-unix', '--no-pager'];
+    const { stdout } = await host.run('journalctl', args);
+    const lines = stdout.split('\n').filter((line) => line.includes('Stopped lxc@'));
+    return Number(lines.at(-1)?.split(' ')[0]);
+  }
+
   test('keeps order and delay at boot, and the reverse order when the host goes down', async () => {
     await host.reboot();
     const onboot = await activeSince(host, 'lxc@onboot');
@@ -93,9 +101,12 @@ describe('autostart', () => {
     expect(Math.abs(middle1 - middle2)).toBeLessThan(2);
     expect(last).toBeGreaterThan(Math.max(middle1, middle2));
 
-    const started = ['onboot', 'first', 'middle1', 'middle2', 'last'];
-    await systemctl(host, 'stop', ...started.map((name) => `lxc@${name}`));
-    const stopped = await Promise.all(started.map((name) => inactiveSince(host, `lxc@${name}`)));
+    // One transaction, as only the host going down makes it: several names given to systemctl
+    // are several jobs, and the first may be done before the last is asked for.
+    await host.reboot();
+    const stopped = await Promise.all(
+      ['onboot', 'first', 'middle1', 'middle2', 'last'].map((name) => stoppedLastBoot(name)),
+    );
     const [onbootEnd = 0, firstEnd = 0, middle1End = 0, middle2End = 0, lastEnd = 0] = stopped;
     expect(lastEnd).toBeLessThan(Math.min(middle1End, middle2End));
     expect(Math.max(middle1End, middle2End)).toBeLessThan(firstEnd);
@@ -103,10 +114,13 @@ describe('autostart', () => {
   });
 
   test('a container that failed keeps no later one from starting', async () => {
-    await systemctl(host, 'mask', '--runtime', 'lxc@first');
-    await systemctl(host, 'start', 'lxc@middle1');
-    await expectState(host, 'lxc@middle1', 'active');
-    await systemctl(host, 'unmask', '--runtime', 'lxc@first');
+    await host.shell('mv /var/lib/lxc/first/rootfs /var/lib/lxc/first/rootfs.away');
+    await systemctl(host, 'start', 'lxc-autostart.target');
+    await host.waitFor('the last one runs', async () => {
+      return (await host.unit('lxc@last'))['ActiveState'] === 'active';
+    });
+    await expectState(host, 'lxc@first', 'failed');
+    await host.shell('mv /var/lib/lxc/first/rootfs.away /var/lib/lxc/first/rootfs');
   });
 
   test('a missing bridge delays its container for the set time only and names itself', async () => {
@@ -177,6 +191,17 @@ describe('autostart', () => {
     });
   });
 
+  test('isolating a target that wants a container leaves it running', async () => {
+    await systemctl(host, 'start', 'lxc-group@onboot.target');
+    await host.waitFor('its container is active', async () => {
+      return (await host.unit('lxc@onboot'))['ActiveState'] === 'active';
+    });
+    const pid = await guestPid(host, 'onboot');
+    await systemctl(host, 'isolate', 'multi-user.target');
+    await host.shell('sleep 1');
+    expect(await guestPid(host, 'onboot')).toBe(pid);
+  });
+
   test('LXC_AUTO=false starts none but the enabled ones', async () => {
     await host.writeFile('/etc/default/lxc', 'LXC_AUTO="false"\nBOOTGROUPS="onboot,"\n');
     await host.reboot();
@@ -188,6 +213,10 @@ describe('autostart', () => {
 
 describe('containers on a file system of their own', () => {
   let host: Host;
+  /** Runs a shell script in the tree of the host, which is off. */
+  const inTree = (script: string): void => {
+    execFileSync('chroot', [host.root, '/bin/sh', '-euc', script]);
+  };
   beforeAll(async () => {
     host = await bootHost({ name: 'late', boot: false });
     await host.writeFile('/etc/lxc/lxc.conf', 'lxc.lxcpath = /srv/containers\n');
@@ -233,6 +262,29 @@ describe('containers on a file system of their own', () => {
     for (const name of ['late1', 'late2']) {
       expect(await host.marker(name, '/srv/disk')).toBeDefined();
     }
+  });
+
+  test('start where their directory is behind a link and mounted without the boot waiting', async () => {
+    await host.writeFile('/etc/lxc/lxc.conf', '');
+    inTree('rmdir /var/lib/lxc; ln -s /srv/containers /var/lib/lxc');
+    await host.writeFile('/etc/fstab', '/srv/disk /srv/containers none bind,nofail 0 0\n');
+    await host.boot();
+    await host.waitFor('both run', async () => {
+      return (await host.unit('lxc@late2'))['ActiveState'] === 'active';
+    });
+    expect((await host.unit('lxc@late1'))['After']).toContain('srv-containers.mount');
+    await host.powerOff();
+  });
+
+  test('start where the directory of one container is a mount of its own', async () => {
+    inTree('rm /var/lib/lxc; mkdir -p /var/lib/lxc/late1');
+    await host.writeFile('/etc/fstab', '/srv/disk/late1 /var/lib/lxc/late1 none bind 0 0\n');
+    inTree('sed -i s,/srv/containers,/var/lib/lxc, /srv/disk/late1/config');
+    await host.boot();
+    await host.waitFor('it runs', async () => {
+      return (await host.unit('lxc@late1'))['ActiveState'] === 'active';
+    });
+    await host.powerOff();
   });
 
   test('a boot without anything new does not look twice', async () => {

@@ -1,3 +1,5 @@
+import { execFileSync } from 'node:child_process';
+import { chmodSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { bootHost, type GuestKind, type Host } from './host.ts';
@@ -26,6 +28,18 @@ beforeAll(async () => {
         'lxc.mount.entry = /srv srv none bind,create=dir 0 0',
       ],
     });
+  }
+  for (const kind of guestKinds) {
+    const name = `id-${kind}`;
+    await host.createContainer(name, kind, {
+      config: [...offline, 'lxc.idmap = u 0 100000 65536', 'lxc.idmap = g 0 100000 65536'],
+    });
+    const directory = `${host.root}/var/lib/lxc/${name}`;
+    execFileSync('chown', ['-R', '100000:100000', `${directory}/rootfs`]);
+    chmodSync(directory, 0o755);
+  }
+  for (const file of ['subuid', 'subgid']) {
+    await host.writeFile(`/etc/${file}`, 'root:100000:65536\n');
   }
   await host.boot();
 });
@@ -115,6 +129,17 @@ describe.each(guestKinds)('%s guest', (kind) => {
     expect(await host.marker(name)).toBeDefined();
     expect(await tracesOf(name)).toBe('');
   });
+});
+
+test.each(guestKinds)('an unprivileged %s guest runs as its unit and shuts down', async (kind) => {
+  const name = `id-${kind}`;
+  await systemctl(host, 'start', `lxc@${name}`);
+  await host.waitForGuest(name);
+  const pid = await guestPid(host, name);
+  expect(await host.readFile(`/proc/${pid}/uid_map`)).toMatch(/^\s*0\s+100000\s+65536$/m);
+  await systemctl(host, 'stop', `lxc@${name}`);
+  expect(await host.marker(name)).toBeDefined();
+  expect(await tracesOf(name)).toBe('');
 });
 
 test('a power cut while guests run: the next boot is clean and they start again', async () => {

@@ -21,7 +21,10 @@ beforeAll(async () => {
   for (const kind of guestKinds) await host.createContainer(kind, kind, { config: offline });
   await host.createContainer('deaf', 'busybox', { shutdown: 'ignored', config: offline });
   await host.createContainer('slow', 'busybox', { shutdown: { seconds: 6 }, config: offline });
-  await host.createContainer('hangup', 'busybox', { config: ['lxc.signal.halt = SIGHUP'] });
+  await host.createContainer('window', 'busybox', {
+    config: [...offline, 'lxc.signal.halt = SIGWINCH'],
+  });
+  await host.createContainer('sluggish', 'busybox', { config: offline });
   await host.writeFile('/etc/lockerd/containers/deaf.conf', 'stop-timeout = 5s\n');
   await host.writeFile('/etc/lockerd/containers/slow.conf', 'stop-timeout = 30s\n');
   await host.boot();
@@ -127,10 +130,82 @@ test('a guest that takes its time to shut down is left alone until it has', asyn
   expect(await host.unit('lxc@slow')).toMatchObject({ Result: 'success' });
 });
 
-test('a halt signal that lxc-start would turn into another one is sent by LXC itself', async () => {
-  const unit = await host.unit('lxc@hangup');
+/** An init of our own that shuts down on one signal, after having slept for a while at first. */
+async function writeInit(name: string, signal: string, sleepSeconds: number): Promise<void> {
+  const init = `/var/lib/lxc/${name}/rootfs/sbin/init`;
+  await host.run('rm', ['-f', init]);
+  await host.writeFile(
+    init,
+    `#!/bin/sh
+sleep ${sleepSeconds}
+trap 'echo heard > /shutdown-marker; exit 0' ${signal}
+: > /dev/booted
+while :; do sleep 0.1; done
+`,
+    0o755,
+  );
+}
+
+test('a halt signal that lxc-start does not pass on is sent by LXC itself', async () => {
+  await writeInit('window', 'WINCH', 0);
+  const unit = await host.unit('lxc@window');
   expect(unit['KillSignal']).toBe('18');
-  expect(unit['ExecStop']).toContain('lxc-stop -n hangup --nokill --nowait');
+  expect(unit['ExecStop']).toContain('lxc-stop -n window --nokill --nowait');
+  await systemctl(host, 'start', 'lxc@window');
+  await host.waitForGuest('window');
+  const { ms } = await timed(() => systemctl(host, 'stop', 'lxc@window'));
+  expect(ms).toBeLessThan(10_000);
+  expect(await host.marker('window')).toBe('heard');
+});
+
+test('a stop that an init is too slow to hear at first is not lost', async () => {
+  await writeInit('sluggish', 'USR1', 4);
+  await systemctl(host, 'start', 'lxc@sluggish');
+  const { ms } = await timed(() => systemctl(host, 'stop', 'lxc@sluggish'));
+  expect(ms).toBeLessThan(15_000);
+  expect(await host.marker('sluggish')).toBe('heard');
+  expect(await host.unit('lxc@sluggish')).toMatchObject({ Result: 'success' });
+});
+
+test.each(['sysvinit', 'systemd'] as const)(
+  'a %s guest that the generator has not seen yet shuts down, early and late',
+  async (kind) => {
+    const name = `new-${kind}`;
+    await host.createContainer(name, kind, { config: offline });
+    for (const wait of [0, 0.05, 0.2]) {
+      const { ms } = await timed(() =>
+        host.shell(
+          `systemctl start --no-block lxc@${name}; sleep ${wait}; systemctl stop lxc@${name}`,
+          { timeoutMs: 150_000 },
+        ),
+      );
+      expect(ms).toBeLessThan(15_000);
+      expect(await host.unit(`lxc@${name}`)).toMatchObject({ ActiveState: 'inactive' });
+    }
+    await systemctl(host, 'start', `lxc@${name}`);
+    await host.waitForGuest(name);
+    await systemctl(host, 'stop', `lxc@${name}`);
+    expect(await host.marker(name)).toBeDefined();
+  },
+);
+
+test('starting a container that runs outside its unit fails and leaves it alone', async () => {
+  await host.run('lxc-start', ['-d', '-n', 'systemd']);
+  await host.waitForGuest('systemd');
+  const groups = async (): Promise<number> =>
+    Number((await host.shell('find /sys/fs/cgroup -path "*lxc.payload.systemd*" | wc -l')).stdout);
+  // A guest that has just booted still drops some of its own.
+  let before = await groups();
+  await host.waitFor('the guest has settled', async () => {
+    await sleep(1000);
+    const now = await groups();
+    const isSettled = now === before;
+    before = now;
+    return isSettled;
+  });
+  expect((await trySystemctl(host, 'start', 'lxc@systemd')).exitCode).toBe(1);
+  expect(await groups()).toBe(before);
+  await host.run('lxc-stop', ['-n', 'systemd']);
 });
 
 test('lxc.service stops without touching the containers', async () => {
@@ -147,18 +222,23 @@ test('lxc.service stops without touching the containers', async () => {
   expect(unit['ExecStartPre']).toContain('/usr/libexec/lxc/lxc-apparmor-load');
   expect(unit['ExecReload']).toContain('/usr/libexec/lxc/lxc-apparmor-load');
   expect(unit['ExecStart']).toContain('/bin/true');
-  expect(unit['ExecStop']).toBeUndefined();
+  expect(unit['ExecStop']).toContain('/usr/lib/lockerd/hooks/halt-strays');
+  expect(unit['ExecStop']).not.toContain('lxc-containers');
   await systemctl(host, 'stop', 'lxc@sysvinit');
 });
 
 test('a power-off of the host shuts all guests down at the same time', async () => {
   const names = [...guestKinds, 'twin1', 'twin2', 'twin3'];
+  await host.createContainer('stray', 'sysvinit', { config: offline });
   for (const twin of ['twin1', 'twin2', 'twin3']) {
     await host.createContainer(twin, 'busybox', { shutdown: { seconds: 6 }, config: offline });
   }
   await systemctl(host, 'daemon-reload');
   await systemctl(host, 'start', ...names.map((name) => `lxc@${name}`));
   for (const kind of guestKinds) await host.waitForGuest(kind);
+  // One that no unit runs is asked as well.
+  await host.run('lxc-start', ['-d', '-n', 'stray']);
+  await host.waitForGuest('stray');
   for (const name of names) await host.clearMarker(name);
   const { ms } = await timed(() => host.powerOff());
   for (const name of names) {
@@ -169,7 +249,9 @@ test('a power-off of the host shuts all guests down at the same time', async () 
   }
   // Three guests of at least six seconds each would take over eighteen one after the other.
   expect(ms).toBeLessThan(18_000);
+  expect(await host.marker('stray')).toBeDefined();
   await host.boot();
-  const clean = await trySystemctl(host, 'is-failed', ...names.map((name) => `lxc@${name}`));
-  expect(clean.output).not.toContain('failed');
+  const { stdout: lastBoot } = await host.run('journalctl', ['-b', '-1', '--no-pager']);
+  expect(lastBoot).toContain('asking container "stray"');
+  expect(lastBoot).not.toMatch(/lxc@\S+: (Killing process|Failed with result)/);
 });

@@ -50,8 +50,3 @@ export async function journalOf(host: Host, unit: string): Promise<string> {
 export async function activeSince(host: Host, unit: string): Promise<number> {
   return Number((await host.unit(unit))['ActiveEnterTimestampMonotonic']) / 1e6;
 }
-
-/** Seconds of the host's monotonic clock at which a unit last became inactive. */
-export async function inactiveSince(host: Host, unit: string): Promise<number> {
-  return Number((await host.unit(unit))['InactiveEnterTimestampMonotonic']) / 1e6;
-}

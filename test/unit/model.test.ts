@@ -41,10 +41,12 @@ function facts(name: string, config: Partial<LxcConfig> = {}): ContainerFacts {
   };
 }
 
+const lxcpath = { path: '/var/lib/lxc', real: '/var/lib/lxc' };
+
 function model(all: readonly ContainerFacts[], fstab = ''): readonly Container[] {
   const entries = parseFstab(fstab);
   const lockers = findLockers(entries, [], '/lockers');
-  return modelContainers(all, { fstab: entries, boot, settings, lockers }).containers;
+  return modelContainers(all, { fstab: entries, boot, settings, lockers, lxcpath }).containers;
 }
 
 function one(config: Partial<LxcConfig>, fstab = ''): Container {
@@ -67,7 +69,7 @@ describe('the halt signal', () => {
     [undefined, 'systemd', 'running', 'SIGRTMIN+3', [37], false],
     [undefined, 'systemd', 'booted', 'SIGRTMIN+3', [37], false],
     [undefined, 'other', 'running', 'SIGPWR', [30], false],
-    [undefined, 'unknown', 'running', 'SIGPWR', [30, 37], true],
+    [undefined, 'unknown', 'running', 'SIGPWR', [37, 30], true],
     [undefined, 'unknown', 'booted', 'SIGRTMIN+3', [37], true],
   ] as const)('%s, init %s, ready %s: %s', (signal, init, ready, name, heardBy, askLxc) => {
     expect(planHalt(signal, init, ready)).toEqual({ signal: name, heardBy, askLxc });
@@ -179,6 +181,7 @@ test.each([
     boot,
     settings,
     lockers: new Map(),
+    lxcpath,
   });
   expect(containers.map((c) => c.name)).toEqual(['web']);
   expect(nameless.map(formatProblem).join()).toContain(reason);
@@ -251,4 +254,15 @@ describe('the order', () => {
     const all = [facts('b', { startOrder: 1 }), facts('a', { startOrder: 1 }), facts('c')];
     expect(model(all)).toEqual(model([...all].reverse()));
   });
+});
+
+test('a mount behind a symbolic lxcpath is waited for as well', () => {
+  const { containers } = modelContainers([facts('web')], {
+    fstab: [],
+    boot,
+    settings,
+    lockers: new Map(),
+    lxcpath: { path: '/var/lib/lxc', real: '/srv/lxc' },
+  });
+  expect(containers[0]?.requiredPaths).toEqual(['/srv/lxc/web', '/var/lib/lxc/web']);
 });

@@ -69,7 +69,10 @@ describe('the packaged drop-in agrees with the code', () => {
     expect(
       generated
         ?.replace('"my web"', '%i')
-        .replace('"/run/lockerd/my\\\\x20web/lxc.log"', '/run/lockerd/%i/lxc.log'),
+        .replace(
+          '"/run/lockerd/containers/my\\\\x20web/lxc.log"',
+          '/run/lockerd/containers/%i/lxc.log',
+        ),
     ).toBe(/^ExecStart=(.+)$/m.exec(packaged)?.[1]);
   });
 });
