@@ -114,6 +114,7 @@ describe('autostart', () => {
   });
 
   test('a container that failed keeps no later one from starting', async () => {
+    await systemctl(host, 'stop', 'lxc@*');
     await host.shell('mv /var/lib/lxc/first/rootfs /var/lib/lxc/first/rootfs.away');
     await systemctl(host, 'start', 'lxc-autostart.target');
     await host.waitFor('the last one runs', async () => {
@@ -173,7 +174,9 @@ describe('autostart', () => {
     // A container that ends by itself takes the forwarding unit with it.
     await systemctl(host, 'start', 'lxc.script');
     await systemctl(host, 'stop', 'lxc@script');
-    await expectState(host, 'lxc.script', 'inactive');
+    await host.waitFor('lxc.script follows', async () => {
+      return (await host.unit('lxc.script'))['ActiveState'] === 'inactive';
+    });
     expect((await host.unit('lxc.script'))['FragmentPath']).toBe(
       '/run/systemd/generator/lxc.script.service',
     );

@@ -60,8 +60,11 @@ test('a container that cannot start fails at once, with the reason of LXC in the
   const { result, ms } = await timed(() => trySystemctl(host, 'start', 'lxc@headless'));
   expect(result.exitCode).toBe(1);
   expect(ms).toBeLessThan(1000);
-  expect(await journalOf(host, 'lxc@headless')).toMatch(/sbin\/init/);
-  await expectState(host, 'lxc@headless', 'failed');
+  // The start is over when LXC gives up; ExecStopPost= comes after that.
+  await host.waitFor('the unit has failed', async () => {
+    return (await host.unit('lxc@headless'))['ActiveState'] === 'failed';
+  });
+  expect(await journalOf(host, 'lxc@headless')).toMatch(/Failed to exec "\/sbin\/init"/);
 });
 
 test('ready=booted: active only when the guest has booted', async () => {

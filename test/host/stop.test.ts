@@ -253,5 +253,7 @@ test('a power-off of the host shuts all guests down at the same time', async () 
   await host.boot();
   const { stdout: lastBoot } = await host.run('journalctl', ['-b', '-1', '--no-pager']);
   expect(lastBoot).toContain('asking container "stray"');
-  expect(lastBoot).not.toMatch(/lxc@\S+: (Killing process|Failed with result)/);
+  const [, goingDown = ''] = lastBoot.split('The system will power off now');
+  expect(goingDown).toContain('Stopped lxc@');
+  expect(goingDown).not.toMatch(/lxc@\S+: (Killing process|Failed with result)/);
 });
