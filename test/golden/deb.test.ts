@@ -107,7 +107,7 @@ describe('the Debian package', () => {
     );
     expect(fields.get('Version')).toBe(version);
     expect(fields.get('Architecture')).toBe('all');
-    expect(fields.get('Depends')).toBe('lxc (>= 1:4), nodejs (>= 18.19), systemd (>= 247)');
+    expect(fields.get('Depends')).toBe('lxc (>= 1:4), nodejs (>= 18.19), systemd (>= 249)');
     expect(Number(fields.get('Installed-Size'))).toBeGreaterThan(100);
   });
 
