@@ -1,12 +1,8 @@
 import { lstatSync, readlinkSync } from 'node:fs';
+import { codeOf } from './errno.ts';
 
 /** As many as the kernel follows (path_resolution(7)). */
 const MAX_LINKS = 40;
-
-/** The errno name of a failed system call, such as ENOENT. */
-export function codeOf(error: unknown): string | undefined {
-  return error instanceof Error && 'code' in error ? String(error.code) : undefined;
-}
 
 /**
  * Finds where a path of the host lies for us. Below a root directory every component is followed

@@ -1,7 +1,8 @@
 import { closeSync, constants, openSync, writeSync } from 'node:fs';
 import { printable } from '../model/unit-syntax.ts';
 import { generate } from './generate.ts';
-import { errnoText, writeOutputs } from './write.ts';
+import { errnoText } from './errno.ts';
+import { writeOutputs } from './write.ts';
 
 const usage = `Usage: lockerd-generator NORMAL [EARLY LATE]
        lockerd-generator --dry-run

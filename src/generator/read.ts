@@ -11,12 +11,12 @@ import { parse as parseIni } from 'ini';
 import { cleanAbsolutePath } from '../model/path.ts';
 import type { Problem } from '../model/problem.ts';
 import { fitsUnitFile } from '../model/unit-syntax.ts';
-import { codeOf, locate, locateEntry } from './locate.ts';
+import { codeOf, errnoText } from './errno.ts';
+import { locate, locateEntry } from './locate.ts';
 import type { UnitFile } from './lockers.ts';
 import type { GuestInit } from './model.ts';
 import type { WatchedPath } from './plan.ts';
 import type { SettingsFile } from './settings.ts';
-import { errnoText } from './write.ts';
 
 /** A container directory as it was found below the lxcpath. */
 export interface FoundContainer {

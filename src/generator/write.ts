@@ -1,5 +1,6 @@
 import { mkdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { errnoText } from './errno.ts';
 
 /** One thing to write below a generator directory: a file's text or a link's target. */
 export interface Output {
@@ -11,26 +12,6 @@ export interface Output {
 /** A file or link that could not be written. */
 export class WriteError extends Error {
   override readonly name = 'WriteError';
-}
-
-const errnoTexts: Readonly<Record<string, string>> = {
-  ENOSPC: 'no space is left on the file system',
-  EDQUOT: 'the disk quota is used up',
-  EROFS: 'the file system is read-only',
-  EACCES: 'permission denied',
-  EPERM: 'not permitted',
-  ENOENT: 'the directory does not exist',
-  ENOTDIR: 'a part of the path is not a directory',
-  EEXIST: 'a file of that name is in the way',
-  EISDIR: 'a directory of that name is in the way',
-  ENAMETOOLONG: 'the name is too long',
-};
-
-/** Says in words what a failed system call answered. */
-export function errnoText(error: unknown): string {
-  const { code } = error as { code?: string };
-  if (code === undefined) return String(error);
-  return errnoTexts[code] ?? `the system answered ${code}`;
 }
 
 function makeDirectory(path: string): void {

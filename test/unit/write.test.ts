@@ -15,7 +15,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { build } from 'esbuild';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { errnoText, WriteError, writeOutputs } from '../../src/generator/write.ts';
+import { errnoText } from '../../src/generator/errno.ts';
+import { WriteError, writeOutputs } from '../../src/generator/write.ts';
 
 let directory = '';
 beforeEach(() => {
