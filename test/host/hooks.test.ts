@@ -19,7 +19,7 @@ const names: Readonly<Record<GuestKind, { name: string; own: string }>> = {
   sysvinit: { name: 'sysvinit_vm', own: 'sysvinit_vol' },
   systemd: { name: '-systemd-1', own: '-systemd-1' },
 };
-const others = ['bare', 'absent', 'absent-soft', 'none', 'twice', 'link', 'unit'];
+const others = ['bare', 'absent', 'absent-soft', 'none', 'twice', 'link', 'unit', 'mapped', 'old'];
 const reboots: Readonly<Record<GuestKind, string>> = {
   busybox: '/sbin/reboot',
   sysvinit: '/sbin/reboot',
@@ -84,8 +84,9 @@ async function start(name: string, ...options: string[]) {
 }
 
 async function startGuest(name: string): Promise<void> {
-  const { exitCode, stderr } = await start(name);
-  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 });
+  const { exitCode } = await start(name);
+  const log = exitCode === 0 ? '' : (await host.shell('cat /tmp/lxc.log')).stdout;
+  expect({ exitCode, log }).toEqual({ exitCode: 0, log: '' });
   await booted(name);
 }
 
@@ -315,6 +316,54 @@ test('what stays mounted is reported, with those who use it, and goes at the nex
   expect(await lockersIn('twice')).toEqual(['sandbox']);
   await host.run('kill', [holder]);
   await stopGuest('twice');
+});
+
+test('an id-mapped guest has its lockers, and root of the guest is an ordinary user in them', async () => {
+  await host.shell(`
+    for file in subuid subgid; do echo root:100000:65536 >> /etc/$file; done
+    chmod 711 /var/lib/lxc /var/lib/lxc/mapped
+    chown -R 100000:100000 /var/lib/lxc/mapped/rootfs
+    printf 'lxc.idmap = %s 0 100000 65536\n' u g >> /var/lib/lxc/mapped/config
+    echo 'lockers = music:ro extra' > /etc/lockerd/containers/mapped.conf
+    mkdir -p /lockers/extra/own; chown 100000:100000 /lockers/extra/own`);
+  await startGuest('mapped');
+  expect((await lockersIn('mapped')).sort()).toEqual(['extra', 'music', 'sandbox']);
+  expect((await inGuest('mapped', 'echo x > /lockers/extra/own/file')).exitCode).toBe(0);
+  expect(await host.readFile('/lockers/extra/own/file')).toBe('x\n');
+  for (const file of ['beside', 'extra/file', 'music/file']) {
+    expect((await inGuest('mapped', `echo x > /lockers/${file}`)).exitCode, file).not.toBe(0);
+  }
+  const late = '/var/locker-mappings/mapped/late';
+  await host.shell(`mkdir ${late}; mount --bind /lockers/late ${late}; echo y > /lockers/late/y`);
+  expect((await inGuest('mapped', 'cat /lockers/late/y')).stdout).toBe('y');
+  await stopGuest('mapped');
+});
+
+test('hooks of version 0 work as well', async () => {
+  await host.shell("sed -i '/^lxc.hook.version/d' /var/lib/lxc/old/config");
+  await startGuest('old');
+  expect(await lockersIn('old')).toEqual(['sandbox']);
+  await stopGuest('old');
+});
+
+test('what is mounted inside a locker is seen in the guest and outlives it', async () => {
+  await startGuest('none');
+  await host.shell('mkdir -p /lockers/sandbox/inner; mount -t tmpfs inner /lockers/sandbox/inner');
+  await host.writeFile('/lockers/sandbox/inner/file', 'in\n');
+  expect((await inGuest('none', 'cat /lockers/sandbox/inner/file')).stdout).toBe('in');
+  await stopGuest('none');
+  expect(await host.readFile('/lockers/sandbox/inner/file')).toBe('in\n');
+  await host.shell('umount /lockers/sandbox/inner');
+});
+
+test('a read-only attachment made by hand is a bind of a read-only bind', async () => {
+  await startGuest('none');
+  const late = '/var/locker-mappings/none/late';
+  await host.shell(`mkdir -p /mnt/ro ${late}
+    mount --bind /lockers/late /mnt/ro; mount -o remount,bind,ro /mnt/ro
+    mount --bind /mnt/ro ${late}; umount /mnt/ro`);
+  expect((await inGuest('none', 'echo x > /lockers/late/x')).exitCode).not.toBe(0);
+  await stopGuest('none');
 });
 
 test('a symbolic link of the guest is not followed', async () => {
