@@ -270,6 +270,17 @@ describe('a locker that is not there', () => {
     await stopGuest('absent-soft');
   });
 
+  test('one of a native mount unit is mounted on demand', async () => {
+    const unit = '[Mount]\nWhat=native\nWhere=/lockers/native\nType=tmpfs\n';
+    await host.writeFile('/etc/systemd/system/lockers-native.mount', unit);
+    await host.writeFile('/etc/lockerd/containers/none.conf', 'lockers = native\n');
+    await systemctl(host, 'daemon-reload');
+    await startGuest('none');
+    expect((await lockersIn('none')).sort()).toEqual(['native', 'sandbox']);
+    await stopGuest('none');
+    await host.shell('rm /etc/lockerd/containers/none.conf');
+  });
+
   test('a shared one that is a bare directory is left out', async () => {
     await host.shell('umount /lockers/sandbox; sed -i "/sandbox/d" /etc/fstab');
     await systemctl(host, 'daemon-reload');
@@ -336,7 +347,31 @@ test('an id-mapped guest has its lockers, and root of the guest is an ordinary u
   const late = '/var/locker-mappings/mapped/late';
   await host.shell(`mkdir ${late}; mount --bind /lockers/late ${late}; echo y > /lockers/late/y`);
   expect((await inGuest('mapped', 'cat /lockers/late/y')).stdout).toBe('y');
+
+  const before = await pidOf('mapped');
+  await inGuest('mapped', '/sbin/reboot || true');
+  await host.waitFor('the reboot', async () => {
+    const pid = await pidOf('mapped');
+    return pid !== undefined && pid !== before;
+  });
+  await booted('mapped');
+  expect((await lockersIn('mapped')).sort()).toEqual(['extra', 'music', 'sandbox']);
+  expect((await inGuest('mapped', 'echo x > /lockers/music/file')).exitCode).not.toBe(0);
+  await host.shell(`mkdir ${late}; mount --bind /lockers/late ${late}`);
+  expect((await inGuest('mapped', 'cat /lockers/late/y')).stdout).toBe('y');
   await stopGuest('mapped');
+});
+
+test('a start from another mount namespace makes the wormhole on the host', async () => {
+  const script = 'exec unshare --mount --propagation slave lxc-start -n old -d';
+  await host.shell(script);
+  await booted('old');
+  expect(await lockersIn('old')).toEqual(['sandbox']);
+  const late = '/var/locker-mappings/old/late';
+  await host.shell(`mountpoint -q /var/locker-mappings/old
+    mkdir ${late}; mount --bind /lockers/late ${late}; echo z > /lockers/late/z`);
+  expect((await inGuest('old', 'cat /lockers/late/z')).stdout).toBe('z');
+  await stopGuest('old');
 });
 
 test('hooks of version 0 work as well', async () => {
