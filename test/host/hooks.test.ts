@@ -19,7 +19,18 @@ const names: Readonly<Record<GuestKind, { name: string; own: string }>> = {
   sysvinit: { name: 'sysvinit_vm', own: 'sysvinit_vol' },
   systemd: { name: '-systemd-1', own: '-systemd-1' },
 };
-const others = ['bare', 'absent', 'absent-soft', 'none', 'twice', 'link', 'unit', 'mapped', 'old'];
+const others = [
+  'bare',
+  'absent',
+  'absent-soft',
+  'none',
+  'twice',
+  'link',
+  'unit',
+  'mapped',
+  'old',
+  'same-ct',
+];
 const reboots: Readonly<Record<GuestKind, string>> = {
   busybox: '/sbin/reboot',
   sysvinit: '/sbin/reboot',
@@ -70,7 +81,7 @@ afterEach(async () => {
   }
 });
 beforeEach(async () => {
-  expect(await host.shell('ls -A /var/locker-mappings 2>/dev/null || true')).toMatchObject({
+  expect(await host.shell('ls -A /run/lockerd/wormholes 2>/dev/null || true')).toMatchObject({
     stdout: '',
   });
 });
@@ -114,8 +125,8 @@ async function gone(name: string): Promise<void> {
 /** Mounts of a container's wormhole and its directory. */
 async function traces(name: string): Promise<string> {
   const script = `
-    awk '{ print $5 }' /proc/self/mountinfo | grep -F "/var/locker-mappings/" || true
-    ls -d "/var/locker-mappings/$1" 2>/dev/null || true
+    awk '{ print $5 }' /proc/self/mountinfo | grep -F "/run/lockerd/wormholes/" || true
+    ls -d "/run/lockerd/wormholes/$1" 2>/dev/null || true
     pgrep -af "[l]xc-start.*--name=$1 " || true`;
   return (await host.run('sh', ['-c', script, 'sh', name])).stdout.trim();
 }
@@ -176,7 +187,7 @@ describe.each(guestKinds)('%s guest', (kind) => {
       expect((await inGuest(name, `echo x > ${file}`)).exitCode, file).not.toBe(0);
     }
 
-    const wormhole = `/var/locker-mappings/${name}`;
+    const wormhole = `/run/lockerd/wormholes/${name}`;
     await host.run('mkdir', [`${wormhole}/late`]);
     await host.run('mount', ['--bind', '/lockers/late', `${wormhole}/late`]);
     expect((await inGuest(name, 'echo x > /lockers/late/by-guest')).exitCode).toBe(0);
@@ -207,7 +218,7 @@ describe.each(guestKinds)('%s guest', (kind) => {
       expect((await inGuest(name, 'echo x > /lockers/music/new')).exitCode).not.toBe(0);
       expect((await inGuest(name, 'echo x > /lockers/beside')).exitCode).not.toBe(0);
       // What is attached now still reaches the guest.
-      const late = `/var/locker-mappings/${name}/late`;
+      const late = `/run/lockerd/wormholes/${name}/late`;
       await host.run('mkdir', [late]);
       await host.run('mount', ['--bind', '/lockers/late', late]);
       expect((await inGuest(name, 'echo x > /lockers/late/reboot')).exitCode).toBe(0);
@@ -217,7 +228,7 @@ describe.each(guestKinds)('%s guest', (kind) => {
 
   test('starts again after its monitor was killed', async () => {
     await startGuest(name);
-    const late = `/var/locker-mappings/${name}/late`;
+    const late = `/run/lockerd/wormholes/${name}/late`;
     await host.run('mkdir', [late]);
     await host.run('mount', ['--bind', '/lockers/late', late]);
     const guest = await pidOf(name);
@@ -243,10 +254,17 @@ describe.each(guestKinds)('%s guest', (kind) => {
 });
 
 describe('a locker that is not there', () => {
-  test('a directory that nothing is mounted on keeps its container from starting', async () => {
+  test('a directory that nothing is mounted on is never bound', async () => {
+    await startGuest('bare');
+    expect(await lockersIn('bare')).toEqual(['sandbox']);
+    expect(await journal()).toContain('container bare: /lockers/bare is no locker');
+    await stopGuest('bare');
+
+    // Named in the settings, it keeps its container from starting.
+    await host.writeFile('/etc/lockerd/containers/bare.conf', 'lockers = bare\n');
     expect((await start('bare')).exitCode).not.toBe(0);
     expect(await journal()).toContain(
-      'container bare: is not started, because its own locker bare cannot be mounted: ' +
+      'container bare: is not started, because its configured locker bare cannot be mounted: ' +
         '/lockers/bare is not mounted',
     );
     expect(await guestPid(host, 'bare')).toBeUndefined();
@@ -254,7 +272,7 @@ describe('a locker that is not there', () => {
     await gone('bare');
   });
 
-  test('one that fstab cannot mount does so too, and says why', async () => {
+  test('one that fstab cannot mount keeps its container from starting, and says why', async () => {
     const { exitCode, stderr } = await host.run('lxc-start', ['-F', '-n', 'absent'], {
       reject: false,
     });
@@ -268,6 +286,11 @@ describe('a locker that is not there', () => {
     expect(await lockersIn('absent-soft')).toEqual(['sandbox']);
     expect(await journal()).toContain('container absent-soft: goes without the own locker');
     await stopGuest('absent-soft');
+
+    await host.writeFile('/etc/lockerd/containers/absent.conf', 'strict-lockers = no\n');
+    await startGuest('absent');
+    expect(await lockersIn('absent')).toEqual(['sandbox']);
+    await stopGuest('absent');
   });
 
   test('one of a native mount unit is mounted on demand', async () => {
@@ -282,16 +305,20 @@ describe('a locker that is not there', () => {
   });
 
   test('a shared one that is a bare directory is left out', async () => {
-    await host.shell('umount /lockers/sandbox; sed -i "/sandbox/d" /etc/fstab');
+    await host.shell(`umount /lockers/sandbox
+      cp /etc/fstab /tmp/fstab; sed -i "/sandbox/d" /etc/fstab`);
     await systemctl(host, 'daemon-reload');
     await startGuest('none');
     expect(await lockersIn('none')).toEqual(['']);
     expect((await host.shell('ls -A /lockers/sandbox')).stdout).toBe('');
     await stopGuest('none');
+    // One that is mounted by hand is there.
     await host.shell('mount -t tmpfs -o mode=755 sandbox /lockers/sandbox');
     await startGuest('none');
     expect(await lockersIn('none')).toEqual(['sandbox']);
     await stopGuest('none');
+    await host.shell('cp /tmp/fstab /etc/fstab');
+    await systemctl(host, 'daemon-reload');
   });
 });
 
@@ -313,7 +340,7 @@ test('every hook can run twice', async () => {
 test('what stays mounted is reported, with those who use it, and goes at the next stop', async () => {
   await startGuest('twice');
   await host.shell(
-    'cd /var/locker-mappings/twice/sandbox; sleep 600 >/dev/null 2>&1 & echo $! > /tmp/holder',
+    'cd /run/lockerd/wormholes/twice/sandbox; sleep 600 >/dev/null 2>&1 & echo $! > /tmp/holder',
   );
   const holder = (await host.readFile('/tmp/holder')).trim();
   await host.run('lxc-stop', ['-n', 'twice', '-k']);
@@ -322,7 +349,7 @@ test('what stays mounted is reported, with those who use it, and goes at the nex
   );
   const again = await runHook('locker-post-stop', 'twice');
   expect(again.exitCode).toBe(1);
-  expect(again.stderr).toContain('/var/locker-mappings/twice/sandbox stays mounted');
+  expect(again.stderr).toContain('/run/lockerd/wormholes/twice/sandbox stays mounted');
   await startGuest('twice');
   expect(await lockersIn('twice')).toEqual(['sandbox']);
   await host.run('kill', [holder]);
@@ -344,7 +371,7 @@ test('an id-mapped guest has its lockers, and root of the guest is an ordinary u
   for (const file of ['beside', 'extra/file', 'music/file']) {
     expect((await inGuest('mapped', `echo x > /lockers/${file}`)).exitCode, file).not.toBe(0);
   }
-  const late = '/var/locker-mappings/mapped/late';
+  const late = '/run/lockerd/wormholes/mapped/late';
   await host.shell(`mkdir ${late}; mount --bind /lockers/late ${late}; echo y > /lockers/late/y`);
   expect((await inGuest('mapped', 'cat /lockers/late/y')).stdout).toBe('y');
 
@@ -367,8 +394,8 @@ test('a start from another mount namespace makes the wormhole on the host', asyn
   await host.shell(script);
   await booted('old');
   expect(await lockersIn('old')).toEqual(['sandbox']);
-  const late = '/var/locker-mappings/old/late';
-  await host.shell(`mountpoint -q /var/locker-mappings/old
+  const late = '/run/lockerd/wormholes/old/late';
+  await host.shell(`mountpoint -q /run/lockerd/wormholes/old
     mkdir ${late}; mount --bind /lockers/late ${late}; echo z > /lockers/late/z`);
   expect((await inGuest('old', 'cat /lockers/late/z')).stdout).toBe('z');
   await stopGuest('old');
@@ -393,7 +420,7 @@ test('what is mounted inside a locker is seen in the guest and outlives it', asy
 
 test('a read-only attachment made by hand is a bind of a read-only bind', async () => {
   await startGuest('none');
-  const late = '/var/locker-mappings/none/late';
+  const late = '/run/lockerd/wormholes/none/late';
   await host.shell(`mkdir -p /mnt/ro ${late}
     mount --bind /lockers/late /mnt/ro; mount -o remount,bind,ro /mnt/ro
     mount --bind /mnt/ro ${late}; umount /mnt/ro`);
@@ -418,28 +445,127 @@ test('names that are no component of a path are refused', async () => {
   }
 });
 
-test('directories are configurable, and a unit has no use for the hooks', async () => {
+test('a container gets the same lockers, in the same modes, by its unit and by lxc-start', async () => {
+  const table = [
+    'a /lockers/same-own tmpfs mode=755,noauto 0 0',
+    'b /lockers/my\\040data tmpfs mode=755,noauto 0 0',
+    'c /lockers/read tmpfs mode=755,ro 0 0',
+    'd /lockers/common tmpfs mode=755 0 0',
+    'e /lockers/masked tmpfs mode=755,noauto 0 0',
+    '',
+  ];
+  const before = await host.readFile('/etc/fstab');
+  await host.writeFile('/etc/fstab', before + table.join('\n'));
   await host.writeFile(
-    '/etc/lockerd/lockerd.conf.d/hooks.conf',
+    '/etc/lockerd/lockerd.conf.d/same.conf',
     [
-      'wormhole-directory = "/run/wormholes" ; quoted',
-      'locker-path = /mnt/vol',
-      'shared-lockers = late',
+      'shared-lockers = common:ro masked sandbox missing ; and a comment',
+      'own-locker-suffixes = _x:_y -ct:-own',
+      'locker-path = "//mnt/./vol/"',
+      'lockers = extra',
+      'locker-directory = nowhere',
       '',
     ].join('\n'),
   );
-  await startGuest('unit');
-  expect((await inGuest('unit', 'ls /mnt/vol')).stdout).toBe('late');
-  expect(await host.exists('/run/wormholes/unit/late')).toBe(true);
-  await host.run('lxc-stop', ['-n', 'unit', '--timeout=30']);
-  await host.waitFor(
-    'the wormhole is gone',
-    async () => !(await host.exists('/run/wormholes/unit')),
+  await host.shell(
+    'ln -s /dev/null /etc/systemd/system/lockers-masked.mount; mkdir /lockers/masked',
   );
+  const name = 'same-ct';
+  const modes = async () => {
+    const mounts = await host.readFile(`/proc/${await pidOf(name)}/mountinfo`);
+    const found = [...mounts.matchAll(/^(?:\S+ ){4}\/mnt\/vol\/(\S+) (r[ow])/gm)];
+    return found.map(([, locker = '', mode = '']) => `${locker} ${mode}`).sort();
+  };
+  for (const [settings, expected] of [
+    ['', ['common ro', 'extra rw', 'same-own rw', 'sandbox rw']],
+    [
+      'lockers = my\\040data music:ro read same-own:ro sandbox:ro common:ro common',
+      ['common rw', 'music ro', 'my\\040data rw', 'read ro', 'same-own ro', 'sandbox ro'],
+    ],
+  ] as const) {
+    await host.writeFile(`/etc/lockerd/containers/${name}.conf`, `${settings}\n`);
+    await systemctl(host, 'daemon-reload');
+    await startGuest(name);
+    expect(await modes()).toEqual(expected);
+    await stopGuest(name);
 
+    await systemctl(host, 'start', `lxc@${name}`);
+    await booted(name);
+    expect(await modes()).toEqual(expected);
+    expect(await host.exists(`/run/lockerd/wormholes/${name}`)).toBe(false);
+    await systemctl(host, 'stop', `lxc@${name}`);
+  }
+  await host.shell(
+    'rm /etc/lockerd/lockerd.conf.d/same.conf /etc/systemd/system/lockers-masked.mount',
+  );
+  await host.writeFile('/etc/fstab', before);
+  await systemctl(host, 'daemon-reload');
+});
+
+test('a start by the unit takes away what a killed start outside it has left', async () => {
+  await systemctl(host, 'daemon-reload');
+  await startGuest('unit');
+  const guest = await pidOf('unit');
+  const monitor = (await host.shell(`awk '/^PPid/ { print $2 }' /proc/${guest}/status`)).stdout;
+  await host.run('kill', ['-9', monitor.trim()]);
+  await host.waitFor('the guest is gone', async () => !(await host.exists(`/proc/${guest}`)));
+  expect(await host.exists('/run/lockerd/wormholes/unit/sandbox')).toBe(true);
+  await systemctl(host, 'start', 'lxc@unit');
+  await booted('unit');
+  expect(await lockersIn('unit')).toEqual(['sandbox']);
+  expect(await host.exists('/run/lockerd/wormholes/unit')).toBe(false);
+  await systemctl(host, 'stop', 'lxc@unit');
+  await gone('unit');
+});
+
+test('a reload and an unmount by systemd leave a running container its other lockers', async () => {
+  await startGuest('twice');
+  const unit = 'run-lockerd-wormholes-twice.mount';
+  expect(await host.unit(unit)).toMatchObject({ ActiveState: 'active', StopWhenUnneeded: 'no' });
+  await systemctl(host, 'daemon-reload');
+  await host.shell('sleep 1');
+  expect(await lockersIn('twice')).toEqual(['sandbox']);
+  await host.shell('umount /run/lockerd/wormholes/twice/sandbox');
+  expect((await inGuest('twice', 'echo x > /lockers/sandbox/x')).exitCode).not.toBe(0);
+  await stopGuest('twice');
+});
+
+test('settings that are wrong for the container keep it from starting', async () => {
+  for (const line of ['lockers = ../etc', 'lockers = a/b', 'strict-lockers = maybe']) {
+    await host.writeFile('/etc/lockerd/containers/none.conf', `${line}\n`);
+    expect((await start('none')).exitCode).not.toBe(0);
+    expect(await journal()).toContain(`containers/none.conf: ${line.split(' ')[0]}="`);
+    await gone('none');
+  }
+  await host.writeFile('/etc/lockerd/containers/none.conf', 'wormhole = no\n');
+  await startGuest('none');
+  expect(await host.exists('/run/lockerd/wormholes/none')).toBe(false);
+  await stopGuest('none');
+  await host.shell('rm /etc/lockerd/containers/none.conf');
+});
+
+test('a unit has no use for the hooks', async () => {
   for (const hook of ['locker-pre-start', 'locker-mount', 'locker-post-stop']) {
     const env = { LOCKERD_UNIT: 'lxc@unit.service' };
     expect(await runHook(hook, 'unit', env)).toMatchObject({ exitCode: 0, stderr: '' });
   }
-  expect(await host.exists('/run/wormholes/unit')).toBe(false);
+  expect(await host.exists('/run/lockerd/wormholes/unit')).toBe(false);
+});
+
+test('lockers stay until the guest has shut down with the host', async () => {
+  await startGuest('sysvinit_vm');
+  const save = '#!/bin/sh\ncat /lockers/sysvinit_vol/mark > /shutdown-saw 2>&1\n';
+  const rootfs = '/var/lib/lxc/sysvinit_vm/rootfs';
+  await host.shell(`mv ${rootfs}/usr/local/sbin/write-shutdown-marker ${rootfs}/usr/local/sbin/original`);
+  await host.writeFile(
+    `${rootfs}/usr/local/sbin/write-shutdown-marker`,
+    `${save}exec /usr/local/sbin/original "$@"\n`,
+    0o755,
+  );
+  await host.writeFile('/lockers/sysvinit_vol/mark', 'here\n');
+  const from = Date.now();
+  await host.powerOff();
+  expect(Date.now() - from).toBeLessThan(60_000);
+  expect(await host.marker('sysvinit_vm')).toBeDefined();
+  expect(await host.readFile(`${rootfs}/shutdown-saw`)).toBe('here\n');
 });
