@@ -171,6 +171,7 @@ export function generate(root: string): Generated {
     lxcpath: { path: lxcpath ?? '', real: realLxcpath },
     settings: settings.host,
     lockers: findLockers(fstab, unitFiles, lockerDirectory),
+    mountMapsIds: facts.some((f) => f.settings.idmapLockers === true) && host.mountMapsIds(),
   });
   const watched = [
     ...new Set(

@@ -35,8 +35,6 @@ export interface ContainerView {
   readonly configFile: string;
   readonly requiresMountsFor: readonly string[];
   readonly requires: readonly string[];
-  /** Paths of strict lockers. */
-  readonly mountPoints: readonly string[];
   readonly wants: readonly string[];
   readonly after: readonly string[];
   /** The mount unit of the wormhole; empty where there is none. */
@@ -44,6 +42,8 @@ export interface ContainerView {
   readonly partOf: readonly string[];
   /** The command that refuses the start; empty for a sound container. */
   readonly refuse: string;
+  /** The command that looks for strict lockers; empty where there are none. */
+  readonly checkLockers: string;
   /** Empty where the packaged unit's value stands. */
   readonly execStart: string;
   readonly execStop: readonly string[];
@@ -214,6 +214,15 @@ function planRefusal(c: Container): string {
   return command(`${hookDirectory}/refuse-start`, lines);
 }
 
+function planLockerCheck({ wormhole, problems }: Container): string {
+  const strict = (wormhole?.attachments ?? []).filter((a) => a.strict);
+  if (strict.length === 0 || problems.length > 0) return '';
+  return command(
+    `${hookDirectory}/check-lockers`,
+    strict.flatMap(({ target, source }) => [target, source]),
+  );
+}
+
 function planLockerFacts({ wormhole }: Container): [string, string][] {
   if (wormhole === undefined) return [];
   return [
@@ -258,9 +267,6 @@ function planContainerDropIn(c: Container, isForwarded: boolean): Planned {
     view: {
       configFile: unitText(c.configFile),
       requiresMountsFor: needs.requiredPaths.map(unitWord),
-      mountPoints: attachments
-        .filter((a) => a.strict && !broken)
-        .map(({ target }) => unitText(target)),
       requires: [...needs.requires, ...(broken ? [] : wormhole)],
       wants: [...needs.wants, ...(broken ? [] : attachmentUnits), ...delay, ...forward],
       after: [
@@ -274,6 +280,7 @@ function planContainerDropIn(c: Container, isForwarded: boolean): Planned {
       wormhole: wormholeUnit,
       partOf: [...c.groups.map(groupTarget), ...forward],
       refuse: planRefusal(c),
+      checkLockers: planLockerCheck(c),
       execStart: planExecStart(c),
       execStop: planExecStop(c),
       execStopPost:
@@ -319,7 +326,11 @@ function planWormhole(c: Container): Planned[] {
         description: unitText(`Locker "${a.locker}" in LXC container "${c.name}"`),
         what: unitText(a.source),
         where: unitText(a.target),
-        options: a.readOnly ? 'bind,ro' : 'bind',
+        options: [
+          'bind',
+          ...(a.readOnly ? ['ro'] : []),
+          ...(wormhole.idmap === undefined ? [] : [`X-mount.idmap=${wormhole.idmap}`]),
+        ].join(','),
         mounts: [mountUnit(a.source), mountUnit(wormhole.path)],
       },
     })),
