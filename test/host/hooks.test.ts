@@ -1,5 +1,6 @@
 import { execFileSync } from 'node:child_process';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
+import { containerUnit } from '../../src/model/unit-name.ts';
 import { bootHost, type GuestKind, type Host } from './host.ts';
 import { attachJournalOnFailure } from './journal.ts';
 import { guestKinds, guestPid, offline, systemctl } from './support.ts';
@@ -243,14 +244,20 @@ describe.each(guestKinds)('%s guest', (kind) => {
   });
 
   test('lets an ordinary user open a pseudo-terminal', async () => {
+    const opened = async () => {
+      const args = ['-e', openTerminal, String(await pidOf(name))];
+      const { exitCode, stdout, stderr } = await host.run('perl', args, { reject: false });
+      return { exitCode, stdout, stderr };
+    };
+    const success = { exitCode: 0, stdout: 'hello\n', stderr: '' };
     await startGuest(name);
-    const { exitCode, stdout, stderr } = await host.run(
-      'perl',
-      ['-e', openTerminal, String(await pidOf(name))],
-      { reject: false },
-    );
-    expect({ exitCode, stdout, stderr }).toEqual({ exitCode: 0, stdout: 'hello\n', stderr: '' });
+    expect(await opened()).toEqual(success);
     await stopGuest(name);
+
+    await systemctl(host, 'start', containerUnit(name));
+    await booted(name);
+    expect(await opened()).toEqual(success);
+    await systemctl(host, 'stop', containerUnit(name));
   });
 });
 
@@ -538,6 +545,13 @@ test('settings that are wrong for the container keep it from starting', async ()
     expect(await journal()).toContain(`containers/none.conf: ${line.split(' ')[0]}="`);
     await gone('none');
   }
+  await host.writeFile(
+    '/etc/lockerd/containers/none.conf',
+    'idmap-lockers = yes\nwormhole = yes\n',
+  );
+  await startGuest('none');
+  expect(await journal()).toContain('none: idmap-lockers has no effect outside the unit');
+  await stopGuest('none');
   await host.writeFile('/etc/lockerd/containers/none.conf', 'wormhole = no\n');
   await startGuest('none');
   expect(await host.exists('/run/lockerd/wormholes/none')).toBe(false);
