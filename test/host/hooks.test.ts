@@ -330,6 +330,19 @@ describe('a locker that is not there', () => {
   });
 });
 
+test('the first process of a guest sees its lockers', async () => {
+  const first = '#!/bin/sh\nls /lockers > /lockers/extra/first\nexec /sbin/init\n';
+  await host.writeFile('/var/lib/lxc/old/rootfs/sbin/first', first, 0o755);
+  await host.writeFile('/etc/lockerd/containers/old.conf', 'lockers = extra\n');
+  const config = await host.readFile('/var/lib/lxc/old/config');
+  await host.writeFile('/var/lib/lxc/old/config', `${config}lxc.init.cmd = /sbin/first\n`);
+  await startGuest('old');
+  expect(await host.readFile('/lockers/extra/first')).toBe('extra\nsandbox\n');
+  await stopGuest('old');
+  await host.writeFile('/var/lib/lxc/old/config', config);
+  await host.shell('rm /etc/lockerd/containers/old.conf');
+});
+
 test('every hook can run twice', async () => {
   await host.shell(
     `cd /var/lib/lxc/twice; grep '^lxc.hook.[pm]' config > more; cat more >> config`,
