@@ -1,4 +1,4 @@
-import { bindOptions, bindSource } from '../model/attachment.ts';
+import { bindSource } from '../model/attachment.ts';
 import type { Attachment } from '../model/attachment.ts';
 import { mountUnit } from '../model/unit-name.ts';
 import { DBusError } from '../bus/values.ts';
@@ -153,4 +153,3 @@ export async function attach(
   return { changed: true };
 }
 
-export { bindOptions };
