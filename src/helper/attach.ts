@@ -14,6 +14,7 @@ import {
 import { hostMounts } from './context.ts';
 import { HelperError } from './errors.ts';
 import { mountAt } from './mountinfo.ts';
+import { record } from './persist.ts';
 import type { Systemd } from './systemd.ts';
 import type { ContainerView } from './view.ts';
 
@@ -135,21 +136,27 @@ export async function attach(
   view: ContainerView,
   request: AttachRequest,
 ): Promise<Record<string, unknown>> {
-  const a = planAttachment(view, request.locker, request.readOnly);
+  const { locker, readOnly, persist } = request;
+  const a = planAttachment(view, locker, readOnly);
   await requireRunning(systemd, view);
   requireWormhole(view);
   const mounted = mountedLocker(a);
-  if (mounted !== undefined) {
-    if (mounted.readOnly !== a.readOnly) {
-      throw new HelperError(
-        'AlreadyMounted',
-        `locker "${a.locker}" is attached to container "${view.name}" ` +
-          `${modeText(mounted.readOnly)}; detach it first`,
-      );
-    }
-    return { changed: false };
+  if (mounted !== undefined && mounted.readOnly !== readOnly) {
+    throw new HelperError(
+      'AlreadyMounted',
+      `locker "${locker}" is attached to container "${view.name}" ` +
+        `${modeText(mounted.readOnly)}; detach it first`,
+    );
   }
-  await mountAttachment(systemd, view, a);
-  return { changed: true };
+  // Recorded first: then it is the unit of the settings that starts, and stays.
+  const recorded = persist ? await record(systemd, view, { locker, readOnly }) : undefined;
+  if (mounted === undefined) {
+    try {
+      await mountAttachment(systemd, view, a);
+    } catch (error) {
+      await recorded?.restore();
+      throw error;
+    }
+  }
+  return { changed: mounted === undefined || recorded?.changed === true };
 }
-

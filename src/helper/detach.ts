@@ -2,13 +2,15 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { execa } from 'execa';
 import { DBusError } from '../bus/values.ts';
 import { mountUnit } from '../model/unit-name.ts';
-import { unmountTimeoutMs } from './attach.ts';
+import type { Attachment } from '../model/attachment.ts';
+import { mountAttachment, unmountTimeoutMs } from './attach.ts';
 import { removeTarget, requireRunning, wormholePath } from './attachment.ts';
 import { hostMounts } from './context.ts';
 import { HelperError } from './errors.ts';
 import type { Holder } from './holders.ts';
 import { findHolders } from './holders.ts';
 import { mountAt } from './mountinfo.ts';
+import { checkRecord, record } from './persist.ts';
 import type { Systemd } from './systemd.ts';
 import type { ContainerView } from './view.ts';
 
@@ -95,22 +97,46 @@ async function unmount(
   return { lazy, holders };
 }
 
-/** Detaches a locker from a running container. */
+/** How an attachment is mounted, so that it can be mounted again. */
+function attachmentAt(view: ContainerView, locker: string, target: string): Attachment | undefined {
+  const mount = mountAt(hostMounts(), target);
+  const source = view.lockers.get(locker)?.path;
+  return mount && source ? { locker, source, target, readOnly: mount.readOnly } : undefined;
+}
+
+/**
+ * Detaches a locker from a container. One that is not attached, or whose container does not run,
+ * can still be taken out of the settings.
+ */
 export async function detach(
   systemd: Systemd,
   view: ContainerView,
   request: DetachRequest,
 ): Promise<Record<string, unknown>> {
-  const { locker } = request;
+  const { locker, force, persist } = request;
   const target = `${wormholePath(view)}/${locker}`;
-  await requireRunning(systemd, view);
+  const change = { locker, readOnly: undefined };
+  if (persist) checkRecord(view, change);
   if (!isMounted(target)) {
     removeTarget(target);
+    if (persist && (await record(systemd, view, change)).changed) {
+      return { changed: true, lazy: false };
+    }
+    await requireRunning(systemd, view);
     throw new HelperError(
       'NotMounted',
       `locker "${locker}" is not attached to container "${view.name}"`,
     );
   }
-  const { lazy, holders } = await unmount(systemd, { view, locker, target }, request.force);
+  const before = attachmentAt(view, locker, target);
+  const { lazy, holders } = await unmount(systemd, { view, locker, target }, force);
+  if (persist) {
+    try {
+      await record(systemd, view, change);
+    } catch (error) {
+      if (before !== undefined) await mountAttachment(systemd, view, before);
+      throw error;
+    }
+  }
   return { changed: true, lazy, ...(lazy ? { holders } : {}) };
 }

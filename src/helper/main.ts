@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { printable } from '../model/unit-syntax.ts';
 import { attach } from './attach.ts';
 import { withSystemd } from './context.ts';
@@ -42,15 +42,25 @@ function describe(request: Request | undefined, uid: number | undefined): string
 /** Seconds that a request waits for another one about the same container. */
 const lockWaitSec = 60;
 
+/** One request at a time for one container; one that does not run has nothing that could change. */
+async function withContainerLock<T>(instance: string, use: () => Promise<T>): Promise<T> {
+  const directory = `/run/lockerd/containers/${instance}`;
+  return existsSync(directory) ? withLock(directory, lockWaitSec, use) : use();
+}
+
 async function serve(request: Request): Promise<Record<string, unknown>> {
   switch (request.verb) {
     case 'attach':
     case 'detach': {
-      const view = viewContainer(request.container);
-      return withLock(`/run/lockerd/containers/${view.instance}`, lockWaitSec, () =>
-        withSystemd((systemd) =>
-          request.verb === 'attach' ? attach(systemd, view, request) : detach(systemd, view, request),
-        ),
+      const { instance } = viewContainer(request.container);
+      return withContainerLock(instance, () =>
+        withSystemd(async (systemd) => {
+          // What another request has changed meanwhile counts.
+          const view = viewContainer(request.container);
+          return request.verb === 'attach'
+            ? attach(systemd, view, request)
+            : detach(systemd, view, request);
+        }),
       );
     }
     default:
