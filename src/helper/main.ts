@@ -22,7 +22,8 @@ on standard output. lockerd-helper.socket starts it; see lockerd-helper(8).
   --help           show this help
   --version        show the version
 
-Exit status: 0 the request was done, 1 it was refused or failed, 2 wrong usage.
+Exit status: 0 the request was done or, with --peer, answered, 1 it was refused or failed, 2 wrong
+usage.
 `;
 
 /** syslog(3) priorities, as the journal reads them in front of a line. */
@@ -105,7 +106,8 @@ async function run(instance: string | undefined): Promise<number> {
     const error = toHelperError(thrown);
     log('warning', `${describe(request, uid)}: ${error.code}: ${error.message}`);
     await answer({ ok: false, error: error.code, message: error.message, ...error.details });
-    return 1;
+    // A request that was refused is no failure of the unit that refused it.
+    return instance === undefined ? 1 : 0;
   }
 }
 
