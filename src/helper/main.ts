@@ -7,9 +7,11 @@ import { HelperError } from './errors.ts';
 import { readRequest } from './input.ts';
 import { withLock } from './lock.ts';
 import { parseUserId, peerOf } from './peer.ts';
+import { freeze, thaw } from './lxc.ts';
 import type { Request } from './request.ts';
 import { parseRequest } from './request.ts';
 import { viewContainer } from './view.ts';
+import { watch } from './watch.ts';
 
 const program = 'lockerd-helper';
 
@@ -64,8 +66,14 @@ async function serve(request: Request): Promise<Record<string, unknown>> {
         }),
       );
     }
-    default:
-      throw new HelperError('InvalidArgs', 'not yet');
+    case 'freeze':
+    case 'thaw': {
+      const { name, lxcpath } = viewContainer(request.container);
+      return request.verb === 'freeze' ? freeze({ name, lxcpath }) : thaw({ name, lxcpath });
+    }
+    case 'watch':
+      await watch(process.stdin, process.stdout);
+      return {};
   }
 }
 
