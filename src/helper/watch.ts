@@ -104,4 +104,3 @@ export async function watch(input: Readable, output: Writable): Promise<void> {
     monitor.kill();
   }
 }
-
