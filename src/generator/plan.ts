@@ -11,6 +11,7 @@ import {
 import {
   execArgument,
   fitsRestOfLine,
+  fitsUnitFile,
   printable,
   unitText,
   unitWord,
@@ -29,6 +30,13 @@ export interface TemplateViews {
   readonly wormhole: WormholeView & { readonly broken: boolean };
   readonly attachment: AttachmentView;
   readonly rescan: { readonly after: readonly string[]; readonly execStart: string };
+  readonly host: { readonly facts: readonly Fact[] };
+}
+
+/** A line of an `[X-Lockerd]` section; `src/model/facts.ts` reads it back. */
+interface Fact {
+  readonly key: string;
+  readonly value: string;
 }
 
 export interface ContainerView {
@@ -55,7 +63,7 @@ export interface ContainerView {
   readonly startTimeout: string;
   /** Empty where the packaged unit's value stands. */
   readonly stopTimeout: string;
-  readonly facts: readonly { readonly key: string; readonly value: string }[];
+  readonly facts: readonly Fact[];
 }
 
 interface WormholeView {
@@ -110,6 +118,15 @@ export interface PlanContext {
   readonly watched: readonly WatchedPath[];
   /** Mount units to wait for before looking again. */
   readonly watchedMounts: readonly string[];
+  /** What the service has to know of the host as a whole. */
+  readonly host: HostFacts;
+}
+
+export interface HostFacts {
+  readonly lockers: readonly { readonly name: string; readonly path: string }[];
+  readonly lockerDirectory: string;
+  readonly wormholeDirectory: string;
+  readonly rootWithoutPolkit: boolean;
 }
 
 export interface WatchedPath {
@@ -225,11 +242,15 @@ function planLockerFacts({ wormhole }: Container): [string, string][] {
   ];
 }
 
-function planFacts(c: Container): { key: string; value: string }[] {
+/** SIGINT, which lxc-stop(1) sends unless lxc.signal.reboot says otherwise. */
+const defaultRebootSignal = 2;
+
+function planFacts(c: Container): Fact[] {
   const facts: [string, string][] = [
     ['Container', unitWord(c.name)],
     ['ConfigFile', unitWord(c.configFile)],
     ['Autostart', c.autostart ? 'yes' : 'no'],
+    ['RebootSignal', String(c.rebootSignal ?? defaultRebootSignal)],
     ...c.groups.map((group): [string, string] => ['Group', unitWord(group)]),
     ...planLockerFacts(c),
     ...c.problems.map((problem): [string, string] => [
@@ -423,6 +444,24 @@ function planRescan(context: PlanContext): Planned[] {
   ];
 }
 
+/** What concerns no container in particular, beside the unit of the service that reads it. */
+function planHost({ host }: PlanContext): Planned {
+  const facts: [string, string][] = [
+    ['LockerDirectory', unitWord(host.lockerDirectory)],
+    ['WormholeDirectory', unitWord(host.wormholeDirectory)],
+    ['RootWithoutPolkit', host.rootWithoutPolkit ? 'yes' : 'no'],
+    ...host.lockers
+      .filter(({ path }) => fitsUnitFile(path))
+      .map(({ name, path }): [string, string] => ['Locker', `${unitWord(name)} ${unitWord(path)}`]),
+  ];
+  return {
+    kind: 'file',
+    path: 'lockerd.service.d/60-host.conf',
+    template: 'host',
+    view: { facts: facts.map(([key, value]) => ({ key, value })) },
+  };
+}
+
 /** Plans every file and link, sorted by path; pure. */
 export function planUnits(containers: readonly Container[], context: PlanContext): Planned[] {
   const scripts = new Set(context.initScripts);
@@ -440,6 +479,7 @@ export function planUnits(containers: readonly Container[], context: PlanContext
     ...[...bridges].map((bridge) => planBridge(bridge, context.bridgeTimeout)),
     ...planGroups(containers),
     ...planRescan(context),
+    planHost(context),
   ];
   return planned.sort((a, b) => compareText(a.path, b.path));
 }
