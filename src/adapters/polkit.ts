@@ -1,5 +1,5 @@
 import type { BusConnection } from '../bus/connection.ts';
-import { DBusError, Variant } from '../bus/values.ts';
+import { busError, DBusError, Variant } from '../bus/values.ts';
 import { CoreError } from '../core/errors.ts';
 import type { AuthorityPort, AuthorizationRequest, Decision } from '../core/ports.ts';
 
@@ -27,6 +27,8 @@ interface Timeouts {
 const defaultTimeouts: Timeouts = { checkMs: 20_000, promptMs: 300_000, pingMs: 10_000 };
 
 const isThere = 'polkit';
+/** More prompts at once would take the places of all other calls to polkit. */
+const promptsMax = 40;
 
 /** polkit, which decides for each call. Whatever is not a sound answer of its is not a yes. */
 export class PolkitAuthority implements AuthorityPort {
@@ -36,6 +38,7 @@ export class PolkitAuthority implements AuthorityPort {
   readonly #permissionHandlers = new Set<() => void>();
   #state = 'polkit is not running';
   #checks = 0;
+  #prompts = 0;
 
   private constructor(connection: BusConnection, timeouts: Timeouts) {
     this.#bus = connection;
@@ -109,7 +112,14 @@ export class PolkitAuthority implements AuthorityPort {
   async check(request: AuthorizationRequest): Promise<Decision> {
     const { signal } = request;
     if (signal.aborted) throw callerLeft();
+    if (request.interactive && this.#prompts >= promptsMax) {
+      throw new CoreError(
+        'limitsExceeded',
+        'too many calls wait for a password; answer the prompts or try again later',
+      );
+    }
     const cancellationId = `lockerd-${++this.#checks}`;
+    if (request.interactive) this.#prompts++;
     // Once for all that may happen first: the answer, the caller leaving, polkit hanging.
     const over = new AbortController();
     try {
@@ -131,6 +141,7 @@ export class PolkitAuthority implements AuthorityPort {
       throw this.#unavailable(error);
     } finally {
       over.abort();
+      if (request.interactive) this.#prompts--;
     }
   }
 
@@ -237,7 +248,7 @@ function isAborted(signal: AbortSignal): boolean {
 }
 
 function isNoReply(error: unknown): boolean {
-  return error instanceof DBusError && error.errorName === 'org.freedesktop.DBus.Error.NoReply';
+  return error instanceof DBusError && error.errorName === busError.noReply;
 }
 
 /** AuthorizationResult of polkit: is authorized, is a challenge, details. */

@@ -1,5 +1,5 @@
 import type { BusConnection, Signal } from '../bus/connection.ts';
-import { DBusError } from '../bus/values.ts';
+import { busError, DBusError } from '../bus/values.ts';
 import { busLabel } from '../model/bus-label.ts';
 
 const systemd = 'org.freedesktop.systemd1';
@@ -9,12 +9,11 @@ const managerInterface = 'org.freedesktop.systemd1.Manager';
 const propertiesInterface = 'org.freedesktop.DBus.Properties';
 
 /** What a call is answered with while systemd is off the bus, as during a daemon-reexec. */
-const awayErrors = new Set([
+const awayErrors = new Set<string>([
   'org.freedesktop.DBus.Error.ServiceUnknown',
-  'org.freedesktop.DBus.Error.NameHasNoOwner',
-  'org.freedesktop.DBus.Error.NoReply',
-  'org.freedesktop.DBus.Error.Disconnected',
   'org.freedesktop.DBus.Error.TimedOut',
+  busError.nameHasNoOwner,
+  busError.noReply,
 ]);
 
 /** Whether systemd was not there to answer; activating it by its bus name fails as well. */
@@ -59,9 +58,6 @@ export class SystemdManager {
   readonly #bus: BusConnection;
   readonly #listeners = new Set<ManagerListener>();
   readonly #unwatches: (() => Promise<void>)[] = [];
-  /** Calls wait here, because a bus connection may have a limited number of them under way. */
-  readonly #waiting: (() => void)[] = [];
-  #underWay = 0;
   #owner = '';
 
   private constructor(bus: BusConnection) {
@@ -121,12 +117,7 @@ export class SystemdManager {
 
   async #callSubscribe(): Promise<void> {
     try {
-      await this.#bus.call({
-        destination: systemd,
-        path: managerPath,
-        interface: managerInterface,
-        member: 'Subscribe',
-      });
+      await this.call('Subscribe');
     } catch (error) {
       const isSubscribed =
         error instanceof DBusError && error.errorName === `${systemd}.AlreadySubscribed`;
@@ -174,43 +165,31 @@ export class SystemdManager {
     for (const listener of [...this.#listeners]) what(listener);
   }
 
-  async #call(
+  #call(
     path: string,
     callInterface: string,
-    member: string,
-    signature: string,
-    body: readonly unknown[],
-  ): Promise<readonly unknown[]> {
-    if (this.#underWay >= callsUnderWayMax) {
-      await new Promise<void>((resolve) => this.#waiting.push(resolve));
-    }
-    this.#underWay++;
-    try {
-      return await this.#bus.call({
-        destination: systemd,
-        path,
-        interface: callInterface,
-        member,
-        ...(signature === '' ? {} : { signature, body }),
-      });
-    } finally {
-      this.#underWay--;
-      this.#waiting.shift()?.();
-    }
-  }
-
-  /** Calls a method of the manager object. */
-  async call(
     member: string,
     signature = '',
     body: readonly unknown[] = [],
   ): Promise<readonly unknown[]> {
+    return this.#bus.call({
+      destination: systemd,
+      path,
+      interface: callInterface,
+      member,
+      signature,
+      body,
+    });
+  }
+
+  /** Calls a method of the manager object. */
+  call(member: string, signature = '', body: readonly unknown[] = []): Promise<readonly unknown[]> {
     return this.#call(managerPath, managerInterface, member, signature, body);
   }
 
   /** Takes a job out of systemd's queue; whose unit is already being worked on is not undone. */
   async cancelJob(path: string): Promise<void> {
-    await this.#call(path, 'org.freedesktop.systemd1.Job', 'Cancel', '', []);
+    await this.#call(path, 'org.freedesktop.systemd1.Job', 'Cancel');
   }
 
   /**
@@ -240,9 +219,6 @@ export class SystemdManager {
     }));
   }
 }
-
-/** The bus connection is shared with others, and the daemon bounds what waits for an answer. */
-const callsUnderWayMax = 48;
 
 function unwrap(value: unknown): unknown {
   return typeof value === 'object' && value !== null && 'signature' in value && 'value' in value

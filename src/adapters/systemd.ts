@@ -1,6 +1,6 @@
 import { CoreError } from '../core/errors.ts';
 import type { UnitJobResult, UnitsPort, UnitStatus, Unwatch } from '../core/ports.ts';
-import { DBusError } from '../bus/values.ts';
+import { busError, DBusError } from '../bus/values.ts';
 import { type SystemdManager, systemdIsAway, unitPath } from './systemd-manager.ts';
 
 const activeStates: readonly string[] = [
@@ -326,7 +326,7 @@ function wasNotDelivered(error: unknown): boolean {
   return (
     systemdIsAway(error) &&
     error instanceof DBusError &&
-    error.errorName !== 'org.freedesktop.DBus.Error.NoReply' &&
+    error.errorName !== busError.noReply &&
     error.errorName !== 'org.freedesktop.DBus.Error.TimedOut'
   );
 }

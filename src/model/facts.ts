@@ -39,7 +39,7 @@ export function decodeWords(value: string): string[] | undefined {
     const [, quoted, plain] = word.exec(text) ?? [];
     const raw = quoted === undefined ? plain : quoted.replaceAll(/\\(["\\])/g, '$1');
     // A lone "%" would have started a specifier.
-    if (raw === undefined || /%/.test(raw.replaceAll('%%', ''))) return undefined;
+    if (raw === undefined || raw.replaceAll('%%', '').includes('%')) return undefined;
     words.push(raw.replaceAll('%%', '%'));
   }
   return words;

@@ -12,7 +12,23 @@ import { fitsUnitFile, unitWord } from '../../src/model/unit-syntax.ts';
 const word = fc
   .string({
     unit: fc.oneof(
-      fc.constantFrom(...'%\\"\' \t=[]#;$-:ü\u00a0\u3000\u{1f4a9}'),
+      fc.constantFrom(
+        '%',
+        '\\',
+        '"',
+        "'",
+        ' ',
+        '\t',
+        '=',
+        '[',
+        ']',
+        '#',
+        ';',
+        '$',
+        '-',
+        ':',
+        '\u00a0',
+      ),
       fc.string({ minLength: 1, maxLength: 1, unit: 'grapheme' }),
     ),
     maxLength: 20,
