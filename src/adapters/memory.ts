@@ -42,6 +42,28 @@ export class CgroupMemory implements MemoryPort {
     return found.version === 2 ? readV2(found.directory) : readV1(found.directory);
   }
 
+  /** Tells when somebody writes a memory limit of the control group, also behind systemd's back. */
+  async watchLimits(controlGroup: string, changed: () => void): Promise<Unwatch> {
+    const found = await this.#find(controlGroup);
+    if (found === undefined) return () => Promise.resolve();
+    const names =
+      found.version === 2
+        ? ['memory.max', 'memory.swap.max']
+        : ['memory.limit_in_bytes', 'memory.memsw.limit_in_bytes'];
+    const stops = names.flatMap((name) => {
+      try {
+        return [watchFile(join(found.directory, name), changed)];
+      } catch {
+        // Without swap accounting there is no such file.
+        return [];
+      }
+    });
+    return () => {
+      for (const stop of stops) stop();
+      return Promise.resolve();
+    };
+  }
+
   async watchOomKills(controlGroup: string, changed: (kills: bigint) => void): Promise<Unwatch> {
     const found = await this.#find(controlGroup);
     if (found === undefined) throw new Error(`no control group ${controlGroup}`);
@@ -70,7 +92,7 @@ export class CgroupMemory implements MemoryPort {
       return looking;
     };
     const stop = isV2
-      ? watchFile(join(directory, 'memory.events'), look)
+      ? watchFile(join(directory, 'memory.events'), () => void look())
       : poll(this.#pollMs, look);
     await look();
     return () => {
@@ -81,8 +103,8 @@ export class CgroupMemory implements MemoryPort {
   }
 }
 
-function watchFile(file: string, changed: () => Promise<void>): () => void {
-  let watcher: FSWatcher | undefined = watch(file, () => void changed());
+function watchFile(file: string, changed: () => void): () => void {
+  let watcher: FSWatcher | undefined = watch(file, changed);
   // A file that is gone is no fault: so is the container.
   watcher.on('error', () => {
     watcher?.close();

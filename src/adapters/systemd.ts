@@ -30,11 +30,20 @@ interface Watched {
   changes: number;
   /** The reading that is under way. */
   reading: Promise<void> | undefined;
+  /** Whose limits are watched, and how that ends. */
+  controlGroup: string;
+  limits: Promise<Unwatch> | undefined;
+}
+
+/** Who tells of limits that were set: systemd has no signal for these properties. */
+export interface LimitsWatcher {
+  watchLimits(controlGroup: string, changed: () => void): Promise<Unwatch>;
 }
 
 /** systemd's units over D-Bus. */
 export class SystemdUnits implements UnitsPort {
   readonly #manager: SystemdManager;
+  readonly #limits: LimitsWatcher;
   readonly #watched = new Map<string, Watched>();
   readonly #reloaded = new Set<() => void>();
   /** Those who wait for a job, by its object path. */
@@ -44,8 +53,9 @@ export class SystemdUnits implements UnitsPort {
   #jobsAskedFor = 0;
   readonly #newlyLoaded = new Set<string>();
 
-  constructor(manager: SystemdManager) {
+  constructor(manager: SystemdManager, limits: LimitsWatcher) {
     this.#manager = manager;
+    this.#limits = limits;
     manager.listen({
       unitChanged: (path, changed) => {
         const watched = this.#watched.get(path);
@@ -86,6 +96,8 @@ export class SystemdUnits implements UnitsPort {
         stateChangeUsec: 0n,
         changes: 0,
         reading: undefined,
+        controlGroup: '',
+        limits: undefined,
       };
       this.#watched.set(path, watched);
     }
@@ -94,7 +106,10 @@ export class SystemdUnits implements UnitsPort {
     handlers.add(changed);
     const unwatch = (): Promise<void> => {
       handlers.delete(changed);
-      if (handlers.size === 0) this.#watched.delete(path);
+      if (handlers.size === 0 && this.#watched.get(path) === watched) {
+        this.#watched.delete(path);
+        this.#followLimits(watched, '');
+      }
       return Promise.resolve();
     };
     try {
@@ -144,11 +159,26 @@ export class SystemdUnits implements UnitsPort {
     if (status.stateChangeUsec > 0n) watched.stateChangeUsec = status.stateChangeUsec;
     const now = { ...status, stateChangeUsec: watched.stateChangeUsec };
     watched.status = now;
+    this.#followLimits(watched, now.controlGroup);
     const isSame =
       before !== undefined &&
       (Object.keys(now) as (keyof UnitStatus)[]).every((key) => before[key] === now[key]);
     if (isSame) return;
     for (const handler of [...watched.handlers]) handler(now);
+  }
+
+  #followLimits(watched: Watched, controlGroup: string): void {
+    if (watched.controlGroup === controlGroup) return;
+    watched.controlGroup = controlGroup;
+    // A control group that has just gone has no limits either.
+    watched.limits?.then((unwatch) => unwatch()).catch(() => undefined);
+    watched.limits =
+      controlGroup === ''
+        ? undefined
+        : this.#limits.watchLimits(controlGroup, () => {
+            this.#noteChange(watched);
+          });
+    watched.limits?.catch(() => undefined);
   }
 
   async #readStatus({ unit, path }: Watched): Promise<UnitStatus> {
@@ -306,7 +336,7 @@ export class SystemdUnits implements UnitsPort {
           await new Promise((resolve) => setTimeout(resolve, retryMs));
           continue;
         }
-        throw new CoreError('failed', whyRefused(unit, error), { cause: error });
+        throw refusal(method, unit, error);
       }
     }
   }
@@ -331,13 +361,21 @@ function wasNotDelivered(error: unknown): boolean {
   );
 }
 
+function refusal(method: string, unit: string, error: unknown): CoreError {
+  const name = error instanceof DBusError ? error.errorName : '';
+  const isDead = ['NoSuchUnit', 'NoSuchProcess'].some((end) => name.endsWith(`.${end}`));
+  return method === 'KillUnit' && isDead
+    ? new CoreError('notRunning', `${unit} is not running`, { cause: error })
+    : new CoreError('failed', whyRefused(unit, error), { cause: error });
+}
+
 function whyRefused(unit: string, error: unknown): string {
   const name = error instanceof DBusError ? error.errorName : '';
   switch (name.slice(name.lastIndexOf('.') + 1)) {
     case 'UnitMasked':
       return `${unit} is masked; unmask it with "systemctl unmask ${unit}"`;
     case 'NoSuchUnit':
-      return `${unit} is not loaded`;
+      return `systemd has no ${unit}; see "systemctl status ${unit}"`;
     case 'LoadFailed':
     case 'BadUnitSetting':
     case 'UnitError':
@@ -350,8 +388,6 @@ function whyRefused(unit: string, error: unknown): string {
     case 'TransactionJobsConflicting':
     case 'TransactionOrderIsCyclic':
       return `${unit} is in the way of other jobs of systemd, such as the host's shutdown`;
-    case 'NoSuchProcess':
-      return `${unit} has no process that a signal could go to`;
     case 'ShuttingDown':
       return `the host is shutting down, so ${unit} stays as it is`;
     case 'AccessDenied':

@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
 import { BusClients } from '../../src/adapters/clients.ts';
 import { GeneratedDefinitions } from '../../src/adapters/definitions.ts';
+import { CgroupMemory } from '../../src/adapters/memory.ts';
 import { SystemdManager } from '../../src/adapters/systemd-manager.ts';
 import { SystemdMounts } from '../../src/adapters/mounts.ts';
 import { SystemdUnits } from '../../src/adapters/systemd.ts';
@@ -22,18 +23,20 @@ let bus: BusConnection;
 let manager: SystemdManager;
 let units: SystemdUnits;
 let mounts: SystemdMounts;
+let memory: CgroupMemory;
 const unwatches: Unwatch[] = [];
 
 beforeAll(async () => {
   host = await bootHost({ name: 'adapters', boot: false });
   await host.createContainer('web', 'busybox', { config: [...offline, 'lxc.start.auto = 0'] });
   await host.createContainer('my 50%n', 'busybox', {
-    config: [...offline, 'lxc.signal.reboot = SIGTERM', 'lxc.group = a b'],
+    config: [...offline, 'lxc.signal.reboot = SIGHUP', 'lxc.group = a b'],
   });
   await host.writeFile('/var/lib/lxc/broken/config', 'lxc.foo = 1\n');
   await host.createContainer('slow', 'busybox', {
-    config: [...offline, 'lxc.hook.pre-start = /bin/sleep 30'],
+    config: [...offline, 'lxc.hook.pre-start = /usr/local/sbin/slow'],
   });
+  await host.writeFile('/usr/local/sbin/slow', '#!/bin/sh\nexec sleep 30\n', 0o755);
   await host.writeFile(
     '/etc/fstab',
     'web /lockers/web tmpfs size=1m 0 0\nshared /lockers/sandbox tmpfs noauto,size=1m 0 0\n' +
@@ -49,7 +52,8 @@ beforeAll(async () => {
   const address = `unix:path=/proc/${host.leader}/root/run/dbus/system_bus_socket`;
   bus = await connectBus({ address });
   manager = await SystemdManager.connect(bus);
-  units = new SystemdUnits(manager);
+  memory = new CgroupMemory(`/proc/${host.leader}/root/sys/fs/cgroup`, { pollMs: 500 });
+  units = new SystemdUnits(manager, memory);
   mounts = new SystemdMounts(manager);
 });
 afterAll(async () => {
@@ -134,9 +138,9 @@ describe('units', () => {
       message: 'lxc@web.service is masked; unmask it with "systemctl unmask lxc@web.service"',
     });
     await systemctl(host, 'unmask', '--runtime', 'lxc@web.service');
-    await expect(units.kill('lxc@web.service', 'all', 15)).rejects.toMatchObject({
-      code: 'failed',
-      message: expect.stringContaining('no process') as string,
+    await expect(units.kill('lxc@web.service', 'main', 15)).rejects.toMatchObject({
+      code: 'notRunning',
+      message: 'lxc@web.service is not running',
     });
   });
 
@@ -236,6 +240,7 @@ describe('units', () => {
 
 describe('mounts', () => {
   test('come and go, whoever makes them', async () => {
+    await systemctl(host, 'stop', 'lockers-sandbox.mount');
     const seen: (readonly MountPoint[])[] = [];
     unwatches.push(await mounts.watch('/lockers', (now) => seen.push(now)));
     const expectMounts = async (expected: MountPoint[]): Promise<void> => {
@@ -291,16 +296,19 @@ describe('definitions', () => {
       problem: '',
       wormhole: '/var/locker-mappings/my 50%n',
       lockers: [{ name: 'sandbox', readOnly: false, strict: false }],
-      rebootSignal: 15,
+      rebootSignal: 1,
     });
     expect(containers.find(({ name }) => name === 'web')).toMatchObject({
-      rebootSignal: 2,
+      // As LXC's template for busybox has it.
+      rebootSignal: 15,
       lockers: [
         { name: 'sandbox', readOnly: false, strict: false },
         { name: 'web', readOnly: false, strict: true },
       ],
     });
-    expect(containers.find(({ name }) => name === 'broken')?.problem).toContain('lxc.foo');
+    const broken = containers.find(({ name }) => name === 'broken');
+    expect(broken?.problem).toContain('lxc.foo');
+    expect(broken?.rebootSignal).toBe(2);
     expect(lockers).toEqual([
       { name: 'my data%n', path: '/lockers/my data%n' },
       { name: 'sandbox', path: '/lockers/sandbox' },
@@ -323,5 +331,47 @@ describe('clients', () => {
     const clients = new BusClients(bus);
     expect(await clients.uidOf(bus.uniqueName)).toBe(0);
     await expect(clients.uidOf(':1.999999')).rejects.toThrow();
+  });
+});
+
+describe('memory', () => {
+  test('of a running container, and its OOM kills', async () => {
+    const seen = await follow('lxc@web.service');
+    await units.start('lxc@web.service', never);
+    await host.waitForGuest('web');
+    const group = seen.at(-1)?.controlGroup ?? '';
+    await host.run('lxc-attach', [
+      ...['-n', 'web', '--', '/bin/sh', '-c', 'dd if=/dev/zero of=/file bs=1M count=20'],
+    ]);
+    const figures = await memory.read(group);
+    const unit = await host.unit('lxc@web.service');
+    expect(Number(figures.current)).toBeGreaterThan(1024 * 1024);
+    expect(Math.abs(Number(figures.current) - Number(unit['MemoryCurrent']))).toBeLessThan(2 ** 26);
+    expect(figures.peak).toBeGreaterThanOrEqual(figures.current);
+    expect(figures.oomKills).toBe(0n);
+
+    const kills: bigint[] = [];
+    unwatches.push(await memory.watchOomKills(group, (count) => kills.push(count)));
+    expect(kills).toEqual([0n]);
+    await systemctl(host, 'set-property', '--runtime', 'lxc@web.service', 'MemoryMax=60M');
+    // More than the limit, and in one process: its tail(1) keeps what has no end of a line.
+    const eater = 'tail /dev/zero; true';
+    await host.run('lxc-attach', ['-n', 'web', '--', '/bin/sh', '-c', eater], {
+      timeoutMs: 120_000,
+    });
+    await vi.waitFor(
+      () => {
+        expect(Number(kills.at(-1))).toBeGreaterThan(0);
+      },
+      { timeout: 60_000 },
+    );
+    expect((await memory.read(group)).oomKills).toBe(kills.at(-1));
+    await systemctl(host, 'stop', 'lxc@web.service');
+    await expect(memory.read(group)).rejects.toThrow('no control group');
+  });
+
+  test('has no way out of its control groups', async () => {
+    await expect(memory.read('/../../etc')).rejects.toThrow('no control group');
+    await expect(memory.read('')).rejects.toThrow('no control group');
   });
 });
