@@ -189,6 +189,7 @@ export function generate(root: string): Generated {
   const planned = planUnits(containers, {
     bridgeTimeout: settings.host.bridgeTimeout,
     initScripts,
+    lockers,
     watched: watched.map((path) => host.identify(path)),
     watchedMounts: mountsOnTheWay([...watched, realLxcpath], fstab),
     host: {
