@@ -14,8 +14,10 @@ export type AbortReason = 'cancelled' | 'superseded' | 'timeout' | 'gone';
 /** What the work of a job gets to tell how far it is, and to learn that it is over. */
 export interface JobContext {
   readonly signal: AbortSignal;
-  /** Undefined while the job goes on. */
+  /** Undefined while the job goes on. Work that then returns all the same has been done. */
   readonly abortReason: () => AbortReason | undefined;
+  /** To be called where work has not been done because it was told to end. */
+  readonly throwIfAborted: () => void;
   /** A short fixed word, and how far the job is between 0 and 1; -1 when nobody knows. */
   readonly report: (phase: string, progress?: number) => void;
 }
@@ -198,6 +200,9 @@ export class Jobs {
       await job.spec.run({
         signal: job.abort.signal,
         abortReason: () => job.abortReason,
+        throwIfAborted: () => {
+          if (job.abortReason !== undefined) throw endOf(job);
+        },
         report: (phase, progress = -1) => {
           if (job.state === 'done') return;
           const isSame = job.phase === phase && job.progress === progress;

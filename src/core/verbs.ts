@@ -314,19 +314,18 @@ export class Work {
     job.report('starting');
     try {
       const result = await this.#ports.units.start(unit, job.signal);
-      if (job.abortReason() === undefined && result !== 'done') {
-        throw await this.#unitFailure(container, 'did not start', result);
-      }
+      job.throwIfAborted();
+      if (result !== 'done') throw await this.#unitFailure(container, 'did not start', result);
     } finally {
-      // Without its job, systemd goes on starting a unit. A stop does better what is to be done.
       const reason: AbortReason | undefined = job.abortReason();
+      // Without its job, systemd goes on starting a unit. A stop job does better what is to be done.
       if (reason === 'cancelled' || reason === 'timeout') {
         job.report('stopping');
         await this.#ports.units.stop(unit, new AbortController().signal);
-        await this.#settle(container, ({ state }) => !isUp(state));
+        await this.#world.until(container, ({ state }) => !isUp(state), settleMs);
       }
     }
-    await this.#settle(container, ({ state }) => state !== 'starting' && state !== 'stopped');
+    await this.#settle(container, job, ({ state }) => state !== 'starting' && state !== 'stopped');
   }
 
   async #stop(container: Container, force: boolean, job: JobContext): Promise<void> {
@@ -341,14 +340,16 @@ export class Work {
     if (force) {
       // First systemd must know that the unit is wanted to end. Its answer is awaited below.
       stopping.catch(() => undefined);
-      await this.#settle(container, ({ state }) => state === 'stopping' || !isUp(state));
+      await this.#settle(container, job, ({ state }) => state === 'stopping' || !isUp(state));
       job.report('killing');
       if (isUp(container.state)) await this.#kill(unit);
     }
     const result = await stopping;
-    if (job.abortReason() !== undefined) return;
-    if (result !== 'done') throw await this.#unitFailure(container, 'did not stop', result);
-    await this.#settle(container, ({ state }) => !isUp(state));
+    if (result !== 'done') {
+      job.throwIfAborted();
+      throw await this.#unitFailure(container, 'did not stop', result);
+    }
+    await this.#settle(container, job, ({ state }) => !isUp(state));
     if (isUp(container.state) && container.isOutsideUnit) throw outside(container);
   }
 
@@ -363,9 +364,11 @@ export class Work {
   async #restart(container: Container, job: JobContext): Promise<void> {
     job.report('restarting');
     const result = await this.#ports.units.restart(container.definition.unit, job.signal);
-    if (job.abortReason() !== undefined) return;
-    if (result !== 'done') throw await this.#unitFailure(container, 'did not restart', result);
-    await this.#settle(container, ({ state }) => state === 'running');
+    if (result !== 'done') {
+      job.throwIfAborted();
+      throw await this.#unitFailure(container, 'did not restart', result);
+    }
+    await this.#settle(container, job, ({ state }) => state === 'running');
   }
 
   async #reboot(container: Container, job: JobContext): Promise<void> {
@@ -386,7 +389,8 @@ export class Work {
       undefined,
       job.signal,
     );
-    if (job.abortReason() !== undefined || rebooted(container)) return;
+    if (rebooted(container)) return;
+    job.throwIfAborted();
     throw new CoreError(
       'failed',
       `${named(container)} shut down instead of rebooting; ${seeJournal(container)}`,
@@ -397,13 +401,13 @@ export class Work {
     if (container.state === 'frozen') return;
     job.report('freezing');
     await this.#ports.helper.freeze(container.name);
-    await this.#settle(container, ({ state }) => state === 'frozen' || !isUp(state));
+    await this.#settle(container, job, ({ state }) => state === 'frozen' || !isUp(state));
   }
 
   async #thaw(container: Container, job: JobContext): Promise<void> {
     job.report('thawing');
     await this.#ports.helper.thaw(container.name);
-    await this.#settle(container, ({ state }) => state !== 'frozen' && state !== 'freezing');
+    await this.#settle(container, job, ({ state }) => state !== 'frozen' && state !== 'freezing');
   }
 
   async #balloon(
@@ -420,9 +424,8 @@ export class Work {
       },
       job.signal,
     );
-    if (job.abortReason() !== undefined) return;
     const inPages = limit === noLimit ? limit : limit - (limit % 4096n);
-    await this.#settle(container, ({ unit }) => {
+    await this.#settle(container, job, ({ unit }) => {
       const now = unit?.memoryMax;
       return now === limit || now === inPages;
     });
@@ -436,7 +439,9 @@ export class Work {
   ): Promise<void> {
     job.report('attaching');
     await this.#ports.helper.attach({ container: container.name, locker, readOnly, persist });
-    await this.#settle(container, (now) => now.attachments.some((one) => one.locker === locker));
+    await this.#settle(container, job, (now) =>
+      now.attachments.some((one) => one.locker === locker),
+    );
   }
 
   async #detach(
@@ -447,15 +452,23 @@ export class Work {
   ): Promise<void> {
     job.report('detaching');
     await this.#ports.helper.detach({ container: container.name, locker, force, persist });
-    await this.#settle(container, (now) => !now.attachments.some((one) => one.locker === locker));
+    await this.#settle(
+      container,
+      job,
+      (now) => !now.attachments.some((one) => one.locker === locker),
+    );
   }
 
   /**
    * Properties must have changed before the caller hears of the end. News that do not come are no
    * failure: somebody else may have changed things already.
    */
-  async #settle(container: Container, condition: (now: Container) => boolean): Promise<void> {
-    await this.#world.until(container, condition, settleMs);
+  async #settle(
+    container: Container,
+    job: JobContext,
+    condition: (now: Container) => boolean,
+  ): Promise<void> {
+    await this.#world.until(container, condition, settleMs, job.signal);
   }
 
   async #unitFailure(container: Container, what: string, result: string): Promise<CoreError> {

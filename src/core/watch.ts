@@ -30,10 +30,6 @@ export class Watch {
     });
   }
 
-  get isWatching(): boolean {
-    return this.#unwatch !== undefined;
-  }
-
   async #try(retryMs: number): Promise<void> {
     try {
       const unwatch = await this.#attempt();

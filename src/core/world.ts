@@ -354,7 +354,7 @@ export class World {
     const facts = {
       broken: record.definition.problem !== '',
       unit: record.unit,
-      lxc: record.lxc?.state ?? (this.#isLxcTold ? 'STOPPED' : undefined),
+      lxc: record.lxc?.state,
     };
     const state = deriveState(facts);
     const fromUnit = record.unit?.stateChangeUsec ?? 0n;
@@ -371,11 +371,6 @@ export class World {
   #emitChanged(record: ContainerRecord): void {
     if (!record.isAnnounced) return;
     this.changed.emit({ kind: 'changed', type: 'container', name: record.name });
-  }
-
-  /** LXC's events arrive, so that a container which is not told of is stopped. */
-  get #isLxcTold(): boolean {
-    return this.#lxcWatch?.isWatching ?? false;
   }
 
   #watchOomKills(record: ContainerRecord, group: string): void {
