@@ -134,7 +134,6 @@ export interface PlanContext {
 }
 
 export interface HostFacts {
-  readonly lockers: readonly { readonly name: string; readonly path: string }[];
   readonly lockerDirectory: string;
   readonly wormholeDirectory: string;
   readonly rootWithoutPolkit: boolean;
@@ -476,13 +475,14 @@ function planRescan(context: PlanContext): Planned[] {
 }
 
 /** What concerns no container in particular, beside the unit of the service that reads it. */
-function planHost({ host }: PlanContext): Planned {
+function planHost({ host, lockers }: PlanContext): Planned {
   const facts: [string, string][] = [
     ['LockerDirectory', unitWord(host.lockerDirectory)],
     ['WormholeDirectory', unitWord(host.wormholeDirectory)],
     ['RootWithoutPolkit', host.rootWithoutPolkit ? 'yes' : 'no'],
-    ...host.lockers
+    ...[...lockers.values()]
       .filter(({ path }) => fitsUnitFile(path))
+      .sort((a, b) => compareText(a.name, b.name))
       .map(({ name, path }): [string, string] => ['Locker', `${unitWord(name)} ${unitWord(path)}`]),
   ];
   return {

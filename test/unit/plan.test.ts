@@ -15,7 +15,6 @@ const context: PlanContext = {
   watched: [],
   watchedMounts: [],
   host: {
-    lockers: [],
     lockerDirectory: '/lockers',
     wormholeDirectory: '/var/locker-mappings',
     rootWithoutPolkit: false,
