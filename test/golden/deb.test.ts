@@ -183,7 +183,7 @@ describe.each(['postinst', 'prerm', 'postrm'])('%s', (script) => {
     ];
     for (const [call] of calls) {
       expect(call).toMatch(
-        /^(systemctl --system (daemon-reload|try-restart lockerd\.service|stop( lockerd[a-z.-]+)+) |lxc-ls --active )/,
+        /^(systemctl --system (daemon-reload|(try-restart lockerd\.service|restart lockerd-helper\.socket)|stop( lockerd[a-z.-]+)+) |lxc-ls --active )/,
       );
     }
   });
