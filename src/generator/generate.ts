@@ -10,7 +10,7 @@ import type { BootPolicy } from './boot-policy.ts';
 import { parseBootPolicy } from './boot-policy.ts';
 import { findLockers } from './lockers.ts';
 import type { ContainerFacts, GuestInit } from './model.ts';
-import { modelContainers } from './model.ts';
+import { compareText, modelContainers } from './model.ts';
 import { parseLxcConfig } from './parse.ts';
 import type { Planned } from './plan.ts';
 import { planUnits } from './plan.ts';
@@ -165,12 +165,13 @@ export function generate(root: string): Generated {
   const { lockerDirectory } = settings.host;
   const unitFiles = host.mountUnitFiles(`${escapePath(lockerDirectory)}-`);
   const realLxcpath = lxcpath === undefined ? '' : host.realPath(lxcpath);
+  const lockers = findLockers(fstab, unitFiles, lockerDirectory);
   const { containers, nameless } = modelContainers(facts, {
     fstab,
     boot: boot.policy,
     lxcpath: { path: lxcpath ?? '', real: realLxcpath },
     settings: settings.host,
-    lockers: findLockers(fstab, unitFiles, lockerDirectory),
+    lockers,
   });
   const watched = [
     ...new Set(
@@ -188,8 +189,15 @@ export function generate(root: string): Generated {
   const planned = planUnits(containers, {
     bridgeTimeout: settings.host.bridgeTimeout,
     initScripts,
+    lockers,
     watched: watched.map((path) => host.identify(path)),
     watchedMounts: mountsOnTheWay([...watched, realLxcpath], fstab),
+    host: {
+      lockers: [...lockers.values()].sort((a, b) => compareText(a.name, b.name)),
+      lockerDirectory,
+      wormholeDirectory: settings.host.wormholeDirectory,
+      rootWithoutPolkit: settings.host.rootWithoutPolkit,
+    },
   });
 
   const strayWarnings = strayNames(found, settingsNames, initScripts);

@@ -1,3 +1,4 @@
+import { bindOptions, bindSource, readOnlyPath } from '../model/attachment.ts';
 import { encodeField } from '../model/fstab.ts';
 import { formatProblem } from '../model/problem.ts';
 import {
@@ -11,11 +12,13 @@ import {
 import {
   execArgument,
   fitsRestOfLine,
+  fitsUnitFile,
   printable,
   unitText,
   unitWord,
 } from '../model/unit-syntax.ts';
-import type { Attachment, Wormhole } from './lockers.ts';
+import type { Attachment, Lockers, Wormhole } from './lockers.ts';
+import { whyNoMountUnit } from './lockers.ts';
 import type { Container } from './model.ts';
 import { compareText, hasDelay } from './model.ts';
 
@@ -28,7 +31,15 @@ export interface TemplateViews {
   readonly group: { readonly wants: readonly string[] };
   readonly wormhole: WormholeView & { readonly broken: boolean };
   readonly attachment: AttachmentView;
+  readonly readOnly: ReadOnlyView;
   readonly rescan: { readonly after: readonly string[]; readonly execStart: string };
+  readonly host: { readonly facts: readonly Fact[] };
+}
+
+/** A line of an `[X-Lockerd]` section; `src/model/facts.ts` reads it back. */
+interface Fact {
+  readonly key: string;
+  readonly value: string;
 }
 
 export interface ContainerView {
@@ -55,7 +66,7 @@ export interface ContainerView {
   readonly startTimeout: string;
   /** Empty where the packaged unit's value stands. */
   readonly stopTimeout: string;
-  readonly facts: readonly { readonly key: string; readonly value: string }[];
+  readonly facts: readonly Fact[];
 }
 
 interface WormholeView {
@@ -68,8 +79,15 @@ interface AttachmentView extends WormholeView {
   readonly unit: string;
   readonly what: string;
   readonly options: string;
-  /** The mount units of the locker and of the wormhole. */
+  /** The mount units of what is bound and of the wormhole. */
   readonly mounts: readonly string[];
+}
+
+interface ReadOnlyView {
+  readonly description: string;
+  readonly mount: string;
+  readonly what: string;
+  readonly where: string;
 }
 
 export interface ForwardView {
@@ -106,10 +124,20 @@ export interface PlanContext {
   readonly bridgeTimeout: string;
   /** Names NAME for which /etc/init.d/lxc.NAME exists. */
   readonly initScripts: readonly string[];
+  readonly lockers: Lockers;
   /** Directories whose sight may change once local file systems are mounted, with what they are now. */
   readonly watched: readonly WatchedPath[];
   /** Mount units to wait for before looking again. */
   readonly watchedMounts: readonly string[];
+  /** What the service has to know of the host as a whole. */
+  readonly host: HostFacts;
+}
+
+export interface HostFacts {
+  readonly lockers: readonly { readonly name: string; readonly path: string }[];
+  readonly lockerDirectory: string;
+  readonly wormholeDirectory: string;
+  readonly rootWithoutPolkit: boolean;
 }
 
 export interface WatchedPath {
@@ -225,11 +253,15 @@ function planLockerFacts({ wormhole }: Container): [string, string][] {
   ];
 }
 
-function planFacts(c: Container): { key: string; value: string }[] {
+/** SIGINT, which lxc-stop(1) sends unless lxc.signal.reboot says otherwise. */
+const defaultRebootSignal = 2;
+
+function planFacts(c: Container): Fact[] {
   const facts: [string, string][] = [
     ['Container', unitWord(c.name)],
     ['ConfigFile', unitWord(c.configFile)],
     ['Autostart', c.autostart ? 'yes' : 'no'],
+    ['RebootSignal', String(c.rebootSignal ?? defaultRebootSignal)],
     ...c.groups.map((group): [string, string] => ['Group', unitWord(group)]),
     ...planLockerFacts(c),
     ...c.problems.map((problem): [string, string] => [
@@ -317,13 +349,33 @@ function planWormhole(c: Container): Planned[] {
         configFile,
         unit: containerUnit(c.name),
         description: unitText(`Locker "${a.locker}" in LXC container "${c.name}"`),
-        what: unitText(a.source),
+        what: unitText(bindSource(a)),
         where: unitText(a.target),
-        options: a.readOnly ? 'bind,ro' : 'bind',
-        mounts: [mountUnit(a.source), mountUnit(wormhole.path)],
+        options: bindOptions(a),
+        mounts: [mountUnit(bindSource(a)), mountUnit(wormhole.path)],
       },
     })),
   ];
+}
+
+/**
+ * Where read-only attachments are bound from; systemd loads the unit of a locker only while there
+ * is one. Each locker has it, as it may be attached read-only at any time.
+ */
+function planReadOnly(lockers: Lockers): Planned[] {
+  return [...lockers.values()]
+    .filter(({ name, path }) => [readOnlyPath(name), path].every((p) => !whyNoMountUnit(p)))
+    .map(({ name, path }) => ({
+      kind: 'file',
+      path: mountUnit(readOnlyPath(name)),
+      template: 'readOnly',
+      view: {
+        description: unitText(`Locker "${name}", read-only`),
+        mount: mountUnit(path),
+        what: unitText(path),
+        where: unitText(readOnlyPath(name)),
+      },
+    }));
 }
 
 /** The unit that stands in for an init script `lxc.NAME`, escaped as an instance is. */
@@ -423,6 +475,24 @@ function planRescan(context: PlanContext): Planned[] {
   ];
 }
 
+/** What concerns no container in particular, beside the unit of the service that reads it. */
+function planHost({ host }: PlanContext): Planned {
+  const facts: [string, string][] = [
+    ['LockerDirectory', unitWord(host.lockerDirectory)],
+    ['WormholeDirectory', unitWord(host.wormholeDirectory)],
+    ['RootWithoutPolkit', host.rootWithoutPolkit ? 'yes' : 'no'],
+    ...host.lockers
+      .filter(({ path }) => fitsUnitFile(path))
+      .map(({ name, path }): [string, string] => ['Locker', `${unitWord(name)} ${unitWord(path)}`]),
+  ];
+  return {
+    kind: 'file',
+    path: 'lockerd.service.d/60-host.conf',
+    template: 'host',
+    view: { facts: facts.map(([key, value]) => ({ key, value })) },
+  };
+}
+
 /** Plans every file and link, sorted by path; pure. */
 export function planUnits(containers: readonly Container[], context: PlanContext): Planned[] {
   const scripts = new Set(context.initScripts);
@@ -439,7 +509,9 @@ export function planUnits(containers: readonly Container[], context: PlanContext
     ]),
     ...[...bridges].map((bridge) => planBridge(bridge, context.bridgeTimeout)),
     ...planGroups(containers),
+    ...planReadOnly(context.lockers),
     ...planRescan(context),
+    planHost(context),
   ];
   return planned.sort((a, b) => compareText(a.path, b.path));
 }

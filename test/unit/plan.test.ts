@@ -11,8 +11,15 @@ import { fitsRestOfLine, fitsUnitFile } from '../../src/model/unit-syntax.ts';
 const context: PlanContext = {
   bridgeTimeout: '30s',
   initScripts: [],
+  lockers: new Map(),
   watched: [],
   watchedMounts: [],
+  host: {
+    lockers: [],
+    lockerDirectory: '/lockers',
+    wormholeDirectory: '/var/locker-mappings',
+    rootWithoutPolkit: false,
+  },
 };
 
 function container(name: string, more: Partial<Container> = {}): Container {
@@ -86,6 +93,7 @@ test('each thing has its place', () => {
   });
   expect([...plan([web], { initScripts: ['web', 'gone'] }).keys()]).toEqual([
     'lockerd-rescan.service.d/60-paths.conf',
+    'lockerd.service.d/60-host.conf',
     'lxc-autostart.target.wants/lxc@web.service',
     'lxc-delay@web.service.d/60-container.conf',
     'lxc-group@webs.target.d/60-members.conf',
@@ -199,7 +207,8 @@ describe('no value of a configuration', () => {
     ...['Autostart', 'Group', 'Problem', 'JobRunningTimeoutSec', 'Description', 'Type'],
     ...['Documentation', 'DefaultDependencies', 'Conflicts', 'Before', 'StopWhenUnneeded'],
     ...['[Mount]', 'What', 'Where', 'Options', 'PropagatesStopTo', 'AssertPathIsMountPoint'],
-    ...['Wormhole', 'Locker'],
+    ...['Wormhole', 'Locker', 'RebootSignal'],
+    ...['LockerDirectory', 'WormholeDirectory', 'RootWithoutPolkit'],
     ...['RemainAfterExit', 'TimeoutSec', ''],
   ];
 
