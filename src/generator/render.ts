@@ -4,4 +4,26 @@ import container from '../../units/container.conf.hbs';
 import delay from '../../units/delay.conf.hbs';
 import forward from '../../units/forward.service.hbs';
 import group from '../../units/group.conf.hbs';
+import host from '../../units/host.conf.hbs';
+import readOnly from '../../units/read-only.mount.hbs';
+import rescan from '../../units/rescan.conf.hbs';
+import wormhole from '../../units/wormhole.mount.hbs';
+import type { PlannedFile, TemplateViews } from './plan.ts';
+
+const templates: Readonly<Record<keyof TemplateViews, (view: object) => string>> = {
+  attachment,
+  bridge,
+  container,
+  delay,
+  forward,
+  group,
+  host,
   readOnly,
+  rescan,
+  wormhole,
+};
+
+/** Writes out a planned file; pure. */
+export function renderFile(file: PlannedFile): string {
+  return templates[file.template](file.view);
+}
