@@ -71,12 +71,7 @@ export function containerTable(context: ServiceContext): Interface<Access> {
         access: 'by-core',
         handler: (call, [limit, options]) => {
           const container = name(call);
-          return requestJob(
-            context,
-            call,
-            { verb: 'balloon', container, limit },
-            options as Options,
-          );
+          return requestJob(context, call, { verb: 'balloon', container, limit }, options);
         },
       }),
       MountLocker: withLocker('mount-locker'),
