@@ -69,6 +69,7 @@ function installProgram(name, directory) {
 }
 
 installProgram('lockerd-generator', 'usr/lib/systemd/system-generators');
+installProgram('lockerd', 'usr/lib/lockerd');
 installProgram('lockerd-helper', 'usr/lib/lockerd');
 for (const hook of filesIn('dist/hooks')) {
   install(`usr/lib/lockerd/hooks/${hook}`, read(`dist/hooks/${hook}`), 0o755);
