@@ -37,6 +37,7 @@ const program = {
 };
 const entries = {
   'lockerd-generator': 'generators/lockerd-generator.ts',
+  lockerd: 'src/service/lockerd.ts',
   'lockerd-helper': 'src/helper/lockerd-helper.ts',
 };
 for (const [name, entry] of Object.entries(entries)) {

@@ -193,6 +193,11 @@ export function generate(root: string): Generated {
     lockers,
     watched: watched.map((path) => host.identify(path)),
     watchedMounts: mountsOnTheWay([...watched, realLxcpath], fstab),
+    host: {
+      lockerDirectory,
+      wormholeDirectory: settings.host.wormholeDirectory,
+      rootWithoutPolkit: settings.host.rootWithoutPolkit,
+    },
   });
 
   const strayWarnings = strayNames(found, settingsNames, initScripts);

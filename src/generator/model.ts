@@ -72,6 +72,8 @@ export interface Container {
   readonly problems: readonly Problem[];
   readonly warnings: readonly Problem[];
   readonly halt: HaltPlan;
+  /** Undefined where the configuration does not say. */
+  readonly rebootSignal?: number;
   /** The configuration names a log file of its own, which must not be replaced by ours. */
   readonly hasLogFile: boolean;
   /** Paths whose mounts the container cannot do without. */
@@ -305,6 +307,7 @@ function modelOne(facts: ContainerFacts, host: HostFacts): RankedContainer {
       ],
       hasLogFile: config.logFile !== undefined,
       halt: planHalt(config.haltSignal?.value, facts.init, settings.ready),
+      ...(config.rebootSignal === undefined ? {} : { rebootSignal: config.rebootSignal.value }),
       requiredPaths: [...needs.paths].sort(),
       requires: [...needs.requires].sort(),
       wants: [...needs.wants].sort(),

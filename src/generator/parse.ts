@@ -57,6 +57,7 @@ type ReadKey =
   | 'lxc.log.file'
   | 'lxc.uts.name'
   | 'lxc.signal.halt'
+  | 'lxc.signal.reboot'
   | 'lxc.start.auto'
   | 'lxc.start.order'
   | 'lxc.start.delay'
@@ -95,6 +96,7 @@ interface State {
   logFile: Located<string> | undefined;
   utsName: Located<string> | undefined;
   halt: Located<number> | undefined;
+  reboot: Located<number> | undefined;
   fstab: Located<string> | undefined;
   auto: number;
   order: number;
@@ -119,6 +121,7 @@ const READ_KEYS: ReadonlySet<string> = new Set<ReadKey>([
   'lxc.log.file',
   'lxc.uts.name',
   'lxc.signal.halt',
+  'lxc.signal.reboot',
   'lxc.start.auto',
   'lxc.start.order',
   'lxc.start.delay',
@@ -158,6 +161,7 @@ export function parseLxcConfig(source: LxcSource): LxcConfig {
     logFile: undefined,
     utsName: undefined,
     halt: undefined,
+    reboot: undefined,
     fstab: undefined,
     auto: 0,
     order: 0,
@@ -184,6 +188,7 @@ export function parseLxcConfig(source: LxcSource): LxcConfig {
     ...(state.logFile === undefined ? {} : { logFile: state.logFile }),
     ...(state.utsName === undefined ? {} : { utsName: state.utsName }),
     ...(halt === undefined ? {} : { haltSignal: halt }),
+    ...(state.reboot === undefined ? {} : { rebootSignal: state.reboot }),
     startAuto: state.auto === 1,
     startOrder: state.order,
     startDelaySec: state.delay,
@@ -409,11 +414,16 @@ function set(state: State, file: string, step: Step & { kind: 'set' }): void {
       if (isLonger(value, NODE_NAME_BYTES)) refuse(`write at most ${NODE_NAME_BYTES} bytes`);
       else state.utsName = located;
       break;
-    case 'lxc.signal.halt': {
+    case 'lxc.signal.halt':
+    case 'lxc.signal.reboot': {
       const signal = value === '' ? 0 : parseSignal(value);
       if (signal === undefined) {
         refuse('write a signal such as SIGPWR or SIGRTMIN+3, or a number from 1 to 64');
-      } else state.halt = signal === 0 ? undefined : { value: signal, file, line };
+        break;
+      }
+      const located = signal === 0 ? undefined : { value: signal, file, line };
+      if (key === 'lxc.signal.halt') state.halt = located;
+      else state.reboot = located;
       break;
     }
     case 'lxc.start.auto': {

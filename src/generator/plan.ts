@@ -12,6 +12,7 @@ import {
 import {
   execArgument,
   fitsRestOfLine,
+  fitsUnitFile,
   printable,
   unitText,
   unitWord,
@@ -32,6 +33,13 @@ export interface TemplateViews {
   readonly attachment: AttachmentView;
   readonly readOnly: ReadOnlyView;
   readonly rescan: { readonly after: readonly string[]; readonly execStart: string };
+  readonly host: { readonly facts: readonly Fact[] };
+}
+
+/** A line of an `[X-Lockerd]` section; `src/model/facts.ts` reads it back. */
+interface Fact {
+  readonly key: string;
+  readonly value: string;
 }
 
 export interface ContainerView {
@@ -58,7 +66,7 @@ export interface ContainerView {
   readonly startTimeout: string;
   /** Empty where the packaged unit's value stands. */
   readonly stopTimeout: string;
-  readonly facts: readonly { readonly key: string; readonly value: string }[];
+  readonly facts: readonly Fact[];
 }
 
 interface WormholeView {
@@ -121,6 +129,14 @@ export interface PlanContext {
   readonly watched: readonly WatchedPath[];
   /** Mount units to wait for before looking again. */
   readonly watchedMounts: readonly string[];
+  /** What the service has to know of the host as a whole. */
+  readonly host: HostFacts;
+}
+
+export interface HostFacts {
+  readonly lockerDirectory: string;
+  readonly wormholeDirectory: string;
+  readonly rootWithoutPolkit: boolean;
 }
 
 export interface WatchedPath {
@@ -245,11 +261,15 @@ function planLockerFacts({ wormhole }: Container): [string, string][] {
   ];
 }
 
-function planFacts(c: Container): { key: string; value: string }[] {
+/** SIGINT, which lxc-stop(1) sends unless lxc.signal.reboot says otherwise. */
+const defaultRebootSignal = 2;
+
+function planFacts(c: Container): Fact[] {
   const facts: [string, string][] = [
     ['Container', unitWord(c.name)],
     ['ConfigFile', unitWord(c.configFile)],
     ['Autostart', c.autostart ? 'yes' : 'no'],
+    ['RebootSignal', String(c.rebootSignal ?? defaultRebootSignal)],
     ...c.groups.map((group): [string, string] => ['Group', unitWord(group)]),
     ...planLockerFacts(c),
     ...c.problems.map((problem): [string, string] => [
@@ -461,6 +481,25 @@ function planRescan(context: PlanContext): Planned[] {
   ];
 }
 
+/** What concerns no container in particular, beside the unit of the service that reads it. */
+function planHost({ host, lockers }: PlanContext): Planned {
+  const facts: [string, string][] = [
+    ['LockerDirectory', unitWord(host.lockerDirectory)],
+    ['WormholeDirectory', unitWord(host.wormholeDirectory)],
+    ['RootWithoutPolkit', host.rootWithoutPolkit ? 'yes' : 'no'],
+    ...[...lockers.values()]
+      .filter(({ path }) => fitsUnitFile(path))
+      .sort((a, b) => compareText(a.name, b.name))
+      .map(({ name, path }): [string, string] => ['Locker', `${unitWord(name)} ${unitWord(path)}`]),
+  ];
+  return {
+    kind: 'file',
+    path: 'lockerd.service.d/60-host.conf',
+    template: 'host',
+    view: { facts: facts.map(([key, value]) => ({ key, value })) },
+  };
+}
+
 /** Plans every file and link, sorted by path; pure. */
 export function planUnits(containers: readonly Container[], context: PlanContext): Planned[] {
   const scripts = new Set(context.initScripts);
@@ -479,6 +518,7 @@ export function planUnits(containers: readonly Container[], context: PlanContext
     ...planGroups(containers),
     ...planReadOnly(context.lockers),
     ...planRescan(context),
+    planHost(context),
   ];
   return planned.sort((a, b) => compareText(a.path, b.path));
 }

@@ -41,6 +41,8 @@ export interface HostSettings {
   readonly sharedLockers: readonly LockerChoice[];
   /** What the end of a container's name is read as in the name of its own locker. */
   readonly ownLockerSuffixes: readonly (readonly [string, string])[];
+  /** Without polkit, the service lets root do everything instead of nobody anything. */
+  readonly rootWithoutPolkit: boolean;
 }
 
 /** One settings file, already read: ini's own view of it and the text, for line numbers. */
@@ -130,6 +132,7 @@ export const settingsKeys: Readonly<Record<string, KeyRule>> = {
     accepts: (value) => words(value).every((word) => /^[^:/]+:[^:/]*$/.test(word)),
     form: 'pairs of endings such as "_vm:_vol"',
   },
+  'root-without-polkit': { scope: 'host', accepts: isYesOrNo, form: yesOrNoForm },
   'bridge-timeout': { scope: 'host', accepts: isTimespan, form: timespanForm },
 };
 
@@ -230,6 +233,7 @@ function hostSettings(values: ReadonlyMap<string, Located<string>>): HostSetting
     lockerPath: directory('locker-path', '/lockers'),
     sharedLockers: parseLockers(text('shared-lockers', 'sandbox')),
     ownLockerSuffixes: parseSuffixes(text('own-locker-suffixes', '_vm:_vol')),
+    rootWithoutPolkit: text('root-without-polkit', 'no') === 'yes',
   };
 }
 

@@ -24,6 +24,8 @@ export interface LxcConfig {
   readonly utsName?: Located<string>;
   /** Signal number of lxc.signal.halt; Linux x86 numbering, 1 to 64. */
   readonly haltSignal?: Located<number>;
+  /** Signal number of lxc.signal.reboot, as it stands there. */
+  readonly rebootSignal?: Located<number>;
   readonly startAuto: boolean;
   readonly startOrder: number;
   /** Seconds LXC would wait before it starts the next container. */

@@ -167,6 +167,12 @@ export class Host {
     return this.#leader !== undefined;
   }
 
+  /** Its first process as the machine numbers it: `/proc/LEADER/root` is the host with its tmpfs. */
+  get leader(): number {
+    if (this.#leader === undefined) throw new Error(`test host ${this.name} is off`);
+    return this.#leader;
+  }
+
   /** Ends when the host is `running` or `degraded`. */
   async boot(): Promise<void> {
     const boots = this.#boots;

@@ -1,0 +1,232 @@
+/** What the core needs from the world. Adapters implement these; each knows one outside system. */
+
+/** One container as the generator has written it down and systemd has loaded it. */
+export interface ContainerDefinition {
+  readonly name: string;
+  /** `lxc@INSTANCE.service` */
+  readonly unit: string;
+  readonly configFile: string;
+  readonly autostart: boolean;
+  readonly groups: readonly string[];
+  /** File, line, reason and remedy, one a line; empty for a sound container. */
+  readonly problem: string;
+  /** The host's path of the wormhole; undefined where the container has none. */
+  readonly wormhole: string | undefined;
+  readonly lockers: readonly StaticLocker[];
+  /** What init reboots on, as a signal number. */
+  readonly rebootSignal: number;
+}
+
+export interface StaticLocker {
+  readonly name: string;
+  readonly readOnly: boolean;
+  readonly strict: boolean;
+}
+
+export interface LockerDefinition {
+  readonly name: string;
+  /** Where the host mounts it. */
+  readonly path: string;
+}
+
+export interface Definitions {
+  readonly containers: readonly ContainerDefinition[];
+  readonly lockers: readonly LockerDefinition[];
+  /** Without polkit, uid 0 may do everything (a setting of the admin's). */
+  readonly rootNeedsNoAuthority: boolean;
+}
+
+/** What the generator wrote at the last daemon-reload. */
+export interface DefinitionsPort {
+  read(): Promise<Definitions>;
+}
+
+export type Unwatch = () => Promise<void>;
+
+export interface UnitStatus {
+  readonly activeState:
+    | 'active'
+    | 'reloading'
+    | 'inactive'
+    | 'failed'
+    | 'activating'
+    | 'deactivating'
+    | 'maintenance'
+    | 'refreshing';
+  /** `success`, or what made the unit fail. */
+  readonly result: string;
+  /** Process id of the unit's main process, LXC's monitor; 0 for none. */
+  readonly mainPid: number;
+  /** CLOCK_REALTIME, microseconds. */
+  readonly stateChangeUsec: bigint;
+  /** Bytes; 2^64-1 for no limit. */
+  readonly memoryMax: bigint;
+  readonly memorySwapMax: bigint;
+  /** Path of the control group below the hierarchy's root; empty while there is none. */
+  readonly controlGroup: string;
+}
+
+/** How systemd says that a job of its own ended; see org.freedesktop.systemd1(5), JobRemoved. */
+export type UnitJobResult =
+  'done' | 'canceled' | 'timeout' | 'failed' | 'dependency' | 'skipped' | (string & {});
+
+/** systemd's units. */
+export interface UnitsPort {
+  /**
+   * Reports the status of a unit now and at every change, also across daemon-reload and
+   * daemon-reexec. Settles after the first report.
+   */
+  watch(unit: string, changed: (status: UnitStatus) => void): Promise<Unwatch>;
+  /** Settles when systemd's job has ended. Aborting cancels the job where that is possible. */
+  start(unit: string, signal: AbortSignal): Promise<UnitJobResult>;
+  stop(unit: string, signal: AbortSignal): Promise<UnitJobResult>;
+  restart(unit: string, signal: AbortSignal): Promise<UnitJobResult>;
+  kill(unit: string, whom: 'main' | 'all', signalNumber: number): Promise<void>;
+  /** The last error lines systemd or the unit has given for a failure; for messages. */
+  onReloaded(handler: () => void): void;
+}
+
+/** A mount as PID 1 sees it. */
+export interface MountPoint {
+  readonly path: string;
+  /** What is mounted: a device, a directory, a label. */
+  readonly source: string;
+  readonly readOnly: boolean;
+}
+
+/** The host's mounts: lockers and what is attached. */
+export interface MountsPort {
+  /** Reports the active mounts directly or deeper below a directory, now and at every change. */
+  watch(directory: string, changed: (mounts: readonly MountPoint[]) => void): Promise<Unwatch>;
+}
+
+/** What LXC says of a container, whoever started it. */
+export interface LxcStatus {
+  readonly container: string;
+  /** LXC's own word: STOPPED, STARTING, RUNNING, STOPPING, ABORTING, FREEZING, FROZEN, THAWED. */
+  readonly state: string;
+  /** Process id of the guest's init on the host; 0 when there is none. */
+  readonly leader: number;
+}
+
+/** The root side, one request a call. Failures are CoreErrors with the helper's own message. */
+export interface HelperPort {
+  attach(request: {
+    container: string;
+    locker: string;
+    readOnly: boolean;
+    persist: boolean;
+  }): Promise<{ changed: boolean }>;
+  detach(request: {
+    container: string;
+    locker: string;
+    force: boolean;
+    persist: boolean;
+  }): Promise<{ changed: boolean; lazy: boolean }>;
+  freeze(container: string): Promise<void>;
+  thaw(container: string): Promise<void>;
+  balloon(
+    request: {
+      container: string;
+      /** Bytes; 2^64-1 for no limit. */
+      limit: bigint;
+      force: boolean;
+      persist: boolean;
+    },
+    progress: (phase: string, fraction: number) => void,
+    signal: AbortSignal,
+  ): Promise<void>;
+  /** LXC's events. Settles after the first report of every container; reconnects by itself. */
+  watch(changed: (status: LxcStatus) => void): Promise<Unwatch>;
+}
+
+/** Details of an authorization, every key always present, values never a caller's free text. */
+export interface ActionDetails {
+  readonly container: string;
+  readonly unit: string;
+  readonly verb: string;
+  readonly locker: string;
+  readonly mode: '' | 'ro' | 'rw';
+  readonly force: 'true' | 'false';
+  readonly persist: 'true' | 'false';
+  /** Bytes in decimal, or `max`; empty for other verbs than balloon, as the next two. */
+  readonly 'memory-limit': string;
+  readonly 'memory-current': string;
+  readonly 'memory-direction': '' | 'grow' | 'shrink' | 'same';
+  /** Uid of who started the job that is to be cancelled; else empty. */
+  readonly 'job-uid': string;
+}
+
+export const actionIds = [
+  'org.lockerd1.start',
+  'org.lockerd1.stop',
+  'org.lockerd1.stop-force',
+  'org.lockerd1.reboot',
+  'org.lockerd1.freeze',
+  'org.lockerd1.balloon',
+  'org.lockerd1.mount-locker',
+  'org.lockerd1.unmount-locker',
+  'org.lockerd1.unmount-locker-force',
+  'org.lockerd1.cancel-job-other',
+] as const;
+export type ActionId = (typeof actionIds)[number];
+
+export interface AuthorizationRequest {
+  /** Unique bus name of the caller. */
+  readonly sender: string;
+  readonly action: ActionId;
+  readonly details: ActionDetails;
+  /** The caller waits while somebody is asked for a password. */
+  readonly interactive: boolean;
+  /** Fires when the caller leaves; the check is then cancelled. */
+  readonly signal: AbortSignal;
+}
+
+export type Decision = 'yes' | 'no' | 'challenge' | 'dismissed';
+
+/** polkit. Every failure to get a sound answer is CoreError authorityUnavailable. */
+export interface AuthorityPort {
+  check(request: AuthorizationRequest): Promise<Decision>;
+  /** `polkit`, or in a few words why there is none. */
+  readonly state: string;
+  onStateChanged(handler: () => void): void;
+  /** Rules, actions or sessions changed, so that answers may differ from now on. */
+  onPermissionsChanged(handler: () => void): void;
+}
+
+/** One structured entry of the journal. */
+export interface JournalEntry {
+  /** 128 bits in hex, from `src/core/message-ids.ts`. */
+  readonly messageId: string;
+  /** As syslog(3): 3 error, 4 warning, 5 notice, 6 info. */
+  readonly priority: number;
+  readonly message: string;
+  /** Names without the prefix LOCKERD_: CONTAINER, LOCKER, VERB, JOB, UID, SENDER, DECISION, ... */
+  readonly fields: Readonly<Record<string, string>>;
+}
+
+export interface JournalPort {
+  write(entry: JournalEntry): void;
+}
+
+/** Who calls. */
+export interface ClientsPort {
+  /** Rejects when the caller has left. */
+  uidOf(sender: string): Promise<number>;
+}
+
+/** Figures of a running container's control group; undefined where the kernel gives none. */
+export interface MemoryFigures {
+  readonly current: bigint;
+  readonly peak: bigint;
+  readonly swap: bigint;
+  /** PSI full avg10, per cent. */
+  readonly pressure: number;
+  readonly oomKills: bigint;
+}
+
+export interface MemoryPort {
+  read(controlGroup: string): Promise<MemoryFigures>;
+  /** Reports the number of OOM kills at every change, without polling where the kernel allows. */
+  watchOomKills(controlGroup: string, changed: (kills: bigint) => void): Promise<Unwatch>;
+}
