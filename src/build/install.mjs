@@ -6,7 +6,9 @@ import {
   mkdirSync,
   readdirSync,
   readFileSync,
+  rmSync,
   statSync,
+  symlinkSync,
   writeFileSync,
 } from 'node:fs';
 import { dirname, extname, join } from 'node:path';
@@ -75,6 +77,11 @@ for (const hook of filesIn('dist/hooks')) {
 for (const unit of filesIn('units/system')) {
   install(`usr/lib/systemd/system/${unit}`, read(`units/system/${unit}`));
 }
+// Enabled for every host, as nothing else asks for it; an admin can mask it.
+const enabled = join(destination, 'usr/lib/systemd/system/sockets.target.wants');
+mkdirSync(enabled, { recursive: true });
+rmSync(join(enabled, 'lockerd-helper.socket'), { force: true });
+symlinkSync('../lockerd-helper.socket', join(enabled, 'lockerd-helper.socket'));
 for (const file of filesIn('units/sysusers')) {
   install(`usr/lib/sysusers.d/${file}`, read(`units/sysusers/${file}`));
 }

@@ -7,9 +7,11 @@ import { HelperError } from './errors.ts';
 import { readRequest } from './input.ts';
 import { withLock } from './lock.ts';
 import { parseUserId, peerOf } from './peer.ts';
+import { freeze, thaw } from './lxc.ts';
 import type { Request } from './request.ts';
 import { parseRequest } from './request.ts';
 import { viewContainer } from './view.ts';
+import { watch } from './watch.ts';
 
 const program = 'lockerd-helper';
 
@@ -22,7 +24,8 @@ on standard output. lockerd-helper.socket starts it; see lockerd-helper(8).
   --help           show this help
   --version        show the version
 
-Exit status: 0 the request was done, 1 it was refused or failed, 2 wrong usage.
+Exit status: 0 the request was done or, with --peer, answered, 1 it was refused or failed, 2 wrong
+usage.
 `;
 
 /** syslog(3) priorities, as the journal reads them in front of a line. */
@@ -63,8 +66,14 @@ async function serve(request: Request): Promise<Record<string, unknown>> {
         }),
       );
     }
-    default:
-      throw new HelperError('InvalidArgs', 'not yet');
+    case 'freeze':
+    case 'thaw': {
+      const { name, lxcpath } = viewContainer(request.container);
+      return request.verb === 'freeze' ? freeze({ name, lxcpath }) : thaw({ name, lxcpath });
+    }
+    case 'watch':
+      await watch(process.stdin, process.stdout);
+      return {};
   }
 }
 
@@ -105,7 +114,8 @@ async function run(instance: string | undefined): Promise<number> {
     const error = toHelperError(thrown);
     log('warning', `${describe(request, uid)}: ${error.code}: ${error.message}`);
     await answer({ ok: false, error: error.code, message: error.message, ...error.details });
-    return 1;
+    // A request that was refused is no failure of the unit that refused it.
+    return instance === undefined ? 1 : 0;
   }
 }
 
