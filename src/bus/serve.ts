@@ -1,6 +1,7 @@
 import { setMaxListeners } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { Admission, defaultLimits, type CallLimits } from './admission.ts';
+import { Backlog } from './backlog.ts';
 import type { CallFrame, ServiceConnection } from './connection.ts';
 import { messageFlag } from './frame.ts';
 import { introspect } from './introspect.ts';
@@ -64,6 +65,7 @@ class Service<Access> {
   readonly #connection: ServiceConnection;
   readonly #authorize: ServeOptions<Access>['authorize'];
   readonly #admission: Admission;
+  readonly #backlog: Backlog;
   readonly #manager: string | undefined;
   /** On every path, also on those that only lead to objects. */
   readonly #everywhere: BusObject<Access>;
@@ -75,6 +77,7 @@ class Service<Access> {
     this.#authorize = options.authorize;
     this.#manager = options.objectManager;
     this.#admission = new Admission({ ...defaultLimits, ...options.limits });
+    this.#backlog = new Backlog(connection);
     this.tree = new ObjectTree(connection, options.objectManager);
     this.#everywhere = builtIn([this.#introspectable(), peer]);
     this.#onObjects = builtIn([this.#introspectable(), peer, this.#properties()]);
@@ -90,7 +93,9 @@ class Service<Access> {
     await this.#connection.subscribe(
       { ...driverSignals, member: 'NameOwnerChanged' },
       ({ body: [name, , owner] }) => {
-        if (owner === '' && typeof name === 'string') this.#admission.gone(name);
+        if (owner !== '' || typeof name !== 'string') return;
+        this.#admission.gone(name);
+        this.#backlog.gone(name);
       },
     );
     void this.#connection.lost.then(() => {
@@ -113,6 +118,9 @@ class Service<Access> {
     // Any number of handlers may wait for the same caller to leave.
     setMaxListeners(0, signal);
     try {
+      // Not in any case: it would make every answer wait for the next turn of the event loop.
+      if (this.#backlog.isSuspicious(sender) && (await this.#backlog.isFull(sender)))
+        throw unreadReplies();
       const { entry, declaration } = this.#find(frame);
       const call: Call = {
         sender,
@@ -130,7 +138,9 @@ class Service<Access> {
       }
       const answered = declaration.handler(call, call.args as never);
       const values = answered instanceof Promise ? ((await answered) as unknown) : answered;
-      this.#connection.reply(frame, declaration.outSignature, (values ?? []) as unknown[]);
+      if (this.#backlog.isOverflowing(sender)) throw unreadReplies();
+      const reply = (values ?? []) as readonly unknown[];
+      this.#backlog.sent(sender, this.#connection.reply(frame, declaration.outSignature, reply));
     } catch (error) {
       this.#answerError(frame, error);
     } finally {
@@ -139,12 +149,13 @@ class Service<Access> {
   }
 
   #answerError(frame: CallFrame, error: unknown): void {
-    const { interface: interfaceName = '', member, path } = frame;
+    const { interface: interfaceName = '', member, path, sender = '' } = frame;
+    if (this.#backlog.isOverflowing(sender)) return;
     if (!(error instanceof DBusError))
       this.#connection.log(`${interfaceName}.${member} of ${path}`, error);
     try {
       const answer = error instanceof DBusError ? presentable(error) : internalError;
-      this.#connection.replyError(frame, answer);
+      this.#backlog.sent(sender, this.#connection.replyError(frame, answer));
     } catch (problem) {
       this.#connection.log(`answering ${interfaceName}.${member} of ${path}`, problem);
     }
@@ -298,6 +309,10 @@ class Service<Access> {
     if (property !== undefined) return property;
     throw new DBusError(busError.unknownProperty, `${path} has no property ${shortened(name)}`);
   }
+}
+
+function unreadReplies(): DBusError {
+  return new DBusError(busError.limitsExceeded, 'read the replies to your earlier calls first');
 }
 
 /** Texts of strangers, cut: an error must not be longer than the call. */
