@@ -19,7 +19,7 @@ import type { Systemd } from './systemd.ts';
 import type { ContainerView } from './view.ts';
 
 /** Devices that are slow to come and checks of file systems; systemd's own bound is 90 s each. */
-const mountTimeoutMs = 150_000;
+const mountTimeoutMs = 120_000;
 export const unmountTimeoutMs = 100_000;
 
 function requireWormhole(view: ContainerView): void {

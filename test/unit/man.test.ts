@@ -59,7 +59,7 @@ describe('the keys of the settings', () => {
 });
 
 describe('installed files', () => {
-  const documented = ['lockerd.7', 'lockerd.8', 'lockerd-generator.8']
+  const documented = ['lockerd.7', 'lockerd.8', 'lockerd-generator.8', 'lockerd-helper.8']
     .flatMap((page) => section(page, 'FILES'))
     .filter((line) => line.startsWith('.It Pa /usr/'))
     .map((line) => line.slice('.It Pa '.length));
@@ -78,11 +78,13 @@ describe('installed files', () => {
   test('every one is named under FILES, and nothing that does not exist', () => {
     const installed = [
       '/usr/lib/systemd/system-generators/lockerd-generator',
+      '/usr/lib/lockerd/lockerd-helper',
       ...filesBelow('units/system').map((name) => `/usr/lib/systemd/system/${name}`),
       ...installedFrom('units/dbus', '.conf', '/usr/share/dbus-1/system.d'),
       ...installedFrom('units/dbus', '.service', '/usr/share/dbus-1/system-services'),
       ...installedFrom('units/polkit', '.policy', '/usr/share/polkit-1/actions'),
       ...installedFrom('units/polkit', '.rules', '/usr/share/polkit-1/rules.d'),
+      ...filesBelow('units/sysusers').map((name) => `/usr/lib/sysusers.d/${name}`),
       ...filesBelow('hooks').map((name) => `/usr/lib/lockerd/hooks/${name}`),
     ];
     expect(documented.sort()).toEqual(installed.sort());
