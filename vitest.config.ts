@@ -23,6 +23,11 @@ export default defineConfig({
         ...shared,
         test: { name: 'diff', include: ['test/diff/**/*.test.ts'], testTimeout: 120_000 },
       },
+      {
+        ...shared,
+        // Each test starts programs, on a machine that may be busy.
+        test: { name: 'bus', include: ['test/bus/**/*.test.ts'], testTimeout: 120_000 },
+      },
       { ...shared, test: { name: 'host', include: ['test/host/**/*.test.ts'] } },
     ],
   },

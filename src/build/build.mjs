@@ -21,20 +21,33 @@ mkdirSync('dist/hooks', { recursive: true });
 // The programs are CommonJS, unlike the project around them.
 writeFileSync('dist/package.json', '{ "type": "commonjs" }\n');
 
-await build({
-  entryPoints: ['generators/lockerd-generator.ts'],
-  outfile: 'dist/lockerd-generator',
-  bundle: true,
-  platform: 'node',
-  // The oldest Node of a supported Debian; CommonJS starts faster there than ES modules.
-  target: 'node18.19',
-  format: 'cjs',
-  banner: { js: '#!/usr/bin/env node' },
-  define: { LOCKERD_VERSION: JSON.stringify(version) },
-  plugins: [esbuildHandlebars],
-  logLevel: 'warning',
-});
-chmodSync('dist/lockerd-generator', 0o755);
+/**
+ * The installed programs and where each begins.
+ * @type {Record<string, string>}
+ */
+const programs = {
+  'lockerd-generator': 'generators/lockerd-generator.ts',
+  lockerctl: 'src/cli/lockerctl.ts',
+};
+
+for (const [program, entry] of Object.entries(programs)) {
+  await build({
+    entryPoints: [entry],
+    outfile: `dist/${program}`,
+    bundle: true,
+    platform: 'node',
+    // The oldest Node of a supported Debian; CommonJS starts faster there than ES modules.
+    target: 'node18.19',
+    format: 'cjs',
+    banner: { js: '#!/usr/bin/env node' },
+    define: { LOCKERD_VERSION: JSON.stringify(version) },
+    // For session buses on a desktop, which dbus-next asks for only when it has no address.
+    external: ['x11'],
+    plugins: [esbuildHandlebars],
+    logLevel: 'warning',
+  });
+  chmodSync(`dist/${program}`, 0o755);
+}
 
 for (const hook of readdirSync('hooks')) {
   cpSync(`hooks/${hook}`, `dist/hooks/${hook}`);

@@ -27,7 +27,7 @@ interface Report {
   readonly outcome: JobOutcome;
   /** Said of success, without the container's name. */
   readonly success: string;
-  readonly facts?: { readonly [key: string]: JsonValue };
+  readonly facts?: Readonly<Record<string, JsonValue>>;
 }
 
 interface SimpleVerb {
@@ -71,11 +71,10 @@ async function runSimple(
       ...(context.progress === undefined ? {} : { progress: context.progress }),
     },
   );
-  if (verb.already === undefined || outcome.error !== verb.already.error) {
-    return { container, outcome, success: verb.done };
-  }
+  const { already } = verb;
+  if (already?.error !== outcome.error) return { container, outcome, success: verb.done };
   // As with systemctl, what is so already is no failure.
-  const success = verb.already.text;
+  const success = already.text;
   return { container, outcome: { ...outcome, result: 'done', status: exitStatus.ok }, success };
 }
 
@@ -284,18 +283,23 @@ export async function cancelJobs(
     return id;
   });
   let status: number = exitStatus.ok;
+  const results: JsonValue[] = [];
   for (const id of ids) {
     try {
       await service.cancelJob(id);
       if (!invocation.quiet && !invocation.json) terminal.print(`${id}: cancelled`);
+      results.push({ job: id, result: 'cancelled', error: null, message: null });
     } catch (error) {
       const isUnknown = error instanceof DBusError && error.errorName === errorNames.unknownObject;
       const problem = isUnknown
         ? new CommandError('there is no such job', exitStatus.noSuchObject)
         : asCommandError(error);
       complain(terminal, `cannot cancel job ${id}`, problem);
+      const name = error instanceof DBusError ? error.errorName : null;
+      results.push({ job: id, result: 'failed', error: name, message: problem.message });
       if (status === exitStatus.ok) status = problem.status;
     }
   }
+  if (invocation.json) terminal.print(toJson(results));
   return status;
 }

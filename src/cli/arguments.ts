@@ -30,7 +30,7 @@ export const commandSpecs = {
     least: 0,
     most: any,
     options: [],
-    help: 'Show state, lockers, jobs and problems of containers',
+    help: 'Show state, lockers, jobs, problems of containers',
   },
   start: { operands: 'NAME...', least: 1, most: any, options: [], help: 'Start containers' },
   stop: {
@@ -326,8 +326,8 @@ Options:
   -H, --host=[USER@]HOST     Operate on another host, by ssh
       --json                 Print JSON
       --state=STATE[,...]    list: only containers in these states
-      --force                stop, restart, reboot, balloon, detach: at once, with
-                             the loss this may mean
+      --force                stop, restart, reboot, balloon, detach: at once,
+                             with the loss that this may mean
       --persist              balloon, attach, detach: also after the next start
       --read-only            attach: mount read-only
       --no-block             Do not wait until a job has ended

@@ -59,33 +59,35 @@ interface Reaction {
   readonly hint?: string;
 }
 
-const reactions: Readonly<Record<string, Reaction>> = {
-  [errorNames.accessDenied]: {
-    status: exitStatus.notPermitted,
-    hint: 'polkit rules decide who may do what; "lockerctl permissions NAME" shows what you may.',
-  },
-  [errorNames.authorizationNeeded]: {
-    status: exitStatus.notPermitted,
-    hint: 'It takes a password: call it on a terminal, without --no-ask-password.',
-  },
-  [errorNames.dismissed]: { status: exitStatus.notPermitted },
-  [errorNames.authorityUnavailable]: {
-    status: exitStatus.notPermitted,
-    hint: 'See "systemctl status polkit".',
-  },
-  [errorNames.noSuchContainer]: { status: exitStatus.noSuchObject },
-  [errorNames.noSuchLocker]: { status: exitStatus.noSuchObject },
-  [errorNames.unknownObject]: { status: exitStatus.noSuchObject },
-  [`${freedesktop}InvalidArgs`]: { status: exitStatus.usage },
-  [`${freedesktop}ServiceUnknown`]: {
-    status: exitStatus.failure,
-    hint: 'lockerd is not on the bus and cannot be started; see "systemctl status lockerd".',
-  },
-  [`${freedesktop}NameHasNoOwner`]: {
-    status: exitStatus.failure,
-    hint: 'lockerd is not on the bus; see "systemctl status lockerd".',
-  },
-};
+const reactions = new Map<string, Reaction>(
+  Object.entries({
+    [errorNames.accessDenied]: {
+      status: exitStatus.notPermitted,
+      hint: 'polkit rules decide who may do what; "lockerctl permissions NAME" shows what you may.',
+    },
+    [errorNames.authorizationNeeded]: {
+      status: exitStatus.notPermitted,
+      hint: 'It takes a password: call it on a terminal, without --no-ask-password.',
+    },
+    [errorNames.dismissed]: { status: exitStatus.notPermitted },
+    [errorNames.authorityUnavailable]: {
+      status: exitStatus.notPermitted,
+      hint: 'See "systemctl status polkit".',
+    },
+    [errorNames.noSuchContainer]: { status: exitStatus.noSuchObject },
+    [errorNames.noSuchLocker]: { status: exitStatus.noSuchObject },
+    [errorNames.unknownObject]: { status: exitStatus.noSuchObject },
+    [`${freedesktop}InvalidArgs`]: { status: exitStatus.usage },
+    [`${freedesktop}ServiceUnknown`]: {
+      status: exitStatus.failure,
+      hint: 'lockerd is not on the bus and cannot be started; see "systemctl status lockerd".',
+    },
+    [`${freedesktop}NameHasNoOwner`]: {
+      status: exitStatus.failure,
+      hint: 'lockerd is not on the bus; see "systemctl status lockerd".',
+    },
+  }),
+);
 
 /** How the program ends and what it advises for an error by its name on the bus. */
 export function reactionTo(errorName: string): Reaction {
@@ -93,7 +95,7 @@ export function reactionTo(errorName: string): Reaction {
   if (errorName.startsWith(`${freedesktop}Spawn.`)) {
     return { status: exitStatus.failure, hint: 'See "systemctl status lockerd".' };
   }
-  return reactions[errorName] ?? { status: exitStatus.failure };
+  return reactions.get(errorName) ?? { status: exitStatus.failure };
 }
 
 /** Makes an error of this program of whatever was thrown. */

@@ -71,7 +71,7 @@ export class JobProgress {
 
 /** `40%`; empty for unknown. @param progress 0..1, or less for unknown */
 export function formatProgress(progress: number | undefined): string {
-  return progress === undefined || progress < 0 ? '' : `${Math.floor(progress * 100)}%`;
+  return progress === undefined || progress < 0 ? '' : `${Math.floor(progress * 100 + 1e-6)}%`;
 }
 
 function failure(job: number | undefined, error: DBusError): JobOutcome {

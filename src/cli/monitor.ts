@@ -45,7 +45,7 @@ function words(property: string): string {
 }
 
 function valueText(property: string, { signature, value }: Variant): string {
-  if (signature === 't' && /Limit$/.test(property)) return formatLimit(value as bigint);
+  if (signature === 't' && property.endsWith('Limit')) return formatLimit(value as bigint);
   if (property === 'Progress') return formatProgress(value as number) || 'unknown';
   if (signature === 'b') return value === true ? 'yes' : 'no';
   if (signature === 'ao') return (value as string[]).map(nameOf).join(',') || 'none';
@@ -103,7 +103,7 @@ export function describeSignal(signal: Signal): string[] {
 }
 
 /** A signal as --json has it, but for the time. */
-function signalJson(signal: Signal): { readonly [key: string]: JsonValue } {
+function signalJson(signal: Signal): Readonly<Record<string, JsonValue>> {
   const { path, member, body } = signal;
   const base = { path, interface: signal.interface, signal: member };
   switch (member) {
@@ -143,7 +143,7 @@ export async function monitor(
   json: boolean,
   signal: AbortSignal,
 ): Promise<void> {
-  const print = (lines: readonly string[], value: { readonly [key: string]: JsonValue }): void => {
+  const print = (lines: readonly string[], value: Readonly<Record<string, JsonValue>>): void => {
     const now = new Date();
     if (json) terminal.print(toJson({ time_usec: BigInt(now.getTime()) * 1000n, ...value }));
     else terminal.print(...lines.map((line) => `${formatClock(now)} ${escapeText(line)}`));

@@ -26,15 +26,17 @@ export function readTraits(
   environment: NodeJS.ProcessEnv,
 ): TerminalTraits {
   const { stdin, stdout, stderr } = streams;
+  // Node.js leaves the property out where a stream is no terminal, whatever its types say.
+  const isTerminal = (stream: { readonly isTTY?: boolean }): boolean => stream.isTTY === true;
   const canMove = (environment['TERM'] ?? 'dumb') !== 'dumb';
   const locale =
     [environment['LC_ALL'], environment['LC_CTYPE'], environment['LANG']].find(Boolean) ?? 'C';
   return {
-    columns: stdout.isTTY ? columnsOf(stdout, environment) : undefined,
-    progressColumns: stderr.isTTY && canMove ? columnsOf(stderr, environment) : undefined,
-    colour: stdout.isTTY && canMove && !environment['NO_COLOR'],
+    columns: isTerminal(stdout) ? columnsOf(stdout, environment) : undefined,
+    progressColumns: isTerminal(stderr) && canMove ? columnsOf(stderr, environment) : undefined,
+    colour: isTerminal(stdout) && canMove && !environment['NO_COLOR'],
     utf8: /utf-?8/i.test(locale),
-    inputIsTerminal: stdin.isTTY,
+    inputIsTerminal: isTerminal(stdin),
   };
 }
 

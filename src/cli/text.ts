@@ -75,7 +75,7 @@ export function wrapText(text: string, columns: number): string[] {
     line = word;
     while (textWidth(line) > columns) {
       // At least one character a line, or a narrow terminal would never end.
-      const head = textHead(line, columns) || ([...line][0] ?? '');
+      const head = textHead(line, columns) || (/^./su.exec(line)?.[0] ?? '');
       lines.push(head);
       line = line.slice(head.length);
     }

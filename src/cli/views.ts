@@ -20,6 +20,13 @@ const stateColours: Readonly<Record<string, Colour>> = {
   freezing: 'yellow',
 };
 
+function colourOf(
+  word: string,
+  colours: Readonly<Record<string, Colour>> | undefined,
+): Colour | undefined {
+  return colours !== undefined && Object.hasOwn(colours, word) ? colours[word] : undefined;
+}
+
 const permissionColours: Readonly<Record<string, Colour>> = {
   yes: 'green',
   no: 'red',
@@ -69,7 +76,7 @@ function printTable(terminal: Terminal, view: TableView, legend: boolean): void 
     mark: terminal.mark,
     paintHeader: (line) => terminal.paint(line, 'underline'),
     paint: (text, column, cell) => {
-      const colour = column === coloured?.column ? coloured.colours[cell] : undefined;
+      const colour = colourOf(cell, column === coloured?.column ? coloured.colours : undefined);
       return colour === undefined ? text : terminal.paint(text, colour);
     },
   });
@@ -225,7 +232,7 @@ export function printStatus(
     ['Jobs', jobs.map(jobLine)],
     ['Problem', container.problem.split('\n').filter((line) => line !== '')],
   ];
-  const colour = stateColours[state];
+  const colour = colourOf(state, stateColours);
   const paint = (text: string): string =>
     colour === undefined ? text : terminal.paint(text, colour);
   const indent = Math.max(...fields.map(([label]) => textWidth(label))) + 4;

@@ -40,6 +40,8 @@ const extracted = join(scratch, 'extracted');
 const control = join(scratch, 'control');
 const deb = join(scratch, `lockerd_${version}_all.deb`);
 const doc = 'usr/share/doc/lockerd';
+/** What the package has beside what install.mjs installs. */
+const documentation = ['README.md', 'changelog.gz', 'copyright'];
 
 function makePackage(directory: string): string {
   mkdirSync(directory, { recursive: true });
@@ -77,21 +79,17 @@ afterAll(() => {
 describe('the Debian package', () => {
   test('has what install.mjs installs, and documentation', () => {
     const packaged = [...readTree(extracted)].filter(
-      ([path]) => !`${path}/`.startsWith(`${doc}/`) && path !== 'usr/share/doc',
+      ([path]) => !documentation.some((name) => path === join(doc, name)),
     );
     expect(new Map(packaged)).toEqual(readTree(staged));
-    expect(readdirSync(join(extracted, doc)).sort()).toEqual([
-      'README.md',
-      'changelog.gz',
-      'copyright',
-    ]);
+    expect(readdirSync(join(extracted, doc)).sort()).toEqual([...documentation, 'examples'].sort());
   });
 
   test('has nothing but directories and files of root, with modes as they should be', () => {
     const lines = run('dpkg-deb', ['-c', deb]).trimEnd().split('\n');
     for (const line of lines) {
       const [mode, owner, , , , path = ''] = line.split(/\s+/);
-      const isProgram = /\/(hooks|system-generators)\/[^/]+$/.test(path);
+      const isProgram = /\/(hooks|system-generators|bin)\/[^/]+$/.test(path);
       const expected = path.endsWith('/') ? 'drwxr-xr-x' : isProgram ? '-rwxr-xr-x' : '-rw-r--r--';
       expect(`${mode} ${owner} ${path}`).toBe(`${expected} root/root ${path}`);
     }

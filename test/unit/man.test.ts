@@ -59,7 +59,7 @@ describe('the keys of the settings', () => {
 });
 
 describe('installed files', () => {
-  const documented = ['lockerd.7', 'lockerd-generator.8']
+  const documented = ['lockerd.7', 'lockerd-generator.8', 'lockerctl.1']
     .flatMap((page) => section(page, 'FILES'))
     .filter((line) => line.startsWith('.It Pa /usr/'))
     .map((line) => line.slice('.It Pa '.length));
@@ -73,6 +73,8 @@ describe('installed files', () => {
     const installed = [
       '/usr/lib/systemd/system-generators/lockerd-generator',
       ...filesBelow('units/system').map((name) => `/usr/lib/systemd/system/${name}`),
+      '/usr/share/bash-completion/completions/lockerctl',
+      '/usr/share/doc/lockerd/examples',
       ...filesBelow('hooks').map((name) => `/usr/lib/lockerd/hooks/${name}`),
     ];
     expect(documented.sort()).toEqual(installed.sort());
