@@ -1,14 +1,12 @@
 import { connectBus, type BusConnection } from '../bus/connection.ts';
-import { DBusError } from '../bus/values.ts';
 import { cancelJobs, complain, runAction } from './actions.ts';
 import { PasswordAgent } from './agent.ts';
 import { helpText, parseArguments, type Invocation } from './arguments.ts';
 import { enter } from './enter.ts';
-import { asCommandError, CommandError, errorNames, exitStatus } from './exit.ts';
+import { asCommandError, CommandError, exitStatus } from './exit.ts';
 import { toJson, type JsonValue } from './json.ts';
 import { monitor } from './monitor.ts';
-import { isUp, managerPath } from './objects.ts';
-import { mapParallel } from './parallel.ts';
+import { isUp, managerPath, type ContainerInfo, type JobInfo } from './objects.ts';
 import { connectRemote } from './remote.ts';
 import { Service } from './service.ts';
 import { Terminal, type TerminalTraits } from './terminal.ts';
@@ -47,7 +45,7 @@ function printList<T>(
 
 async function list(session: Session): Promise<number> {
   const { states } = session.invocation;
-  const containers = await session.service.containers();
+  const { containers } = await session.service.snapshot();
   const chosen = containers.filter(({ state }) => states.length === 0 || states.includes(state));
   printList(session, chosen, {
     table: printContainers,
@@ -58,7 +56,8 @@ async function list(session: Session): Promise<number> {
 }
 
 async function lockers(session: Session): Promise<number> {
-  printList(session, await session.service.lockers(), {
+  const { lockers: found } = await session.service.snapshot();
+  printList(session, found, {
     table: printLockers,
     name: ({ name }) => name,
     json: lockerJson,
@@ -67,7 +66,9 @@ async function lockers(session: Session): Promise<number> {
 }
 
 async function jobs(session: Session): Promise<number> {
-  printList(session, await session.service.jobs(), {
+  const { jobs: found } = await session.service.snapshot();
+  const unfinished = found.filter(({ state }) => state !== 'done');
+  printList(session, unfinished, {
     table: printJobs,
     name: ({ id }) => String(id),
     json: jobJson,
@@ -78,48 +79,33 @@ async function jobs(session: Session): Promise<number> {
 /** Status 4 and 3 are those of the LSB, as systemctl has them. */
 async function status({ service, terminal, invocation }: Session): Promise<number> {
   const { operands, json, quiet } = invocation;
-  const names =
-    operands.length > 0 ? operands : (await service.containers()).map(({ name }) => name);
-  const found = await mapParallel(names, 16, async (name) => {
-    try {
-      const container = await service.container(name);
-      return { name, container, jobs: await service.jobsAt(container.jobs) };
-    } catch (error) {
-      return { name, error };
-    }
-  });
+  const { containers, jobs } = await service.snapshot();
+  const jobsOf = (name: string): JobInfo[] =>
+    jobs.filter((job) => job.container === name && job.state !== 'done');
   const now = BigInt(Date.now()) * 1000n;
+  const shown: ContainerInfo[] = [];
   let result: number = exitStatus.ok;
-  let first = true;
-  for (const answer of found) {
+  for (const name of operands.length > 0 ? operands : containers.map((found) => found.name)) {
+    const container = containers.find((found) => found.name === name);
     let own: number = exitStatus.ok;
-    if (answer.container === undefined) {
-      const problem = asCommandError(answer.error);
-      const isUnknown =
-        answer.error instanceof DBusError &&
-        [errorNames.noSuchContainer, errorNames.unknownObject].some(
-          (name) => name === (answer.error as DBusError).errorName,
-        );
-      // It went between the list and the question.
-      if (isUnknown && operands.length === 0) continue;
-      complain(terminal, `no status of "${answer.name}"`, problem);
-      own = isUnknown ? exitStatus.unknown : problem.status;
+    if (container === undefined) {
+      complain(terminal, '', { message: `there is no container "${name}"` });
+      own = exitStatus.unknown;
     } else {
       // Without names it is the host that is asked about, and that runs.
-      if (operands.length > 0 && !isUp(answer.container.state)) own = exitStatus.notRunning;
+      if (operands.length > 0 && !isUp(container.state)) own = exitStatus.notRunning;
       if (!json && !quiet) {
-        if (!first) terminal.print('');
-        printStatus(terminal, answer.container, answer.jobs, now);
-        first = false;
+        if (shown.length > 0) terminal.print('');
+        printStatus(terminal, container, jobsOf(name), now);
       }
+      shown.push(container);
     }
     if (result === exitStatus.ok) result = own;
   }
   if (json) {
-    const values = found.flatMap((answer) =>
-      answer.container === undefined ? [] : [containerJson(answer.container, answer.jobs)],
+    terminal.print(
+      toJson(shown.map((container) => containerJson(container, jobsOf(container.name)))),
     );
-    terminal.print(toJson(values));
   }
   return result;
 }

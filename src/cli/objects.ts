@@ -43,8 +43,6 @@ export interface ContainerInfo {
   /** PSI full avg10, per cent. */
   readonly memoryPressure: number;
   readonly oomKills: bigint;
-  /** Paths of its jobs. */
-  readonly jobs: readonly string[];
 }
 
 export interface LockerInfo {
@@ -133,7 +131,6 @@ interface SignatureTypes {
   t: bigint;
   d: number;
   o: string;
-  ao: readonly string[];
   'a(sob)': readonly (readonly [string, string, boolean])[];
   'a(ob)': readonly (readonly [string, boolean])[];
   '(ss)': readonly [string, string];
@@ -176,7 +173,6 @@ export function readContainer(properties: VariantMap): ContainerInfo {
     swapCurrent: known(get('SwapCurrent', 't')),
     memoryPressure: get('MemoryPressure', 'd'),
     oomKills: get('OomKills', 't'),
-    jobs: get('Jobs', 'ao'),
   };
 }
 

@@ -7,7 +7,6 @@ import {
   interfaces,
   jobPath,
   managerPath,
-  objectOf,
   readContainer,
   readJob,
   readLocker,
@@ -50,6 +49,13 @@ export interface ServiceOptions {
   readonly timeoutUsec: bigint | undefined;
 }
 
+/** All containers and lockers by name, and jobs, also those that have just ended, by number. */
+export interface Snapshot {
+  readonly containers: readonly ContainerInfo[];
+  readonly lockers: readonly LockerInfo[];
+  readonly jobs: readonly JobInfo[];
+}
+
 type ManagedObjects = Record<string, Record<string, VariantMap>>;
 
 const forever = 2n ** 64n - 1n;
@@ -77,8 +83,18 @@ export class Service {
     this.#options = options;
   }
 
-  #call(request: Omit<CallRequest, 'destination'>): Promise<readonly unknown[]> {
-    return this.bus.call({ destination: serviceName, ...request });
+  /** Calls; asks again where the service has too much to do. */
+  async #call(request: Omit<CallRequest, 'destination'>): Promise<readonly unknown[]> {
+    for (const retryMs of [...retryDelaysMs, undefined]) {
+      try {
+        return await this.bus.call({ destination: serviceName, ...request });
+      } catch (error) {
+        const isBusy = error instanceof DBusError && error.errorName === errorNames.limitsExceeded;
+        if (!isBusy || retryMs === undefined) throw error;
+        await delay(retryMs);
+      }
+    }
+    throw new Error('unreachable');
   }
 
   #manager(member: string, signature = '', ...body: unknown[]): Promise<readonly unknown[]> {
@@ -97,34 +113,28 @@ export class Service {
     return properties as VariantMap;
   }
 
-  async #managed<T>(
-    kind: 'container' | 'locker',
-    read: (properties: VariantMap) => T,
-  ): Promise<T[]> {
+  /** Everything there is, by one call. */
+  async snapshot(): Promise<Snapshot> {
     const [objects] = await this.#call({
       path: managerPath,
       interface: 'org.freedesktop.DBus.ObjectManager',
       member: 'GetManagedObjects',
     });
-    return Object.entries(objects as ManagedObjects).flatMap(([path, found]) => {
-      const properties = found[interfaces[kind]];
-      return objectOf(path)?.kind === kind && properties !== undefined ? [read(properties)] : [];
-    });
+    const found = Object.values(objects as ManagedObjects);
+    const read = <T>(name: string, reader: (properties: VariantMap) => T): T[] =>
+      found.flatMap(({ [name]: properties }) =>
+        properties === undefined ? [] : [reader(properties)],
+      );
+    return {
+      containers: read(interfaces.container, readContainer).sort(byName),
+      lockers: read(interfaces.locker, readLocker).sort(byName),
+      jobs: read(interfaces.job, readJob).sort((a, b) => a.id - b.id),
+    };
   }
 
   /** A property of the Manager; also starts the service where it does not run yet. */
   async managerProperties(): Promise<VariantMap> {
     return this.#properties(managerPath, interfaces.manager);
-  }
-
-  /** All containers, by name. */
-  async containers(): Promise<ContainerInfo[]> {
-    return (await this.#managed('container', readContainer)).sort(byName);
-  }
-
-  /** All lockers, by name. */
-  async lockers(): Promise<LockerInfo[]> {
-    return (await this.#managed('locker', readLocker)).sort(byName);
   }
 
   async containerPath(name: string): Promise<string> {
@@ -136,28 +146,6 @@ export class Service {
     return readContainer(
       await this.#properties(await this.containerPath(name), interfaces.container),
     );
-  }
-
-  /** All jobs, the oldest first. */
-  async jobs(): Promise<JobInfo[]> {
-    const [list] = await this.#manager('ListJobs');
-    const paths = (list as [number, string, string, string][]).map(([, , , path]) => path);
-    return (await this.jobsAt(paths)).sort((a, b) => a.id - b.id);
-  }
-
-  /** The jobs at some paths; those that are gone meanwhile are left out. */
-  async jobsAt(paths: readonly string[]): Promise<JobInfo[]> {
-    const found = await Promise.all(
-      paths.map(async (path) => {
-        try {
-          return [readJob(await this.#properties(path, interfaces.job))];
-        } catch (error) {
-          if (error instanceof DBusError && error.errorName === errorNames.unknownObject) return [];
-          throw error;
-        }
-      }),
-    );
-    return found.flat();
   }
 
   /** Action ids and `yes`, `no` or `challenge`. */
@@ -224,29 +212,14 @@ export class Service {
 
   /** Calls what polkit decides about; one at a time where somebody may be asked. */
   async #authorized(request: Omit<CallRequest, 'destination'>): Promise<readonly unknown[]> {
-    if (!this.#options.askPassword) return this.#patiently(request);
+    const { askPassword } = this.#options;
+    const call = (): Promise<readonly unknown[]> =>
+      this.#call({ ...request, interactive: askPassword, timeoutMs: Infinity });
+    if (!askPassword) return call();
     // An agent on a terminal refuses a second question while it asks the first.
-    const turn = this.#lastAsked.then(() => this.#patiently(request));
+    const turn = this.#lastAsked.then(call);
     this.#lastAsked = turn.catch(() => undefined);
     return turn;
-  }
-
-  /** Asks again where the service has too much to do. */
-  async #patiently(request: Omit<CallRequest, 'destination'>): Promise<readonly unknown[]> {
-    for (const retryMs of [...retryDelaysMs, undefined]) {
-      try {
-        return await this.#call({
-          ...request,
-          interactive: this.#options.askPassword,
-          timeoutMs: Infinity,
-        });
-      } catch (error) {
-        const isBusy = error instanceof DBusError && error.errorName === errorNames.limitsExceeded;
-        if (!isBusy || retryMs === undefined) throw error;
-        await delay(retryMs);
-      }
-    }
-    throw new Error('unreachable');
   }
 
   /** Reports signals of the service, whoever owns its name. */

@@ -12,9 +12,10 @@ if ! call /org/lockerd1 org.lockerd1.Manager StartContainer 'sa{sv}' "$container
   1 wait b true >/dev/null; then
   echo "not started: not allowed, or it runs already" >&2
 fi
+call /org/lockerd1 org.lockerd1.Manager Balloon 'sta{sv}' "$container" "$bytes" \
+  1 wait b true >/dev/null
 path=$(call /org/lockerd1 org.lockerd1.Manager GetContainer s "$container" |
   sed 's/.*\["\(.*\)"\].*/\1/')
-call "$path" org.lockerd1.Container Balloon 'ta{sv}' "$bytes" 1 wait b true >/dev/null
 for property in State MemoryLimit MemoryCurrent; do
   printf '%s: %s\n' "$property" \
     "$(busctl get-property org.lockerd1 "$path" org.lockerd1.Container "$property")"

@@ -174,7 +174,8 @@ export class FixtureService {
     const interactive = (call.flags & 4) !== 0;
     this.calls.push({ member: call.member, args, interactive });
     const refusal =
-      this.refusals.get(call.member) ?? this.refusals.get(`${call.member} ${String(args[0])}`);
+      this.refusals.get(call.member) ??
+      this.refusals.get(`${call.member} ${typeof args[0] === 'string' ? args[0] : ''}`);
     if (refusal !== undefined) throw refusal;
     method.run(this, call, args);
   }
