@@ -12,7 +12,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { DBusError, type VariantMap } from '../../src/bus/values.ts';
-import { FixtureService, type FixtureJob } from './fixture-service.ts';
+import { FixtureService } from './fixture-service.ts';
 import { startPrivateBus, type PrivateBus } from './private-bus.ts';
 
 const project = fileURLToPath(new URL('../..', import.meta.url));
@@ -247,7 +247,8 @@ describe('status', () => {
     service.script = () => undefined;
     const waiting = lockerctl(['balloon', 'web', '1G']);
     await until(() => service.jobs.size === 1);
-    service.progress(service.jobs.get(1)!, 'reclaiming', 0.4);
+    const [job] = service.jobs.values();
+    if (job !== undefined) service.progress(job, 'reclaiming', 0.4);
     const { stdout, status } = await lockerctl(['status', 'web']);
     expect(stdout.replace(/; .* ago$/m, '; some time ago')).toBe(
       `● web
