@@ -25,7 +25,6 @@ export default defineConfig({
       },
       {
         ...shared,
-        // Each test starts programs, on a machine that may be busy.
         test: { name: 'bus', include: ['test/bus/**/*.test.ts'], testTimeout: 120_000 },
       },
       { ...shared, test: { name: 'host', include: ['test/host/**/*.test.ts'] } },
