@@ -21,32 +21,27 @@ mkdirSync('dist/hooks', { recursive: true });
 // The programs are CommonJS, unlike the project around them.
 writeFileSync('dist/package.json', '{ "type": "commonjs" }\n');
 
-/**
- * The installed programs and where each begins.
- * @type {Record<string, string>}
- */
-const programs = {
+/** @type {import('esbuild').BuildOptions} */
+const program = {
+  bundle: true,
+  platform: 'node',
+  // The oldest Node of a supported Debian; CommonJS starts faster there than ES modules.
+  target: 'node18.19',
+  format: 'cjs',
+  banner: { js: '#!/usr/bin/env node' },
+  define: { LOCKERD_VERSION: JSON.stringify(version) },
+  plugins: [esbuildHandlebars],
+  // dbus-next looks for a session bus's address in an X server, where it is asked for one.
+  external: ['x11'],
+  logLevel: 'warning',
+};
+const entries = {
   'lockerd-generator': 'generators/lockerd-generator.ts',
   lockerctl: 'src/cli/lockerctl.ts',
 };
-
-for (const [program, entry] of Object.entries(programs)) {
-  await build({
-    entryPoints: [entry],
-    outfile: `dist/${program}`,
-    bundle: true,
-    platform: 'node',
-    // The oldest Node of a supported Debian; CommonJS starts faster there than ES modules.
-    target: 'node18.19',
-    format: 'cjs',
-    banner: { js: '#!/usr/bin/env node' },
-    define: { LOCKERD_VERSION: JSON.stringify(version) },
-    // For session buses on a desktop, which dbus-next asks for only when it has no address.
-    external: ['x11'],
-    plugins: [esbuildHandlebars],
-    logLevel: 'warning',
-  });
-  chmodSync(`dist/${program}`, 0o755);
+for (const [name, entry] of Object.entries(entries)) {
+  await build({ ...program, entryPoints: [entry], outfile: `dist/${name}` });
+  chmodSync(`dist/${name}`, 0o755);
 }
 
 for (const hook of readdirSync('hooks')) {

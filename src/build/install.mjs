@@ -52,21 +52,23 @@ const read = (source) => readFileSync(join(project, source));
 
 process.umask(0o022);
 
-/** Where each program of dist/ belongs. */
-const programs = {
-  'lockerd-generator': 'usr/lib/systemd/system-generators/lockerd-generator',
-  lockerctl: 'usr/bin/lockerctl',
-};
-for (const [program, target] of Object.entries(programs)) {
-  // Generators run with whatever PATH the manager has, and others with what the user has: an
-  // installed program names its interpreter.
-  const text = read(`dist/${program}`).toString();
-  install(target, text.replace(/^#!\/usr\/bin\/env node\n/, '#!/usr/bin/node\n'), 0o755);
+/**
+ * Generators run with whatever PATH the manager has; an installed program names its interpreter.
+ * @param {string} name
+ * @param {string} directory
+ */
+function installProgram(name, directory) {
+  const program = read(`dist/${name}`).toString();
+  install(
+    `${directory}/${name}`,
+    program.replace(/^#!\/usr\/bin\/env node\n/, '#!/usr/bin/node\n'),
+    0o755,
+  );
 }
-install(
-  'usr/share/bash-completion/completions/lockerctl',
-  read('src/cli/completion/lockerctl'),
-);
+
+installProgram('lockerd-generator', 'usr/lib/systemd/system-generators');
+installProgram('lockerctl', 'usr/bin');
+install('usr/share/bash-completion/completions/lockerctl', read('src/cli/completion/lockerctl'));
 for (const example of filesIn('src/examples')) {
   // Not executable: an example is read first, and then copied.
   install(`usr/share/doc/lockerd/examples/${example}`, read(`src/examples/${example}`));

@@ -12,8 +12,8 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { DBusError, type VariantMap } from '../../src/bus/values.ts';
+import { startPrivateBus, type PrivateBus } from './bus.ts';
 import { FixtureService } from './fixture-service.ts';
-import { startPrivateBus, type PrivateBus } from './private-bus.ts';
 
 const project = fileURLToPath(new URL('../..', import.meta.url));
 const program = join(project, 'dist/lockerctl');
@@ -119,8 +119,6 @@ function optionsOf(member: string): Record<string, unknown> {
 beforeEach(async () => {
   expect(existsSync(program), 'run first: npm run build').toBe(true);
   bus = await startPrivateBus();
-  // Others than root are clients as well.
-  chmodSync(bus.directory, 0o755);
   bin = join(bus.directory, 'bin');
   mkdirSync(bin);
   copyFileSync(program, join(bin, 'lockerctl'));
@@ -144,6 +142,7 @@ beforeEach(async () => {
 });
 
 afterEach(async () => {
+  // What one of them runs, such as an agent, ends with its terminal.
   for (const child of children) child.kill('SIGKILL');
   service.stop();
   await bus.close();
@@ -657,11 +656,10 @@ describe('without a service', () => {
     service.script = () => undefined;
     const starting = lockerctl(['start', 'db']);
     await until(() => service.calls.some(({ member }) => member === 'Wait'));
-    await bus.close();
+    await bus.stop();
     const { status, stderr } = await starting;
     expect(status).toBe(1);
     expect(stderr).toMatch(/^lockerctl: .*the connection to the bus is lost/);
-    bus = await startPrivateBus();
   });
 
   test('a service of another version is told apart from a defect', async () => {
