@@ -59,7 +59,13 @@ describe('the keys of the settings', () => {
 });
 
 describe('installed files', () => {
-  const documented = ['lockerd.7', 'lockerd.8', 'lockerd-generator.8', 'lockerd-helper.8']
+  const documented = [
+    'lockerctl.1',
+    'lockerd.7',
+    'lockerd.8',
+    'lockerd-generator.8',
+    'lockerd-helper.8',
+  ]
     .flatMap((page) => section(page, 'FILES'))
     .filter((line) => line.startsWith('.It Pa /usr/'))
     .map((line) => line.slice('.It Pa '.length));
@@ -85,6 +91,8 @@ describe('installed files', () => {
       ...installedFrom('units/polkit', '.policy', '/usr/share/polkit-1/actions'),
       ...installedFrom('units/polkit', '.rules', '/usr/share/polkit-1/rules.d'),
       ...filesBelow('units/sysusers').map((name) => `/usr/lib/sysusers.d/${name}`),
+      '/usr/share/bash-completion/completions/lockerctl',
+      '/usr/share/doc/lockerd/examples',
       ...filesBelow('hooks').map((name) => `/usr/lib/lockerd/hooks/${name}`),
     ];
     expect(documented.sort()).toEqual(installed.sort());
