@@ -91,8 +91,10 @@ describe('the Debian package', () => {
     const lines = run('dpkg-deb', ['-c', deb]).trimEnd().split('\n');
     for (const line of lines) {
       const [mode, owner, , , , path = ''] = line.split(/\s+/);
-      const isProgram = /\/(hooks|system-generators)\/[^/]+$/.test(path);
-      const expected = path.endsWith('/') ? 'drwxr-xr-x' : isProgram ? '-rwxr-xr-x' : '-rw-r--r--';
+      const isProgram = /\/(hooks|system-generators)\/[^/]+$|\/lockerd-helper$/.test(path);
+      const isLink = path.endsWith('.wants/lockerd-helper.socket');
+      const file = isLink ? 'lrwxrwxrwx' : isProgram ? '-rwxr-xr-x' : '-rw-r--r--';
+      const expected = path.endsWith('/') ? 'drwxr-xr-x' : file;
       expect(`${mode} ${owner} ${path}`).toBe(`${expected} root/root ${path}`);
     }
     expect(lines.length).toBeGreaterThan(30);
@@ -164,14 +166,16 @@ describe.each(['postinst', 'prerm', 'postrm'])('%s', (script) => {
     expect(run('shellcheck', [join(project, 'src/debian', script)])).toBe('');
   });
 
-  test('starts and stops nothing', () => {
+  test('starts and stops no container', () => {
     // What is said, to a reader or to the admin, is no command.
     const commands = text.replaceAll(/^ *#.*$/gm, '').replaceAll(/<<'NOTE'\n.*?\nNOTE\n/gs, '');
     const calls = [
       ...commands.matchAll(/\b(?:systemctl|deb-systemd-invoke|invoke-rc\.d|lxc-\w+).*/g),
     ];
     for (const [call] of calls) {
-      expect(call).toMatch(/^(systemctl --system daemon-reload |lxc-ls --active )/);
+      expect(call).toMatch(
+        /^(systemctl --system daemon-reload |lxc-ls --active |deb-systemd-invoke \w+ lockerd-helper\.socket )/,
+      );
     }
   });
 });
