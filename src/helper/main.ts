@@ -80,10 +80,11 @@ async function serve(request: Request): Promise<Record<string, unknown>> {
   }
 }
 
+/** What is no error of the request is told to the journal in full, and to nobody else. */
 function toHelperError(error: unknown): HelperError {
   if (error instanceof HelperError) return error;
-  const text = error instanceof Error ? error.message : String(error);
-  return new HelperError('Failed', `lockerd-helper failed: ${text}`, { cause: error });
+  log('error', error instanceof Error ? (error.stack ?? error.message) : String(error));
+  return new HelperError('Failed', `the request failed; see "journalctl -t ${program}"`);
 }
 
 /** Writes the answer; a client that has gone does not get it. */

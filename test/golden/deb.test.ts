@@ -92,13 +92,9 @@ describe('the Debian package', () => {
       const isProgram = /\/(hooks|system-generators|bin)\/[^/]+$|\/usr\/lib\/lockerd\/[^/]+$/.test(
         path,
       );
-      const expected = path.endsWith('/')
-        ? 'drwxr-xr-x'
-        : mode?.startsWith('l') === true
-          ? 'lrwxrwxrwx'
-          : isProgram
-            ? '-rwxr-xr-x'
-            : '-rw-r--r--';
+      const isLink = path.endsWith('.wants/lockerd-helper.socket');
+      const file = isLink ? 'lrwxrwxrwx' : isProgram ? '-rwxr-xr-x' : '-rw-r--r--';
+      const expected = path.endsWith('/') ? 'drwxr-xr-x' : file;
       expect(`${mode} ${owner} ${path}`).toBe(`${expected} root/root ${path}`);
     }
     expect(lines.length).toBeGreaterThan(30);
