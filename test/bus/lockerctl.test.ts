@@ -735,6 +735,8 @@ describe('monitor', () => {
 describe('passwords', () => {
   const agent = `
     echo "start $*" >>$HOME/agent
+    # The terminal goes while the shell still waits for sleep.
+    trap '' HUP
     trap 'echo end >>$HOME/agent; exit' TERM
     sleep 0.5
     echo registered >>$HOME/agent
