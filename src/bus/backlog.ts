@@ -6,7 +6,7 @@ import type { VariantMap } from './values.ts';
 const lookEvery = 2 ** 20;
 
 /** What one caller may leave unread. */
-const maximumUnread = 2 ** 22;
+const maximumUnread = 2 ** 24;
 
 /** What all callers together may leave unread; beyond it each has only a little. */
 const maximumUnreadOfAll = 2 ** 26;

@@ -138,7 +138,7 @@ const test: Interface<'never' | 'hidden'> = {
       in: [['bytes', 'u']],
       out: [['blob', 'ay']],
       access: 'free',
-      handler: (_, [bytes]) => [Buffer.alloc(Math.min(bytes, 2 ** 22))],
+      handler: (_, [bytes]) => [Buffer.alloc(Math.min(bytes, 2 ** 20))],
     }),
     Say: method({
       in: [['text', 's']],
