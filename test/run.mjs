@@ -151,13 +151,18 @@ const tiers = [
   { name: 'differential', run: () => vitest('diff') },
   {
     name: 'bus',
+    needsBuild: true,
     run: () => {
       ensurePrograms([
         'dbus-daemon',
         'dbus-send',
         'busctl',
         'gdbus',
+        'script',
+        'shellcheck',
+        'pkttyagent',
         'python3',
+        '/usr/share/bash-completion/bash_completion',
         '/usr/lib/polkit-1/polkitd',
         '/usr/lib/python3/dist-packages/dasbus',
         '/usr/lib/python3/dist-packages/jeepney',

@@ -96,7 +96,7 @@ describe('gdbus', () => {
       "[('a','b','/c')]",
       "{'k': <1>}",
     ];
-    expect(await output(...call, `${service.interface}.Types`, ...types)).toContain(
+    expect(await output(...call, `${service.interface}.Types`, '--', ...types)).toContain(
       'number boolean number number number number bigint bigint number string string string object object object',
     );
     const managed = await output(...call, 'org.freedesktop.DBus.ObjectManager.GetManagedObjects');

@@ -22,8 +22,11 @@ const packageOf = {
   'dbus-send': 'dbus-bin',
   busctl: 'systemd',
   gdbus: 'libglib2.0-bin',
+  script: 'bsdutils',
+  pkttyagent: 'polkitd',
   python3: 'python3',
   // Not in any PATH.
+  '/usr/share/bash-completion/bash_completion': 'bash-completion',
   '/usr/lib/polkit-1/polkitd': 'polkitd',
   '/usr/lib/python3/dist-packages/dasbus': 'python3-dasbus',
   '/usr/lib/python3/dist-packages/jeepney': 'python3-jeepney',
