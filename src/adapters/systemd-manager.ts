@@ -1,6 +1,6 @@
 import type { BusConnection, Signal } from '../bus/connection.ts';
 import { busError, DBusError } from '../bus/values.ts';
-import { busLabel } from '../model/bus-label.ts';
+import { escapeLabel } from '../bus/label.ts';
 
 const systemd = 'org.freedesktop.systemd1';
 const managerPath = '/org/freedesktop/systemd1';
@@ -47,7 +47,7 @@ export interface ManagerListener {
 
 /** Object path of a unit; it can be used whether or not the unit is loaded. */
 export function unitPath(unit: string): string {
-  return `${unitNamespace}/${busLabel(unit)}`;
+  return `${unitNamespace}/${escapeLabel(unit)}`;
 }
 
 /**

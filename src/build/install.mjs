@@ -85,6 +85,20 @@ symlinkSync('../lockerd-helper.socket', join(enabled, 'lockerd-helper.socket'));
 for (const file of filesIn('units/sysusers')) {
   install(`usr/lib/sysusers.d/${file}`, read(`units/sysusers/${file}`));
 }
+/** Where the packaged files of a kind go, by the end of their names. */
+const places = /** @type {const} */ ([
+  ['units/dbus', '.conf', 'usr/share/dbus-1/system.d'],
+  ['units/dbus', '.service', 'usr/share/dbus-1/system-services'],
+  ['units/dbus', '.xml', 'usr/share/dbus-1/interfaces'],
+  ['units/polkit', '.policy', 'usr/share/polkit-1/actions'],
+  ['units/polkit', '.rules', 'usr/share/polkit-1/rules.d'],
+  ['src/examples', '', 'usr/share/doc/lockerd/examples'],
+]);
+for (const [source, end, target] of places) {
+  for (const file of filesIn(source).filter((name) => name.endsWith(end))) {
+    install(`${target}/${file}`, read(`${source}/${file}`));
+  }
+}
 for (const page of filesIn('src/man')) {
   // No name and no time in the result, so that it depends on the page alone.
   const content = gzipSync(read(`src/man/${page}`), { level: 9 });

@@ -10,7 +10,7 @@ import type { BootPolicy } from './boot-policy.ts';
 import { parseBootPolicy } from './boot-policy.ts';
 import { findLockers } from './lockers.ts';
 import type { ContainerFacts, GuestInit } from './model.ts';
-import { compareText, modelContainers } from './model.ts';
+import { modelContainers } from './model.ts';
 import { parseLxcConfig } from './parse.ts';
 import type { Planned } from './plan.ts';
 import { planUnits } from './plan.ts';
@@ -172,6 +172,7 @@ export function generate(root: string): Generated {
     lxcpath: { path: lxcpath ?? '', real: realLxcpath },
     settings: settings.host,
     lockers,
+    mountMapsIds: facts.some((f) => f.settings.idmapLockers === true) && host.mountMapsIds(),
   });
   const watched = [
     ...new Set(
@@ -193,7 +194,6 @@ export function generate(root: string): Generated {
     watched: watched.map((path) => host.identify(path)),
     watchedMounts: mountsOnTheWay([...watched, realLxcpath], fstab),
     host: {
-      lockers: [...lockers.values()].sort((a, b) => compareText(a.name, b.name)),
       lockerDirectory,
       wormholeDirectory: settings.host.wormholeDirectory,
       rootWithoutPolkit: settings.host.rootWithoutPolkit,

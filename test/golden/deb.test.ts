@@ -79,11 +79,18 @@ describe('the Debian package', () => {
     const packaged = [...readTree(extracted)].filter(
       ([path]) => !`${path}/`.startsWith(`${doc}/`) && path !== 'usr/share/doc',
     );
-    expect(new Map(packaged)).toEqual(readTree(staged));
+    const installed = [...readTree(staged)].filter(
+      ([path]) => !`${path}/`.startsWith('usr/share/doc/'),
+    );
+    expect(new Map(packaged)).toEqual(new Map(installed));
+    expect(readTree(join(extracted, doc, 'examples'))).toEqual(
+      readTree(join(staged, doc, 'examples')),
+    );
     expect(readdirSync(join(extracted, doc)).sort()).toEqual([
       'README.md',
       'changelog.gz',
       'copyright',
+      'examples',
     ]);
   });
 
@@ -91,7 +98,9 @@ describe('the Debian package', () => {
     const lines = run('dpkg-deb', ['-c', deb]).trimEnd().split('\n');
     for (const line of lines) {
       const [mode, owner, , , , path = ''] = line.split(/\s+/);
-      const isProgram = /\/(hooks|system-generators)\/[^/]+$/.test(path);
+      const isProgram = /\/(hooks|system-generators)\/[^/]+$|\/usr\/lib\/lockerd\/[^/]+$/.test(
+        path,
+      );
       const expected = path.endsWith('/') ? 'drwxr-xr-x' : isProgram ? '-rwxr-xr-x' : '-rw-r--r--';
       expect(`${mode} ${owner} ${path}`).toBe(`${expected} root/root ${path}`);
     }
@@ -107,7 +116,9 @@ describe('the Debian package', () => {
     );
     expect(fields.get('Version')).toBe(version);
     expect(fields.get('Architecture')).toBe('all');
-    expect(fields.get('Depends')).toBe('lxc (>= 1:4), nodejs (>= 18.19), systemd (>= 249)');
+    expect(fields.get('Depends')).toBe(
+      'bsdutils, dbus, lxc (>= 1:4), nodejs (>= 18.19), polkitd, systemd (>= 249)',
+    );
     expect(Number(fields.get('Installed-Size'))).toBeGreaterThan(100);
   });
 
@@ -164,14 +175,16 @@ describe.each(['postinst', 'prerm', 'postrm'])('%s', (script) => {
     expect(run('shellcheck', [join(project, 'src/debian', script)])).toBe('');
   });
 
-  test('starts and stops nothing', () => {
+  test('starts and stops no container', () => {
     // What is said, to a reader or to the admin, is no command.
     const commands = text.replaceAll(/^ *#.*$/gm, '').replaceAll(/<<'NOTE'\n.*?\nNOTE\n/gs, '');
     const calls = [
       ...commands.matchAll(/\b(?:systemctl|deb-systemd-invoke|invoke-rc\.d|lxc-\w+).*/g),
     ];
     for (const [call] of calls) {
-      expect(call).toMatch(/^(systemctl --system daemon-reload |lxc-ls --active )/);
+      expect(call).toMatch(
+        /^(systemctl --system (daemon-reload|(try-restart lockerd\.service|restart lockerd-helper\.socket)|stop( lockerd[a-z.-]+)+) |lxc-ls --active )/,
+      );
     }
   });
 });

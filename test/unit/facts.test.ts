@@ -2,11 +2,11 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { type HostFacts, type PlanContext, planUnits } from '../../src/generator/plan.ts';
 import { renderFile } from '../../src/generator/render.ts';
-import type { Container } from '../../src/generator/model.ts';
+import { compareText, type Container } from '../../src/generator/model.ts';
 import { decodeContainer, decodeHost, decodeWords } from '../../src/model/facts.ts';
 import { formatProblem } from '../../src/model/problem.ts';
 import { containerUnit, escapeInstance } from '../../src/model/unit-name.ts';
-import { fitsUnitFile, unitWord } from '../../src/model/unit-syntax.ts';
+import { fitsRestOfLine, fitsUnitFile, unitWord } from '../../src/model/unit-syntax.ts';
 
 /** What settings and file names may hold, with much of what quoting has to care about. */
 const word = fc
@@ -37,7 +37,6 @@ const word = fc
 const name = word.filter((text) => text !== '' && !text.includes('/'));
 
 const host: HostFacts = {
-  lockers: [],
   lockerDirectory: '/lockers',
   wormholeDirectory: '/var/locker-mappings',
   rootWithoutPolkit: false,
@@ -47,12 +46,17 @@ const context: PlanContext = {
   initScripts: [],
   watched: [],
   watchedMounts: [],
+  lockers: new Map(),
   host,
 };
 
 /** The generated file of a path, as the generator would write it. */
-function rendered(containers: readonly Container[], path: string, hostFacts = host): string {
-  const planned = planUnits(containers, { ...context, host: hostFacts });
+function rendered(
+  containers: readonly Container[],
+  path: string,
+  more: Partial<PlanContext> = {},
+): string {
+  const planned = planUnits(containers, { ...context, ...more });
   const file = planned.find((one) => one.path === path);
   if (file?.kind !== 'file') throw new Error(`not planned: ${path}`);
   return renderFile(file);
@@ -99,9 +103,16 @@ describe('what the generator writes is read back', () => {
     rebootSignal: fc.option(fc.integer({ min: 1, max: 64 }), { nil: undefined }),
     problems: fc.array(problem, { maxLength: 2 }),
     lockers: fc.option(
-      fc.array(fc.record({ locker: name, readOnly: fc.boolean(), strict: fc.boolean() }), {
-        maxLength: 3,
-      }),
+      fc.array(
+        fc.record({
+          locker: name.filter(fitsRestOfLine),
+          readOnly: fc.boolean(),
+          strict: fc.boolean(),
+        }),
+        {
+          maxLength: 3,
+        },
+      ),
       { nil: undefined },
     ),
   });
@@ -162,8 +173,9 @@ describe('what the generator writes is read back', () => {
 
   test('of the host', () => {
     const facts = fc.record({
-      lockers: fc.array(fc.record({ name, path: word.map((text) => `/${text}`) }), {
+      lockers: fc.uniqueArray(fc.record({ name, path: word.map((text) => `/${text}`) }), {
         maxLength: 5,
+        selector: (locker) => locker.name,
       }),
       lockerDirectory: word.map((text) => `/${text}`),
       wormholeDirectory: word.map((text) => `/${text}`),
@@ -171,11 +183,18 @@ describe('what the generator writes is read back', () => {
     });
     fc.assert(
       fc.property(facts, ({ rootWithoutPolkit, ...rest }) => {
+        const { lockers, ...directories } = rest;
         const text = rendered([], 'lockerd.service.d/60-host.conf', {
-          ...rest,
-          rootWithoutPolkit,
+          lockers: new Map(
+            lockers.map((locker) => [locker.name, { ...locker, mayFail: false, readOnly: false }]),
+          ),
+          host: { ...directories, rootWithoutPolkit },
         });
-        expect(decodeHost(text)).toEqual({ ...rest, rootNeedsNoAuthority: rootWithoutPolkit });
+        expect(decodeHost(text)).toEqual({
+          ...directories,
+          lockers: [...lockers].sort((a, b) => compareText(a.name, b.name)),
+          rootNeedsNoAuthority: rootWithoutPolkit,
+        });
       }),
     );
   });
