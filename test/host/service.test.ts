@@ -308,12 +308,13 @@ describe('strangers', () => {
     await systemctl(host, 'start', unitOf('db'));
     await host.waitForGuest('db');
     // A job of somebody else's.
-    await begin('StartContainer', 'slow');
+    const job = await begin('StartContainer', 'slow');
     await untilState('slow', 'starting');
     const before = await callAs('root', 'ListContainers');
     const jobs = await callAs('root', 'ListJobs');
     let refused = 0;
-    for (const path of (await objects()).filter((one) => !/\/n\d\d$/.test(one))) {
+    const kinds = (await objects()).filter((path) => !/\/(n\d\d|job\/\d+)$/.test(path));
+    for (const path of [...kinds, job]) {
       for (const { iface, member, args } of await guarded(path)) {
         const options = ['--timeout=60', '--allow-interactive-authorization=no', 'call'];
         const target = [name, path, iface, member, ...args];
