@@ -3,8 +3,6 @@ import type { Unwatch } from './ports.ts';
 
 const firstRetryMs = 1_000;
 const longestRetryMs = 60_000;
-/** Nobody waits longer for what does not answer. */
-const firstAttemptMs = 5_000;
 
 /** Something watched through a port, tried again until it works. */
 export class Watch {
@@ -17,7 +15,12 @@ export class Watch {
   /** Settles when the first attempt has worked, has failed, or takes too long. Never rejects. */
   readonly firstAttempt: Promise<void>;
 
-  constructor(clock: Clock, attempt: () => Promise<Unwatch>, onFailure: (error: unknown) => void) {
+  constructor(
+    clock: Clock,
+    attempt: () => Promise<Unwatch>,
+    onFailure: (error: unknown) => void,
+    firstAttemptMs: number,
+  ) {
     this.#clock = clock;
     this.#attempt = attempt;
     this.#onFailure = onFailure;

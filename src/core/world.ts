@@ -85,6 +85,11 @@ export interface WorldPorts {
 /** What a watch gets to report troubles to; the words name what cannot be watched. */
 export type TroubleHandler = (what: string, error: unknown) => void;
 
+/** How long the beginning waits for LXC's news, which say little that systemd does not. */
+const lxcAttemptMs = 5_000;
+/** How long it waits for what nothing can be said without. */
+const hostAttemptMs = 20_000;
+
 const parentOf = (path: string) => path.slice(0, path.lastIndexOf('/')) || '/';
 const byName = (a: { name: string }, b: { name: string }) => (a.name < b.name ? -1 : 1);
 
@@ -116,10 +121,13 @@ export class World {
 
   /** Settles when everything that answers has told its state; what does not is asked again. */
   async start(): Promise<void> {
-    this.#lxcWatch = this.#watch('LXC', () =>
-      this.#ports.helper.watch((status) => {
-        this.#onLxc(status);
-      }),
+    this.#lxcWatch = this.#watch(
+      'LXC',
+      () =>
+        this.#ports.helper.watch((status) => {
+          this.#onLxc(status);
+        }),
+      lxcAttemptMs,
     );
     this.#ports.units.onReloaded(() => void this.reload());
     await Promise.all([this.#lxcWatch.firstAttempt, this.reload()]);
@@ -317,10 +325,11 @@ export class World {
     await Promise.all(watchesOf(record).map(async (watch) => watch.stop()));
   }
 
-  #watch(what: string, attempt: () => Promise<Unwatch>): Watch {
-    return new Watch(this.#clock, attempt, (error) => {
+  #watch(what: string, attempt: () => Promise<Unwatch>, attemptMs = hostAttemptMs): Watch {
+    const onFailure = (error: unknown) => {
       this.#trouble(`${what} cannot be watched`, error);
-    });
+    };
+    return new Watch(this.#clock, attempt, onFailure, attemptMs);
   }
 
   #onUnit(record: ContainerRecord, status: UnitStatus): void {
@@ -328,7 +337,9 @@ export class World {
     const isFirst = record.unit === undefined;
     record.unit = status;
     const { activeState } = status;
-    if (activeState === 'active') record.isOwnedByUnit = true;
+    // Which of the two tells first of a start is chance.
+    const isStarting = activeState === 'activating' && record.lxc?.state === 'STARTING';
+    if (activeState === 'active' || isStarting) record.isOwnedByUnit = true;
     // Whatever of the guest was in the unit has been killed with it; a monitor that was killed
     // cannot say so.
     if ((activeState === 'inactive' || activeState === 'failed') && record.isOwnedByUnit) {
@@ -346,7 +357,9 @@ export class World {
     if (!record) return;
     record.lxc = { state: status.state, leader: status.leader };
     if (status.state === 'STOPPED') record.isOwnedByUnit = record.unit?.activeState === 'active';
-    else if (record.unit?.activeState === 'activating') record.isOwnedByUnit = true;
+    else if (status.state === 'STARTING' && record.unit?.activeState === 'activating') {
+      record.isOwnedByUnit = true;
+    }
     this.#derive(record, 'other');
   }
 

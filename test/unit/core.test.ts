@@ -246,6 +246,20 @@ describe('a container outside its unit', () => {
     expect(core.world.container('web')).toMatchObject({ state: 'running', leader: 77 });
   });
 
+  test.each([['unit'], ['LXC']])(
+    'and one whose start was broken off is not mistaken for it, when the %s tells first',
+    (first) => {
+      const tellUnit = () => {
+        outside.unit('web', { activeState: 'activating' });
+      };
+      if (first === 'unit') tellUnit();
+      outside.lxc('web', 'STARTING', 0);
+      if (first === 'LXC') tellUnit();
+      outside.unit('web', { activeState: 'failed', result: 'signal' });
+      expect(core.world.container('web')).toMatchObject({ state: 'failed', isOutsideUnit: false });
+    },
+  );
+
   test('and one whose monitor was killed is not mistaken for it', () => {
     outside.run('web', 88);
     outside.unit('web', { activeState: 'failed', result: 'signal' });
