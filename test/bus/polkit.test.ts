@@ -298,3 +298,83 @@ describe('polkit that is not there', () => {
     );
   });
 });
+
+describe('the example rules', () => {
+  function example(name: string, group: string): string {
+    const text = fs.readFileSync(path.join(checkout, 'src/examples/rules', name), 'utf8');
+    // A group that the caller is in on every Debian.
+    const own = text.replace(`isInGroup("${group}")`, 'isInGroup("games")');
+    expect(own).not.toBe(text);
+    return own;
+  }
+
+  async function allows(
+    action: ActionId,
+    details: Partial<ActionDetails>,
+    more: Partial<AuthorizationRequest> = {},
+  ): Promise<string> {
+    return authority.check(request(action, details, more));
+  }
+
+  test('of a group with its own lockers and containers', async () => {
+    writeRules(example('60-bunker.rules', 'bunker'));
+    const mine = { container: 'bunker-1', locker: 'bunker-data', mode: 'rw' } as const;
+    await vi.waitFor(async () => {
+      expect(await allows('org.lockerd1.mount-locker', mine)).toBe('yes');
+    }, 20_000);
+    expect(await allows('org.lockerd1.unmount-locker', mine)).toBe('yes');
+    for (const [action, details] of [
+      ['org.lockerd1.mount-locker', { ...mine, container: 'web' }],
+      ['org.lockerd1.mount-locker', { ...mine, container: 'web-bunker' }],
+      ['org.lockerd1.mount-locker', { ...mine, container: 'bunkerer' }],
+      ['org.lockerd1.mount-locker', { ...mine, locker: 'data' }],
+      ['org.lockerd1.mount-locker', { ...mine, persist: 'true' }],
+      ['org.lockerd1.unmount-locker-force', mine],
+      ['org.lockerd1.start', mine],
+    ] as const) {
+      expect(await allows(action, details), JSON.stringify([action, details])).not.toBe('yes');
+    }
+    const other = await Caller.connect(bus, 2);
+    const more = { sender: other.uniqueName };
+    expect(await allows('org.lockerd1.mount-locker', mine, more)).not.toBe('yes');
+  });
+
+  test('of operators, who may start and stop but not balloon', async () => {
+    writeRules(example('60-operators.rules', 'operators'));
+    const web = { container: 'any' };
+    await vi.waitFor(async () => {
+      expect(await allows('org.lockerd1.start', web)).toBe('yes');
+    }, 20_000);
+    expect(await allows('org.lockerd1.stop', web)).toBe('yes');
+    expect(await allows('org.lockerd1.reboot', web)).toBe('yes');
+    expect(await allows('org.lockerd1.stop-force', web)).not.toBe('yes');
+    expect(await allows('org.lockerd1.balloon', web)).toBe('no');
+    expect(await allows('org.lockerd1.balloon', web, { interactive: true })).toBe('no');
+    const other = await Caller.connect(bus, 2);
+    expect(await allows('org.lockerd1.start', web, { sender: other.uniqueName })).not.toBe('yes');
+  });
+});
+
+describe('the owner of the actions', () => {
+  const ask = (uid: number): ReturnType<PrivateBus['run']> =>
+    bus.run(
+      [
+        ...['busctl', `--address=${bus.address}`, 'call', 'org.freedesktop.PolicyKit1'],
+        ...['/org/freedesktop/PolicyKit1/Authority', 'org.freedesktop.PolicyKit1.Authority'],
+        ...['CheckAuthorization', '(sa{sv})sa{ss}us', 'system-bus-name', '1', 'name', 's'],
+        ...[caller.uniqueName, 'org.lockerd1.start', '1', 'container', 'web', '0', 'x'],
+      ],
+      { uid },
+    );
+
+  test('may ask about others without being root, and nobody else may', async () => {
+    expect(await ask(1)).toMatchObject({
+      exitCode: 0,
+      stdout: expect.stringContaining('(bba{ss}) true false') as string,
+    });
+    expect(await ask(2)).toMatchObject({
+      exitCode: 1,
+      stderr: expect.stringContaining('Only trusted callers') as string,
+    });
+  });
+});
