@@ -108,9 +108,9 @@ describe('the settings of a container', () => {
       'lockers[] = a\n',
       'locker-directory = /x\n',
     ]) {
-      expect(() => add(text, 'data')).toThrow(failed as Error);
+      expect(() => add(text, 'data')).toThrow(failed);
     }
-    expect(() => add('', '"quoted"')).toThrow(failed as Error);
+    expect(() => add('', '"quoted"')).toThrow(failed);
   });
 
   test('are read back as what was meant, and all else stays', () => {
@@ -185,9 +185,9 @@ describe('a settings file', () => {
 
   test('that is a link or a directory is refused', () => {
     mkdirSync(path, { recursive: true });
-    expect(() => readSettingsFile(path)).toThrow(failed as Error);
+    expect(() => readSettingsFile(path)).toThrow(failed);
     rmSync(path, { recursive: true });
     symlinkSync('/etc/passwd', path);
-    expect(() => readSettingsFile(path)).toThrow(failed as Error);
+    expect(() => readSettingsFile(path)).toThrow(failed);
   });
 });

@@ -59,7 +59,7 @@ describe('the keys of the settings', () => {
 });
 
 describe('installed files', () => {
-  const documented = ['lockerd.7', 'lockerd.8', 'lockerd-generator.8']
+  const documented = ['lockerd.7', 'lockerd.8', 'lockerd-generator.8', 'lockerd-helper.8']
     .flatMap((page) => section(page, 'FILES'))
     .filter((line) => line.startsWith('.It Pa /usr/'))
     .map((line) => line.slice('.It Pa '.length));
@@ -78,45 +78,7 @@ describe('installed files', () => {
   test('every one is named under FILES, and nothing that does not exist', () => {
     const installed = [
       '/usr/lib/systemd/system-generators/lockerd-generator',
+      '/usr/lib/lockerd/lockerd',
+      '/usr/lib/lockerd/lockerd-helper',
       ...filesBelow('units/system').map((name) => `/usr/lib/systemd/system/${name}`),
-      ...installedFrom('units/dbus', '.conf', '/usr/share/dbus-1/system.d'),
-      ...installedFrom('units/dbus', '.service', '/usr/share/dbus-1/system-services'),
-      ...installedFrom('units/polkit', '.policy', '/usr/share/polkit-1/actions'),
-      ...installedFrom('units/polkit', '.rules', '/usr/share/polkit-1/rules.d'),
-      ...filesBelow('hooks').map((name) => `/usr/lib/lockerd/hooks/${name}`),
-    ];
-    expect(documented.sort()).toEqual(installed.sort());
-  });
-
-  test('Documentation= of a packaged unit names a manual page of ours', () => {
-    for (const unit of filesBelow('units/system')) {
-      for (const [, name = '', number = ''] of read(`units/system/${unit}`).matchAll(
-        /man:(\S+)\((\d)\)/g,
-      )) {
-        expect(pages, unit).toContain(`${name}.${number}`);
-      }
-    }
-  });
-});
-
-describe.each(pages)('%s', (page) => {
-  test('mandoc finds no fault', () => {
-    // mandoc that is missing makes this fail, on purpose.
-    const args = ['-T', 'lint', '-W', 'warning', join(project, 'src/man', page)];
-    let complaints: string;
-    try {
-      complaints = execFileSync('mandoc', args, { encoding: 'utf8' });
-    } catch (error) {
-      complaints = (error as { stdout?: string }).stdout ?? '';
-      if (complaints === '') throw error;
-    }
-    expect(complaints).toBe('');
-  });
-
-  test('refers to manual pages by their own section', () => {
-    const own = new Set(pages.map((name) => name.slice(0, -2)));
-    for (const [, name = '', number] of read(`src/man/${page}`).matchAll(/^\.Xr (\S+) (\d)/gm)) {
-      if (own.has(name)) expect(pages).toContain(`${name}.${number ?? ''}`);
-    }
-  });
-});
+      ...filesBelow('units/sysusers').map((name) => `/usr/lib/sysusers.d/${name}`),
