@@ -150,6 +150,22 @@ const tiers = [
   { name: 'golden', run: () => vitest('golden') },
   { name: 'differential', run: () => vitest('diff') },
   {
+    name: 'bus',
+    run: () => {
+      ensurePrograms([
+        'dbus-daemon',
+        'dbus-send',
+        'busctl',
+        'gdbus',
+        'python3',
+        '/usr/lib/polkit-1/polkitd',
+        '/usr/lib/python3/dist-packages/dasbus',
+        '/usr/lib/python3/dist-packages/jeepney',
+      ]);
+      return vitest('bus', ['--maxWorkers=2']);
+    },
+  },
+  {
     name: 'host',
     needsBuild: true,
     run: async () => {

@@ -90,6 +90,7 @@ const places = /** @type {const} */ ([
   ['units/dbus', '.conf', 'usr/share/dbus-1/system.d'],
   ['units/dbus', '.service', 'usr/share/dbus-1/system-services'],
   ['units/dbus', '.xml', 'usr/share/dbus-1/interfaces'],
+  ['units/catalog', '.catalog', 'usr/lib/systemd/catalog'],
   ['units/polkit', '.policy', 'usr/share/polkit-1/actions'],
   ['units/polkit', '.rules', 'usr/share/polkit-1/rules.d'],
   ['src/examples', '', 'usr/share/doc/lockerd/examples'],

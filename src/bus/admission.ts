@@ -4,13 +4,13 @@
  */
 
 export interface CallLimits {
-  /** Calls of one connection at a time. */
+  /** Calls of one connection at a time; the system bus lets 128 wait. */
   readonly callsPerSender: number;
   /** Calls beyond the places of their callers' own. */
   readonly sharedCalls: number;
 }
 
-export const defaultLimits: CallLimits = { callsPerSender: 64, sharedCalls: 1024 };
+export const defaultLimits: CallLimits = { callsPerSender: 128, sharedCalls: 1024 };
 
 const ownPlaces = 4;
 

@@ -325,7 +325,20 @@ export class Work {
         await this.#world.until(container, ({ state }) => !isUp(state), settleMs);
       }
     }
-    await this.#settle(container, job, ({ state }) => state !== 'starting' && state !== 'stopped');
+    await this.#settle(
+      container,
+      job,
+      (now) => now.state !== 'starting' && now.state !== 'stopped' && this.#hasItsLockers(now),
+    );
+  }
+
+  /** Those that it comes with, where the host has them. */
+  #hasItsLockers({ definition, attachments }: Container): boolean {
+    return definition.lockers.every(
+      ({ name }) =>
+        this.#world.locker(name)?.isMounted !== true ||
+        attachments.some(({ locker }) => locker === name),
+    );
   }
 
   async #stop(container: Container, force: boolean, job: JobContext): Promise<void> {
@@ -349,7 +362,11 @@ export class Work {
       job.throwIfAborted();
       throw await this.#unitFailure(container, 'did not stop', result);
     }
-    await this.#settle(container, job, ({ state }) => !isUp(state));
+    await this.#settle(
+      container,
+      job,
+      ({ state, attachments }) => !isUp(state) && attachments.length === 0,
+    );
     if (isUp(container.state) && container.isOutsideUnit) throw outside(container);
   }
 
@@ -368,7 +385,11 @@ export class Work {
       job.throwIfAborted();
       throw await this.#unitFailure(container, 'did not restart', result);
     }
-    await this.#settle(container, job, ({ state }) => state === 'running');
+    await this.#settle(
+      container,
+      job,
+      (now) => now.state === 'running' && this.#hasItsLockers(now),
+    );
   }
 
   async #reboot(container: Container, job: JobContext): Promise<void> {

@@ -4,7 +4,7 @@ import type { Unwatch } from './ports.ts';
 const firstRetryMs = 1_000;
 const longestRetryMs = 60_000;
 /** Nobody waits longer for what does not answer. */
-const firstAttemptMs = 15_000;
+const firstAttemptMs = 5_000;
 
 /** Something watched through a port, tried again until it works. */
 export class Watch {

@@ -172,6 +172,7 @@ export function generate(root: string): Generated {
     lxcpath: { path: lxcpath ?? '', real: realLxcpath },
     settings: settings.host,
     lockers,
+    mountMapsIds: facts.some((f) => f.settings.idmapLockers === true) && host.mountMapsIds(),
   });
   const watched = [
     ...new Set(

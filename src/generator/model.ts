@@ -47,6 +47,8 @@ export interface HostFacts {
   readonly boot: BootPolicy;
   readonly settings: HostSettings;
   readonly lockers: Lockers;
+  /** Whether mount(8) can bind with ids mapped. */
+  readonly mountMapsIds?: boolean;
   /** The containers' directory, and what it is with symbolic links resolved. */
   readonly lxcpath: { readonly path: string; readonly real: string };
 }
@@ -285,7 +287,12 @@ function modelOne(facts: ContainerFacts, host: HostFacts): RankedContainer {
   needMounts(needs, config, facts.mountFstabText);
   needNetwork(needs, config);
   const groups = [...new Set(config.groups)].sort();
-  const { wormhole, ...decided } = decideLockers(facts, host.lockers, host.settings);
+  const { wormhole, ...decided } = decideLockers(
+    facts,
+    host.lockers,
+    host.settings,
+    host.mountMapsIds,
+  );
   const problems = [...facts.problems, ...config.problems, ...needs.problems, ...decided.problems];
   return {
     container: {

@@ -67,7 +67,8 @@ type ReadKey =
   | 'lxc.hook'
   | 'lxc.hook.pre-start'
   | 'lxc.hook.mount'
-  | 'lxc.hook.post-stop';
+  | 'lxc.hook.post-stop'
+  | 'lxc.idmap';
 
 /** What a file asks for, with everything dropped that neither sets a value nor is wrong. */
 type Step =
@@ -102,6 +103,7 @@ interface State {
   delay: number;
   groups: string[];
   mounts: Located<string>[];
+  idmaps: Located<string>[];
   hooks: { readonly key: string; readonly hook: Located<string> }[];
   readonly nets: Map<number, Net>;
   /** The interface that `lxc.network.*` lines without a number belong to. */
@@ -129,6 +131,7 @@ const READ_KEYS: ReadonlySet<string> = new Set<ReadKey>([
   'lxc.hook.pre-start',
   'lxc.hook.mount',
   'lxc.hook.post-stop',
+  'lxc.idmap',
 ]);
 const NET_TYPES = ['veth', 'macvlan', 'ipvlan', 'vlan', 'phys', 'empty', 'none'];
 
@@ -165,6 +168,7 @@ export function parseLxcConfig(source: LxcSource): LxcConfig {
     delay: 0,
     groups: [],
     mounts: [],
+    idmaps: [],
     hooks: [],
     nets: new Map(),
     oldNet: undefined,
@@ -192,6 +196,7 @@ export function parseLxcConfig(source: LxcSource): LxcConfig {
     mountEntries: state.mounts,
     ...(state.fstab === undefined ? {} : { mountFstab: state.fstab }),
     hooks: state.hooks.map(({ hook }) => hook),
+    idmaps: state.idmaps,
     nets: [...state.nets]
       .sort(([a], [b]) => a - b)
       .map(([index, net]): NetInterface => ({ index, ...net })),
@@ -446,6 +451,10 @@ function set(state: State, file: string, step: Step & { kind: 'set' }): void {
     case 'lxc.mount.entry':
       if (located === undefined) state.mounts = [];
       else state.mounts.push(located);
+      break;
+    case 'lxc.idmap':
+      if (located === undefined) state.idmaps = [];
+      else state.idmaps.push(located);
       break;
     case 'lxc.hook':
       state.hooks = [];

@@ -46,8 +46,6 @@ export interface ContainerView {
   readonly configFile: string;
   readonly requiresMountsFor: readonly string[];
   readonly requires: readonly string[];
-  /** Paths of strict lockers. */
-  readonly mountPoints: readonly string[];
   readonly wants: readonly string[];
   readonly after: readonly string[];
   /** The mount unit of the wormhole; empty where there is none. */
@@ -55,6 +53,8 @@ export interface ContainerView {
   readonly partOf: readonly string[];
   /** The command that refuses the start; empty for a sound container. */
   readonly refuse: string;
+  /** The command that looks for strict lockers; empty where there are none. */
+  readonly checkLockers: string;
   /** Empty where the packaged unit's value stands. */
   readonly execStart: string;
   readonly execStop: readonly string[];
@@ -241,6 +241,15 @@ function planRefusal(c: Container): string {
   return command(`${hookDirectory}/refuse-start`, lines);
 }
 
+function planLockerCheck({ wormhole, problems }: Container): string {
+  const strict = (wormhole?.attachments ?? []).filter((a) => a.strict);
+  if (strict.length === 0 || problems.length > 0) return '';
+  return command(
+    `${hookDirectory}/check-lockers`,
+    strict.flatMap(({ target, source }) => [target, source]),
+  );
+}
+
 function planLockerFacts({ wormhole }: Container): [string, string][] {
   if (wormhole === undefined) return [];
   return [
@@ -289,9 +298,6 @@ function planContainerDropIn(c: Container, isForwarded: boolean): Planned {
     view: {
       configFile: unitText(c.configFile),
       requiresMountsFor: needs.requiredPaths.map(unitWord),
-      mountPoints: attachments
-        .filter((a) => a.strict && !broken)
-        .map(({ target }) => unitText(target)),
       requires: [...needs.requires, ...(broken ? [] : wormhole)],
       wants: [...needs.wants, ...(broken ? [] : attachmentUnits), ...delay, ...forward],
       after: [
@@ -305,6 +311,7 @@ function planContainerDropIn(c: Container, isForwarded: boolean): Planned {
       wormhole: wormholeUnit,
       partOf: [...c.groups.map(groupTarget), ...forward],
       refuse: planRefusal(c),
+      checkLockers: planLockerCheck(c),
       execStart: planExecStart(c),
       execStop: planExecStop(c),
       execStopPost:
@@ -350,7 +357,7 @@ function planWormhole(c: Container): Planned[] {
         description: unitText(`Locker "${a.locker}" in LXC container "${c.name}"`),
         what: unitText(bindSource(a)),
         where: unitText(a.target),
-        options: bindOptions(a),
+        options: bindOptions(a, wormhole.idmap),
         mounts: [mountUnit(bindSource(a)), mountUnit(wormhole.path)],
       },
     })),

@@ -26,6 +26,8 @@ export interface ContainerSettings {
   readonly wormhole?: boolean;
   /** Unless false, a container does not start without its own and its configured lockers. */
   readonly strictLockers?: boolean;
+  /** When true, a container with user ids of its own sees the ids that are on the locker. */
+  readonly idmapLockers?: boolean;
 }
 
 /** Settings of the host as a whole. */
@@ -120,6 +122,7 @@ export const settingsKeys: Readonly<Record<string, KeyRule>> = {
   lockers: { scope: 'container', accepts: areLockers, form: lockersForm },
   wormhole: { scope: 'container', accepts: isYesOrNo, form: yesOrNoForm },
   'strict-lockers': { scope: 'container', accepts: isYesOrNo, form: yesOrNoForm },
+  'idmap-lockers': { scope: 'container', accepts: isYesOrNo, form: yesOrNoForm },
   'locker-directory': { scope: 'host', accepts: isDirectory, form: directoryForm },
   'wormhole-directory': { scope: 'host', accepts: isDirectory, form: directoryForm },
   'locker-path': { scope: 'host', accepts: isDirectory, form: directoryForm },
@@ -206,6 +209,7 @@ function containerSettings(
     named === undefined ? base.lockers : { ...named, value: parseLockers(named.value) };
   const wormhole = yesOrNo(text('wormhole'), base.wormhole);
   const strictLockers = yesOrNo(text('strict-lockers'), base.strictLockers);
+  const idmapLockers = yesOrNo(text('idmap-lockers'), base.idmapLockers);
   return {
     ready: ready === 'booted' ? 'booted' : 'running',
     ...(startTimeout === undefined ? {} : { startTimeout }),
@@ -214,6 +218,7 @@ function containerSettings(
     ...(lockers === undefined ? {} : { lockers }),
     ...(wormhole === undefined ? {} : { wormhole }),
     ...(strictLockers === undefined ? {} : { strictLockers }),
+    ...(idmapLockers === undefined ? {} : { idmapLockers }),
   };
 }
 

@@ -77,7 +77,7 @@ export function transientProperties(view: ContainerView, a: Attachment): UnitPro
     textProperty('What', bindSource(a)),
     textProperty('Where', a.target),
     textProperty('Type', 'none'),
-    textProperty('Options', bindOptions(a)),
+    textProperty('Options', bindOptions(a, view.wormholeWith([])?.idmap)),
   ];
 }
 

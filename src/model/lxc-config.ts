@@ -35,6 +35,8 @@ export interface LxcConfig {
   readonly mountFstab?: Located<string>;
   /** Values of lxc.hook.pre-start, lxc.hook.mount and lxc.hook.post-stop. */
   readonly hooks: readonly Located<string>[];
+  /** Values of lxc.idmap, such as `u 0 100000 65536`. */
+  readonly idmaps: readonly Located<string>[];
   readonly nets: readonly NetInterface[];
   /** Every file that was read, the container's own first. */
   readonly files: readonly string[];

@@ -108,10 +108,14 @@ export class RawClient {
     return serial;
   }
 
+  sendBytes(bytes: Buffer): void {
+    this.#stream.write(bytes);
+  }
+
   /** Sends and answers the reply, also when it is an error. */
-  async call(message: RawMessage): Promise<Frame> {
+  async call(message: RawMessage, timeoutMs?: number): Promise<Frame> {
     const serial = this.send(message);
-    return this.receive((frame) => frame.replySerial === serial);
+    return this.receive((frame) => frame.replySerial === serial, timeoutMs);
   }
 
   async receive(wanted: (frame: Frame) => boolean, timeoutMs = 30_000): Promise<Frame> {

@@ -170,7 +170,7 @@ const test: Interface<'never' | 'hidden'> = {
       out: [],
       access: 'free',
       handler: (_, [path]) => {
-        tree.remove(path);
+        if (path.startsWith('/org/lockerd1/child/')) tree.remove(path);
       },
     }),
   },

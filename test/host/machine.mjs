@@ -18,12 +18,22 @@ const packageOf = {
   shellcheck: 'shellcheck',
   lintian: 'lintian',
   mandoc: 'mandoc',
+  'dbus-daemon': 'dbus-daemon',
+  'dbus-send': 'dbus-bin',
+  busctl: 'systemd',
+  gdbus: 'libglib2.0-bin',
+  python3: 'python3',
+  // Not in any PATH.
+  '/usr/lib/polkit-1/polkitd': 'polkitd',
+  '/usr/lib/python3/dist-packages/dasbus': 'python3-dasbus',
+  '/usr/lib/python3/dist-packages/jeepney': 'python3-jeepney',
 };
 
 /** @typedef {keyof typeof packageOf} Program */
 
 /** @param {string} program */
 function isInstalled(program) {
+  if (path.isAbsolute(program)) return fs.existsSync(program);
   const directories = [...(process.env['PATH'] ?? '').split(':'), '/usr/sbin', '/sbin'];
   return directories.some((directory) => fs.existsSync(path.join(directory, program)));
 }

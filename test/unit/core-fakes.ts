@@ -1,6 +1,6 @@
 import type { Caller } from '../../src/core/caller.ts';
 import type { Clock } from '../../src/core/clock.ts';
-import { Core } from '../../src/core/core.ts';
+import { Core, type CorePorts } from '../../src/core/core.ts';
 import { defaultLimits, type Limits } from '../../src/core/limits.ts';
 import type { OptionBag } from '../../src/core/options.ts';
 import type {
@@ -197,73 +197,73 @@ export class FakeOutside {
     return this.pending.find((one) => one.what === what)?.signal;
   }
 
-  core(limits: Partial<Limits> = {}): Core {
+  ports(): CorePorts {
     const nothing = () => Promise.resolve();
     const unitJob = (verb: string) => (unit: string, signal: AbortSignal) =>
       this.#ask<UnitJobResult>(`${verb} ${unit}`, signal);
-    return new Core(
-      {
-        definitions: { read: () => Promise.resolve(this.definitions) },
-        units: {
-          watch: (unit, tell) => {
-            const entry = this.#units.get(unit) ?? { status: unitStatus() };
-            this.#units.set(unit, { ...entry, tell });
-            tell(entry.status);
-            return Promise.resolve(nothing);
-          },
-          start: unitJob('start'),
-          stop: unitJob('stop'),
-          restart: unitJob('restart'),
-          kill: (unit, whom, signal) => {
-            this.done.push(`kill ${unit} ${whom} ${signal}`);
-            return Promise.resolve();
-          },
-          onReloaded: (handler) => {
-            this.#reloaded = handler;
-          },
+    return {
+      definitions: { read: () => Promise.resolve(this.definitions) },
+      units: {
+        watch: (unit, tell) => {
+          const entry = this.#units.get(unit) ?? { status: unitStatus() };
+          this.#units.set(unit, { ...entry, tell });
+          tell(entry.status);
+          return Promise.resolve(nothing);
         },
-        mounts: {
-          watch: (directory, tell) => {
-            this.#mounts.set(directory, tell);
-            tell(this.#mounted.filter(({ path }) => path.startsWith(`${directory}/`)));
-            return Promise.resolve(nothing);
-          },
+        start: unitJob('start'),
+        stop: unitJob('stop'),
+        restart: unitJob('restart'),
+        kill: (unit, whom, signal) => {
+          this.done.push(`kill ${unit} ${whom} ${signal}`);
+          return Promise.resolve();
         },
-        helper: {
-          attach: (request) => this.#ask(`attach ${JSON.stringify(Object.values(request))}`),
-          detach: (request) => this.#ask(`detach ${JSON.stringify(Object.values(request))}`),
-          freeze: (container) => this.#ask(`freeze ${container}`),
-          thaw: (container) => this.#ask(`thaw ${container}`),
-          balloon: ({ container, limit, force, persist }, progress, signal) => {
-            progress('reclaiming', 0.5);
-            return this.#ask(`balloon ${container} ${limit} ${force} ${persist}`, signal);
-          },
-          watch: (tell) => {
-            this.#lxc = tell;
-            return Promise.resolve(nothing);
-          },
+        onReloaded: (handler) => {
+          this.#reloaded = handler;
         },
-        memory: {
-          read: () => Promise.reject(new Error('there is none')),
-          watchOomKills: (_, tell) => {
-            this.oomKills = tell;
-            return Promise.resolve(nothing);
-          },
-        },
-        authority: {
-          check: async (request) => {
-            this.checks.push(request);
-            return this.decide(request);
-          },
-          state: 'polkit',
-          onStateChanged: () => undefined,
-          onPermissionsChanged: () => undefined,
-        },
-        journal: { write: (entry) => this.journal.push(entry) },
       },
-      this.clock,
-      { ...defaultLimits, ...limits },
-    );
+      mounts: {
+        watch: (directory, tell) => {
+          this.#mounts.set(directory, tell);
+          tell(this.#mounted.filter(({ path }) => path.startsWith(`${directory}/`)));
+          return Promise.resolve(nothing);
+        },
+      },
+      helper: {
+        attach: (request) => this.#ask(`attach ${JSON.stringify(Object.values(request))}`),
+        detach: (request) => this.#ask(`detach ${JSON.stringify(Object.values(request))}`),
+        freeze: (container) => this.#ask(`freeze ${container}`),
+        thaw: (container) => this.#ask(`thaw ${container}`),
+        balloon: ({ container, limit, force, persist }, progress, signal) => {
+          progress('reclaiming', 0.5);
+          return this.#ask(`balloon ${container} ${limit} ${force} ${persist}`, signal);
+        },
+        watch: (tell) => {
+          this.#lxc = tell;
+          return Promise.resolve(nothing);
+        },
+      },
+      memory: {
+        read: () => Promise.reject(new Error('there is none')),
+        watchOomKills: (_, tell) => {
+          this.oomKills = tell;
+          return Promise.resolve(nothing);
+        },
+      },
+      authority: {
+        check: async (request) => {
+          this.checks.push(request);
+          return this.decide(request);
+        },
+        state: 'polkit',
+        onStateChanged: () => undefined,
+        onPermissionsChanged: () => undefined,
+      },
+      journal: { write: (entry) => this.journal.push(entry) },
+    };
+  }
+
+  core(limits: Partial<Limits> = {}): Core {
+    return new Core(this.ports(), this.clock, { ...defaultLimits, ...limits });
   }
 }
 

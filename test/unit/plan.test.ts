@@ -205,7 +205,7 @@ describe('no value of a configuration', () => {
     ...['ExecStop', 'ExecStopPost', 'KillSignal', 'SuccessExitStatus', 'Container', 'ConfigFile'],
     ...['Autostart', 'Group', 'Problem', 'JobRunningTimeoutSec', 'Description', 'Type'],
     ...['Documentation', 'DefaultDependencies', 'Conflicts', 'Before', 'StopWhenUnneeded'],
-    ...['[Mount]', 'What', 'Where', 'Options', 'PropagatesStopTo', 'AssertPathIsMountPoint'],
+    ...['[Mount]', 'What', 'Where', 'Options', 'PropagatesStopTo'],
     ...['Wormhole', 'Locker', 'RebootSignal'],
     ...['LockerDirectory', 'WormholeDirectory', 'RootWithoutPolkit'],
     ...['RemainAfterExit', 'TimeoutSec', ''],
