@@ -82,3 +82,46 @@ describe('installed files', () => {
       '/usr/lib/lockerd/lockerd-helper',
       ...filesBelow('units/system').map((name) => `/usr/lib/systemd/system/${name}`),
       ...filesBelow('units/sysusers').map((name) => `/usr/lib/sysusers.d/${name}`),
+      ...installedFrom('units/catalog', '.catalog', '/usr/lib/systemd/catalog'),
+      ...installedFrom('units/dbus', '.conf', '/usr/share/dbus-1/system.d'),
+      ...installedFrom('units/dbus', '.service', '/usr/share/dbus-1/system-services'),
+      ...installedFrom('units/dbus', '.xml', '/usr/share/dbus-1/interfaces'),
+      ...installedFrom('units/polkit', '.policy', '/usr/share/polkit-1/actions'),
+      ...installedFrom('units/polkit', '.rules', '/usr/share/polkit-1/rules.d'),
+      ...filesBelow('hooks').map((name) => `/usr/lib/lockerd/hooks/${name}`),
+    ];
+    expect(documented.sort()).toEqual(installed.sort());
+  });
+
+  test('Documentation= of a packaged unit names a manual page of ours', () => {
+    for (const unit of filesBelow('units/system')) {
+      for (const [, name = '', number = ''] of read(`units/system/${unit}`).matchAll(
+        /man:(\S+)\((\d)\)/g,
+      )) {
+        expect(pages, unit).toContain(`${name}.${number}`);
+      }
+    }
+  });
+});
+
+describe.each(pages)('%s', (page) => {
+  test('mandoc finds no fault', () => {
+    // mandoc that is missing makes this fail, on purpose.
+    const args = ['-T', 'lint', '-W', 'warning', join(project, 'src/man', page)];
+    let complaints: string;
+    try {
+      complaints = execFileSync('mandoc', args, { encoding: 'utf8' });
+    } catch (error) {
+      complaints = (error as { stdout?: string }).stdout ?? '';
+      if (complaints === '') throw error;
+    }
+    expect(complaints).toBe('');
+  });
+
+  test('refers to manual pages by their own section', () => {
+    const own = new Set(pages.map((name) => name.slice(0, -2)));
+    for (const [, name = '', number] of read(`src/man/${page}`).matchAll(/^\.Xr (\S+) (\d)/gm)) {
+      if (own.has(name)) expect(pages).toContain(`${name}.${number ?? ''}`);
+    }
+  });
+});
