@@ -59,15 +59,24 @@ export class HelperClient implements HelperPort {
     this.#timing = { ...defaultTiming, ...timing };
   }
 
-  async attach(request: Parameters<HelperPort['attach']>[0]): Promise<{ changed: boolean }> {
-    const answer = await this.#request('attach', request);
+  async attach({
+    container,
+    locker,
+    readOnly,
+    persist,
+  }: Parameters<HelperPort['attach']>[0]): Promise<{ changed: boolean }> {
+    // The helper refuses a request with a member too many.
+    const answer = await this.#request('attach', { container, locker, readOnly, persist });
     return { changed: booleanOf(answer, 'changed') };
   }
 
-  async detach(
-    request: Parameters<HelperPort['detach']>[0],
-  ): Promise<{ changed: boolean; lazy: boolean }> {
-    const answer = await this.#request('detach', request);
+  async detach({
+    container,
+    locker,
+    force,
+    persist,
+  }: Parameters<HelperPort['detach']>[0]): Promise<{ changed: boolean; lazy: boolean }> {
+    const answer = await this.#request('detach', { container, locker, force, persist });
     return { changed: booleanOf(answer, 'changed'), lazy: booleanOf(answer, 'lazy') };
   }
 
@@ -80,12 +89,13 @@ export class HelperClient implements HelperPort {
   }
 
   async balloon(
-    { limit, ...request }: Parameters<HelperPort['balloon']>[0],
+    { container, limit, force, persist }: Parameters<HelperPort['balloon']>[0],
     progress: (phase: string, fraction: number) => void,
     signal: AbortSignal,
   ): Promise<void> {
     const text = limit === unlimited ? 'max' : limit.toString();
-    await this.#request('balloon', { ...request, limit: text }, { signal, progress });
+    const request = { container, limit: text, force, persist };
+    await this.#request('balloon', request, { signal, progress });
   }
 
   async #request(

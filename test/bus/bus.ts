@@ -69,6 +69,7 @@ function configuration(socket: string, { names = defaultNames, limits = {} }: Bu
 <allow receive_type="error"/>
 <allow receive_type="signal"/>
 <allow send_destination="org.freedesktop.DBus"/>
+<allow send_interface="org.freedesktop.PolicyKit1.AuthenticationAgent"/>
 ${calls.join('\n')}
 </policy>
 ${limitLines.join('\n')}

@@ -4,6 +4,7 @@ import { BusClients } from '../../src/adapters/clients.ts';
 import { GeneratedDefinitions } from '../../src/adapters/definitions.ts';
 import { CgroupMemory } from '../../src/adapters/memory.ts';
 import { SystemdManager } from '../../src/adapters/systemd-manager.ts';
+import { encodeJournalEntry } from '../../src/adapters/journal.ts';
 import { SystemdMounts } from '../../src/adapters/mounts.ts';
 import { SystemdUnits } from '../../src/adapters/systemd.ts';
 import { type BusConnection, connectBus } from '../../src/bus/connection.ts';
@@ -372,5 +373,29 @@ describe('memory', () => {
   test('has no way out of its control groups', async () => {
     await expect(memory.read('/../../etc')).rejects.toThrow('no control group');
     await expect(memory.read('')).rejects.toThrow('no control group');
+  });
+});
+
+describe('the journal', () => {
+  test('has what logger(1) was given, field by field', async () => {
+    const messageId = '0123456789abcdef0123456789abcdef';
+    const input = encodeJournalEntry({
+      messageId,
+      priority: 5,
+      message: 'two\nlines',
+      fields: { CONTAINER: 'my web=1', LOCKER: 'ü', EVIL: 'a\nMESSAGE=evil\n\nPRIORITY=0' },
+    });
+    await host.run('logger', ['--journald'], { input });
+    await host.run('journalctl', ['--sync']);
+    const { stdout } = await host.run('journalctl', [`MESSAGE_ID=${messageId}`, '--output=json']);
+    expect(stdout.trim().split('\n')).toHaveLength(1);
+    expect(JSON.parse(stdout)).toMatchObject({
+      MESSAGE: 'two\nlines',
+      PRIORITY: '5',
+      SYSLOG_IDENTIFIER: 'lockerd',
+      LOCKERD_CONTAINER: 'my web=1',
+      LOCKERD_LOCKER: 'ü',
+      LOCKERD_EVIL: 'a?MESSAGE=evil??PRIORITY=0',
+    });
   });
 });

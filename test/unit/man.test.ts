@@ -84,13 +84,16 @@ describe('installed files', () => {
   test('every one is named under FILES, and nothing that does not exist', () => {
     const installed = [
       '/usr/lib/systemd/system-generators/lockerd-generator',
+      '/usr/lib/lockerd/lockerd',
       '/usr/lib/lockerd/lockerd-helper',
       ...filesBelow('units/system').map((name) => `/usr/lib/systemd/system/${name}`),
+      ...filesBelow('units/sysusers').map((name) => `/usr/lib/sysusers.d/${name}`),
+      ...installedFrom('units/catalog', '.catalog', '/usr/lib/systemd/catalog'),
       ...installedFrom('units/dbus', '.conf', '/usr/share/dbus-1/system.d'),
       ...installedFrom('units/dbus', '.service', '/usr/share/dbus-1/system-services'),
+      ...installedFrom('units/dbus', '.xml', '/usr/share/dbus-1/interfaces'),
       ...installedFrom('units/polkit', '.policy', '/usr/share/polkit-1/actions'),
       ...installedFrom('units/polkit', '.rules', '/usr/share/polkit-1/rules.d'),
-      ...filesBelow('units/sysusers').map((name) => `/usr/lib/sysusers.d/${name}`),
       '/usr/share/bash-completion/completions/lockerctl',
       '/usr/share/doc/lockerd/examples',
       ...filesBelow('hooks').map((name) => `/usr/lib/lockerd/hooks/${name}`),
