@@ -176,7 +176,7 @@ describe.each(['postinst', 'prerm', 'postrm'])('%s', (script) => {
     ];
     for (const [call] of calls) {
       expect(call).toMatch(
-        /^(systemctl --system daemon-reload |lxc-ls --active |deb-systemd-invoke \w+( lockerd[a-z.-]+)+ )/,
+        /^(systemctl --system daemon-reload |lxc-ls --active |deb-systemd-invoke [\w-]+( lockerd[a-z.-]+)+ )/,
       );
     }
   });
