@@ -11,6 +11,7 @@ import {
   recipeKey,
   runLocked,
 } from '../host/machine.mjs';
+import { qemuArguments } from './qemu.mjs';
 
 const recipe = path.join(import.meta.dirname, 'image');
 
@@ -31,8 +32,8 @@ export async function ensureVmImage() {
   const guests = await ensureImage();
   // The saved states fit one version of the emulator and one set of arguments.
   const { stdout: version } = spawnSync('qemu-system-x86_64', ['--version'], { encoding: 'utf8' });
-  const virtualMachine = fs.readFileSync(path.join(import.meta.dirname, 'qemu.mjs'), 'utf8');
-  const key = recipeKey(recipe, path.basename(guests), version, virtualMachine);
+  const virtualMachine = qemuArguments('', '', defaultMemoryMiB);
+  const key = recipeKey(recipe, path.basename(guests), version, ...virtualMachine);
   const images = path.join(cacheDirectory(), 'vm-images');
   const image = path.join(images, key);
   if (fs.existsSync(image)) return image;

@@ -80,6 +80,7 @@ function qemuImg(...args) {
 
 /**
  * Writes the state of the running VM into a file and ends it; its disks then belong to the state.
+ * Not stopped before, because a state remembers that, too.
  * @param {string} socketPath of QMP
  * @param {string} state
  */
@@ -103,7 +104,6 @@ export async function saveState(socketPath, state) {
     }
   };
   await execute('qmp_capabilities');
-  await execute('stop');
   await execute('migrate-set-parameters', { 'max-bandwidth': 1 << 30 });
   await execute('migrate', { uri: `exec:cat > '${state}'` });
   for (;;) {

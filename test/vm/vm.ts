@@ -231,11 +231,16 @@ export class VirtualHost extends TestHost {
     } finally {
       fs.rmSync(directory, { recursive: true });
     }
-    await this.shell(`
-      systemd-sysusers
-      systemd-tmpfiles --create --exclude-prefix=/dev
-      systemctl daemon-reload
-      systemctl reload dbus`);
+    // The bus and polkit notice new files by themselves.
+    await this.shell(
+      `
+      for file in /usr/lib/sysusers.d/lockerd*.conf; do test ! -e $file || systemd-sysusers $file; done
+      for file in /usr/lib/tmpfiles.d/lockerd*.conf; do
+        test ! -e $file || systemd-tmpfiles --create $file
+      done
+      systemctl daemon-reload`,
+      { timeoutMs: 180_000 },
+    );
   }
 
   override console(): string {
