@@ -28,6 +28,7 @@ export default defineConfig({
         test: { name: 'bus', include: ['test/bus/**/*.test.ts'], testTimeout: 120_000 },
       },
       { ...shared, test: { name: 'host', include: ['test/host/**/*.test.ts'] } },
+      { ...shared, test: { name: 'vm', include: ['test/vm/**/*.test.ts'] } },
     ],
   },
 });
