@@ -23,9 +23,9 @@ const late = 'roots';
 const early = 'volumes';
 
 const fstab = `
-/dev/${early}/project /lockers/project ext4 x-systemd.device-timeout=10s                  0 2
-/dev/${early}/demand  /lockers/demand  ext4 noauto,x-systemd.automount                    0 2
-/dev/${early}/spare   /lockers/spare   ext4 noauto,x-systemd.device-timeout=5s            0 2
+/dev/${early}/project /lockers/project ext4 defaults                           0 2
+/dev/${early}/demand  /lockers/demand  ext4 noauto,x-systemd.automount         0 0
+/dev/${early}/spare   /lockers/spare   ext4 noauto,x-systemd.device-timeout=5s 0 0
 `;
 
 const activateLate = `[Unit]
