@@ -162,6 +162,10 @@ export class HelperClient implements HelperPort {
       const told = new Set<string>();
       try {
         await this.#watchOnce(over, (status) => {
+          if (typeof status === 'object' && 'silent' in status) {
+            told.add(status.silent);
+            return;
+          }
           if (status === 'ready') {
             delayMs = reconnectMinMs;
             // What went while nobody listened is not told of any more.
@@ -185,7 +189,10 @@ export class HelperClient implements HelperPort {
     }
   }
 
-  async #watchOnce(over: AbortSignal, tell: (status: LxcStatus | 'ready') => void): Promise<void> {
+  async #watchOnce(
+    over: AbortSignal,
+    tell: (status: LxcStatus | { readonly silent: string } | 'ready') => void,
+  ): Promise<void> {
     const socket = connect(this.#socketPath);
     const leave = (): void => {
       socket.destroy();
@@ -197,6 +204,7 @@ export class HelperClient implements HelperPort {
         if (over.aborted) return;
         if (line['event'] === 'ready') tell('ready');
         else if (line['event'] === 'state') tell(statusOf(line));
+        else if (line['event'] === 'silent') tell({ silent: String(line['container']) });
         else if (line['ok'] === false) throw errorOf(line);
       }
     } finally {

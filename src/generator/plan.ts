@@ -1,5 +1,6 @@
 import { bindOptions, bindSource, readOnlyPath } from '../model/attachment.ts';
 import { encodeField } from '../model/fstab.ts';
+import { defaultLxcpath } from '../model/path.ts';
 import { formatProblem } from '../model/problem.ts';
 import {
   containerUnit,
@@ -25,6 +26,7 @@ import { compareText, hasDelay } from './model.ts';
 /** The templates in units/, each with what it is given; every value is ready for a unit file. */
 export interface TemplateViews {
   readonly container: ContainerView;
+  readonly containers: { readonly lxcpath: string };
   readonly delay: { readonly configFile: string; readonly unit: string; readonly seconds: number };
   readonly bridge: { readonly interface: string; readonly timeout: string };
   readonly forward: ForwardView;
@@ -125,6 +127,8 @@ export interface PlanContext {
   /** Names NAME for which /etc/init.d/lxc.NAME exists. */
   readonly initScripts: readonly string[];
   readonly lockers: Lockers;
+  /** Where containers live. */
+  readonly lxcpath: string;
   /** Directories whose sight may change once local file systems are mounted, with what they are now. */
   readonly watched: readonly WatchedPath[];
   /** Mount units to wait for before looking again. */
@@ -481,6 +485,19 @@ function planRescan(context: PlanContext): Planned[] {
   ];
 }
 
+/** Where the path unit watches, if that is not where the packaged one does. */
+function planWatch({ lxcpath }: PlanContext): Planned[] {
+  if (lxcpath === defaultLxcpath || !fitsRestOfLine(lxcpath)) return [];
+  return [
+    {
+      kind: 'file',
+      path: 'lockerd-containers.path.d/60-lxcpath.conf',
+      template: 'containers',
+      view: { lxcpath: unitText(lxcpath) },
+    },
+  ];
+}
+
 /** What concerns no container in particular, beside the unit of the service that reads it. */
 function planHost({ host, lockers }: PlanContext): Planned {
   const facts: [string, string][] = [
@@ -518,6 +535,7 @@ export function planUnits(containers: readonly Container[], context: PlanContext
     ...planGroups(containers),
     ...planReadOnly(context.lockers),
     ...planRescan(context),
+    ...planWatch(context),
     planHost(context),
   ];
   return planned.sort((a, b) => compareText(a.path, b.path));

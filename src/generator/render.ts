@@ -1,6 +1,7 @@
 import attachment from '../../units/attachment.mount.hbs';
 import bridge from '../../units/bridge.conf.hbs';
 import container from '../../units/container.conf.hbs';
+import containers from '../../units/containers.conf.hbs';
 import delay from '../../units/delay.conf.hbs';
 import forward from '../../units/forward.service.hbs';
 import group from '../../units/group.conf.hbs';
@@ -14,6 +15,7 @@ const templates: Readonly<Record<keyof TemplateViews, (view: object) => string>>
   attachment,
   bridge,
   container,
+  containers,
   delay,
   forward,
   group,

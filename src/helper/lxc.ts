@@ -1,4 +1,5 @@
-import { execa } from 'execa';
+import { readFileSync } from 'node:fs';
+import { execa, ExecaError } from 'execa';
 import { HelperError } from './errors.ts';
 
 /** A container as LXC's own programs are told of it. */
@@ -24,39 +25,76 @@ export function lxcArguments({ name, lxcpath }: LxcContainer): string[] {
   return ['-P', lxcpath, '-n', name];
 }
 
-async function lxc(program: string, args: readonly string[]): Promise<string> {
+async function lxc(program: string, args: readonly string[], withinMs: number): Promise<string> {
   const { stdout } = await execa(program, args, {
     extendEnv: false,
     env: lxcEnvironment,
     stdin: 'ignore',
     stderr: 'ignore',
-    timeout: timeoutMs,
+    timeout: withinMs,
     maxBuffer: 1024 * 1024,
   });
   return stdout;
 }
 
-/** Asks LXC about a container; STOPPED when it knows nothing of it. */
-export async function statusOf(container: LxcContainer): Promise<LxcStatus> {
+/**
+ * Asks LXC about a container; STOPPED when it knows nothing of it, undefined when it does not
+ * answer in time (milliseconds): a monitor answers nobody while it runs a hook.
+ */
+export async function statusWithin(
+  container: LxcContainer,
+  withinMs: number,
+): Promise<LxcStatus | undefined> {
   const args = ['-s', '-p', ...lxcArguments(container)];
-  const text = await lxc('/usr/bin/lxc-info', args).catch(() => '');
+  let text = '';
+  try {
+    text = await lxc('/usr/bin/lxc-info', args, withinMs);
+  } catch (error) {
+    if (!(error instanceof ExecaError) || error.exitCode === undefined) return undefined;
+  }
   return {
     state: /^State:\s*([A-Z]+)$/m.exec(text)?.[1] ?? 'STOPPED',
     leader: Number(/^PID:\s*([0-9]+)$/m.exec(text)?.[1] ?? 0),
   };
 }
 
-/** Names of the containers that are not stopped. */
-export async function activeContainers(lxcpath: string): Promise<ReadonlySet<string>> {
-  const text = await lxc('/usr/bin/lxc-ls', ['-P', lxcpath, '--active', '-1']);
-  // Names are padded to one width where there is a terminal, and have no blanks at their end.
-  return new Set(text.split('\n').map((line) => line.trimEnd()));
+/** Asks LXC about a container; STOPPED when it knows nothing of it or does not answer for long. */
+export async function statusOf(container: LxcContainer): Promise<LxcStatus> {
+  return (await statusWithin(container, timeoutMs)) ?? { state: 'STOPPED', leader: 0 };
+}
+
+/** Longest name of an abstract socket; LXC hashes what would be longer. See unix(7). */
+const socketNameMax = 105;
+
+/**
+ * Tells which containers LXC may have a monitor of: by its command socket, as lxc-ls(1) does, which
+ * then waits for each of them to answer.
+ */
+export class Monitors {
+  readonly #lxcpath: string;
+  /** Names of the containers whose sockets tell them. */
+  readonly names: ReadonlySet<string>;
+
+  /** Takes the text of /proc/net/unix. */
+  constructor(lxcpath: string, sockets = readFileSync('/proc/net/unix', 'utf8')) {
+    this.#lxcpath = lxcpath;
+    const names = sockets.split('\n').flatMap((line) => {
+      const [, path = ''] = line.split(`@${lxcpath}/`);
+      return path.endsWith('/command') ? [path.slice(0, -'/command'.length)] : [];
+    });
+    this.names = new Set(names);
+  }
+
+  has(name: string): boolean {
+    const path = `${this.#lxcpath}/${name}/command`;
+    return this.names.has(name) || Buffer.byteLength(path) > socketNameMax;
+  }
 }
 
 /** Runs a program of LXC's that changes a container's state, and looks whether it did. */
 async function bringTo(state: string, container: LxcContainer, program: string): Promise<void> {
   const { name } = container;
-  await lxc(program, lxcArguments(container)).catch((error: unknown) => {
+  await lxc(program, lxcArguments(container), timeoutMs).catch((error: unknown) => {
     throw new HelperError('Failed', `${program} failed for container "${name}"`, { cause: error });
   });
   const after = await statusOf(container);

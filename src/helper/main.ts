@@ -125,8 +125,10 @@ async function run(instance: string | undefined): Promise<number> {
     return 0;
   } catch (thrown) {
     const error = toHelperError(thrown);
-    log('warning', `${describe(request, uid)}: ${error.code}: ${error.message}`);
-    await answer({ ok: false, error: error.code, message: error.message, ...error.details });
+    const { code, message, details } = error;
+    const more = Object.keys(details).length === 0 ? '' : ` ${JSON.stringify(details)}`;
+    log('warning', `${describe(request, uid)}: ${code}: ${message}${more}`);
+    await answer({ ok: false, error: code, message, ...details });
     // A request that was refused is no failure of the unit that refused it.
     return instance === undefined ? 1 : 0;
   }

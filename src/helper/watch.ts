@@ -3,10 +3,11 @@ import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 import type { Readable, Writable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { Turns } from '../core/limits.ts';
 import { HostReader } from '../generator/read.ts';
 import { HelperError } from './errors.ts';
 import type { LxcStatus } from './lxc.ts';
-import { activeContainers, lxcEnvironment, statusOf } from './lxc.ts';
+import { lxcEnvironment, Monitors, statusWithin } from './lxc.ts';
 import { lxcpathOf } from './view.ts';
 
 export interface StateChange {
@@ -26,13 +27,31 @@ const unreadMaxBytes = 1024 * 1024;
 /** lxc-monitor does not say when it listens: what changed until then is looked for again. */
 const secondLookMs = 1500;
 
+/** A container that answers does so in less, though perhaps not on a busy host. */
+const firstPatienceMs = 1000;
+const longestPatienceMs = 16_000;
+/** How long the first report waits for those that do not answer. */
+const readyMs = 3000;
+/** Programs of LXC's at a time; the unit has a TasksMax=. */
+const questionsAtATime = 16;
+
+/** States without a guest that could be asked for. */
+const withoutGuest = ['STOPPED', 'STARTING', 'ABORTING'];
+
 /** Tells each state once, and again when it has changed. */
 class Teller {
   readonly #output: Writable;
-  readonly #told = new Map<string, string>();
+  readonly #lxcpath: string;
+  readonly #turns = new Turns(questionsAtATime);
+  readonly #told = new Map<string, LxcStatus>();
+  /** How often the monitor has spoken of each: an answer from before is out of date. */
+  readonly #changes = new Map<string, number>();
+  /** Those that LXC has not answered about. */
+  readonly silent = new Set<string>();
 
-  constructor(output: Writable) {
+  constructor(output: Writable, lxcpath: string) {
     this.#output = output;
+    this.#lxcpath = lxcpath;
   }
 
   write(event: object): void {
@@ -42,34 +61,62 @@ class Teller {
     }
   }
 
-  tell(container: string, { state, leader }: LxcStatus): void {
-    const now = `${state} ${leader}`;
-    if (this.#told.get(container) === now) return;
-    this.#told.set(container, now);
+  #tell(container: string, { state, leader }: LxcStatus): void {
+    const before = this.#told.get(container);
+    if (before?.state === state && before.leader === leader) return;
+    this.#told.set(container, { state, leader });
     this.write({ event: 'state', container, state, leader });
   }
-}
 
-async function tellAll(teller: Teller, lxcpath: string): Promise<void> {
-  const active = await activeContainers(lxcpath);
-  const known = new HostReader('').containers(lxcpath).map(({ name }) => name);
-  for (const name of new Set([...known, ...active])) {
-    if (name === '') continue;
-    const status = active.has(name)
-      ? await statusOf({ name, lxcpath })
-      : { state: 'STOPPED', leader: 0 };
-    teller.tell(name, status);
+  /** Asks about a container and tells the answer, when there is one in time. */
+  #ask(name: string, withinMs: number, word?: string): Promise<void> {
+    const changes = this.#changes.get(name);
+    this.silent.add(name);
+    return this.#turns.run(async () => {
+      const status = await statusWithin({ name, lxcpath: this.#lxcpath }, withinMs);
+      if (this.#changes.get(name) !== changes) return;
+      if (status === undefined) {
+        if (word !== undefined) this.#tell(name, { state: word, leader: 0 });
+        return;
+      }
+      this.silent.delete(name);
+      this.#tell(name, { state: word ?? status.state, leader: status.leader });
+    });
   }
-}
 
-async function follow(teller: Teller, lines: AsyncIterable<string>, lxcpath: string) {
-  for await (const line of lines) {
-    const change = parseMonitorLine(line);
-    if (change === undefined) continue;
-    const { container: name, state } = change;
-    const isGone = ['STOPPED', 'STARTING', 'ABORTING'].includes(state);
-    const leader = isGone ? 0 : (await statusOf({ name, lxcpath })).leader;
-    teller.tell(name, { state, leader });
+  /** Tells of all containers; those with a monitor are asked side by side. */
+  async tellAll(): Promise<void> {
+    const monitors = new Monitors(this.#lxcpath);
+    const known = new HostReader('').containers(this.#lxcpath).map(({ name }) => name);
+    const names = [...new Set([...known, ...monitors.names])];
+    for (const name of names) {
+      if (!monitors.has(name)) this.#tell(name, { state: 'STOPPED', leader: 0 });
+    }
+    const asked = names.filter((name) => monitors.has(name));
+    await Promise.all(asked.map((name) => this.#ask(name, firstPatienceMs)));
+  }
+
+  /** Asks those that have not answered, again and again. */
+  async askSilent(): Promise<void> {
+    let patienceMs = firstPatienceMs;
+    for (;;) {
+      await sleep(patienceMs);
+      const { silent } = this;
+      patienceMs =
+        silent.size === 0 ? firstPatienceMs : Math.min(patienceMs * 2, longestPatienceMs);
+      await Promise.all([...silent].map((name) => this.#ask(name, patienceMs)));
+    }
+  }
+
+  /** Tells what the monitor says, with the leader; asks without waiting for the answer. */
+  change({ container, state }: StateChange, failed: (error: unknown) => void): void {
+    this.#changes.set(container, (this.#changes.get(container) ?? 0) + 1);
+    this.silent.delete(container);
+    const leader = this.#told.get(container)?.leader ?? 0;
+    if (withoutGuest.includes(state)) this.#tell(container, { state, leader: 0 });
+    // A guest that runs may be another one than before.
+    else if (state !== 'RUNNING' && leader > 0) this.#tell(container, { state, leader });
+    else this.#ask(container, firstPatienceMs, state).catch(failed);
   }
 }
 
@@ -87,19 +134,33 @@ export async function watch(input: Readable, output: Writable): Promise<void> {
   });
   const ended = once(monitor, 'exit');
   const lines = createInterface({ input: monitor.stdout });
-  const teller = new Teller(output);
-  const work = async (): Promise<void> => {
-    await tellAll(teller, lxcpath);
+  const teller = new Teller(output, lxcpath);
+  const follow = async (): Promise<void> => {
+    let failed: (error: unknown) => void = () => undefined;
+    const failure = new Promise<never>((_, reject) => (failed = reject));
+    const reading = (async () => {
+      for await (const line of lines) {
+        const change = parseMonitorLine(line);
+        if (change !== undefined) teller.change(change, failed);
+      }
+      await ended;
+      throw new HelperError('Failed', 'lxc-monitor ended; see "journalctl -t lockerd-helper"');
+    })();
+    await Promise.race([reading, failure]);
+  };
+  const look = async (): Promise<void> => {
+    const first = teller.tellAll();
+    await Promise.race([first, sleep(readyMs)]);
+    // They are not stopped, and told of when they answer.
+    for (const container of teller.silent) teller.write({ event: 'silent', container });
     teller.write({ event: 'ready' });
-    const following = follow(teller, lines, lxcpath);
+    await first;
     await sleep(secondLookMs);
-    await tellAll(teller, lxcpath);
-    await following;
-    await ended;
-    throw new HelperError('Failed', 'lxc-monitor ended; see "journalctl -t lockerd-helper"');
+    await teller.tellAll();
+    await teller.askSilent();
   };
   try {
-    await Promise.race([work(), gone]);
+    await Promise.race([look(), follow(), gone]);
   } finally {
     monitor.kill();
   }

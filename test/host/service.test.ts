@@ -381,6 +381,25 @@ describe('strangers', () => {
   });
 });
 
+test('no container has to wait for news until the hook of another one ends', async () => {
+  await systemctl(host, 'start', unitOf('web_vm'));
+  await host.waitForGuest('web_vm');
+  await begin('StartContainer', 'slow');
+  await untilState('slow', 'starting');
+  const helper = '/usr/lib/lockerd/lockerd-helper';
+  const { stdout } = await host.shell(`(echo '{"verb":"watch"}'; sleep 12) | ${helper}`);
+  const events = stdout.split('\n');
+  const ready = events.indexOf('{"event":"ready"}');
+  expect(ready, stdout).toBeGreaterThan(0);
+  const first = events.slice(0, ready);
+  const leader = String(await guestPid(host, 'web_vm'));
+  const running = `{"event":"state","container":"web_vm","state":"RUNNING","leader":${leader}}`;
+  expect(first).toContain(running);
+  expect(first).toContain('{"event":"silent","container":"slow"}');
+  expect(first.filter((event) => event.includes('"STOPPED"'))).toHaveLength(many.length + 2);
+  await expectDone(order('StopContainer', 'slow'));
+});
+
 describe('whatever ends', () => {
   test('a killed lockerd comes back and finds what goes on', async () => {
     await systemctl(host, 'start', unitOf('web_vm'));
@@ -396,7 +415,9 @@ describe('whatever ends', () => {
     });
     expect(await state('slow')).toBe('starting');
     expect(await state('web_vm')).toBe('running');
-    expect(await property('web_vm', 'Leader')).toBe(leader);
+    await host.waitFor('LXC has told its leader', async () => {
+      return (await property('web_vm', 'Leader')) === leader;
+    });
     expect((await callAs('root', 'ListJobs')).output).toBe('a(usso) 0\n');
     await expectDone(order('StopContainer', 'slow'));
   });

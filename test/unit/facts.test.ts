@@ -45,6 +45,7 @@ const context: PlanContext = {
   bridgeTimeout: '30s',
   initScripts: [],
   watched: [],
+  lxcpath: '/var/lib/lxc',
   watchedMounts: [],
   lockers: new Map(),
   host,

@@ -195,14 +195,16 @@ describe('watch', () => {
     script = (_request, socket) => {
       connections++;
       if (connections === 1) {
-        socket.write(state('a', 'RUNNING', 7) + state('b', 'STOPPED', 0) + '{"event":"ready"}\n');
+        socket.write(state('a', 'RUNNING', 7) + state('b', 'STOPPED', 0));
+        socket.write(state('c', 'STARTING', 0) + '{"event":"ready"}\n');
         socket.write(state('b', 'RUNNING', 8));
         setTimeout(() => socket.end('{"event":"nonsense"}\nbroken\n'), 30);
       } else if (connections < 4) {
         // Broken again before it was ready: nothing is known to be gone.
         socket.end(state('b', 'RUNNING', 8));
       } else {
-        socket.write(state('b', 'FROZEN', 8) + '{"event":"ready"}\n');
+        socket.write(state('b', 'FROZEN', 8) + '{"event":"silent","container":"c"}\n');
+        socket.write('{"event":"ready"}\n');
       }
     };
     const unwatch = await client().watch((status) => seen.push(status));
@@ -217,6 +219,10 @@ describe('watch', () => {
       { timeout: 10_000 },
     );
     expect(seen).toContainEqual({ container: 'b', state: 'FROZEN', leader: 8 });
+    // LXC does not answer about it, which is not to say that it went.
+    expect(seen.filter(({ container }) => container === 'c')).toEqual([
+      { container: 'c', state: 'STARTING', leader: 0 },
+    ]);
     await unwatch();
     await vi.waitFor(() => {
       expect(open.size).toBe(0);

@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest';
 import { copiesOf } from '../../src/helper/holders.ts';
 import { isSameTree, mountAt, parseMountinfo } from '../../src/helper/mountinfo.ts';
+import { Monitors } from '../../src/helper/lxc.ts';
 import { parseMonitorLine } from '../../src/helper/watch.ts';
 
 const host = parseMountinfo(`
@@ -59,4 +60,24 @@ test('lines of lxc-monitor', () => {
     state: 'STOPPED',
   });
   expect(parseMonitorLine("'web' exited with status [0]")).toBeUndefined();
+});
+
+test('containers with a monitor, by its socket', () => {
+  const line = '0000000000000000: 00000002 00000000 00010000 0001 01';
+  const monitors = new Monitors(
+    '/var/lib/lxc',
+    `Num       RefCount Protocol Flags    Type St Inode Path
+${line} 4711 @/var/lib/lxc/web/command
+${line} 4712 @/var/lib/lxc/my web/command
+${line} 4713 @/srv/lxc/other/command
+${line} 4714 /var/lib/lxc/file/command
+${line} 4715 @lxc/f0e1d2c3b4a59687//var/lib/lxc
+${line} 4716
+`,
+  );
+  expect([...monitors.names]).toEqual(['web', 'my web']);
+  expect(['web', 'other', 'file'].map((name) => monitors.has(name))).toEqual([true, false, false]);
+  // LXC hashes what does not fit into the name of a socket.
+  expect(monitors.has('n'.repeat(84))).toBe(false);
+  expect(monitors.has('n'.repeat(85))).toBe(true);
 });

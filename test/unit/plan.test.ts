@@ -13,6 +13,7 @@ const context: PlanContext = {
   initScripts: [],
   lockers: new Map(),
   watched: [],
+  lxcpath: '/var/lib/lxc',
   watchedMounts: [],
   host: {
     lockerDirectory: '/lockers',
