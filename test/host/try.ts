@@ -305,24 +305,37 @@ if (args.some((arg) => arg !== '--shell')) {
   process.exit(2);
 }
 
-process.stdout.write(
-  'A disposable Debian host with systemd as PID 1, and on it three containers:\n',
-);
-const host = await bootHost({ name: 'try', boot: false });
-try {
-  await prepare(host);
-  process.stdout.write('Booting it ...\n');
-  await host.boot();
-  await configurePackage(host);
-  await host.run('useradd', ['--no-create-home', 'keeper']);
-  await demonstrate(host);
-} catch (error) {
-  process.exitCode = 1;
+/** Answers whether everything was as it should be. */
+async function run(host: Host): Promise<boolean> {
+  try {
+    await prepare(host);
+    process.stdout.write('Booting it ...\n');
+    await host.boot();
+    await configurePackage(host);
+    await host.run('useradd', ['--no-create-home', 'keeper']);
+    await demonstrate(host);
+    return true;
+  } catch (error) {
+    fail(error);
+    return false;
+  }
+}
+
+function fail(error: unknown): void {
   const reason = error instanceof Error ? error.message : String(error);
   process.stderr.write(`\nFAILED: ${reason}\n`);
+  process.exitCode = 1;
 }
+
 try {
-  if (args.includes('--shell')) await openShell(host);
-} finally {
-  await host.close();
+  process.stdout.write('A disposable Debian host with systemd as PID 1; its containers:\n');
+  const host = await bootHost({ name: 'try', boot: false });
+  try {
+    const good = await run(host);
+    if (args.includes('--shell') && (good || host.isOn)) await openShell(host);
+  } finally {
+    await host.close();
+  }
+} catch (error) {
+  fail(error);
 }
