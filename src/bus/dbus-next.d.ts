@@ -1,0 +1,30 @@
+/** The parts of dbus-next below its public interface, as far as src/bus uses them. */
+
+declare module 'dbus-next/lib/bus.js' {
+  import type { EventEmitter } from 'node:events';
+  import type { Message } from 'dbus-next';
+
+  interface Connection extends EventEmitter {
+    message(message: Message): void;
+  }
+
+  export default class MessageBus extends EventEmitter {
+    constructor(connection: Connection);
+    /** The unique name, null until the bus answered Hello. */
+    readonly name: string | null;
+    call(message: Message): Promise<Message | null>;
+    send(message: Message): void;
+    newSerial(): number;
+    addMethodHandler(handler: (message: Message) => boolean): void;
+  }
+}
+
+declare module 'dbus-next/lib/handshake.js' {
+  import type { Duplex } from 'node:stream';
+
+  export default function clientHandshake(
+    stream: Duplex,
+    options: { authMethods: string[] },
+    done: (error: Error | Buffer | null, guid?: string) => void,
+  ): void;
+}

@@ -1,0 +1,190 @@
+import type { Frame } from './frame.ts';
+import { unmarshal } from './marshal.ts';
+import { busDriver } from './names.ts';
+import type { BusConnection, Log } from './connection.ts';
+import { busError, DBusError } from './values.ts';
+
+/** Which signals: the D-Bus specification, section "Match Rules". */
+export interface SignalMatch {
+  /** A unique name, or a well-known one: then only signals of its owner match. */
+  readonly sender?: string;
+  readonly path?: string;
+  /** The path itself and everything below it. */
+  readonly pathNamespace?: string;
+  readonly interface?: string;
+  readonly member?: string;
+  readonly arg0?: string;
+}
+
+export interface Signal {
+  /** The unique name of the sender. */
+  readonly sender: string;
+  readonly path: string;
+  readonly interface: string;
+  readonly member: string;
+  readonly signature: string;
+  readonly body: readonly unknown[];
+}
+
+interface Subscription {
+  readonly match: SignalMatch;
+  readonly handler: (signal: Signal) => void;
+}
+
+/** Who owns a name that a subscription is about. */
+interface TrackedName {
+  owner: string;
+  subscriptions: number;
+  /** Resolves when the owner is known and every change of it will be heard of. */
+  readonly ready: Promise<void>;
+}
+
+const ruleKeys = {
+  sender: 'sender',
+  path: 'path',
+  pathNamespace: 'path_namespace',
+  interface: 'interface',
+  member: 'member',
+  arg0: 'arg0',
+} as const satisfies Record<keyof SignalMatch, string>;
+
+/** Quoted as in a shell: within quotes only the quote itself is special. */
+function quoted(value: string): string {
+  return `'${value.replaceAll("'", `'\\''`)}'`;
+}
+
+function matchRule(match: SignalMatch): string {
+  const parts = Object.entries(ruleKeys).flatMap(([field, key]) => {
+    const value = match[field as keyof SignalMatch];
+    return value === undefined ? [] : [`${key}=${quoted(value)}`];
+  });
+  return ["type='signal'", ...parts].join(',');
+}
+
+function ownerChanges(name: string): SignalMatch {
+  const { destination: sender, path, interface: driver } = busDriver;
+  return { sender, path, interface: driver, member: 'NameOwnerChanged', arg0: name };
+}
+
+/** The signals somebody here wants to hear. */
+export class Subscriptions {
+  readonly #connection: Pick<BusConnection, 'call'> & { readonly log: Log };
+  readonly #subscriptions = new Set<Subscription>();
+  readonly #tracked = new Map<string, TrackedName>();
+
+  constructor(connection: Pick<BusConnection, 'call'> & { readonly log: Log }) {
+    this.#connection = connection;
+  }
+
+  async add(match: SignalMatch, handler: (signal: Signal) => void): Promise<() => Promise<void>> {
+    const rule = matchRule(match);
+    const name = wellKnownSender(match);
+    const subscription = { match, handler };
+    if (name !== undefined) await this.#track(name);
+    this.#subscriptions.add(subscription);
+    try {
+      await this.#driver('AddMatch', rule);
+    } catch (error) {
+      this.#subscriptions.delete(subscription);
+      if (name !== undefined) await this.#untrack(name);
+      throw error;
+    }
+    return async () => {
+      if (!this.#subscriptions.delete(subscription)) return;
+      await this.#driver('RemoveMatch', rule);
+      if (name !== undefined) await this.#untrack(name);
+    };
+  }
+
+  /** Calls the handlers of a received signal. The body is decoded only when there is one. */
+  dispatch(frame: Frame): void {
+    const { sender, path, interface: interfaceName, member, signature, body } = frame;
+    if (sender === undefined || path === undefined || body === undefined) return;
+    if (interfaceName === undefined || member === undefined) return;
+    this.#followOwner(frame);
+    const candidates = [...this.#subscriptions].filter(({ match }) => this.#matches(match, frame));
+    if (candidates.length === 0) return;
+    const values = unmarshal(signature, body, frame.bigEndian);
+    const signal = { sender, path, interface: interfaceName, member, signature, body: values };
+    for (const { match, handler } of candidates) {
+      if (match.arg0 !== undefined && match.arg0 !== values[0]) continue;
+      try {
+        handler(signal);
+      } catch (error) {
+        this.#connection.log(`handling the signal ${interfaceName}.${member}`, error);
+      }
+    }
+  }
+
+  #matches(match: SignalMatch, frame: Frame): boolean {
+    const { sender, path = '', interface: interfaceName, member } = frame;
+    const { pathNamespace } = match;
+    const tracked = match.sender === undefined ? undefined : this.#tracked.get(match.sender);
+    const expectedSender = tracked === undefined ? match.sender : tracked.owner;
+    if (expectedSender !== undefined && expectedSender !== sender) return false;
+    if (match.path !== undefined && match.path !== path) return false;
+    if (match.interface !== undefined && match.interface !== interfaceName) return false;
+    if (match.member !== undefined && match.member !== member) return false;
+    if (pathNamespace === undefined || pathNamespace === '/') return true;
+    return path === pathNamespace || path.startsWith(`${pathNamespace}/`);
+  }
+
+  /** Only the bus itself can have this sender. */
+  #followOwner(frame: Frame): void {
+    if (frame.sender !== busDriver.destination || frame.member !== 'NameOwnerChanged') return;
+    if (frame.signature !== 'sss' || frame.body === undefined) return;
+    const [name, , owner] = unmarshal('sss', frame.body, frame.bigEndian) as [
+      string,
+      string,
+      string,
+    ];
+    const tracked = this.#tracked.get(name);
+    if (tracked !== undefined) tracked.owner = owner;
+  }
+
+  async #track(name: string): Promise<void> {
+    let tracked = this.#tracked.get(name);
+    if (tracked === undefined) {
+      tracked = { owner: '', subscriptions: 0, ready: this.#learnOwner(name) };
+      this.#tracked.set(name, tracked);
+    }
+    tracked.subscriptions++;
+    await tracked.ready;
+  }
+
+  async #learnOwner(name: string): Promise<void> {
+    await this.#driver('AddMatch', matchRule(ownerChanges(name)));
+    const owner = await this.#currentOwner(name);
+    const tracked = this.#tracked.get(name);
+    // A change that was signalled meanwhile is at least as new as this answer.
+    if (tracked?.owner === '') tracked.owner = owner;
+  }
+
+  async #currentOwner(name: string): Promise<string> {
+    try {
+      const [owner] = await this.#driver('GetNameOwner', name);
+      return String(owner);
+    } catch (error) {
+      if (error instanceof DBusError && error.errorName === busError.nameHasNoOwner) return '';
+      throw error;
+    }
+  }
+
+  async #untrack(name: string): Promise<void> {
+    const tracked = this.#tracked.get(name);
+    if (tracked === undefined || --tracked.subscriptions > 0) return;
+    this.#tracked.delete(name);
+    await this.#driver('RemoveMatch', matchRule(ownerChanges(name)));
+  }
+
+  #driver(member: string, argument: string): Promise<readonly unknown[]> {
+    return this.#connection.call({ ...busDriver, member, signature: 's', body: [argument] });
+  }
+}
+
+/** The name whose owner has to be known; the bus's own signals carry its name as sender. */
+function wellKnownSender({ sender }: SignalMatch): string | undefined {
+  const followed =
+    sender !== undefined && !sender.startsWith(':') && sender !== busDriver.destination;
+  return followed ? sender : undefined;
+}

@@ -1,0 +1,169 @@
+/**
+ * The byte stream under dbus-next's MessageBus: address, authentication, frames. It takes the
+ * place of dbus-next's own connection, whose reader any local user can crash with one message.
+ */
+
+import { EventEmitter, once } from 'node:events';
+import net from 'node:net';
+import type { Message } from 'dbus-next';
+import clientHandshake from 'dbus-next/lib/handshake.js';
+import { encodeFrame, FrameReader, type Frame } from './frame.ts';
+
+/** Section "Well-known Message Bus Instances". */
+const systemBusAddress = 'unix:path=/var/run/dbus/system_bus_socket';
+
+/** Above this nothing is read, since what is read makes more to write. */
+const maximumUnsentBytes = 2 ** 22;
+
+const maximumSerial = 0xffffffff;
+
+/**
+ * The socket paths of an address list (section "Server Addresses"); those of abstract sockets
+ * start with a NUL, as Node.js wants it (20.4 or later).
+ * @throws Error when an address is not one of a Unix socket
+ */
+export function parseAddresses(text: string): string[] {
+  return text.split(';').flatMap((address) => {
+    if (address === '') return [];
+    const [, transport = '', list = ''] = /^([^:]*):(.*)$/s.exec(address) ?? [];
+    const parameters = new Map<string, string>();
+    for (const parameter of list.split(',')) {
+      const [, key = '', value = ''] = /^([^=]*)=(.*)$/s.exec(parameter) ?? [];
+      parameters.set(key, unescapeAddress(value));
+    }
+    const path = parameters.get('path');
+    const abstract = parameters.get('abstract');
+    if (transport === 'unix' && path !== undefined) return [path];
+    if (transport === 'unix' && abstract !== undefined) return [`\0${abstract}`];
+    throw new Error(`bus address "${address}": only unix:path= and unix:abstract= are supported`);
+  });
+}
+
+function unescapeAddress(value: string): string {
+  const bytes = value.replace(/%([0-9A-Fa-f]{2})/g, (_, hex: string) =>
+    String.fromCharCode(Number.parseInt(hex, 16)),
+  );
+  return Buffer.from(bytes, 'latin1').toString('utf8');
+}
+
+/**
+ * Connects to the first bus of the address list that answers, and authenticates with the uid of
+ * this process (section "Authentication Protocol", mechanism EXTERNAL).
+ */
+export async function openSocket(
+  addresses: string | undefined,
+  timeoutMs: number,
+): Promise<net.Socket> {
+  const list = addresses ?? process.env['DBUS_SYSTEM_BUS_ADDRESS'] ?? systemBusAddress;
+  let problem: unknown = new Error('the bus address is empty');
+  for (const path of parseAddresses(list)) {
+    try {
+      return await openPath(path, timeoutMs);
+    } catch (error) {
+      problem = error;
+    }
+  }
+  const reason = problem instanceof Error ? problem.message : String(problem);
+  throw new Error(`cannot connect to the bus at ${list}: ${reason}`, { cause: problem });
+}
+
+async function openPath(path: string, timeoutMs: number): Promise<net.Socket> {
+  const socket = net.createConnection({ path });
+  const timeout = setTimeout(() => {
+    socket.destroy(new Error(`no answer within ${timeoutMs / 1000} s`));
+  }, timeoutMs);
+  try {
+    await once(socket, 'connect');
+    await authenticate(socket);
+    return socket;
+  } catch (error) {
+    socket.destroy();
+    throw error;
+  } finally {
+    clearTimeout(timeout);
+  }
+}
+
+function authenticate(socket: net.Socket): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const closed = (): void => {
+      reject(new Error('the bus closed the connection during authentication'));
+    };
+    socket.once('error', reject).once('close', closed);
+    clientHandshake(socket, { authMethods: ['EXTERNAL'] }, (error) => {
+      socket.off('error', reject).off('close', closed);
+      if (error === null) resolve();
+      else reject(error instanceof Error ? error : new Error(error.toString('latin1').trim()));
+    });
+  });
+}
+
+/** What dbus-next's MessageBus takes for its connection: it sends by message(). */
+export class Transport extends EventEmitter {
+  readonly #socket: net.Socket;
+  readonly #onFrame: (frame: Frame) => void;
+
+  constructor(socket: net.Socket, onFrame: (frame: Frame) => void) {
+    super();
+    this.#socket = socket;
+    this.#onFrame = onFrame;
+  }
+
+  /** Starts to read: frames until the socket closes. */
+  start(): void {
+    const socket = this.#socket;
+    const reader = new FrameReader(this.#onFrame);
+    const read = (): void => {
+      try {
+        while (socket.writableLength < maximumUnsentBytes) {
+          const chunk = socket.read() as Buffer | null;
+          if (chunk === null) return;
+          reader.push(chunk);
+        }
+        socket.once('drain', read);
+      } catch (error) {
+        socket.destroy(error as Error);
+      }
+    };
+    socket.on('readable', read);
+    read();
+  }
+
+  /** @throws MarshalError when the message cannot be expressed; Error when the bus is gone */
+  message(message: Message): void {
+    if (!this.#socket.writable) throw new Error('the connection to the bus is closed');
+    const { serial } = message;
+    if (serial === null || serial > maximumSerial) {
+      this.#socket.destroy(new Error('all serials of the connection are used'));
+      return;
+    }
+    const replySerial = message.replySerial as unknown as number | undefined;
+    const {
+      type,
+      flags,
+      path,
+      interface: interfaceName,
+      member,
+      errorName,
+      destination,
+      signature,
+    } = message;
+    this.#socket.write(
+      encodeFrame(
+        {
+          type,
+          flags,
+          serial,
+          path,
+          interface: interfaceName,
+          member,
+          errorName,
+          replySerial,
+          destination,
+          signature,
+        },
+        message.body,
+      ),
+    );
+  }
+}
