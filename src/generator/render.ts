@@ -4,6 +4,7 @@ import container from '../../units/container.conf.hbs';
 import delay from '../../units/delay.conf.hbs';
 import forward from '../../units/forward.service.hbs';
 import group from '../../units/group.conf.hbs';
+import limits from '../../units/limits.conf.hbs';
 import rescan from '../../units/rescan.conf.hbs';
 import wormhole from '../../units/wormhole.mount.hbs';
 import type { PlannedFile, TemplateViews } from './plan.ts';
@@ -15,6 +16,7 @@ const templates: Readonly<Record<keyof TemplateViews, (view: object) => string>>
   delay,
   forward,
   group,
+  limits,
   rescan,
   wormhole,
 };

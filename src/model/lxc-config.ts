@@ -8,6 +8,13 @@ export interface NetInterface {
   readonly link?: Located<string>;
 }
 
+/** One `lxc.cgroup.memory.*` or `lxc.cgroup2.memory.*` line. */
+export interface MemoryEntry {
+  /** The whole key. */
+  readonly key: string;
+  readonly located: Located<string>;
+}
+
 /**
  * What one container's configuration says after includes, clears and repeats, with LXC's own
  * meaning (lxc.container.conf(5)). Values are as LXC would hold them: quotes stripped, nothing
@@ -34,6 +41,7 @@ export interface LxcConfig {
   /** Values of lxc.hook.pre-start, lxc.hook.mount and lxc.hook.post-stop. */
   readonly hooks: readonly Located<string>[];
   readonly nets: readonly NetInterface[];
+  readonly memory: readonly MemoryEntry[];
   /** Every file that was read, the container's own first. */
   readonly files: readonly string[];
   /** Why LXC would refuse this configuration, in file order; empty when it would accept it. */

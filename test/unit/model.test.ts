@@ -29,6 +29,7 @@ function facts(name: string, config: Partial<LxcConfig> = {}): ContainerFacts {
       mountEntries: [],
       hooks: [],
       nets: [],
+      memory: [],
       files: [],
       problems: [],
       warnings: [],

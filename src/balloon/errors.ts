@@ -1,0 +1,12 @@
+import { CoreError } from '../core/errors.ts';
+
+/** A shrink that could not be done; everything is as it was before. */
+export class LimitBelowUsage extends CoreError {
+  /** Bytes: the lowest limit that would have worked, as far as the attempt could see. */
+  readonly lowest: bigint;
+
+  constructor(message: string, lowest: bigint) {
+    super('limitBelowUsage', message);
+    this.lowest = lowest;
+  }
+}
