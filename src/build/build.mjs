@@ -21,9 +21,8 @@ mkdirSync('dist/hooks', { recursive: true });
 // The programs are CommonJS, unlike the project around them.
 writeFileSync('dist/package.json', '{ "type": "commonjs" }\n');
 
-await build({
-  entryPoints: ['generators/lockerd-generator.ts'],
-  outfile: 'dist/lockerd-generator',
+/** @type {import('esbuild').BuildOptions} */
+const program = {
   bundle: true,
   platform: 'node',
   // The oldest Node of a supported Debian; CommonJS starts faster there than ES modules.
@@ -32,9 +31,18 @@ await build({
   banner: { js: '#!/usr/bin/env node' },
   define: { LOCKERD_VERSION: JSON.stringify(version) },
   plugins: [esbuildHandlebars],
+  // dbus-next looks for a session bus's address in an X server, where it is asked for one.
+  external: ['x11'],
   logLevel: 'warning',
-});
-chmodSync('dist/lockerd-generator', 0o755);
+};
+const entries = {
+  'lockerd-generator': 'generators/lockerd-generator.ts',
+  'lockerd-helper': 'src/helper/lockerd-helper.ts',
+};
+for (const [name, entry] of Object.entries(entries)) {
+  await build({ ...program, entryPoints: [entry], outfile: `dist/${name}` });
+  chmodSync(`dist/${name}`, 0o755);
+}
 
 for (const hook of readdirSync('hooks')) {
   cpSync(`hooks/${hook}`, `dist/hooks/${hook}`);

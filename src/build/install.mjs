@@ -6,7 +6,9 @@ import {
   mkdirSync,
   readdirSync,
   readFileSync,
+  rmSync,
   statSync,
+  symlinkSync,
   writeFileSync,
 } from 'node:fs';
 import { dirname, extname, join } from 'node:path';
@@ -52,18 +54,35 @@ const read = (source) => readFileSync(join(project, source));
 
 process.umask(0o022);
 
-// Generators run with whatever PATH the manager has; an installed program names its interpreter.
-const generator = read('dist/lockerd-generator').toString();
-install(
-  'usr/lib/systemd/system-generators/lockerd-generator',
-  generator.replace(/^#!\/usr\/bin\/env node\n/, '#!/usr/bin/node\n'),
-  0o755,
-);
+/**
+ * Generators run with whatever PATH the manager has; an installed program names its interpreter.
+ * @param {string} name
+ * @param {string} directory
+ */
+function installProgram(name, directory) {
+  const program = read(`dist/${name}`).toString();
+  install(
+    `${directory}/${name}`,
+    program.replace(/^#!\/usr\/bin\/env node\n/, '#!/usr/bin/node\n'),
+    0o755,
+  );
+}
+
+installProgram('lockerd-generator', 'usr/lib/systemd/system-generators');
+installProgram('lockerd-helper', 'usr/lib/lockerd');
 for (const hook of filesIn('dist/hooks')) {
   install(`usr/lib/lockerd/hooks/${hook}`, read(`dist/hooks/${hook}`), 0o755);
 }
 for (const unit of filesIn('units/system')) {
   install(`usr/lib/systemd/system/${unit}`, read(`units/system/${unit}`));
+}
+// Enabled for every host, as nothing else asks for it; an admin can mask it.
+const enabled = join(destination, 'usr/lib/systemd/system/sockets.target.wants');
+mkdirSync(enabled, { recursive: true });
+rmSync(join(enabled, 'lockerd-helper.socket'), { force: true });
+symlinkSync('../lockerd-helper.socket', join(enabled, 'lockerd-helper.socket'));
+for (const file of filesIn('units/sysusers')) {
+  install(`usr/lib/sysusers.d/${file}`, read(`units/sysusers/${file}`));
 }
 for (const page of filesIn('src/man')) {
   // No name and no time in the result, so that it depends on the page alone.

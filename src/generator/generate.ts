@@ -165,12 +165,13 @@ export function generate(root: string): Generated {
   const { lockerDirectory } = settings.host;
   const unitFiles = host.mountUnitFiles(`${escapePath(lockerDirectory)}-`);
   const realLxcpath = lxcpath === undefined ? '' : host.realPath(lxcpath);
+  const lockers = findLockers(fstab, unitFiles, lockerDirectory);
   const { containers, nameless } = modelContainers(facts, {
     fstab,
     boot: boot.policy,
     lxcpath: { path: lxcpath ?? '', real: realLxcpath },
     settings: settings.host,
-    lockers: findLockers(fstab, unitFiles, lockerDirectory),
+    lockers,
   });
   const watched = [
     ...new Set(
@@ -188,6 +189,7 @@ export function generate(root: string): Generated {
   const planned = planUnits(containers, {
     bridgeTimeout: settings.host.bridgeTimeout,
     initScripts,
+    lockers,
     watched: watched.map((path) => host.identify(path)),
     watchedMounts: mountsOnTheWay([...watched, realLxcpath], fstab),
   });

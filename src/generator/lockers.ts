@@ -1,3 +1,5 @@
+import type { Attachment as ModelAttachment } from '../model/attachment.ts';
+import { readOnlyPath } from '../model/attachment.ts';
 import type { FstabEntry } from '../model/fstab.ts';
 import type { LxcConfig } from '../model/lxc-config.ts';
 import { cleanAbsolutePath } from '../model/path.ts';
@@ -23,14 +25,8 @@ export interface UnitFile {
   readonly isMasked: boolean;
 }
 
-/** One locker in one container. */
-export interface Attachment {
-  readonly locker: string;
-  /** Where the host mounts the locker. */
-  readonly source: string;
-  /** Where the container's wormhole has it. */
-  readonly target: string;
-  readonly readOnly: boolean;
+/** An attachment that comes with its container. */
+export interface Attachment extends ModelAttachment {
   /** Without it the container does not start. */
   readonly strict: boolean;
 }
@@ -105,7 +101,7 @@ export interface LockerDecision {
 }
 
 /** What unit files and unit names can hold: they cannot quote a path's last character. */
-function whyNoMountUnit(path: string): string | undefined {
+export function whyNoMountUnit(path: string): string | undefined {
   if (path.includes('\ufffd')) return 'is not valid UTF-8';
   if (!fitsRestOfLine(path)) return 'ends in a blank or backslash or has control characters';
   return unitNameFits(mountUnit(path)) ? undefined : 'is too long for a unit name';
@@ -151,7 +147,8 @@ export function decideLockers(
   const attach = (locker: Locker, readOnly: boolean, mayBeStrict: boolean): void => {
     const target = `${path}/${locker.name}`;
     const strict = mayBeStrict && !locker.mayFail && settings.strictLockers !== false;
-    const why = whyNoMountUnit(target) ?? whyNoMountUnit(locker.path);
+    const paths = [target, locker.path, readOnlyPath(locker.name)];
+    const why = paths.map(whyNoMountUnit).find((reason) => reason !== undefined);
     if (why !== undefined) {
       const reason = `the locker "${printable(locker.name)}" cannot be attached, for its path ${why}`;
       (strict ? problems : warnings).push({ ...at, reason, remedy: 'rename the locker' });

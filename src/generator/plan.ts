@@ -1,3 +1,4 @@
+import { bindOptions, bindSource, readOnlyPath } from '../model/attachment.ts';
 import { encodeField } from '../model/fstab.ts';
 import { formatProblem } from '../model/problem.ts';
 import {
@@ -15,7 +16,8 @@ import {
   unitText,
   unitWord,
 } from '../model/unit-syntax.ts';
-import type { Attachment, Wormhole } from './lockers.ts';
+import type { Attachment, Lockers, Wormhole } from './lockers.ts';
+import { whyNoMountUnit } from './lockers.ts';
 import type { Container } from './model.ts';
 import { compareText, hasDelay } from './model.ts';
 
@@ -29,6 +31,7 @@ export interface TemplateViews {
   readonly group: { readonly wants: readonly string[] };
   readonly wormhole: WormholeView & { readonly broken: boolean };
   readonly attachment: AttachmentView;
+  readonly readOnly: ReadOnlyView;
   readonly rescan: { readonly after: readonly string[]; readonly execStart: string };
 }
 
@@ -74,8 +77,15 @@ interface AttachmentView extends WormholeView {
   readonly unit: string;
   readonly what: string;
   readonly options: string;
-  /** The mount units of the locker and of the wormhole. */
+  /** The mount units of what is bound and of the wormhole. */
   readonly mounts: readonly string[];
+}
+
+interface ReadOnlyView {
+  readonly description: string;
+  readonly mount: string;
+  readonly what: string;
+  readonly where: string;
 }
 
 export interface ForwardView {
@@ -112,6 +122,7 @@ export interface PlanContext {
   readonly bridgeTimeout: string;
   /** Names NAME for which /etc/init.d/lxc.NAME exists. */
   readonly initScripts: readonly string[];
+  readonly lockers: Lockers;
   /** Directories whose sight may change once local file systems are mounted, with what they are now. */
   readonly watched: readonly WatchedPath[];
   /** Mount units to wait for before looking again. */
@@ -325,10 +336,10 @@ function planWormhole(c: Container): Planned[] {
         configFile,
         unit: containerUnit(c.name),
         description: unitText(`Locker "${a.locker}" in LXC container "${c.name}"`),
-        what: unitText(a.source),
+        what: unitText(bindSource(a)),
         where: unitText(a.target),
-        options: a.readOnly ? 'bind,ro' : 'bind',
-        mounts: [mountUnit(a.source), mountUnit(wormhole.path)],
+        options: bindOptions(a),
+        mounts: [mountUnit(bindSource(a)), mountUnit(wormhole.path)],
       },
     })),
   ];
@@ -351,6 +362,26 @@ function planLimits(c: Container): Planned[] {
       },
     },
   ];
+}
+
+/**
+ * Where read-only attachments are bound from; systemd loads the unit of a locker only while there
+ * is one. Each locker has it, as it may be attached read-only at any time.
+ */
+function planReadOnly(lockers: Lockers): Planned[] {
+  return [...lockers.values()]
+    .filter(({ name, path }) => [readOnlyPath(name), path].every((p) => !whyNoMountUnit(p)))
+    .map(({ name, path }) => ({
+      kind: 'file',
+      path: mountUnit(readOnlyPath(name)),
+      template: 'readOnly',
+      view: {
+        description: unitText(`Locker "${name}", read-only`),
+        mount: mountUnit(path),
+        what: unitText(path),
+        where: unitText(readOnlyPath(name)),
+      },
+    }));
 }
 
 /** The unit that stands in for an init script `lxc.NAME`, escaped as an instance is. */
@@ -467,6 +498,7 @@ export function planUnits(containers: readonly Container[], context: PlanContext
     ]),
     ...[...bridges].map((bridge) => planBridge(bridge, context.bridgeTimeout)),
     ...planGroups(containers),
+    ...planReadOnly(context.lockers),
     ...planRescan(context),
   ];
   return planned.sort((a, b) => compareText(a.path, b.path));

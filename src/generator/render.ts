@@ -5,6 +5,7 @@ import delay from '../../units/delay.conf.hbs';
 import forward from '../../units/forward.service.hbs';
 import group from '../../units/group.conf.hbs';
 import limits from '../../units/limits.conf.hbs';
+import readOnly from '../../units/read-only.mount.hbs';
 import rescan from '../../units/rescan.conf.hbs';
 import wormhole from '../../units/wormhole.mount.hbs';
 import type { PlannedFile, TemplateViews } from './plan.ts';
@@ -17,6 +18,7 @@ const templates: Readonly<Record<keyof TemplateViews, (view: object) => string>>
   forward,
   group,
   limits,
+  readOnly,
   rescan,
   wormhole,
 };

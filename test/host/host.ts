@@ -492,10 +492,16 @@ async function installBuild(host: Host): Promise<void> {
   if (!fs.existsSync(installer)) {
     throw new Error(`${installer} is missing: a host without lockerd needs {install: false}`);
   }
-  const child = spawn(process.execPath, [installer, '--destdir', host.root], { cwd: checkout });
-  let output = '';
-  child.stdout.on('data', (chunk: Buffer) => (output += chunk.toString()));
-  child.stderr.on('data', (chunk: Buffer) => (output += chunk.toString()));
-  const [status] = (await once(child, 'close')) as [number | null];
-  if (status !== 0) throw new Error(`lockerd was not installed (exit ${status}):\n${output}`);
+  // The second is what the package's postinst does before the first boot.
+  for (const [command = '', ...args] of [
+    [process.execPath, installer, '--destdir', host.root],
+    ['chroot', host.root, '/usr/bin/systemd-sysusers', 'lockerd.conf'],
+  ]) {
+    const child = spawn(command, args, { cwd: checkout });
+    let output = '';
+    child.stdout.on('data', (chunk: Buffer) => (output += chunk.toString()));
+    child.stderr.on('data', (chunk: Buffer) => (output += chunk.toString()));
+    const [status] = (await once(child, 'close')) as [number | null];
+    if (status !== 0) throw new Error(`lockerd was not installed (exit ${status}):\n${output}`);
+  }
 }

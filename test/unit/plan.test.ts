@@ -11,6 +11,7 @@ import { fitsRestOfLine, fitsUnitFile } from '../../src/model/unit-syntax.ts';
 const context: PlanContext = {
   bridgeTimeout: '30s',
   initScripts: [],
+  lockers: new Map(),
   watched: [],
   watchedMounts: [],
 };

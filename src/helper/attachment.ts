@@ -1,0 +1,116 @@
+import { rmdirSync } from 'node:fs';
+import { bindOptions, bindSource } from '../model/attachment.ts';
+import type { Attachment } from '../model/attachment.ts';
+import { mountUnit, unitNameFits } from '../model/unit-name.ts';
+import { fitsRestOfLine } from '../model/unit-syntax.ts';
+import { hostMounts } from './context.ts';
+import { HelperError } from './errors.ts';
+import { isSameTree, mountAt } from './mountinfo.ts';
+import type { Mount } from './mountinfo.ts';
+import type { Systemd, UnitProperties } from './systemd.ts';
+import { booleanProperty, listProperty, textProperty } from './systemd.ts';
+import type { ContainerView } from './view.ts';
+
+export function modeText(readOnly: boolean): string {
+  return readOnly ? 'read-only' : 'read-write';
+}
+
+/** Where a container's wormhole is; throws Failed where it has none. */
+export function wormholePath(view: ContainerView): string {
+  const path = view.wormholeWith([])?.path;
+  if (path !== undefined) return path;
+  throw new HelperError(
+    'Failed',
+    `container "${view.name}" has no wormhole: ${view.whyNoWormhole}; mend that and restart it`,
+  );
+}
+
+/** The attachment of a locker that the host mounts; throws NoSuchLocker and InvalidArgs. */
+export function planAttachment(view: ContainerView, locker: string, readOnly: boolean): Attachment {
+  const found = view.lockers.get(locker);
+  if (found === undefined) {
+    const place = `${view.settings.host.lockerDirectory}/${locker}`;
+    throw new HelperError(
+      'NoSuchLocker',
+      `there is no locker "${locker}": nothing mounts ${place}; add a line for it to /etc/fstab`,
+    );
+  }
+  if (found.readOnly && !readOnly) {
+    throw new HelperError(
+      'InvalidArgs',
+      `locker "${locker}" is read-only on the host; attach it read-only`,
+    );
+  }
+  const target = `${wormholePath(view)}/${locker}`;
+  const attachment = { locker, source: found.path, target, readOnly };
+  for (const path of [target, found.path, bindSource(attachment)]) {
+    if (!fitsRestOfLine(path) || !unitNameFits(mountUnit(path))) {
+      throw new HelperError(
+        'Failed',
+        `locker "${locker}" cannot be attached to container "${view.name}": no unit can be made ` +
+          'for its path; rename the locker or the container',
+      );
+    }
+  }
+  return attachment;
+}
+
+/**
+ * Properties of an attachment that has no unit file. It lives as one that has: it goes with the
+ * locker, with the wormhole and with the container, whatever ends that, and starts none of them but
+ * the locker.
+ */
+export function transientProperties(view: ContainerView, a: Attachment): UnitProperties {
+  const mounts = [mountUnit(bindSource(a)), mountUnit(wormholePath(view))];
+  return [
+    textProperty('Description', `Locker "${a.locker}" in LXC container "${view.name}"`),
+    listProperty('Documentation', ['man:lockerd(7)']),
+    booleanProperty('DefaultDependencies', false),
+    listProperty('Conflicts', ['umount.target']),
+    listProperty('Before', ['umount.target', view.unit]),
+    listProperty('BindsTo', mounts),
+    listProperty('After', mounts),
+    // BindsTo= the container would start it.
+    listProperty('StopPropagatedFrom', [view.unit]),
+    textProperty('CollectMode', 'inactive-or-failed'),
+    textProperty('What', bindSource(a)),
+    textProperty('Where', a.target),
+    textProperty('Type', 'none'),
+    textProperty('Options', bindOptions(a)),
+  ];
+}
+
+/** What is mounted in the place of an attachment, if it is the locker; throws Failed if not. */
+export function mountedLocker(a: Pick<Attachment, 'locker' | 'source' | 'target'>): Mount | undefined {
+  const mounts = hostMounts();
+  const mount = mountAt(mounts, a.target);
+  if (mount === undefined) return undefined;
+  const source = mountAt(mounts, a.source);
+  if (source !== undefined && !isSameTree(mount, source)) {
+    throw new HelperError(
+      'Failed',
+      `something else than locker "${a.locker}" is mounted at ${a.target}; unmount it`,
+    );
+  }
+  return mount;
+}
+
+/** Removes the directory of an attachment that is gone; one that is in use stays. */
+export function removeTarget(target: string): void {
+  try {
+    rmdirSync(target);
+  } catch {
+    // It is not there, or somebody else has mounted something on it or put something in it.
+  }
+}
+
+/** Throws NotRunning unless the container runs as its unit. */
+export async function requireRunning(systemd: Systemd, view: ContainerView): Promise<void> {
+  const { activeState } = await systemd.unit(view.unit);
+  if (['active', 'reloading'].includes(activeState)) return;
+  const state = activeState === 'inactive' ? 'is not running' : `is ${activeState}`;
+  throw new HelperError(
+    'NotRunning',
+    `container "${view.name}" ${state}; systemctl start ${view.unit}`,
+  );
+}

@@ -1,0 +1,142 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { execa } from 'execa';
+import { DBusError } from '../bus/values.ts';
+import { mountUnit } from '../model/unit-name.ts';
+import type { Attachment } from '../model/attachment.ts';
+import { mountAttachment, unmountTimeoutMs } from './attach.ts';
+import { removeTarget, requireRunning, wormholePath } from './attachment.ts';
+import { hostMounts } from './context.ts';
+import { HelperError } from './errors.ts';
+import type { Holder } from './holders.ts';
+import { findHolders } from './holders.ts';
+import { mountAt } from './mountinfo.ts';
+import { checkRecord, record } from './persist.ts';
+import type { Systemd } from './systemd.ts';
+import type { ContainerView } from './view.ts';
+
+interface DetachRequest {
+  readonly locker: string;
+  readonly force: boolean;
+  readonly persist: boolean;
+}
+
+/** How long systemd may take to notice a mount that is gone; it looks once a second when busy. */
+const noticeMs = 5000;
+
+/** What detaches it says what was in the way. */
+function describeHolders(holders: readonly Holder[]): string {
+  const [first, ...others] = holders;
+  if (first === undefined) return 'something that cannot be seen holds it';
+  const more = others.length === 0 ? '' : ` and ${others.length} more`;
+  return `process ${first.pid} (${first.command}) uses ${first.path}${more}`;
+}
+
+function isMounted(target: string): boolean {
+  return mountAt(hostMounts(), target) !== undefined;
+}
+
+async function waitUntil(condition: () => Promise<boolean>, timeoutMs: number): Promise<void> {
+  const end = Date.now() + timeoutMs;
+  while (!(await condition()) && Date.now() < end) await sleep(50);
+}
+
+/** umount(8) of exactly one mount, at once, whoever uses it; what is used ends with its users. */
+async function unmountLazily(target: string): Promise<void> {
+  await execa('/bin/umount', ['--no-canonicalize', '--lazy', '--', target], {
+    extendEnv: false,
+    env: { LC_ALL: 'C' },
+    stdin: 'ignore',
+    timeout: 30_000,
+  });
+}
+
+/** Mounts that lie on each other in one place, which somebody made by hand. */
+const stackedMax = 8;
+
+/** Unmounts what is attached at a place; answers who held it when that was not to be waited for. */
+async function unmount(
+  systemd: Systemd,
+  what: { readonly view: ContainerView; readonly locker: string; readonly target: string },
+  force: boolean,
+): Promise<{ lazy: boolean; holders: readonly Holder[] }> {
+  const { view, locker, target } = what;
+  const unit = mountUnit(target);
+  let holders: readonly Holder[] = [];
+  let lazy = false;
+  for (let tries = 0; isMounted(target) && tries < stackedMax; tries++) {
+    const before = mountAt(hostMounts(), target)?.id;
+    await systemd.stop(unit, unmountTimeoutMs).catch((error: unknown) => {
+      // A unit that systemd does not know yet; what is mounted counts.
+      if (!(error instanceof DBusError)) throw error;
+    });
+    if (mountAt(hostMounts(), target)?.id !== before) continue;
+    const wormhole = mountAt(hostMounts(), wormholePath(view));
+    holders = wormhole === undefined ? [] : findHolders(wormhole.device, locker);
+    if (!force) {
+      await waitUntil(async () => (await systemd.unit(unit)).activeState === 'active', noticeMs);
+      throw new HelperError(
+        'LockerBusy',
+        `locker "${locker}" in container "${view.name}" is busy: ${describeHolders(holders)}; ` +
+          'end that, or use force',
+        { details: { holders } },
+      );
+    }
+    await unmountLazily(target);
+    lazy = true;
+  }
+  if (isMounted(target)) {
+    throw new HelperError('Failed', `${target} is still mounted; see "findmnt ${target}"`);
+  }
+  await waitUntil(
+    async () => ['inactive', 'failed'].includes((await systemd.unit(unit)).activeState),
+    noticeMs,
+  );
+  // An unmount that failed before leaves its mark on a unit that has a file.
+  await systemd.resetFailed(unit);
+  removeTarget(target);
+  return { lazy, holders };
+}
+
+/** How an attachment is mounted, so that it can be mounted again. */
+function attachmentAt(view: ContainerView, locker: string, target: string): Attachment | undefined {
+  const mount = mountAt(hostMounts(), target);
+  const source = view.lockers.get(locker)?.path;
+  return mount && source ? { locker, source, target, readOnly: mount.readOnly } : undefined;
+}
+
+/**
+ * Detaches a locker from a container. One that is not attached, or whose container does not run,
+ * can still be taken out of the settings.
+ */
+export async function detach(
+  systemd: Systemd,
+  view: ContainerView,
+  request: DetachRequest,
+): Promise<Record<string, unknown>> {
+  const { locker, force, persist } = request;
+  const target = `${wormholePath(view)}/${locker}`;
+  const change = { locker, readOnly: undefined };
+  if (persist) checkRecord(view, change);
+  if (!isMounted(target)) {
+    removeTarget(target);
+    if (persist && (await record(systemd, view, change)).changed) {
+      return { changed: true, lazy: false };
+    }
+    await requireRunning(systemd, view);
+    throw new HelperError(
+      'NotMounted',
+      `locker "${locker}" is not attached to container "${view.name}"`,
+    );
+  }
+  const before = attachmentAt(view, locker, target);
+  const { lazy, holders } = await unmount(systemd, { view, locker, target }, force);
+  if (persist) {
+    try {
+      await record(systemd, view, change);
+    } catch (error) {
+      if (before !== undefined) await mountAttachment(systemd, view, before);
+      throw error;
+    }
+  }
+  return { changed: true, lazy, ...(lazy ? { holders } : {}) };
+}

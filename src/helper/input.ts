@@ -1,0 +1,42 @@
+import type { Readable } from 'node:stream';
+import { HelperError } from './errors.ts';
+import { requestMaxBytes } from './request.ts';
+
+const requestDeadlineMs = 5000;
+
+/** Reads one line, without its newline. Throws InvalidArgs when it is too long, late or not whole. */
+export async function readRequest(
+  input: Readable,
+  deadlineMs = requestDeadlineMs,
+): Promise<Uint8Array> {
+  return new Promise((resolve, reject) => {
+    const chunks: Buffer[] = [];
+    let length = 0;
+    const end = (error: string | undefined, line?: Buffer): void => {
+      clearTimeout(timer);
+      input.pause();
+      input.removeAllListeners('data').removeAllListeners('end').removeAllListeners('error');
+      // A connection that breaks later must not end the request half-way.
+      input.on('error', () => undefined);
+      if (line !== undefined) resolve(line);
+      else reject(new HelperError('InvalidArgs', error ?? ''));
+    };
+    const timer = setTimeout(() => {
+      end('no whole request came in time');
+    }, deadlineMs);
+    input.on('data', (chunk: Buffer) => {
+      const newline = chunk.indexOf(0x0a);
+      chunks.push(newline < 0 ? chunk : chunk.subarray(0, newline));
+      length += chunk.length;
+      if (length > requestMaxBytes) end(`the request is longer than ${requestMaxBytes} bytes`);
+      else if (newline >= 0 && newline + 1 < chunk.length) end('there is more than one request');
+      else if (newline >= 0) end(undefined, Buffer.concat(chunks));
+    });
+    input.on('end', () => {
+      end('the connection ended before the request');
+    });
+    input.on('error', () => {
+      end('the connection broke before the request');
+    });
+  });
+}

@@ -1,0 +1,131 @@
+import { existsSync, readFileSync } from 'node:fs';
+import { printable } from '../model/unit-syntax.ts';
+import { attach } from './attach.ts';
+import { withSystemd } from './context.ts';
+import { detach } from './detach.ts';
+import { HelperError } from './errors.ts';
+import { readRequest } from './input.ts';
+import { withLock } from './lock.ts';
+import { parseUserId, peerOf } from './peer.ts';
+import type { Request } from './request.ts';
+import { parseRequest } from './request.ts';
+import { viewContainer } from './view.ts';
+
+const program = 'lockerd-helper';
+
+const usage = `Usage: lockerd-helper [--peer INSTANCE]
+
+The root side of lockerd: reads one request, one line of JSON, from standard input and answers it
+on standard output. lockerd-helper.socket starts it; see lockerd-helper(8).
+
+  --peer INSTANCE  instance name of the unit, which has the peer's user id at its end
+  --help           show this help
+  --version        show the version
+
+Exit status: 0 the request was done or, with --peer, answered, 1 it was refused or failed, 2 wrong
+usage.
+`;
+
+/** syslog(3) priorities, as the journal reads them in front of a line. */
+const priority = { info: 6, warning: 4, error: 3 } as const;
+
+function log(level: keyof typeof priority, text: string): void {
+  process.stderr.write(`<${priority[level]}>${printable(text)}\n`);
+}
+
+/** Who asks, and what, for the journal. */
+function describe(request: Request | undefined, uid: number | undefined): string {
+  const fields = request === undefined ? [] : Object.entries(request);
+  const shown = fields.map(([key, value]) => `${key}=${JSON.stringify(value)}`);
+  return [...shown, `uid=${uid ?? 'unknown'}`].join(' ');
+}
+
+/** Seconds that a request waits for another one about the same container. */
+const lockWaitSec = 60;
+
+/** One request at a time for one container; one that does not run has nothing that could change. */
+async function withContainerLock<T>(instance: string, use: () => Promise<T>): Promise<T> {
+  const directory = `/run/lockerd/containers/${instance}`;
+  return existsSync(directory) ? withLock(directory, lockWaitSec, use) : use();
+}
+
+async function serve(request: Request): Promise<Record<string, unknown>> {
+  switch (request.verb) {
+    case 'attach':
+    case 'detach': {
+      const { instance } = viewContainer(request.container);
+      return withContainerLock(instance, () =>
+        withSystemd(async (systemd) => {
+          // What another request has changed meanwhile counts.
+          const view = viewContainer(request.container);
+          return request.verb === 'attach'
+            ? attach(systemd, view, request)
+            : detach(systemd, view, request);
+        }),
+      );
+    }
+    default:
+      throw new HelperError('InvalidArgs', 'not yet');
+  }
+}
+
+function toHelperError(error: unknown): HelperError {
+  if (error instanceof HelperError) return error;
+  const text = error instanceof Error ? error.message : String(error);
+  return new HelperError('Failed', `lockerd-helper failed: ${text}`, { cause: error });
+}
+
+/** Writes the answer; a client that has gone does not get it. */
+async function answer(value: Readonly<Record<string, unknown>>): Promise<void> {
+  await new Promise<void>((resolve) => {
+    process.stdout.once('error', () => {
+      resolve();
+    });
+    process.stdout.write(`${JSON.stringify(value)}\n`, () => {
+      resolve();
+    });
+  });
+}
+
+/** Reads, checks and does one request. */
+async function run(instance: string | undefined): Promise<number> {
+  let request: Request | undefined;
+  let uid: number | undefined;
+  try {
+    uid = instance === undefined ? process.getuid?.() : peerOf(instance);
+    const allowed = parseUserId(readFileSync('/etc/passwd', 'utf8'), 'lockerd');
+    if (uid === undefined || (uid !== 0 && uid !== allowed)) {
+      throw new HelperError('AccessDenied', 'only lockerd may ask its helper');
+    }
+    request = parseRequest(await readRequest(process.stdin));
+    log('info', describe(request, uid));
+    const result = await serve(request);
+    await answer({ ok: true, ...result });
+    return 0;
+  } catch (thrown) {
+    const error = toHelperError(thrown);
+    log('warning', `${describe(request, uid)}: ${error.code}: ${error.message}`);
+    await answer({ ok: false, error: error.code, message: error.message, ...error.details });
+    // A request that was refused is no failure of the unit that refused it.
+    return instance === undefined ? 1 : 0;
+  }
+}
+
+/** The whole program: arguments in, exit status out. */
+export async function main(args: readonly string[]): Promise<number> {
+  const [first, second] = args;
+  if (first === '--help') {
+    process.stdout.write(usage);
+    return 0;
+  }
+  if (first === '--version') {
+    process.stdout.write(`${program} ${LOCKERD_VERSION}\n`);
+    return 0;
+  }
+  const isPeer = first === '--peer' && second !== undefined && args.length === 2;
+  if (!isPeer && args.length > 0) {
+    process.stderr.write(usage);
+    return 2;
+  }
+  return run(isPeer ? second : undefined);
+}

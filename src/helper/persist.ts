@@ -1,0 +1,96 @@
+import type { ContainerView } from './view.ts';
+import type { LockerChange } from './settings-edit.ts';
+import { changeChoices, editSettings } from './settings-edit.ts';
+import { readSettingsFile, writeSettingsFile } from './settings-file.ts';
+import { HelperError } from './errors.ts';
+import type { Systemd } from './systemd.ts';
+import { withLock } from './lock.ts';
+
+/** Only one helper at a time changes settings. */
+const settingsLock = { directory: '/run/lockerd/helper', waitSec: 60 } as const;
+
+function choicesOf(view: ContainerView) {
+  return view.own.merged.lockers?.value ?? [];
+}
+
+/** How the container would have a locker at its next start. */
+function modeAfter(view: ContainerView, change?: LockerChange): boolean | undefined {
+  const choices = choicesOf(view);
+  const after = change === undefined ? choices : changeChoices(choices, change);
+  const locker = change?.locker;
+  return view.wormholeWith(after)?.attachments.find((a) => a.locker === locker)?.readOnly;
+}
+
+/** Why a container has a locker that its own settings do not name. */
+function whyStays(view: ContainerView, locker: string): string {
+  const isShared = view.settings.host.sharedLockers.some(({ name }) => name === locker);
+  return isShared
+    ? `"shared-lockers" in /etc/lockerd/lockerd.conf gives it to every container`
+    : `it is the container's own by its name; see "own-locker-suffixes" in lockerd.conf(5)`;
+}
+
+/** What has been recorded, and how to take that back. */
+export interface Record {
+  readonly changed: boolean;
+  readonly restore: () => Promise<void>;
+}
+
+const nothing: Record = { changed: false, restore: () => Promise.resolve() };
+
+/**
+ * Whether a change of the settings is needed to make an attachment or its absence last. Throws
+ * InvalidArgs where no setting of the container could.
+ */
+function isNeeded(view: ContainerView, change: LockerChange): boolean {
+  const { locker, readOnly } = change;
+  if (readOnly === undefined && modeAfter(view, change) !== undefined) {
+    throw new HelperError(
+      'InvalidArgs',
+      `locker "${locker}" would come back to container "${view.name}" at its next start: ` +
+        `${whyStays(view, locker)}; detach it for now only`,
+    );
+  }
+  if (readOnly === undefined) return choicesOf(view).some(({ name }) => name === locker);
+  const now = view
+    .wormholeWith(choicesOf(view))
+    ?.attachments.find((a) => a.locker === locker)?.readOnly;
+  return now !== readOnly;
+}
+
+/**
+ * Records an attachment in the container's own settings, or takes it out of them, and lets systemd
+ * read them. Throws InvalidArgs where no setting of the container can have that effect, and Failed.
+ */
+export async function record(
+  systemd: Systemd,
+  view: ContainerView,
+  change: LockerChange,
+): Promise<Record> {
+  if (!isNeeded(view, change)) return nothing;
+  const [problem] = view.own.problems;
+  if (problem !== undefined) throw new HelperError('Failed', `nothing was recorded: ${problem}`);
+  const { path } = view.own;
+  const replace = async (text: string): Promise<void> => {
+    writeSettingsFile(path, text);
+    await systemd.reload();
+  };
+  return withLock(settingsLock.directory, settingsLock.waitSec, async () => {
+    const before = readSettingsFile(path);
+    const restore = async (): Promise<void> => replace(before);
+    try {
+      await replace(editSettings(before, change, path, view.settings.defaults));
+    } catch (error) {
+      if (readSettingsFile(path) !== before) await restore();
+      throw error;
+    }
+    return { changed: true, restore };
+  });
+}
+
+/** Throws what record() would, before anything is unmounted. */
+export function checkRecord(view: ContainerView, change: LockerChange): void {
+  if (isNeeded(view, change)) {
+    const { path } = view.own;
+    editSettings(readSettingsFile(path), change, path, view.settings.defaults);
+  }
+}

@@ -1,0 +1,101 @@
+import { fitsUnitFile } from '../model/unit-syntax.ts';
+import { HelperError } from './errors.ts';
+
+/** The longest request, with its newline. */
+export const requestMaxBytes = 64 * 1024;
+
+export type Request =
+  | {
+      readonly verb: 'attach';
+      readonly container: string;
+      readonly locker: string;
+      readonly readOnly: boolean;
+      readonly persist: boolean;
+    }
+  | {
+      readonly verb: 'detach';
+      readonly container: string;
+      readonly locker: string;
+      readonly force: boolean;
+      readonly persist: boolean;
+    }
+  | { readonly verb: 'freeze' | 'thaw'; readonly container: string }
+  | { readonly verb: 'watch' };
+
+type Kind = 'name' | 'boolean';
+
+/** Members of each verb's request beside `verb`: all of them, and no others. */
+const members: Readonly<Record<Request['verb'], Readonly<Record<string, Kind>>>> = {
+  attach: { container: 'name', locker: 'name', readOnly: 'boolean', persist: 'boolean' },
+  detach: { container: 'name', locker: 'name', force: 'boolean', persist: 'boolean' },
+  freeze: { container: 'name' },
+  thaw: { container: 'name' },
+  watch: {},
+};
+
+/** NAME_MAX of the kernel: containers and lockers are directories. */
+const nameMaxBytes = 255;
+
+/**
+ * Whether a text can name a container or a locker: one part of a path, not hidden, without
+ * control characters or halves of surrogate pairs, which no file name can hold.
+ */
+export function isName(value: unknown): value is string {
+  return (
+    typeof value === 'string' &&
+    value !== '' &&
+    !value.startsWith('.') &&
+    !value.includes('/') &&
+    !value.includes('\ufffd') &&
+    !/[\u0080-\u009f\u2028\u2029]|\p{Surrogate}/u.test(value) &&
+    fitsUnitFile(value) &&
+    Buffer.byteLength(value) <= nameMaxBytes
+  );
+}
+
+function invalid(message: string, options?: ErrorOptions): HelperError {
+  return new HelperError('InvalidArgs', message, options);
+}
+
+function decode(bytes: Uint8Array): unknown {
+  let text: string;
+  try {
+    text = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
+  } catch (error) {
+    throw invalid('the request is not UTF-8', { cause: error });
+  }
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    throw invalid('the request is not JSON', { cause: error });
+  }
+}
+
+/** Reads one request, without its newline; throws InvalidArgs for all that is not exactly one. */
+export function parseRequest(bytes: Uint8Array): Request {
+  const value = decode(bytes);
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    throw invalid('the request is not a JSON object');
+  }
+  // Own members only, whatever they are called: "__proto__" is one as well.
+  const given = new Map<string, unknown>(Object.entries(value));
+  const verb = given.get('verb');
+  if (typeof verb !== 'string' || !Object.hasOwn(members, verb)) {
+    throw invalid('the request has no verb that is known');
+  }
+  given.delete('verb');
+  const expected = members[verb as Request['verb']];
+  for (const [name, kind] of Object.entries(expected)) {
+    if (!given.has(name)) throw invalid(`"${name}" is missing for "${verb}"`);
+    const member = given.get(name);
+    const fits = kind === 'name' ? isName(member) : typeof member === 'boolean';
+    if (!fits) {
+      throw invalid(
+        `"${name}" is not ${kind === 'name' ? `the name of a ${name}` : 'true or false'}`,
+      );
+    }
+    given.delete(name);
+  }
+  if (given.size > 0) throw invalid(`the request has members that "${verb}" does not know`);
+  return value as Request;
+}

@@ -1,0 +1,99 @@
+import { findLockers, decideLockers } from '../generator/lockers.ts';
+import type { Lockers, Wormhole } from '../generator/lockers.ts';
+import { parseLxcConfig } from '../generator/parse.ts';
+import { createLxcReader } from '../generator/read-lxc.ts';
+import { HostReader } from '../generator/read.ts';
+import { parseContainerSettings, parseSettings } from '../generator/settings.ts';
+import type { ContainerSettings, LockerChoice, Settings } from '../generator/settings.ts';
+import { parseFstab } from '../model/fstab.ts';
+import { formatProblem } from '../model/problem.ts';
+import { containerUnit, escapeInstance, escapePath } from '../model/unit-name.ts';
+import { HelperError } from './errors.ts';
+
+/** A container as root-owned files describe it, read with the generator's own code. */
+export interface ContainerView {
+  readonly name: string;
+  readonly lxcpath: string;
+  readonly unit: string;
+  readonly instance: string;
+  readonly lockers: Lockers;
+  readonly settings: Settings;
+  readonly own: OwnSettings;
+  /** The lockers that the container would have with these further ones in its settings. */
+  readonly wormholeWith: (lockers: readonly LockerChoice[]) => Wormhole | undefined;
+  /** Why it has no wormhole, where it has none. */
+  readonly whyNoWormhole: string;
+}
+
+/** Settings of the container's own file. */
+export interface OwnSettings {
+  readonly path: string;
+  /** Undefined where there is no file. */
+  readonly text: string | undefined;
+  readonly problems: readonly string[];
+  readonly merged: ContainerSettings;
+}
+
+/** Directory of the containers as the host's configuration has it; throws Failed. */
+export function lxcpathOf(host: HostReader): string {
+  const lxcpath = host.lxcpath();
+  if (lxcpath !== undefined) return lxcpath;
+  throw new HelperError('Failed', host.problems.map(formatProblem).join('; '));
+}
+
+function readOwnSettings(host: HostReader, name: string, settings: Settings): OwnSettings {
+  // Asked for by name only when it is listed: the name of a container may be no file name here.
+  const read = host.containersWithSettings().has(name) ? host.containerSettings(name) : {};
+  const parsed = parseContainerSettings(read.file, settings.defaults);
+  return {
+    path: `/etc/lockerd/containers/${name}.conf`,
+    text: read.file?.text,
+    problems: [...(read.problem === undefined ? [] : [read.problem]), ...parsed.problems].map(
+      formatProblem,
+    ),
+    merged: parsed.settings,
+  };
+}
+
+/** Reads what the host's files say about one container; throws NoSuchContainer. */
+export function viewContainer(name: string): ContainerView {
+  const host = new HostReader('');
+  const lxcpath = lxcpathOf(host);
+  const found = host.containers(lxcpath).find((container) => container.name === name);
+  if (found === undefined) {
+    throw new HelperError('NoSuchContainer', `there is no container "${name}"`);
+  }
+  const settings = parseSettings(host.hostSettings());
+  const { lockerDirectory } = settings.host;
+  const lockers = findLockers(
+    parseFstab(host.text('/etc/fstab') ?? ''),
+    host.mountUnitFiles(`${escapePath(lockerDirectory)}-`),
+    lockerDirectory,
+  );
+  const own = readOwnSettings(host, name, settings);
+  const config = parseLxcConfig(createLxcReader('').read(found.configFile));
+  const decide = (choices: readonly LockerChoice[]) =>
+    decideLockers(
+      {
+        name,
+        config,
+        settings: { ...own.merged, lockers: { value: choices, file: own.path, line: 0 } },
+      },
+      lockers,
+      settings.host,
+    );
+  const bare = decide([]);
+  const why = [...bare.problems, ...bare.warnings].map(formatProblem)[0];
+  return {
+    name,
+    lxcpath,
+    unit: containerUnit(name),
+    instance: escapeInstance(name),
+    lockers,
+    settings,
+    own,
+    wormholeWith: (choices) => decide(choices).wormhole,
+    whyNoWormhole:
+      own.merged.wormhole === false ? 'its settings have "wormhole = no"' : (why ?? 'it has none'),
+  };
+}

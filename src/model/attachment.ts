@@ -1,0 +1,31 @@
+/** One locker in one container. */
+export interface Attachment {
+  readonly locker: string;
+  /** Where the host mounts the locker. */
+  readonly source: string;
+  /** Where the container's wormhole has it. */
+  readonly target: string;
+  readonly readOnly: boolean;
+}
+
+/** Where lockers are mounted read-only, to be bound from there. */
+const readOnlyDirectory = '/run/lockerd/read-only';
+
+/**
+ * Where the host has a locker read-only. mount(8) binds first and makes the new mount read-only
+ * then, and a container sees the first step of what is mounted in its wormhole and not the second.
+ * What is bound from a read-only mount is read-only from its first moment on.
+ */
+export function readOnlyPath(locker: string): string {
+  return `${readOnlyDirectory}/${locker}`;
+}
+
+/** What an attachment is bound from. */
+export function bindSource(a: Attachment): string {
+  return a.readOnly ? readOnlyPath(a.locker) : a.source;
+}
+
+/** Options= of an attachment's mount unit. */
+export function bindOptions(a: Attachment): string {
+  return a.readOnly ? 'bind,ro' : 'bind';
+}
