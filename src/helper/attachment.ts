@@ -81,7 +81,9 @@ export function transientProperties(view: ContainerView, a: Attachment): UnitPro
 }
 
 /** What is mounted in the place of an attachment, if it is the locker; throws Failed if not. */
-export function mountedLocker(a: Pick<Attachment, 'locker' | 'source' | 'target'>): Mount | undefined {
+export function mountedLocker(
+  a: Pick<Attachment, 'locker' | 'source' | 'target'>,
+): Mount | undefined {
   const mounts = hostMounts();
   const mount = mountAt(mounts, a.target);
   if (mount === undefined) return undefined;

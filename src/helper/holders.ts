@@ -22,7 +22,11 @@ const O_PATH = 0o10000000;
  * The attachment's copies in a mount namespace: mounts on `/LOCKER` of a mount of the wormhole.
  * Only the container's wormhole is on that device, whatever the guest did with its own mounts.
  */
-export function copiesOf(mounts: readonly Mount[], wormholeDevice: string, locker: string): Mount[] {
+export function copiesOf(
+  mounts: readonly Mount[],
+  wormholeDevice: string,
+  locker: string,
+): Mount[] {
   const wormholes = new Map(
     mounts
       .filter(({ device, root }) => device === wormholeDevice && root === '/')
@@ -88,7 +92,9 @@ function usedBy(pid: number, ids: ReadonlySet<number>): string | undefined {
 
 /** Host pids, the threads of a process counted once. */
 function processes(): number[] {
-  return readdirSync('/proc').filter((name) => /^[0-9]+$/.test(name)).map(Number);
+  return readdirSync('/proc')
+    .filter((name) => /^[0-9]+$/.test(name))
+    .map(Number);
 }
 
 /**

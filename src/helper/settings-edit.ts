@@ -114,9 +114,14 @@ export function editSettings(
   file: string,
   defaults: ContainerSettings,
 ): string {
-  const read = (content: string): ContainerSettings & { readonly choices: readonly LockerChoice[] } => {
+  const read = (
+    content: string,
+  ): ContainerSettings & { readonly choices: readonly LockerChoice[] } => {
     const values: Readonly<Record<string, unknown>> = parseIni(content);
-    const { settings, problems } = parseContainerSettings({ path: file, text: content, values }, defaults);
+    const { settings, problems } = parseContainerSettings(
+      { path: file, text: content, values },
+      defaults,
+    );
     if (problems.length > 0) {
       throw new HelperError('Failed', `${file} cannot be changed before its mistakes are mended`);
     }
