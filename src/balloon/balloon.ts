@@ -1,8 +1,8 @@
 import { CoreError } from '../core/errors.ts';
 import { codeOf } from '../generator/errno.ts';
 import { containerUnit } from '../model/unit-name.ts';
-import type { GuestMemory } from './cgroup.ts';
-import { findGuestMemory, memoryOfHost } from './cgroup.ts';
+import type { GuestMemory, Probe } from './cgroup.ts';
+import { findGuestMemory, memoryOfHost, swapLeftOnHost } from './cgroup.ts';
 import { LimitBelowUsage } from './errors.ts';
 import { restoreSnapshot, setLastingLimits, takeSnapshot } from './lasting.ts';
 import { formatLimit, minimumLimit, unlimited, wholePages } from './limits.ts';
@@ -101,10 +101,15 @@ function limitsOf(request: BalloonRequest): Limits {
   };
 }
 
-function warningsFor(limit: bigint): string[] {
+function warningsFor(limit: bigint, swapIsAccounted = true): string[] {
   const host = memoryOfHost();
-  if (limit === unlimited || limit <= host) return [];
-  return [`the limit is above the host's memory, ${formatLimit(host)}`];
+  const isAbove = limit !== unlimited && limit > host;
+  return [
+    ...(isAbove ? [`the limit is above the host's memory, ${formatLimit(host)}`] : []),
+    ...(swapIsAccounted || swapLeftOnHost() === 0n
+      ? []
+      : ['the kernel does not account for swap, which the limit does not bound']),
+  ];
 }
 
 async function setForNextStart(
@@ -136,6 +141,7 @@ class Balloon {
   readonly #before: UnitMemory;
   readonly #memory: GuestMemory;
   readonly #context: BalloonContext;
+  #heldUpUsec = 0;
 
   constructor(
     request: BalloonRequest,
@@ -152,28 +158,32 @@ class Balloon {
   }
 
   async run(): Promise<BalloonResult> {
-    const { container, limit, force } = this.#request;
+    const { container, limit, swap, force } = this.#request;
+    const start = this.#memory.probe();
     try {
-      const start = this.#memory.probe();
+      const swapIsAccounted = this.#memory.swapLimit() !== undefined;
+      if (swap !== undefined && !swapIsAccounted) {
+        throw new CoreError(
+          'failed',
+          'the kernel does not account for swap, so it cannot be limited; boot with swapaccount=1',
+        );
+      }
       const kernelLimit = this.#memory.unitLimit();
       if (limit >= kernelLimit) await this.#set();
       else if (force) await this.#force();
       else await this.#shrink();
       const end = this.#memory.probe();
       const after = await this.#context.systemd.unit(this.#unit);
-      const { stallUsec } = end;
       return {
         before: this.#before.memoryMax,
         limit: this.#memory.unitLimit(),
         swap: after.memorySwapMax,
-        warnings: warningsFor(limit),
-        ...(stallUsec === undefined || start.stallUsec === undefined
-          ? {}
-          : { stallUsec: stallUsec - start.stallUsec }),
+        warnings: warningsFor(limit, swapIsAccounted),
+        ...this.#stall(start),
         reclaimed: start.usage > end.usage ? start.usage - end.usage : 0n,
       };
     } catch (error) {
-      if (error instanceof ShrinkRefused) throw this.#refusal(error);
+      if (error instanceof ShrinkRefused) throw this.#refusal(error, this.#stall(start).stallUsec);
       if (goneCodes.includes(codeOf(error) ?? '')) {
         throw new CoreError(
           'notRunning',
@@ -187,22 +197,52 @@ class Balloon {
     }
   }
 
-  #refusal({ message, lowest }: ShrinkRefused): LimitBelowUsage {
+  /** How long the guest stood still since the given moment. */
+  #stall(start: Probe): { stallUsec?: number } {
+    const { stallUsec } = this.#memory.probe();
+    if (stallUsec === undefined || start.stallUsec === undefined) return {};
+    return { stallUsec: stallUsec - start.stallUsec + this.#heldUpUsec };
+  }
+
+  #refusal({ message, lowest }: ShrinkRefused, stallUsec: number | undefined): LimitBelowUsage {
     const { container, limit } = this.#request;
     const known = lowest < this.#memory.unitLimit() ? lowest : this.#memory.unitLimit();
     return new LimitBelowUsage(
       `container "${container}" cannot live with ${formatLimit(limit)}: ${message}; ` +
         `the lowest limit that would have worked is ${formatLimit(known)}`,
       known,
+      stallUsec,
     );
   }
 
+  /** Sets the limits for good, or leaves them as they were. */
   async #set(): Promise<void> {
     const { limit, persist } = this.#request;
+    const { systemd } = this.#context;
+    const memory = this.#memory;
     this.#context.report('setting', 0);
-    await setLastingLimits(this.#context.systemd, this.#unit, limitsOf(this.#request), persist);
-    if (this.#memory.guestLimit() < limit) await this.#memory.clearGuestLimit();
-    this.#verify();
+    const limits = limitsOf(this.#request);
+    const snapshot = takeSnapshot(this.#unit, Object.keys(limits));
+    const old = { memory: memory.unitLimit(), swap: memory.swapLimit() ?? unlimited };
+    const swap = limits.MemorySwapMax ?? old.swap;
+    try {
+      await memory.setSum(limit, swap, 'raise');
+      await setLastingLimits(systemd, this.#unit, limits, persist);
+      await memory.setSum(limit, swap, 'lower');
+      if (memory.guestLimit() < limit) await memory.clearGuestLimit();
+      this.#verify();
+    } catch (error) {
+      await memory.setSum(old.memory, old.swap, 'raise');
+      await restoreSnapshot(systemd, snapshot);
+      await memory.setSum(old.memory, old.swap, 'lower');
+      if (codeOf(error) === 'EBUSY') {
+        throw new ShrinkRefused(
+          `it has ${formatLimit(memory.swapUsed())} in swap`,
+          limit + memory.swapUsed(),
+        );
+      }
+      throw error;
+    }
   }
 
   #verify(): void {
@@ -235,7 +275,7 @@ class Balloon {
     const shrink = new Shrink(memory, {
       container: this.#request.container,
       target: this.#request.limit,
-      swapLeft: undefined,
+      swapLeft: this.#swapLeft(),
       signal: this.#context.signal,
       report: this.#context.report,
     });
@@ -248,20 +288,18 @@ class Balloon {
     shrink.release = () => undo(this.#unit);
     try {
       await shrink.try();
-      await this.#commit();
+      await memory.still(() => this.#set());
     } finally {
       await undo(this.#unit);
+      this.#heldUpUsec = shrink.heldUpMs * 1000;
     }
   }
 
-  async #commit(): Promise<void> {
-    const { systemd } = this.#context;
-    const snapshot = takeSnapshot(this.#unit, Object.keys(limitsOf(this.#request)));
-    try {
-      await this.#memory.still(() => this.#set());
-    } catch (error) {
-      await restoreSnapshot(systemd, snapshot);
-      throw error;
-    }
+  /** Bytes of swap that the guest may still take; undefined for as much as there is. */
+  #swapLeft(): bigint | undefined {
+    const allowed = this.#request.swap ?? this.#memory.swapLimit() ?? unlimited;
+    if (allowed === unlimited) return undefined;
+    const used = this.#memory.swapUsed();
+    return allowed > used ? allowed - used : 0n;
   }
 }

@@ -54,6 +54,14 @@ export interface GuestMemory {
   still<T>(action: () => Promise<T>): Promise<T>;
   /** Sets the limit of the unit's group behind systemd's back; for force and for emergencies. */
   setUnitLimit(limit: bigint): Promise<void>;
+  /** Bytes of swap that the unit may use; undefined where the kernel does not account for swap. */
+  swapLimit(): bigint | undefined;
+  swapUsed(): bigint;
+  /**
+   * Sets the sum of memory and swap, which cgroup v1 limits in place of swap and systemd does not
+   * know: to be raised before memory's limit and lowered after it.
+   */
+  setSum(memory: bigint, swap: bigint, direction: 'raise' | 'lower'): Promise<void>;
   /** Takes a limit off the guest's group that is below the unit's. */
   clearGuestLimit(): Promise<void>;
 }
@@ -128,14 +136,6 @@ export function findGuestMemory(
   return isV2
     ? new MemoryV2(unit, guest)
     : new MemoryV1(unit, guest, join(root, 'unified', controlGroup, 'memory.pressure'));
-}
-
-/** Limits of swap, only where the kernel accounts for it. */
-export interface SwapLimits {
-  /** Bytes of swap that the unit may use; unlimited where nothing bounds it. */
-  read(): bigint;
-  /** For cgroup v1, where swap is bounded together with memory: to be called around a change. */
-  write(memory: bigint, swap: bigint): Promise<void>;
 }
 
 export function swapLeftOnHost(): bigint {
@@ -239,9 +239,31 @@ class MemoryV1 implements GuestMemory {
     return write(`${this.#unit}/memory.limit_in_bytes`, limitV1(limit));
   }
 
+  #sum(): bigint {
+    return parseLimit(read(`${this.#unit}/memory.memsw.limit_in_bytes`));
+  }
+
+  swapLimit(): bigint | undefined {
+    if (!existsSync(`${this.#unit}/memory.memsw.limit_in_bytes`)) return undefined;
+    const sum = this.#sum();
+    const memory = this.unitLimit();
+    return sum === unlimited || memory === unlimited ? unlimited : sum - memory;
+  }
+
+  swapUsed(): bigint {
+    return parseFlatKeyed(read(`${this.#unit}/memory.stat`)).get('total_swap') ?? 0n;
+  }
+
+  async setSum(memory: bigint, swap: bigint, direction: 'raise' | 'lower'): Promise<void> {
+    if (this.swapLimit() === undefined) return;
+    const sum = memory === unlimited || swap === unlimited ? unlimited : memory + swap;
+    if (direction === 'raise' ? sum <= this.#sum() : sum >= this.#sum()) return;
+    await write(`${this.#unit}/memory.memsw.limit_in_bytes`, limitV1(sum));
+  }
+
   async clearGuestLimit(): Promise<void> {
-    const both = `${this.#guest}/memory.memsw.limit_in_bytes`;
-    if (existsSync(both)) await write(both, '-1');
+    const sum = `${this.#guest}/memory.memsw.limit_in_bytes`;
+    if (existsSync(sum)) await write(sum, '-1');
     await write(`${this.#guest}/memory.limit_in_bytes`, '-1');
   }
 }
@@ -340,6 +362,19 @@ class MemoryV2 implements GuestMemory {
 
   setUnitLimit(limit: bigint): Promise<void> {
     return write(`${this.#unit}/memory.max`, limitV2(limit));
+  }
+
+  swapLimit(): bigint | undefined {
+    const limit = readOr(`${this.#unit}/memory.swap.max`, '');
+    return limit === '' ? undefined : parseLimit(limit);
+  }
+
+  swapUsed(): bigint {
+    return BigInt(readOr(`${this.#unit}/memory.swap.current`, '0').trim());
+  }
+
+  async setSum(): Promise<void> {
+    // MemorySwapMax= does it.
   }
 
   clearGuestLimit(): Promise<void> {

@@ -113,7 +113,7 @@ export class Shrink {
       this.#interrupted();
       const probe = this.#memory.probe();
       if (probe.usage <= this.#goal) return;
-      const trouble = this.#watch.judge(Date.now(), probe);
+      const trouble = this.#judge(Date.now());
       if (trouble !== undefined) throw await this.#troubled(trouble);
       if (probe.usage < lowest) {
         // A page or two is no progress.
@@ -144,7 +144,7 @@ export class Shrink {
       const now = Date.now();
       const spent = now - begun;
       this.#request.report('watching', Math.min(1, spent / watchMs));
-      let trouble = this.#watch.judge(now, this.#memory.probe());
+      let trouble = this.#judge(now);
       if (now - heldAt >= heldEveryMs) {
         heldAt = now;
         const { pinned } = this.#memory.held(this.#request.swapLeft);
@@ -163,6 +163,7 @@ export class Shrink {
   /** Lets the guest go and looks what it takes. */
   async #troubled(trouble: Trouble, expected = 0n): Promise<ShrinkRefused> {
     await this.release();
+    if (trouble === 'out-of-memory') this.heldUpMs += Date.now() - this.#calmAt;
     const end = Date.now() + lookBackMs;
     let most = expected > this.#goal ? expected : this.#goal;
     do {
@@ -172,6 +173,18 @@ export class Shrink {
     } while (Date.now() < end);
     return this.#refuse(reasons[trouble], most);
   }
+
+  /** The last moment at which no process of the guest was out of memory. */
+  #calmAt = Date.now();
+
+  #judge(now: number): Trouble | undefined {
+    const trouble = this.#watch.judge(now, this.#memory.probe());
+    if (trouble !== 'out-of-memory') this.#calmAt = now;
+    return trouble;
+  }
+
+  /** How long processes waited for memory that was not there, which no pressure file counts. */
+  heldUpMs = 0;
 
   /** Set by who keeps the undo list. */
   release: () => Promise<void> = () => Promise.resolve();

@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { CoreError } from '../core/errors.ts';
 import { codeOf } from '../generator/errno.ts';
 import type { Undo } from './cgroup.ts';
@@ -25,6 +25,8 @@ export async function withBalloonLock<T>(
   use: () => Promise<T>,
 ): Promise<T> {
   const directory = stateDirectory(unit);
+  // The service, which is not root, has its socket here.
+  mkdirSync(dirname(stateRoot), { recursive: true, mode: 0o755 });
   mkdirSync(directory, { recursive: true, mode: 0o700 });
   const child = spawn('/usr/bin/flock', ['--nonblock', join(directory, 'lock'), '/bin/cat'], {
     stdio: ['pipe', 'pipe', 'inherit'],

@@ -51,7 +51,13 @@ const codes: Partial<Record<CoreError['code'], HelperErrorCode>> = {
 };
 
 function toHelperError(error: CoreError): HelperError {
-  const details = error instanceof LimitBelowUsage ? { lowest: formatLimit(error.lowest) } : {};
+  const details =
+    error instanceof LimitBelowUsage
+      ? {
+          lowest: formatLimit(error.lowest),
+          ...(error.stallUsec === undefined ? {} : { stallUsec: error.stallUsec }),
+        }
+      : {};
   return new HelperError(codes[error.code] ?? 'Failed', error.message, { cause: error, details });
 }
 
