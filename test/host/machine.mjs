@@ -18,6 +18,10 @@ const packageOf = {
   shellcheck: 'shellcheck',
   lintian: 'lintian',
   mandoc: 'mandoc',
+  'qemu-system-x86_64': 'qemu-system-x86',
+  'qemu-img': 'qemu-utils',
+  'qemu-storage-daemon': 'qemu-system-common',
+  mke2fs: 'e2fsprogs',
 };
 
 /** @typedef {keyof typeof packageOf} Program */
@@ -58,12 +62,32 @@ export function cacheDirectory() {
   return path.resolve(directory);
 }
 
-function recipeKey() {
+/**
+ * The name of an image: another one when any file of its recipe changes, or what else it depends on.
+ * @param {string} directory
+ * @param {string[]} others
+ */
+export function recipeKey(directory, ...others) {
   const hash = createHash('sha256');
-  for (const file of fs.readdirSync(recipe).sort()) {
-    hash.update(`${file}\0`).update(fs.readFileSync(path.join(recipe, file)));
+  for (const file of fs.readdirSync(directory).sort()) {
+    hash.update(`${file}\0`).update(fs.readFileSync(path.join(directory, file)));
   }
+  for (const other of others) hash.update(`${other}\0`);
   return hash.update(process.arch).digest('hex').slice(0, 16);
+}
+
+/**
+ * Runs a builder while nobody else does.
+ * @param {string} lock
+ * @param {string[]} command
+ */
+export async function runLocked(lock, ...command) {
+  fs.mkdirSync(path.dirname(lock), { recursive: true });
+  const builder = spawn('flock', [lock, ...command], { stdio: ['ignore', 'inherit', 'inherit'] });
+  const status = await new Promise((resolve, reject) => {
+    builder.once('error', reject).once('exit', resolve);
+  });
+  if (status !== 0) throw new Error(`an image of the test hosts was not built (exit ${status})`);
 }
 
 /**
@@ -77,14 +101,8 @@ export async function ensureImage() {
   }
   ensurePrograms(['debootstrap', 'systemd-nspawn']);
   const images = path.join(cacheDirectory(), 'images');
-  const image = path.join(images, recipeKey());
+  const image = path.join(images, recipeKey(recipe));
   if (fs.existsSync(image)) return image;
-  fs.mkdirSync(images, { recursive: true });
-  const build = [path.join(images, 'build.lock'), 'bash', path.join(recipe, 'build.sh'), image];
-  const builder = spawn('flock', build, { stdio: ['ignore', 'inherit', 'inherit'] });
-  const status = await new Promise((resolve, reject) => {
-    builder.once('error', reject).once('exit', resolve);
-  });
-  if (status !== 0) throw new Error(`the image of the test hosts was not built (exit ${status})`);
+  await runLocked(path.join(images, 'build.lock'), 'bash', path.join(recipe, 'build.sh'), image);
   return image;
 }

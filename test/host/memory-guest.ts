@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { escapeInstance } from '../../src/model/unit-name.ts';
-import type { Host } from './host.ts';
+import type { TestHost } from './test-host.ts';
 
 /** What memory-load.pl does in a guest. */
 export type LoadKind = 'steady' | 'busy' | 'saw' | 'growing' | 'locked' | 'file' | 'dirty';
@@ -48,13 +48,13 @@ const loadProgram = path.join(import.meta.dirname, 'guest/memory-load.pl');
 
 /** A container of systemd's or sysvinit's kind, whose memory is changed and used up. */
 export class MemoryGuest {
-  readonly host: Host;
+  readonly host: TestHost;
   readonly name: string;
   readonly unit: string;
   #group = '';
   #isV2 = false;
 
-  constructor(host: Host, name: string) {
+  constructor(host: TestHost, name: string) {
     this.host = host;
     this.name = name;
     this.unit = `lxc@${escapeInstance(name)}.service`;

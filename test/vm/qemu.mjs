@@ -1,0 +1,119 @@
+// The virtual machine as qemu's arguments. A saved state fits only the very same ones.
+
+import { spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import net from 'node:net';
+import path from 'node:path';
+import { createInterface } from 'node:readline';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+/** Root, a disk for volume groups, a disk for swap; what the guest calls them. */
+export const disks = /** @type {const} */ ({ root: 'vda', data: 'vdb', swap: 'vdc' });
+
+const blankDisks = { data: '4G', swap: '2G' };
+
+/** @param {string} directory */
+export function filesOf(directory) {
+  const file = (/** @type {string} */ name) => path.join(directory, name);
+  const disk = { root: file('root.qcow2'), data: file('data.qcow2'), swap: file('swap.qcow2') };
+  return { disk, console: file('console.log'), agent: file('agent.sock'), qmp: file('qmp.sock') };
+}
+
+/**
+ * @param {string} directory where the VM's own files are
+ * @param {string} image with the kernel
+ * @param {number} memoryMiB
+ * @param {string} [state] file with the state of a running VM to go on from
+ */
+export function qemuArguments(directory, image, memoryMiB, state) {
+  const files = filesOf(directory);
+  const drives = Object.values(files.disk).flatMap((file) => [
+    '-drive',
+    `file=${file},format=qcow2,if=virtio,cache=writeback,discard=unmap`,
+  ]);
+  const kernel = [
+    'root=/dev/vda rw console=ttyS0 loglevel=4 mitigations=off random.trust_cpu=on',
+    'systemd.log_color=0 TERM=dumb',
+  ].join(' ');
+  return [
+    ...['-nodefaults', '-no-user-config', '-display', 'none', '-machine', 'q35,accel=tcg'],
+    // With cx16, and with two processors, the kernel oopses under emulation.
+    ...['-smp', '1', '-cpu', 'max,cx16=off', '-m', String(memoryMiB)],
+    ...['-kernel', path.join(image, 'vmlinuz'), '-initrd', path.join(image, 'initramfs')],
+    ...['-append', kernel, ...drives],
+    ...[
+      '-device',
+      'virtio-serial-pci',
+      '-device',
+      'virtserialport,chardev=agent,name=org.lockerd.test',
+    ],
+    ...['-chardev', `socket,id=agent,path=${files.agent},server=on,wait=off`],
+    ...['-qmp', `unix:${files.qmp},server=on,wait=off`],
+    ...[
+      '-chardev',
+      `file,id=console,path=${files.console},append=on`,
+      '-serial',
+      'chardev:console',
+    ],
+    ...(state === undefined ? [] : ['-incoming', `exec:cat '${state}'`]),
+  ];
+}
+
+/**
+ * Makes the disks of a VM, which keep only what differs from the image's.
+ * @param {string} directory
+ * @param {string} backing
+ * @param {'raw' | 'qcow2'} format
+ */
+export function createDisks(directory, backing, format) {
+  const { disk } = filesOf(directory);
+  qemuImg('create', '-q', '-f', 'qcow2', '-b', backing, '-F', format, disk.root);
+  qemuImg('create', '-q', '-f', 'qcow2', disk.data, blankDisks.data);
+  qemuImg('create', '-q', '-f', 'qcow2', disk.swap, blankDisks.swap);
+}
+
+/** @param {string[]} args */
+function qemuImg(...args) {
+  const { status, stderr, error } = spawnSync('qemu-img', args, { encoding: 'utf8' });
+  if (status !== 0) throw new Error(`qemu-img ${args.join(' ')}: ${error?.message ?? stderr}`);
+}
+
+/**
+ * Writes the state of the running VM into a file and ends it; its disks then belong to the state.
+ * Not stopped before, because a state remembers that, too.
+ * @param {string} socketPath of QMP
+ * @param {string} state
+ */
+export async function saveState(socketPath, state) {
+  const socket = net.connect(socketPath);
+  await once(socket, 'connect');
+  const lines = createInterface({ input: socket })[Symbol.asyncIterator]();
+  /**
+   * @param {string} command
+   * @param {Record<string, unknown>} [args]
+   * @returns {Promise<{ status?: string }>}
+   */
+  const execute = async (command, args = {}) => {
+    socket.write(`${JSON.stringify({ execute: command, arguments: args })}\n`);
+    for (;;) {
+      const { value, done } = await lines.next();
+      if (done) throw new Error(`qemu ended during ${command}`);
+      const answer = JSON.parse(value);
+      if (answer.error) throw new Error(`qemu: ${command}: ${answer.error.desc}`);
+      if (answer.return) return answer.return;
+    }
+  };
+  await execute('qmp_capabilities');
+  await execute('migrate-set-parameters', { 'max-bandwidth': 1 << 30 });
+  await execute('migrate', { uri: `exec:cat > '${state}'` });
+  for (;;) {
+    const { status } = await execute('query-migrate');
+    if (status === 'completed') break;
+    if (status === 'failed' || status === 'cancelled') {
+      throw new Error(`qemu: the state could not be saved: ${status}`);
+    }
+    await sleep(100);
+  }
+  await execute('quit');
+  socket.destroy();
+}

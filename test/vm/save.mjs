@@ -1,0 +1,85 @@
+// Boots a VM once and saves its state, from which others go on within seconds.
+//
+//   usage: save.mjs IMAGE MEMORY-MIB   (the caller holds a lock that keeps out others)
+
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import fs from 'node:fs';
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Agent } from './agent.mjs';
+import { createDisks, filesOf, qemuArguments, saveState } from './qemu.mjs';
+
+const bootTimeoutMs = 1_200_000;
+const env = { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' };
+
+const [image = '', memory = ''] = process.argv.slice(2);
+const memoryMiB = Number(memory);
+if (!image || !(memoryMiB > 0)) throw new Error('usage: save.mjs IMAGE MEMORY-MIB');
+const state = path.join(image, 'states', memory);
+if (!fs.existsSync(state)) await save();
+
+async function save() {
+  const start = Date.now();
+  const draft = `${state}.draft`;
+  // Whoever left a draft here was killed.
+  fs.rmSync(draft, { recursive: true, force: true });
+  fs.mkdirSync(draft);
+  const files = filesOf(draft);
+  createDisks(draft, path.join(image, 'root.img'), 'raw');
+  const qemu = spawn(
+    'setpriv',
+    ['--pdeathsig', 'KILL', 'qemu-system-x86_64', ...qemuArguments(draft, image, memoryMiB)],
+    { stdio: ['ignore', 'inherit', 'inherit'] },
+  );
+  const ended = once(qemu, 'exit');
+  try {
+    const agent = await Agent.connect(files.agent);
+    await runningSystem(agent);
+    await saveState(files.qmp, path.join(draft, 'state'));
+    await ended;
+  } catch (error) {
+    console.error(fs.existsSync(files.console) ? fs.readFileSync(files.console, 'utf8') : '');
+    throw error;
+  } finally {
+    qemu.kill('SIGKILL');
+  }
+  for (const file of [files.disk.data, files.disk.swap, files.agent, files.qmp]) {
+    fs.rmSync(file, { force: true });
+  }
+  fs.renameSync(draft, state);
+  const seconds = Math.round((Date.now() - start) / 1000);
+  const size = Math.round(fs.statSync(path.join(state, 'state')).size / 1e6);
+  console.error(
+    `[vm image] booted with ${memoryMiB} MiB and saved its state: ${seconds} s, ${size} MB`,
+  );
+}
+
+/** @param {Agent} agent */
+async function runningSystem(agent) {
+  const end = Date.now() + bootTimeoutMs;
+  const began = once(agent, 'begin');
+  agent.hello();
+  await Promise.race([
+    began,
+    sleep(bootTimeoutMs, undefined, { ref: false }).then(() => {
+      throw new Error('the agent did not start');
+    }),
+  ]);
+  for (;;) {
+    const { stdout } = await agent.execute(['systemctl', 'is-system-running'], {
+      timeoutMs: bootTimeoutMs,
+      env,
+    });
+    if (stdout.trim() === 'running') break;
+    if (stdout.trim() === 'degraded' || Date.now() > end) {
+      const failed = await agent.execute(['systemctl', 'list-units', '--failed', '--no-pager'], {
+        timeoutMs: bootTimeoutMs,
+        env,
+      });
+      throw new Error(`the VM is not running but ${stdout}${failed.stdout}`);
+    }
+    await sleep(1000);
+  }
+  await agent.execute(['sync'], { timeoutMs: bootTimeoutMs, env });
+}

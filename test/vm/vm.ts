@@ -1,0 +1,263 @@
+import { execFile } from 'node:child_process';
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { promisify } from 'node:util';
+import { cacheDirectory } from '../host/machine.mjs';
+import {
+  environment,
+  identify,
+  installBuild,
+  Supervisor,
+  TestHost,
+  uniqueName,
+  type HostOptions,
+  type RunOptions,
+  type RunResult,
+  type SupervisorEvent,
+} from '../host/test-host.ts';
+import { Agent } from './agent.mjs';
+import { defaultMemoryMiB, ensureState, ensureVmImage } from './machine.mjs';
+import { filesOf } from './qemu.mjs';
+
+export { disks } from './qemu.mjs';
+
+export interface VmOptions extends HostOptions {
+  /** Memory of the VM; each other amount than the default costs a boot before the first use. */
+  memoryMiB?: number;
+}
+
+type VmEvent =
+  | { event: 'made'; directory: string; root: string }
+  | { event: 'on' | 'tree' }
+  | { event: 'off'; code: number | null; signal: string | null }
+  | { event: 'error'; message: string };
+
+const runProgram = promisify(execFile);
+
+/**
+ * A virtual test host: Debian 13 with its own kernel, cgroup v2 alone, LXC, LVM and Node. It has
+ * two blank disks besides its own, `/dev/vdb` for volume groups and `/dev/vdc` for swap.
+ */
+export class VirtualHost extends TestHost {
+  protected override readonly patience = 6;
+  readonly #directory: string;
+  readonly #root: string;
+  readonly #warm: boolean;
+  #agent: Agent | undefined;
+  #boot: string | undefined;
+  #onTree: (() => void) | undefined;
+  #wasOn = false;
+
+  private constructor(
+    name: string,
+    supervisor: Supervisor,
+    made: { directory: string; root: string },
+    warm: boolean,
+  ) {
+    super(name, supervisor);
+    this.#directory = made.directory;
+    this.#root = made.root;
+    this.#warm = warm;
+  }
+
+  /** Makes a VM, powered off. A warm one goes on from a saved state when it is booted first. */
+  static async create(name: string, memoryMiB: number, warm: boolean): Promise<VirtualHost> {
+    const image = await ensureVmImage();
+    if (warm) await ensureState(image, memoryMiB);
+    const unique = uniqueName(name);
+    const supervisor = new Supervisor({
+      program: path.join(import.meta.dirname, 'supervisor.mjs'),
+      name: unique,
+      image,
+      hosts: path.join(cacheDirectory(), 'vms'),
+      settings: [String(memoryMiB), warm ? 'warm' : 'cold'],
+    });
+    const made = await supervisor.made<VmEvent & { event: 'made' }>('made');
+    return new VirtualHost(unique, supervisor, made, warm);
+  }
+
+  protected override onEvent(event: SupervisorEvent): void {
+    const known = event as VmEvent;
+    switch (known.event) {
+      case 'on':
+        this.#connect().catch((error: unknown) => {
+          this.fail(error instanceof Error ? error : new Error(String(error)));
+        });
+        break;
+      case 'off':
+        this.#disconnect();
+        this.wentDown(true);
+        break;
+      case 'tree':
+        this.#onTree?.();
+        break;
+      case 'error':
+        this.fail(new Error(`test host ${this.name}: ${known.message}`));
+        break;
+      case 'made':
+        break;
+    }
+  }
+
+  protected override fail(error: Error): void {
+    this.#disconnect();
+    super.fail(error);
+  }
+
+  async #connect() {
+    const agent = await Agent.connect(filesOf(this.#directory).agent);
+    this.#agent = agent;
+    agent.on('begin', (boot: string) => {
+      if (boot === this.#boot) return;
+      if (this.#boot !== undefined) this.wentDown(false);
+      this.#begin(agent, boot).catch((error: unknown) => {
+        this.fail(error instanceof Error ? error : new Error(String(error)));
+      });
+    });
+    // A saved state's agent has begun already.
+    agent.hello();
+  }
+
+  async #begin(agent: Agent, boot: string) {
+    const goesOn = this.#warm && !this.#wasOn;
+    this.#wasOn = true;
+    // The clock of a saved state stands at the time when it was saved.
+    if (goesOn) {
+      const now = `@${(Date.now() / 1000).toFixed(3)}`;
+      await agent.execute(['date', '--set', now], { timeoutMs: 600_000, env: environment });
+    }
+    this.#boot = boot;
+    this.booted();
+  }
+
+  #disconnect() {
+    this.#agent?.close();
+    this.#agent = undefined;
+    this.#boot = undefined;
+  }
+
+  override get isOn(): boolean {
+    return this.#boot !== undefined;
+  }
+
+  override async run(
+    program: string,
+    args: string[] = [],
+    { reject = true, timeoutMs = 60_000, input = '', env = {} }: RunOptions = {},
+  ): Promise<RunResult> {
+    this.throwFailure();
+    if (!this.#agent || !this.isOn) {
+      throw new Error(`test host ${this.name} is off: cannot run ${program}`);
+    }
+    const result = await this.#agent.execute([program, ...args], {
+      timeoutMs: timeoutMs * this.patience,
+      input,
+      env: { ...environment, ...env },
+    });
+    return this.#checked(program, args, result, reject);
+  }
+
+  #checked(program: string, args: string[], result: RunResult, reject: boolean): RunResult {
+    const { stdout, stderr, exitCode } = result;
+    if (reject && exitCode !== 0) {
+      const what = [program, ...args].join(' ');
+      throw new Error(`${what}: exit status ${exitCode} on ${this.name}\n${stdout}${stderr}`);
+    }
+    return result;
+  }
+
+  protected override async runInTree(
+    program: string,
+    args: string[],
+    options: RunOptions = {},
+  ): Promise<RunResult> {
+    if (this.isOn) return this.run(program, args, options);
+    const { reject = true, timeoutMs = 60_000, input = '', env = {} } = options;
+    const root = await this.tree();
+    // cp and others need /proc; the mount ends with the namespace.
+    const script = 'mount -t proc proc "$1/proc"; exec chroot "$@"';
+    const enter = ['--mount', '--pid', '--fork', '--kill-child', 'sh', '-euc', script, 'sh', root];
+    const running = runProgram('unshare', [...enter, program, ...args], {
+      env: { ...environment, ...env },
+      timeout: timeoutMs,
+      killSignal: 'SIGKILL',
+    });
+    running.child.stdin?.on('error', () => undefined);
+    running.child.stdin?.end(input);
+    const result = await running.then(
+      ({ stdout, stderr }) => ({ stdout, stderr, exitCode: 0 }),
+      (error: { code?: number; stdout: string; stderr: string }) => ({
+        stdout: error.stdout,
+        stderr: error.stderr,
+        exitCode: error.code ?? 129,
+      }),
+    );
+    return this.#checked(program, args, result, reject);
+  }
+
+  /**
+   * The root tree on the machine while the VM is off. Mounts its disk, which does to the file
+   * system what the next boot would do after a power cut.
+   */
+  async tree(): Promise<string> {
+    this.throwFailure();
+    if (this.isOn) throw new Error(`test host ${this.name} is on: its tree is its own`);
+    await new Promise<void>((resolve, reject) => {
+      this.#onTree = resolve;
+      this.supervisor.onEnd = (error) => {
+        this.fail(error);
+        reject(error);
+      };
+      this.supervisor.send('tree');
+    });
+    return this.#root;
+  }
+
+  /** Puts the built lockerd where a package would put it, and does what its installation does. */
+  async install(): Promise<void> {
+    if (!this.isOn) {
+      await installBuild(await this.tree());
+      return;
+    }
+    const directory = fs.mkdtempSync(path.join(os.tmpdir(), 'lockerd-build-'));
+    try {
+      await installBuild(directory);
+      const { stdout } = await runProgram('tar', ['-C', directory, '-cz', '.'], {
+        encoding: 'buffer',
+        maxBuffer: 1 << 28,
+      });
+      await this.run('tar', ['-C', '/', '--no-same-owner', '-xz'], { input: stdout });
+    } finally {
+      fs.rmSync(directory, { recursive: true });
+    }
+    await this.shell(`
+      systemd-sysusers
+      systemd-tmpfiles --create --exclude-prefix=/dev
+      systemctl daemon-reload
+      systemctl reload dbus`);
+  }
+
+  override console(): string {
+    const { console: file } = filesOf(this.#directory);
+    return fs.existsSync(file) ? fs.readFileSync(file, 'utf8') : '';
+  }
+}
+
+/**
+ * Makes a virtual test host. Booted at once, it goes on from a saved state within seconds; where
+ * its tree is to be prepared first, the boot that follows is a real one, a minute or more.
+ */
+export async function bootVm(options: VmOptions = {}): Promise<VirtualHost> {
+  const { name = 'vm', install = true, boot = true, memoryMiB = defaultMemoryMiB } = options;
+  const vm = await VirtualHost.create(name, memoryMiB, boot);
+  try {
+    if (boot) await vm.boot();
+    else identify(await vm.tree(), vm.name);
+    if (install) await vm.install();
+    return vm;
+  } catch (error) {
+    await vm.close();
+    throw error;
+  }
+}
