@@ -1,7 +1,7 @@
 import { CoreError } from '../core/errors.ts';
 import { codeOf } from '../generator/errno.ts';
 import { containerUnit } from '../model/unit-name.ts';
-import type { GuestMemory, Probe } from './cgroup.ts';
+import type { GuestMemory, Probe, Undo } from './cgroup.ts';
 import { findGuestMemory, memoryOfHost, swapLeftOnHost } from './cgroup.ts';
 import { LimitBelowUsage } from './errors.ts';
 import { restoreSnapshot, setLastingLimits, takeSnapshot } from './lasting.ts';
@@ -56,7 +56,7 @@ export async function balloon(
   const limit = checkedLimit(request);
   return withBalloonLock(container, unit, async () => {
     // A helper that was killed may have left something; nobody else works on it now.
-    await undo(unit);
+    await undo(unit, context.systemd);
     const before = await context.systemd.unit(unit);
     const wanted = { ...request, limit };
     if (['inactive', 'failed'].includes(before.activeState)) {
@@ -284,13 +284,19 @@ class Balloon {
       await this.#set();
       return;
     }
-    recordUndo(this.#unit, memory.undo());
-    shrink.release = () => undo(this.#unit);
+    const changes = memory.undo();
+    recordUndo(this.#unit, changes);
+    const release = (): Promise<void> => undo(this.#unit, this.#context.systemd);
+    shrink.release = release;
     try {
       await shrink.try();
-      await memory.still(() => this.#set());
+      const note = (more: readonly Undo[]): void => {
+        recordUndo(this.#unit, [...more, ...changes]);
+      };
+      if (!(await memory.seal(this.#request.limit, note))) throw await shrink.outgrown();
+      await this.#set();
     } finally {
-      await undo(this.#unit);
+      await release();
       this.#heldUpUsec = shrink.heldUpMs * 1000;
     }
   }

@@ -9,7 +9,10 @@ import { unlimited, wholePages } from './limits.ts';
 /** Where control groups are mounted; the tests of the adapter have another tree. */
 export const cgroupRoot = '/sys/fs/cgroup';
 
-/** A file and what it holds again when the balloon is over, however that ends. */
+/**
+ * A file and what it holds again when the balloon is over, however that ends; "MemoryMax" stands
+ * for what that property of the unit is then.
+ */
 export interface Undo {
   readonly path: string;
   readonly value: string;
@@ -50,9 +53,13 @@ export interface GuestMemory {
   reclaim(goal: bigint, step: bigint): Promise<Reclaimed>;
   /** Lets the guest live with `goal` bytes, for the trial. */
   brake(goal: bigint): Promise<void>;
-  /** Holds the guest's growth while `action` sets the limit. */
-  still<T>(action: () => Promise<T>): Promise<T>;
-  /** Sets the limit of the unit's group behind systemd's back; for force and for emergencies. */
+  /**
+   * Brings the unit under a limit that the trial has shown to fit, in a moment when the guest
+   * cannot grow. False when it has grown beyond, and nothing has changed then. `note` takes down
+   * what else has to be undone from now on.
+   */
+  seal(limit: bigint, note: (changes: readonly Undo[]) => void): Promise<boolean>;
+  /** Sets the limit of the unit's group behind systemd's back. */
   setUnitLimit(limit: bigint): Promise<void>;
   /** Bytes of swap that the unit may use; undefined where the kernel does not account for swap. */
   swapLimit(): bigint | undefined;
@@ -230,9 +237,9 @@ class MemoryV1 implements GuestMemory {
     return write(`${this.#guest}/memory.limit_in_bytes`, wholePages(goal).toString());
   }
 
-  async still<T>(action: () => Promise<T>): Promise<T> {
-    // The limit of the trial holds the guest until the action is over.
-    return action();
+  seal(limit: bigint): Promise<boolean> {
+    // The limit of the trial holds the guest until systemd has set the unit's.
+    return Promise.resolve(this.unitUsage() <= limit);
   }
 
   setUnitLimit(limit: bigint): Promise<void> {
@@ -314,11 +321,8 @@ class MemoryV2 implements GuestMemory {
   }
 
   undo(): Undo[] {
-    const frozen = read(`${this.#guest}/cgroup.freeze`).trim();
-    return [
-      { path: `${this.#guest}/memory.high`, value: read(`${this.#guest}/memory.high`).trim() },
-      { path: `${this.#guest}/cgroup.freeze`, value: frozen },
-    ];
+    const file = `${this.#guest}/memory.high`;
+    return [{ path: file, value: read(file).trim() }];
   }
 
   async begin(): Promise<void> {
@@ -343,20 +347,28 @@ class MemoryV2 implements GuestMemory {
     await write(`${this.#guest}/memory.high`, wholePages(goal).toString());
   }
 
-  async still<T>(action: () => Promise<T>): Promise<T> {
-    const file = `${this.#guest}/cgroup.freeze`;
-    // Whoever froze it keeps it frozen.
-    if (read(file).trim() === '1') return action();
+  async seal(limit: bigint, note: (changes: readonly Undo[]) => void): Promise<boolean> {
+    // The unit's own, so that a freeze of the guest by lxc-freeze(1) is neither used nor lost.
+    const file = `${this.#unit}/cgroup.freeze`;
+    const limitFile = `${this.#unit}/memory.max`;
+    const before = read(file).trim();
+    note([
+      { path: file, value: before },
+      { path: limitFile, value: 'MemoryMax' },
+    ]);
     await write(file, '1');
     try {
       const end = Date.now() + freezeTimeoutMs;
       // A process in the middle of a disk access freezes later; the brake holds it meanwhile.
-      while (!/^frozen 1$/m.test(read(`${this.#guest}/cgroup.events`)) && Date.now() < end) {
+      while (!/^frozen 1$/m.test(read(`${this.#unit}/cgroup.events`)) && Date.now() < end) {
         await new Promise((resolve) => setTimeout(resolve, 1));
       }
-      return await action();
+      if (this.unitUsage() > limit) return false;
+      // Not by way of systemd: its answer may take longer than a guest should stand still.
+      await this.setUnitLimit(limit);
+      return true;
     } finally {
-      await write(file, '0');
+      await write(file, before);
     }
   }
 

@@ -174,6 +174,11 @@ export class Shrink {
     return this.#refuse(reasons[trouble], most);
   }
 
+  /** For a guest that was fine until the moment when the limit was to be set. */
+  outgrown(): Promise<ShrinkRefused> {
+    return this.#troubled('pinned');
+  }
+
   /** The last moment at which no process of the guest was out of memory. */
   #calmAt = Date.now();
 

@@ -6,6 +6,8 @@ import { CoreError } from '../core/errors.ts';
 import { codeOf } from '../generator/errno.ts';
 import type { Undo } from './cgroup.ts';
 import { write } from './cgroup.ts';
+import { unlimited } from './limits.ts';
+import type { Systemd } from './systemd.ts';
 
 /** What a balloon keeps while it is under way, one directory a unit; only root reaches it. */
 export const stateRoot = '/run/lockerd/balloon';
@@ -71,8 +73,14 @@ export function recordUndo(unit: string, changes: readonly Undo[]): void {
   renameSync(`${file}.new`, file);
 }
 
+/** The unit's limit as systemd has it, for memory.max. */
+async function configuredLimit(unit: string, systemd: Systemd): Promise<string> {
+  const { memoryMax } = await systemd.unit(unit);
+  return memoryMax === unlimited ? 'max' : memoryMax.toString();
+}
+
 /** Puts back, in order, what was written down, and forgets it. A group that has gone is left. */
-export async function undo(unit: string): Promise<void> {
+export async function undo(unit: string, systemd: Systemd): Promise<void> {
   let text: string;
   try {
     text = readFileSync(undoFile(unit), 'utf8');
@@ -82,8 +90,12 @@ export async function undo(unit: string): Promise<void> {
   }
   for (const line of text.split('\n').filter((line) => line !== '')) {
     const blank = line.indexOf(' ');
+    const value = line.slice(0, blank);
     try {
-      await write(line.slice(blank + 1), line.slice(0, blank));
+      await write(
+        line.slice(blank + 1),
+        value === 'MemoryMax' ? await configuredLimit(unit, systemd) : value,
+      );
     } catch (error) {
       if (!['ENOENT', 'ENODEV'].includes(codeOf(error) ?? '')) throw error;
     }
