@@ -24,6 +24,7 @@ export default defineConfig({
         test: { name: 'diff', include: ['test/diff/**/*.test.ts'], testTimeout: 120_000 },
       },
       { ...shared, test: { name: 'host', include: ['test/host/**/*.test.ts'] } },
+      { ...shared, test: { name: 'vm', include: ['test/vm/**/*.test.ts'] } },
     ],
   },
 });

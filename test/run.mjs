@@ -9,6 +9,7 @@ import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { ensureImage, ensurePrograms } from './host/machine.mjs';
+import { defaultMemoryMiB, ensureState, ensureVmImage } from './vm/machine.mjs';
 
 /** @typedef {{ passed: number, failed: number, skipped: number }} Counts */
 /** @typedef {{ name: string, run: () => Counts | Promise<Counts>, needsBuild?: boolean }} Tier */
@@ -156,6 +157,14 @@ const tiers = [
       await ensureImage();
       // Each file boots hosts of its own; more at once only slow each other down.
       return vitest('host', ['--maxWorkers=2']);
+    },
+  },
+  {
+    name: 'vm',
+    needsBuild: true,
+    run: async () => {
+      await ensureState(await ensureVmImage(), defaultMemoryMiB);
+      return vitest('vm', ['--maxWorkers=2']);
     },
   },
 ];

@@ -1,10 +1,10 @@
-import { spawn } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { cacheDirectory, ensureImage } from './machine.mjs';
 import {
+  enterTree,
   environment,
+  execute,
   identify,
   installBuild,
   Supervisor,
@@ -94,7 +94,8 @@ export class Host extends TestHost {
       ...['sh', '-c', 'for c in $CGROUPS; do echo $$ > "$c/cgroup.procs"; done; exec "$@"', 'sh'],
       ...['nsenter', '--target', String(this.#leader), '--all'],
     ];
-    return this.#execute(enter, cgroupsOfHost(this.#leader), program, args, options);
+    const cgroups = { CGROUPS: cgroupsOfHost(this.#leader).join(' ') };
+    return execute(this.name, enter, program, args, options, cgroups);
   }
 
   /** Arguments of nsenter(1) for a program that owns the terminal; the program's own follow. */
@@ -112,57 +113,7 @@ export class Host extends TestHost {
     options: RunOptions = {},
   ): Promise<RunResult> {
     if (this.isOn) return this.run(program, args, options);
-    // cp and others need /proc; the mount ends with the namespace.
-    const script = 'mount -t proc proc "$1/proc"; exec chroot "$@"';
-    const unshare = ['unshare', '--mount', '--pid', '--fork', '--kill-child'];
-    const enter = [...unshare, 'sh', '-euc', script, 'sh', this.root];
-    return this.#execute(enter, [], program, args, options);
-  }
-
-  async #execute(
-    enter: string[],
-    cgroups: string[],
-    program: string,
-    args: string[],
-    { reject = true, timeoutMs = 60_000, input = '', env = {} }: RunOptions,
-  ): Promise<RunResult> {
-    const clean = Object.entries({ ...environment, ...env }).map(
-      ([key, value]) => `${key}=${value}`,
-    );
-    const [command = '', ...rest] = [...enter, 'env', '-i', ...clean, program, ...args];
-    const child = spawn(command, rest, {
-      // Its own session: an interrupt typed at the test run must not kill nsenter before its child.
-      detached: true,
-      env: { ...environment, CGROUPS: cgroups.join(' ') },
-    });
-    let stdout = '';
-    let stderr = '';
-    child.stdout.setEncoding('utf8').on('data', (chunk: string) => (stdout += chunk));
-    child.stderr.setEncoding('utf8').on('data', (chunk: string) => (stderr += chunk));
-    // A program may end without reading its input.
-    child.stdin.on('error', () => undefined);
-    child.stdin.end(input);
-    const what = [program, ...args].join(' ');
-    const closed = new Promise((resolve) => child.once('close', resolve));
-    const exitCode = await new Promise<number>((resolve, fail) => {
-      const timer = setTimeout(() => {
-        if (child.pid !== undefined) killDescendants(child.pid);
-        child.stdout.destroy();
-        child.stderr.destroy();
-        fail(new Error(`${what}: no end after ${timeoutMs} ms\n${stdout}${stderr}`));
-      }, timeoutMs);
-      child.once('error', fail);
-      child.once('exit', (code) => {
-        clearTimeout(timer);
-        resolve(code ?? 129);
-      });
-    });
-    // Something left in the background may hold the output open for ever.
-    await Promise.race([closed, sleep(500, undefined, { ref: false })]);
-    if (reject && exitCode !== 0) {
-      throw new Error(`${what}: exit status ${exitCode} on ${this.name}\n${stdout}${stderr}`);
-    }
-    return { stdout, stderr, exitCode };
+    return execute(this.name, enterTree(this.root), program, args, options);
   }
 
   override console(): string {
@@ -185,31 +136,6 @@ function cgroupsOfHost(leader: number): string[] {
     const root = cgroup.replace(/\/init\.scope$/, '');
     return fs.existsSync(`${mountPoint}/${hierarchy}`) ? [`${mountPoint}/${hierarchy}${root}`] : [];
   });
-}
-
-/**
- * Kills what a process started. The process itself (nsenter, which ends with its child) must reap
- * it: a zombie left in the host's PID namespace would hold up the host's shutdown.
- */
-function killDescendants(pid: number) {
-  for (const child of childrenOf(pid)) {
-    killDescendants(child);
-    try {
-      process.kill(child, 'SIGKILL');
-    } catch {
-      // It ended by itself.
-    }
-  }
-}
-
-function childrenOf(pid: number): number[] {
-  try {
-    const list = fs.readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8');
-    return list.split(' ').map(Number).filter(Boolean);
-  } catch {
-    // It ended.
-    return [];
-  }
 }
 
 /** Makes a test host and boots it (seconds; minutes when the image must be built first). */

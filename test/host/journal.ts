@@ -1,11 +1,11 @@
 import { beforeEach } from 'vitest';
-import type { Host } from './host.ts';
+import type { TestHost } from './test-host.ts';
 
 /**
  * Prints the journals of the failed units after each failing test of the file or block that calls
  * it. Takes a function because the host is made in a hook.
  */
-export function attachJournalOnFailure(host: () => Host | undefined): void {
+export function attachJournalOnFailure(host: () => TestHost | undefined): void {
   beforeEach(({ onTestFailed }) => {
     onTestFailed(async () => {
       const current = host();

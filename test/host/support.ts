@@ -1,5 +1,5 @@
 import { expect } from 'vitest';
-import type { GuestKind, Host } from './host.ts';
+import type { GuestKind, TestHost } from './test-host.ts';
 
 export const guestKinds: readonly GuestKind[] = ['busybox', 'sysvinit', 'systemd'];
 
@@ -13,13 +13,13 @@ export async function timed<T>(action: () => Promise<T>): Promise<{ result: T; m
   return { result, ms: performance.now() - start };
 }
 
-export async function systemctl(host: Host, ...args: string[]): Promise<string> {
+export async function systemctl(host: TestHost, ...args: string[]): Promise<string> {
   return (await host.run('systemctl', args, { timeoutMs: 180_000 })).stdout;
 }
 
 /** Exit status and output of a systemctl call that may fail. */
 export async function trySystemctl(
-  host: Host,
+  host: TestHost,
   ...args: string[]
 ): Promise<{ exitCode: number; output: string }> {
   const { exitCode, stdout, stderr } = await host.run('systemctl', args, {
@@ -30,23 +30,23 @@ export async function trySystemctl(
 }
 
 /** Host pid of a container's init, or undefined when LXC calls it stopped. */
-export async function guestPid(host: Host, name: string): Promise<number | undefined> {
+export async function guestPid(host: TestHost, name: string): Promise<number | undefined> {
   const { stdout } = await host.run('lxc-info', ['-n', name, '-pH'], { reject: false });
   const pid = Number(stdout.trim());
   return pid > 0 ? pid : undefined;
 }
 
-export async function expectState(host: Host, unit: string, state: string): Promise<void> {
+export async function expectState(host: TestHost, unit: string, state: string): Promise<void> {
   expect({ unit, state: (await host.unit(unit))['ActiveState'] }).toEqual({ unit, state });
 }
 
 /** The journal of a unit in this boot, complete up to now: journald writes with some delay. */
-export async function journalOf(host: Host, unit: string): Promise<string> {
+export async function journalOf(host: TestHost, unit: string): Promise<string> {
   await host.run('journalctl', ['--sync']);
   return host.journal(unit);
 }
 
 /** Seconds of the host's monotonic clock at which a unit last became active. */
-export async function activeSince(host: Host, unit: string): Promise<number> {
+export async function activeSince(host: TestHost, unit: string): Promise<number> {
   return Number((await host.unit(unit))['ActiveEnterTimestampMonotonic']) / 1e6;
 }

@@ -1,7 +1,9 @@
 // Talks to the agent in a virtual test host: image/testhost-agent tells the format of the frames.
 
+import { Buffer } from 'node:buffer';
 import { EventEmitter, once } from 'node:events';
 import net from 'node:net';
+import { clearTimeout, setTimeout } from 'node:timers';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 /**

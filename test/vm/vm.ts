@@ -5,7 +5,9 @@ import path from 'node:path';
 import { promisify } from 'node:util';
 import { cacheDirectory } from '../host/machine.mjs';
 import {
+  enterTree,
   environment,
+  execute,
   identify,
   installBuild,
   Supervisor,
@@ -155,10 +157,6 @@ export class VirtualHost extends TestHost {
       input,
       env: { ...environment, ...env },
     });
-    return this.#checked(program, args, result, reject);
-  }
-
-  #checked(program: string, args: string[], result: RunResult, reject: boolean): RunResult {
     const { stdout, stderr, exitCode } = result;
     if (reject && exitCode !== 0) {
       const what = [program, ...args].join(' ');
@@ -173,27 +171,7 @@ export class VirtualHost extends TestHost {
     options: RunOptions = {},
   ): Promise<RunResult> {
     if (this.isOn) return this.run(program, args, options);
-    const { reject = true, timeoutMs = 60_000, input = '', env = {} } = options;
-    const root = await this.tree();
-    // cp and others need /proc; the mount ends with the namespace.
-    const script = 'mount -t proc proc "$1/proc"; exec chroot "$@"';
-    const enter = ['--mount', '--pid', '--fork', '--kill-child', 'sh', '-euc', script, 'sh', root];
-    const running = runProgram('unshare', [...enter, program, ...args], {
-      env: { ...environment, ...env },
-      timeout: timeoutMs,
-      killSignal: 'SIGKILL',
-    });
-    running.child.stdin?.on('error', () => undefined);
-    running.child.stdin?.end(input);
-    const result = await running.then(
-      ({ stdout, stderr }) => ({ stdout, stderr, exitCode: 0 }),
-      (error: { code?: number; stdout: string; stderr: string }) => ({
-        stdout: error.stdout,
-        stderr: error.stderr,
-        exitCode: error.code ?? 129,
-      }),
-    );
-    return this.#checked(program, args, result, reject);
+    return execute(this.name, enterTree(await this.tree()), program, args, options);
   }
 
   /**
@@ -231,11 +209,16 @@ export class VirtualHost extends TestHost {
     } finally {
       fs.rmSync(directory, { recursive: true });
     }
-    await this.shell(`
-      systemd-sysusers
-      systemd-tmpfiles --create --exclude-prefix=/dev
-      systemctl daemon-reload
-      systemctl reload dbus`);
+    // The bus and polkit notice new files by themselves.
+    await this.shell(
+      `
+      for file in /usr/lib/sysusers.d/lockerd*.conf; do test ! -e $file || systemd-sysusers $file; done
+      for file in /usr/lib/tmpfiles.d/lockerd*.conf; do
+        test ! -e $file || systemd-tmpfiles --create $file
+      done
+      systemctl daemon-reload`,
+      { timeoutMs: 180_000 },
+    );
   }
 
   override console(): string {
