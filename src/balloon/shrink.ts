@@ -57,12 +57,15 @@ export class Shrink {
   readonly #goal: bigint;
   /** Held by the unit outside the guest: LXC's monitor. */
   readonly #beside: bigint;
+  /** Held by the guest at first. */
+  readonly #start: bigint;
   readonly #watch = new Watch();
 
   constructor(memory: GuestMemory, request: ShrinkRequest) {
     this.#memory = memory;
     this.#request = request;
-    const beside = memory.unitUsage() - memory.probe().usage;
+    this.#start = memory.probe().usage;
+    const beside = memory.unitUsage() - this.#start;
     this.#beside = beside > mebibyte ? beside : mebibyte;
     this.#goal = request.target - marginOf(request.target) - this.#beside;
   }
@@ -165,7 +168,9 @@ export class Shrink {
     await this.release();
     if (trouble === 'out-of-memory') this.heldUpMs += Date.now() - this.#calmAt;
     const end = Date.now() + lookBackMs;
-    let most = expected > this.#goal ? expected : this.#goal;
+    // What it held before is known to be enough.
+    const enough = trouble === 'stalled' ? this.#start : expected;
+    let most = enough > this.#goal ? enough : this.#goal;
     do {
       const { pinned, maybe } = this.#memory.held(this.#request.swapLeft);
       if (pinned + maybe > most) most = pinned + maybe;

@@ -4,9 +4,9 @@ import type { Probe } from './cgroup.ts';
 /** Why a trial ended early. */
 export type Trouble = 'out-of-memory' | 'pinned' | 'stalled' | 'growing';
 
-/** A guest that stands still for want of memory for half of a second would be no use any more. */
-const stallWindowMs = 1000;
-const stallShareMax = 0.5;
+/** A guest that stands still for want of memory most of the time is no use any more. */
+const stallWindowMs = 2000;
+const stallShareMax = 0.75;
 
 interface Moment {
   readonly ms: number;

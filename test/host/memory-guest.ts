@@ -138,6 +138,13 @@ export class MemoryGuest {
     return found;
   }
 
+  /** Ends when a balloon has begun to try a limit. */
+  async untilTried(): Promise<void> {
+    await this.host.waitFor('a limit is tried', async () =>
+      this.host.exists(`/run/lockerd/balloon/${this.unit}/undo`),
+    );
+  }
+
   /** Processes of the guest that the kernel killed since it started; Infinity when it is gone. */
   async kills(): Promise<number> {
     const script = this.#isV2
