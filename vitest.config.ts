@@ -23,6 +23,10 @@ export default defineConfig({
         ...shared,
         test: { name: 'diff', include: ['test/diff/**/*.test.ts'], testTimeout: 120_000 },
       },
+      {
+        ...shared,
+        test: { name: 'bus', include: ['test/bus/**/*.test.ts'], testTimeout: 120_000 },
+      },
       { ...shared, test: { name: 'host', include: ['test/host/**/*.test.ts'] } },
       { ...shared, test: { name: 'vm', include: ['test/vm/**/*.test.ts'] } },
     ],

@@ -151,6 +151,27 @@ const tiers = [
   { name: 'golden', run: () => vitest('golden') },
   { name: 'differential', run: () => vitest('diff') },
   {
+    name: 'bus',
+    needsBuild: true,
+    run: () => {
+      ensurePrograms([
+        'dbus-daemon',
+        'dbus-send',
+        'busctl',
+        'gdbus',
+        'script',
+        'shellcheck',
+        'pkttyagent',
+        'python3',
+        '/usr/share/bash-completion/bash_completion',
+        '/usr/lib/polkit-1/polkitd',
+        '/usr/lib/python3/dist-packages/dasbus',
+        '/usr/lib/python3/dist-packages/jeepney',
+      ]);
+      return vitest('bus', ['--maxWorkers=2']);
+    },
+  },
+  {
     name: 'host',
     needsBuild: true,
     run: async () => {

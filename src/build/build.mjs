@@ -37,7 +37,9 @@ const program = {
 };
 const entries = {
   'lockerd-generator': 'generators/lockerd-generator.ts',
+  lockerd: 'src/service/lockerd.ts',
   'lockerd-helper': 'src/helper/lockerd-helper.ts',
+  lockerctl: 'src/cli/lockerctl.ts',
 };
 for (const [name, entry] of Object.entries(entries)) {
   await build({ ...program, entryPoints: [entry], outfile: `dist/${name}` });

@@ -69,7 +69,10 @@ function installProgram(name, directory) {
 }
 
 installProgram('lockerd-generator', 'usr/lib/systemd/system-generators');
+installProgram('lockerd', 'usr/lib/lockerd');
 installProgram('lockerd-helper', 'usr/lib/lockerd');
+installProgram('lockerctl', 'usr/bin');
+install('usr/share/bash-completion/completions/lockerctl', read('src/cli/completion/lockerctl'));
 for (const hook of filesIn('dist/hooks')) {
   install(`usr/lib/lockerd/hooks/${hook}`, read(`dist/hooks/${hook}`), 0o755);
 }
@@ -83,6 +86,21 @@ rmSync(join(enabled, 'lockerd-helper.socket'), { force: true });
 symlinkSync('../lockerd-helper.socket', join(enabled, 'lockerd-helper.socket'));
 for (const file of filesIn('units/sysusers')) {
   install(`usr/lib/sysusers.d/${file}`, read(`units/sysusers/${file}`));
+}
+/** Where the packaged files of a kind go, by the end of their names. */
+const places = /** @type {const} */ ([
+  ['units/dbus', '.conf', 'usr/share/dbus-1/system.d'],
+  ['units/dbus', '.service', 'usr/share/dbus-1/system-services'],
+  ['units/dbus', '.xml', 'usr/share/dbus-1/interfaces'],
+  ['units/catalog', '.catalog', 'usr/lib/systemd/catalog'],
+  ['units/polkit', '.policy', 'usr/share/polkit-1/actions'],
+  ['units/polkit', '.rules', 'usr/share/polkit-1/rules.d'],
+  ['src/examples', '', 'usr/share/doc/lockerd/examples'],
+]);
+for (const [source, end, target] of places) {
+  for (const file of filesIn(source).filter((name) => name.endsWith(end))) {
+    install(`${target}/${file}`, read(`${source}/${file}`));
+  }
 }
 for (const page of filesIn('src/man')) {
   // No name and no time in the result, so that it depends on the page alone.

@@ -60,9 +60,9 @@ export interface ServiceConnection extends BusConnection {
   readonly log: Log;
   /** Gives every incoming method call to the handler; there is one. */
   handleCalls(handler: (call: CallFrame) => void): void;
-  /** @throws MarshalError when the values do not fit the signature */
-  reply(call: CallFrame, signature: string, values: readonly unknown[]): void;
-  replyError(call: CallFrame, error: DBusError): void;
+  /** Answers the size of the reply in bytes. @throws MarshalError when a value does not fit */
+  reply(call: CallFrame, signature: string, values: readonly unknown[]): number;
+  replyError(call: CallFrame, error: DBusError): number;
   /** Broadcasts a signal. @throws MarshalError when the values do not fit the signature */
   emitSignal(
     path: string,
@@ -231,13 +231,18 @@ class Connection implements ServiceConnection {
     this.#handleCall = handler;
   }
 
-  reply(call: CallFrame, signature: string, values: readonly unknown[]): void {
-    this.#answer(call, { type: messageType.methodReturn, signature, body: [...values] });
+  reply(call: CallFrame, signature: string, values: readonly unknown[]): number {
+    return this.#answer(call, { type: messageType.methodReturn, signature, body: [...values] });
   }
 
-  replyError(call: CallFrame, error: DBusError): void {
+  replyError(call: CallFrame, error: DBusError): number {
     const { errorName, message } = error;
-    this.#answer(call, { type: messageType.error, errorName, signature: 's', body: [message] });
+    return this.#answer(call, {
+      type: messageType.error,
+      errorName,
+      signature: 's',
+      body: [message],
+    });
   }
 
   emitSignal(
@@ -256,12 +261,14 @@ class Connection implements ServiceConnection {
     this.#socket.end();
   }
 
-  #answer(call: CallFrame, answer: MessageLike): void {
-    if (this.#closed !== undefined || (call.flags & messageFlag.noReplyExpected) !== 0) return;
+  #answer(call: CallFrame, answer: MessageLike): number {
+    if (this.#closed !== undefined || (call.flags & messageFlag.noReplyExpected) !== 0) return 0;
     const { sender } = call;
-    if (sender === undefined) return;
+    if (sender === undefined) return 0;
     const replySerial = call.serial as unknown as string;
+    const before = this.#transport.sentBytes;
     this.#bus.send(new Message({ ...answer, destination: sender, replySerial }));
+    return this.#transport.sentBytes - before;
   }
 
   async #send(message: Message): Promise<readonly unknown[]> {

@@ -28,3 +28,10 @@ declare module 'dbus-next/lib/handshake.js' {
     done: (error: Error | Buffer | null, guid?: string) => void,
   ): void;
 }
+
+declare module 'dbus-next/lib/marshall-compat.js' {
+  import type { Message } from 'dbus-next';
+
+  const compat: { marshallMessage(message: Message): [Buffer, unknown[]] };
+  export default compat;
+}

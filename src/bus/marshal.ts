@@ -161,13 +161,15 @@ class Reader {
     return list;
   }
 
-  /** Without a prototype: a key can have any name, also `__proto__`. */
+  /** Without a prototype: a key can have any name. */
   #dict(entry: Type): Record<string, unknown> {
     const [keyType, valueType] = typesOf(entry);
     const dict = Object.create(null) as Record<string, unknown>;
     while (this.#position < this.#end) {
       this.#align(8);
       const key = String(this.#value(keyType));
+      // Harmless here, but not where the dict is copied into an object that has a prototype.
+      if (key === '__proto__') throw new UnmarshalError('a dict has the key __proto__');
       if (key in dict) throw new UnmarshalError('a dict has two entries with the same key');
       dict[key] = this.#value(valueType);
     }

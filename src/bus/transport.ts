@@ -15,6 +15,9 @@ const systemBusAddress = 'unix:path=/var/run/dbus/system_bus_socket';
 /** Above this nothing is read, since what is read makes more to write. */
 const maximumUnsentBytes = 2 ** 22;
 
+/** A bus that takes nothing for so long is as good as lost. */
+const stalledMs = 60_000;
+
 const maximumSerial = 0xffffffff;
 
 /**
@@ -102,6 +105,10 @@ function authenticate(socket: net.Socket): Promise<void> {
 export class Transport extends EventEmitter {
   readonly #socket: net.Socket;
   readonly #onFrame: (frame: Frame) => void;
+  /** Bytes of all messages sent so far. */
+  sentBytes = 0;
+  #unsent = 0;
+  #stalled: NodeJS.Timeout | undefined;
 
   constructor(socket: net.Socket, onFrame: (frame: Frame) => void) {
     super();
@@ -137,33 +144,25 @@ export class Transport extends EventEmitter {
       this.#socket.destroy(new Error('all serials of the connection are used'));
       return;
     }
+    const { interface: interfaceName, path, member, errorName, destination } = message;
+    const { type, flags, signature, body } = message;
+    const names = { interface: interfaceName, path, member, errorName, destination };
     const replySerial = message.replySerial as unknown as number | undefined;
-    const {
-      type,
-      flags,
-      path,
-      interface: interfaceName,
-      member,
-      errorName,
-      destination,
-      signature,
-    } = message;
-    this.#socket.write(
-      encodeFrame(
-        {
-          type,
-          flags,
-          serial,
-          path,
-          interface: interfaceName,
-          member,
-          errorName,
-          replySerial,
-          destination,
-          signature,
-        },
-        message.body,
-      ),
-    );
+    const bytes = encodeFrame({ type, flags, serial, replySerial, signature, ...names }, body);
+    this.sentBytes += bytes.length;
+    this.#unsent++;
+    this.#watch();
+    this.#socket.write(bytes, () => {
+      this.#unsent--;
+      clearTimeout(this.#stalled);
+      this.#stalled = undefined;
+      if (this.#unsent > 0) this.#watch();
+    });
+  }
+
+  #watch(): void {
+    this.#stalled ??= setTimeout(() => {
+      this.#socket.destroy(new Error(`the bus took no message for ${stalledMs / 1000} s`));
+    }, stalledMs).unref();
   }
 }

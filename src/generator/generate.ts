@@ -172,6 +172,7 @@ export function generate(root: string): Generated {
     lxcpath: { path: lxcpath ?? '', real: realLxcpath },
     settings: settings.host,
     lockers,
+    mountMapsIds: facts.some((f) => f.settings.idmapLockers === true) && host.mountMapsIds(),
   });
   const watched = [
     ...new Set(
@@ -192,6 +193,11 @@ export function generate(root: string): Generated {
     lockers,
     watched: watched.map((path) => host.identify(path)),
     watchedMounts: mountsOnTheWay([...watched, realLxcpath], fstab),
+    host: {
+      lockerDirectory,
+      wormholeDirectory: settings.host.wormholeDirectory,
+      rootWithoutPolkit: settings.host.rootWithoutPolkit,
+    },
   });
 
   const strayWarnings = strayNames(found, settingsNames, initScripts);

@@ -36,6 +36,8 @@ export interface Wormhole {
   readonly path: string;
   /** Where the container sees it. */
   readonly insidePath: string;
+  /** Value of the mount option X-mount.idmap=; undefined where ids are not mapped. */
+  readonly idmap?: string;
   /** Sorted by locker. */
   readonly attachments: readonly Attachment[];
 }
@@ -107,11 +109,55 @@ export function whyNoMountUnit(path: string): string | undefined {
   return unitNameFits(mountUnit(path)) ? undefined : 'is too long for a unit name';
 }
 
-/** Which lockers a container gets, and how. */
+/**
+ * The container's id maps as mount(8) takes them: an id on the locker is the guest's, and the
+ * host has in its place what lxc.idmap says. Undefined where a line is not as LXC takes it.
+ */
+function mountIdmap(lines: readonly Located<string>[]): string | undefined {
+  const maps: string[] = [];
+  for (const { value } of lines) {
+    const fields = /^[ \t]*([ugb])[ \t]+(\d+)[ \t]+(\d+)[ \t]+(\d+)[ \t]*$/.exec(value);
+    if (fields === null) return undefined;
+    const [, type = '', ...numbers] = fields;
+    for (const each of type === 'b' ? ['u', 'g'] : [type]) {
+      maps.push([each, ...numbers].join(':'));
+    }
+  }
+  return maps.join(' ');
+}
+
+/** How a container's lockers are to be mapped; a problem where its settings cannot be met. */
+function decideIdmap(
+  config: LxcConfig,
+  mountMapsIds: boolean,
+): { idmap?: string; problem?: Problem; warning?: Problem } {
+  const [line] = config.idmaps;
+  if (line === undefined) {
+    const reason = 'idmap-lockers has no effect, for the configuration has no lxc.idmap';
+    return { warning: { file: config.file, line: 0, reason } };
+  }
+  const at = { file: line.file, line: line.line };
+  if (!mountMapsIds) {
+    const reason = 'idmap-lockers is set, but mount(8) of this host cannot map ids';
+    const remedy = 'install util-linux 2.39 or later, or write "idmap-lockers = no"';
+    return { problem: { ...at, reason, remedy } };
+  }
+  const idmap = mountIdmap(config.idmaps);
+  if (idmap !== undefined) return { idmap };
+  const reason = 'lxc.idmap cannot be read, so lockers cannot be mapped';
+  const remedy = 'write lines such as "lxc.idmap = u 0 100000 65536"';
+  return { problem: { ...at, reason, remedy } };
+}
+
+/**
+ * Which lockers a container gets, and how. A mount(8) that does not map ids would ignore the option
+ * for it, so that has to be known.
+ */
 export function decideLockers(
   { name, config, settings }: LockerFacts,
   lockers: Lockers,
   host: HostSettings,
+  mountMapsIds = false,
 ): LockerDecision {
   const problems: Problem[] = [];
   const warnings: Problem[] = [];
@@ -180,10 +226,15 @@ export function decideLockers(
     const reason = `the locker "${printable(choice.name)}" is never bound: nothing mounts ${place}`;
     problems.push({ ...at, reason, remedy: `add a line for ${place} to /etc/fstab` });
   }
+  const { idmap, problem, warning } =
+    settings.idmapLockers === true ? decideIdmap(config, mountMapsIds) : {};
+  if (problem !== undefined) problems.push(problem);
+  if (warning !== undefined) warnings.push(warning);
   return {
     wormhole: {
       path,
       insidePath: host.lockerPath,
+      ...(idmap === undefined ? {} : { idmap }),
       attachments: [...attachments.values()].sort((a, b) => (a.target < b.target ? -1 : 1)),
     },
     problems,

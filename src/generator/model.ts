@@ -49,6 +49,8 @@ export interface HostFacts {
   readonly boot: BootPolicy;
   readonly settings: HostSettings;
   readonly lockers: Lockers;
+  /** Whether mount(8) can bind with ids mapped. */
+  readonly mountMapsIds?: boolean;
   /** The containers' directory, and what it is with symbolic links resolved. */
   readonly lxcpath: { readonly path: string; readonly real: string };
 }
@@ -73,6 +75,8 @@ export interface Container {
   readonly warnings: readonly Problem[];
   readonly halt: HaltPlan;
   readonly memory: MemoryLimits;
+  /** Undefined where the configuration does not say. */
+  readonly rebootSignal?: number;
   /** The configuration names a log file of its own, which must not be replaced by ours. */
   readonly hasLogFile: boolean;
   /** Paths whose mounts the container cannot do without. */
@@ -287,7 +291,12 @@ function modelOne(facts: ContainerFacts, host: HostFacts): RankedContainer {
   needNetwork(needs, config);
   const groups = [...new Set(config.groups)].sort();
   const memory = decideMemory(config.memory);
-  const { wormhole, ...decided } = decideLockers(facts, host.lockers, host.settings);
+  const { wormhole, ...decided } = decideLockers(
+    facts,
+    host.lockers,
+    host.settings,
+    host.mountMapsIds,
+  );
   const problems = [...facts.problems, ...config.problems, ...needs.problems, ...decided.problems];
   return {
     container: {
@@ -304,6 +313,7 @@ function modelOne(facts: ContainerFacts, host: HostFacts): RankedContainer {
       memory,
       hasLogFile: config.logFile !== undefined,
       halt: planHalt(config.haltSignal?.value, facts.init, settings.ready),
+      ...(config.rebootSignal === undefined ? {} : { rebootSignal: config.rebootSignal.value }),
       requiredPaths: [...needs.paths].sort(),
       requires: [...needs.requires].sort(),
       wants: [...needs.wants].sort(),

@@ -57,6 +57,7 @@ type ReadKey =
   | 'lxc.log.file'
   | 'lxc.uts.name'
   | 'lxc.signal.halt'
+  | 'lxc.signal.reboot'
   | 'lxc.start.auto'
   | 'lxc.start.order'
   | 'lxc.start.delay'
@@ -66,7 +67,8 @@ type ReadKey =
   | 'lxc.hook'
   | 'lxc.hook.pre-start'
   | 'lxc.hook.mount'
-  | 'lxc.hook.post-stop';
+  | 'lxc.hook.post-stop'
+  | 'lxc.idmap';
 
 /** What a file asks for, with everything dropped that neither sets a value nor is wrong. */
 type Step =
@@ -95,12 +97,14 @@ interface State {
   logFile: Located<string> | undefined;
   utsName: Located<string> | undefined;
   halt: Located<number> | undefined;
+  reboot: Located<number> | undefined;
   fstab: Located<string> | undefined;
   auto: number;
   order: number;
   delay: number;
   groups: string[];
   mounts: Located<string>[];
+  idmaps: Located<string>[];
   hooks: { readonly key: string; readonly hook: Located<string> }[];
   memory: MemoryEntry[];
   readonly nets: Map<number, Net>;
@@ -119,6 +123,7 @@ const READ_KEYS: ReadonlySet<string> = new Set<ReadKey>([
   'lxc.log.file',
   'lxc.uts.name',
   'lxc.signal.halt',
+  'lxc.signal.reboot',
   'lxc.start.auto',
   'lxc.start.order',
   'lxc.start.delay',
@@ -128,6 +133,7 @@ const READ_KEYS: ReadonlySet<string> = new Set<ReadKey>([
   'lxc.hook.pre-start',
   'lxc.hook.mount',
   'lxc.hook.post-stop',
+  'lxc.idmap',
 ]);
 const NET_TYPES = ['veth', 'macvlan', 'ipvlan', 'vlan', 'phys', 'empty', 'none'];
 
@@ -157,12 +163,14 @@ export function parseLxcConfig(source: LxcSource): LxcConfig {
     logFile: undefined,
     utsName: undefined,
     halt: undefined,
+    reboot: undefined,
     fstab: undefined,
     auto: 0,
     order: 0,
     delay: 0,
     groups: [],
     mounts: [],
+    idmaps: [],
     hooks: [],
     memory: [],
     nets: new Map(),
@@ -183,6 +191,7 @@ export function parseLxcConfig(source: LxcSource): LxcConfig {
     ...(state.logFile === undefined ? {} : { logFile: state.logFile }),
     ...(state.utsName === undefined ? {} : { utsName: state.utsName }),
     ...(halt === undefined ? {} : { haltSignal: halt }),
+    ...(state.reboot === undefined ? {} : { rebootSignal: state.reboot }),
     startAuto: state.auto === 1,
     startOrder: state.order,
     startDelaySec: state.delay,
@@ -190,6 +199,7 @@ export function parseLxcConfig(source: LxcSource): LxcConfig {
     mountEntries: state.mounts,
     ...(state.fstab === undefined ? {} : { mountFstab: state.fstab }),
     hooks: state.hooks.map(({ hook }) => hook),
+    idmaps: state.idmaps,
     nets: [...state.nets]
       .sort(([a], [b]) => a - b)
       .map(([index, net]): NetInterface => ({ index, ...net })),
@@ -420,11 +430,16 @@ function set(state: State, file: string, step: Step & { kind: 'set' }): void {
       if (isLonger(value, NODE_NAME_BYTES)) refuse(`write at most ${NODE_NAME_BYTES} bytes`);
       else state.utsName = located;
       break;
-    case 'lxc.signal.halt': {
+    case 'lxc.signal.halt':
+    case 'lxc.signal.reboot': {
       const signal = value === '' ? 0 : parseSignal(value);
       if (signal === undefined) {
         refuse('write a signal such as SIGPWR or SIGRTMIN+3, or a number from 1 to 64');
-      } else state.halt = signal === 0 ? undefined : { value: signal, file, line };
+        break;
+      }
+      const located = signal === 0 ? undefined : { value: signal, file, line };
+      if (key === 'lxc.signal.halt') state.halt = located;
+      else state.reboot = located;
       break;
     }
     case 'lxc.start.auto': {
@@ -452,6 +467,10 @@ function set(state: State, file: string, step: Step & { kind: 'set' }): void {
     case 'lxc.mount.entry':
       if (located === undefined) state.mounts = [];
       else state.mounts.push(located);
+      break;
+    case 'lxc.idmap':
+      if (located === undefined) state.idmaps = [];
+      else state.idmaps.push(located);
       break;
     case 'lxc.hook':
       state.hooks = [];

@@ -12,6 +12,7 @@ import {
 import {
   execArgument,
   fitsRestOfLine,
+  fitsUnitFile,
   printable,
   unitText,
   unitWord,
@@ -33,14 +34,19 @@ export interface TemplateViews {
   readonly attachment: AttachmentView;
   readonly readOnly: ReadOnlyView;
   readonly rescan: { readonly after: readonly string[]; readonly execStart: string };
+  readonly host: { readonly facts: readonly Fact[] };
+}
+
+/** A line of an `[X-Lockerd]` section; `src/model/facts.ts` reads it back. */
+interface Fact {
+  readonly key: string;
+  readonly value: string;
 }
 
 export interface ContainerView {
   readonly configFile: string;
   readonly requiresMountsFor: readonly string[];
   readonly requires: readonly string[];
-  /** Paths of strict lockers. */
-  readonly mountPoints: readonly string[];
   readonly wants: readonly string[];
   readonly after: readonly string[];
   /** The mount unit of the wormhole; empty where there is none. */
@@ -48,6 +54,8 @@ export interface ContainerView {
   readonly partOf: readonly string[];
   /** The command that refuses the start; empty for a sound container. */
   readonly refuse: string;
+  /** The command that looks for strict lockers; empty where there are none. */
+  readonly checkLockers: string;
   /** Empty where the packaged unit's value stands. */
   readonly execStart: string;
   readonly execStop: readonly string[];
@@ -59,7 +67,7 @@ export interface ContainerView {
   readonly startTimeout: string;
   /** Empty where the packaged unit's value stands. */
   readonly stopTimeout: string;
-  readonly facts: readonly { readonly key: string; readonly value: string }[];
+  readonly facts: readonly Fact[];
 }
 
 interface LimitsView {
@@ -127,6 +135,14 @@ export interface PlanContext {
   readonly watched: readonly WatchedPath[];
   /** Mount units to wait for before looking again. */
   readonly watchedMounts: readonly string[];
+  /** What the service has to know of the host as a whole. */
+  readonly host: HostFacts;
+}
+
+export interface HostFacts {
+  readonly lockerDirectory: string;
+  readonly wormholeDirectory: string;
+  readonly rootWithoutPolkit: boolean;
 }
 
 export interface WatchedPath {
@@ -233,6 +249,15 @@ function planRefusal(c: Container): string {
   return command(`${hookDirectory}/refuse-start`, lines);
 }
 
+function planLockerCheck({ wormhole, problems }: Container): string {
+  const strict = (wormhole?.attachments ?? []).filter((a) => a.strict);
+  if (strict.length === 0 || problems.length > 0) return '';
+  return command(
+    `${hookDirectory}/check-lockers`,
+    strict.flatMap(({ target, source }) => [target, source]),
+  );
+}
+
 function planLockerFacts({ wormhole }: Container): [string, string][] {
   if (wormhole === undefined) return [];
   return [
@@ -244,11 +269,15 @@ function planLockerFacts({ wormhole }: Container): [string, string][] {
   ];
 }
 
-function planFacts(c: Container): { key: string; value: string }[] {
+/** SIGINT, which lxc-stop(1) sends unless lxc.signal.reboot says otherwise. */
+const defaultRebootSignal = 2;
+
+function planFacts(c: Container): Fact[] {
   const facts: [string, string][] = [
     ['Container', unitWord(c.name)],
     ['ConfigFile', unitWord(c.configFile)],
     ['Autostart', c.autostart ? 'yes' : 'no'],
+    ['RebootSignal', String(c.rebootSignal ?? defaultRebootSignal)],
     ...c.groups.map((group): [string, string] => ['Group', unitWord(group)]),
     ...planLockerFacts(c),
     ...c.problems.map((problem): [string, string] => [
@@ -277,9 +306,6 @@ function planContainerDropIn(c: Container, isForwarded: boolean): Planned {
     view: {
       configFile: unitText(c.configFile),
       requiresMountsFor: needs.requiredPaths.map(unitWord),
-      mountPoints: attachments
-        .filter((a) => a.strict && !broken)
-        .map(({ target }) => unitText(target)),
       requires: [...needs.requires, ...(broken ? [] : wormhole)],
       wants: [...needs.wants, ...(broken ? [] : attachmentUnits), ...delay, ...forward],
       after: [
@@ -293,6 +319,7 @@ function planContainerDropIn(c: Container, isForwarded: boolean): Planned {
       wormhole: wormholeUnit,
       partOf: [...c.groups.map(groupTarget), ...forward],
       refuse: planRefusal(c),
+      checkLockers: planLockerCheck(c),
       execStart: planExecStart(c),
       execStop: planExecStop(c),
       execStopPost:
@@ -338,7 +365,7 @@ function planWormhole(c: Container): Planned[] {
         description: unitText(`Locker "${a.locker}" in LXC container "${c.name}"`),
         what: unitText(bindSource(a)),
         where: unitText(a.target),
-        options: bindOptions(a),
+        options: bindOptions(a, wormhole.idmap),
         mounts: [mountUnit(bindSource(a)), mountUnit(wormhole.path)],
       },
     })),
@@ -481,6 +508,25 @@ function planRescan(context: PlanContext): Planned[] {
   ];
 }
 
+/** What concerns no container in particular, beside the unit of the service that reads it. */
+function planHost({ host, lockers }: PlanContext): Planned {
+  const facts: [string, string][] = [
+    ['LockerDirectory', unitWord(host.lockerDirectory)],
+    ['WormholeDirectory', unitWord(host.wormholeDirectory)],
+    ['RootWithoutPolkit', host.rootWithoutPolkit ? 'yes' : 'no'],
+    ...[...lockers.values()]
+      .filter(({ path }) => fitsUnitFile(path))
+      .sort((a, b) => compareText(a.name, b.name))
+      .map(({ name, path }): [string, string] => ['Locker', `${unitWord(name)} ${unitWord(path)}`]),
+  ];
+  return {
+    kind: 'file',
+    path: 'lockerd.service.d/60-host.conf',
+    template: 'host',
+    view: { facts: facts.map(([key, value]) => ({ key, value })) },
+  };
+}
+
 /** Plans every file and link, sorted by path; pure. */
 export function planUnits(containers: readonly Container[], context: PlanContext): Planned[] {
   const scripts = new Set(context.initScripts);
@@ -500,6 +546,7 @@ export function planUnits(containers: readonly Container[], context: PlanContext
     ...planGroups(containers),
     ...planReadOnly(context.lockers),
     ...planRescan(context),
+    planHost(context),
   ];
   return planned.sort((a, b) => compareText(a.path, b.path));
 }

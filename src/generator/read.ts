@@ -239,6 +239,24 @@ export class HostReader {
     return [...found.values()];
   }
 
+  /**
+   * Whether mount(8) knows the option X-mount.idmap=, as it does since util-linux 2.39: then its
+   * library has the name. No program is run, and an older one would ignore the option.
+   */
+  mountMapsIds(): boolean {
+    const multiarch = this.list('/usr/lib').filter((name) => name.includes('-linux-'));
+    return ['/usr/lib64', '/usr/lib', ...multiarch.map((name) => `/usr/lib/${name}`)].some(
+      (directory) => {
+        try {
+          return readFileSync(this.at(`${directory}/libmount.so.1`)).includes('X-mount.idmap');
+        } catch {
+          // Not this directory.
+          return false;
+        }
+      },
+    );
+  }
+
   /** systemd takes an empty file for a mask as well. */
   private isMasked(path: string): boolean {
     try {

@@ -4,6 +4,7 @@ import container from '../../units/container.conf.hbs';
 import delay from '../../units/delay.conf.hbs';
 import forward from '../../units/forward.service.hbs';
 import group from '../../units/group.conf.hbs';
+import host from '../../units/host.conf.hbs';
 import limits from '../../units/limits.conf.hbs';
 import readOnly from '../../units/read-only.mount.hbs';
 import rescan from '../../units/rescan.conf.hbs';
@@ -17,6 +18,7 @@ const templates: Readonly<Record<keyof TemplateViews, (view: object) => string>>
   delay,
   forward,
   group,
+  host,
   limits,
   readOnly,
   rescan,

@@ -26,6 +26,8 @@ export interface ContainerSettings {
   readonly wormhole?: boolean;
   /** Unless false, a container does not start without its own and its configured lockers. */
   readonly strictLockers?: boolean;
+  /** When true, a container with user ids of its own sees the ids that are on the locker. */
+  readonly idmapLockers?: boolean;
 }
 
 /** Settings of the host as a whole. */
@@ -39,6 +41,8 @@ export interface HostSettings {
   readonly sharedLockers: readonly LockerChoice[];
   /** What the end of a container's name is read as in the name of its own locker. */
   readonly ownLockerSuffixes: readonly (readonly [string, string])[];
+  /** Without polkit, the service lets root do everything instead of nobody anything. */
+  readonly rootWithoutPolkit: boolean;
 }
 
 /** One settings file, already read: ini's own view of it and the text, for line numbers. */
@@ -118,6 +122,7 @@ export const settingsKeys: Readonly<Record<string, KeyRule>> = {
   lockers: { scope: 'container', accepts: areLockers, form: lockersForm },
   wormhole: { scope: 'container', accepts: isYesOrNo, form: yesOrNoForm },
   'strict-lockers': { scope: 'container', accepts: isYesOrNo, form: yesOrNoForm },
+  'idmap-lockers': { scope: 'container', accepts: isYesOrNo, form: yesOrNoForm },
   'locker-directory': { scope: 'host', accepts: isDirectory, form: directoryForm },
   'wormhole-directory': { scope: 'host', accepts: isDirectory, form: directoryForm },
   'locker-path': { scope: 'host', accepts: isDirectory, form: directoryForm },
@@ -127,6 +132,7 @@ export const settingsKeys: Readonly<Record<string, KeyRule>> = {
     accepts: (value) => words(value).every((word) => /^[^:/]+:[^:/]*$/.test(word)),
     form: 'pairs of endings such as "_vm:_vol"',
   },
+  'root-without-polkit': { scope: 'host', accepts: isYesOrNo, form: yesOrNoForm },
   'bridge-timeout': { scope: 'host', accepts: isTimespan, form: timespanForm },
 };
 
@@ -203,6 +209,7 @@ function containerSettings(
     named === undefined ? base.lockers : { ...named, value: parseLockers(named.value) };
   const wormhole = yesOrNo(text('wormhole'), base.wormhole);
   const strictLockers = yesOrNo(text('strict-lockers'), base.strictLockers);
+  const idmapLockers = yesOrNo(text('idmap-lockers'), base.idmapLockers);
   return {
     ready: ready === 'booted' ? 'booted' : 'running',
     ...(startTimeout === undefined ? {} : { startTimeout }),
@@ -211,6 +218,7 @@ function containerSettings(
     ...(lockers === undefined ? {} : { lockers }),
     ...(wormhole === undefined ? {} : { wormhole }),
     ...(strictLockers === undefined ? {} : { strictLockers }),
+    ...(idmapLockers === undefined ? {} : { idmapLockers }),
   };
 }
 
@@ -225,6 +233,7 @@ function hostSettings(values: ReadonlyMap<string, Located<string>>): HostSetting
     lockerPath: directory('locker-path', '/lockers'),
     sharedLockers: parseLockers(text('shared-lockers', 'sandbox')),
     ownLockerSuffixes: parseSuffixes(text('own-locker-suffixes', '_vm:_vol')),
+    rootWithoutPolkit: text('root-without-polkit', 'no') === 'yes',
   };
 }
 

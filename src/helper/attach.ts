@@ -19,7 +19,7 @@ import type { Systemd } from './systemd.ts';
 import type { ContainerView } from './view.ts';
 
 /** Devices that are slow to come and checks of file systems; systemd's own bound is 90 s each. */
-const mountTimeoutMs = 150_000;
+const mountTimeoutMs = 120_000;
 export const unmountTimeoutMs = 100_000;
 
 function requireWormhole(view: ContainerView): void {
@@ -109,7 +109,7 @@ export async function mountAttachment(
     const result = await startJob(systemd, view, a);
     if (!['done', 'skipped'].includes(result)) throw whyNotStarted(result, view, a);
     const mount = mountedLocker(a);
-    if (mount === undefined || mount.readOnly !== a.readOnly) {
+    if (mount?.readOnly !== a.readOnly) {
       throw new HelperError(
         'Failed',
         `locker "${a.locker}" was not attached to container "${view.name}" ` +
@@ -119,7 +119,7 @@ export async function mountAttachment(
     // It may have stopped since it was asked: then the wormhole must not stay.
     await requireRunning(systemd, view);
   } catch (error) {
-    if (!(error instanceof HelperError) || error.code !== 'AlreadyMounted') await undo(systemd, a);
+    if (!(error instanceof HelperError && error.code === 'AlreadyMounted')) await undo(systemd, a);
     throw error;
   }
 }

@@ -5,6 +5,7 @@ import { mountUnit, unitNameFits } from '../model/unit-name.ts';
 import { fitsRestOfLine } from '../model/unit-syntax.ts';
 import { hostMounts } from './context.ts';
 import { HelperError } from './errors.ts';
+import { statusOf } from './lxc.ts';
 import { isSameTree, mountAt } from './mountinfo.ts';
 import type { Mount } from './mountinfo.ts';
 import type { Systemd, UnitProperties } from './systemd.ts';
@@ -76,7 +77,7 @@ export function transientProperties(view: ContainerView, a: Attachment): UnitPro
     textProperty('What', bindSource(a)),
     textProperty('Where', a.target),
     textProperty('Type', 'none'),
-    textProperty('Options', bindOptions(a)),
+    textProperty('Options', bindOptions(a, view.wormholeWith([])?.idmap)),
   ];
 }
 
@@ -110,6 +111,14 @@ export function removeTarget(target: string): void {
 export async function requireRunning(systemd: Systemd, view: ContainerView): Promise<void> {
   const { activeState } = await systemd.unit(view.unit);
   if (['active', 'reloading'].includes(activeState)) return;
+  const { name, lxcpath } = view;
+  if (activeState === 'inactive' && (await statusOf({ name, lxcpath })).state !== 'STOPPED') {
+    throw new HelperError(
+      'NotRunning',
+      `container "${name}" runs outside its unit, where no locker can be attached; ` +
+        `lxc-stop -n ${name} && systemctl start ${view.unit}`,
+    );
+  }
   const state = activeState === 'inactive' ? 'is not running' : `is ${activeState}`;
   throw new HelperError(
     'NotRunning',

@@ -47,6 +47,15 @@ async function unmountLazily(target: string): Promise<void> {
     env: { LC_ALL: 'C' },
     stdin: 'ignore',
     timeout: 30_000,
+  }).catch((error: unknown) => {
+    const unit = mountUnit(target);
+    throw new HelperError(
+      'Failed',
+      `${target} cannot be unmounted; see "systemctl status '${unit}'"`,
+      {
+        cause: error,
+      },
+    );
   });
 }
 

@@ -54,8 +54,9 @@ function attempt<T>(action: () => T): T | undefined {
 
 function commandOf(pid: number): string {
   const line = attempt(() => readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' '));
-  const command = line?.trim() ?? '';
-  return shorten(command || attempt(() => readFileSync(`/proc/${pid}/comm`, 'utf8').trim()) || '?');
+  // A kernel thread and a process that ends have no command line.
+  if (line !== undefined && line.trim() !== '') return shorten(line.trim());
+  return shorten(attempt(() => readFileSync(`/proc/${pid}/comm`, 'utf8').trim()) ?? '?');
 }
 
 /** The mount that a link of /proc leads into. */

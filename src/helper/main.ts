@@ -8,9 +8,11 @@ import { HelperError } from './errors.ts';
 import { readRequest } from './input.ts';
 import { withLock } from './lock.ts';
 import { parseUserId, peerOf } from './peer.ts';
+import { freeze, thaw } from './lxc.ts';
 import type { Request } from './request.ts';
 import { parseRequest } from './request.ts';
 import { viewContainer } from './view.ts';
+import { watch } from './watch.ts';
 
 const program = 'lockerd-helper';
 
@@ -44,6 +46,9 @@ function describe(request: Request | undefined, uid: number | undefined): string
 /** Seconds that a request waits for another one about the same container. */
 const lockWaitSec = 60;
 
+/** More than all that a request may wait for; a watch lasts as long as its client. */
+const requestMaxMs = 600_000;
+
 /** One request at a time for one container; one that does not run has nothing that could change. */
 async function withContainerLock<T>(instance: string, use: () => Promise<T>): Promise<T> {
   const directory = `/run/lockerd/containers/${instance}`;
@@ -68,15 +73,22 @@ async function serve(request: Request): Promise<Record<string, unknown>> {
     case 'balloon':
       viewContainer(request.container);
       return changeMemory(request);
-    default:
-      throw new HelperError('InvalidArgs', 'not yet');
+    case 'freeze':
+    case 'thaw': {
+      const { name, lxcpath } = viewContainer(request.container);
+      return request.verb === 'freeze' ? freeze({ name, lxcpath }) : thaw({ name, lxcpath });
+    }
+    case 'watch':
+      await watch(process.stdin, process.stdout);
+      return {};
   }
 }
 
+/** What is no error of the request is told to the journal in full, and to nobody else. */
 function toHelperError(error: unknown): HelperError {
   if (error instanceof HelperError) return error;
-  const text = error instanceof Error ? error.message : String(error);
-  return new HelperError('Failed', `lockerd-helper failed: ${text}`, { cause: error });
+  log('error', error instanceof Error ? (error.stack ?? error.message) : String(error));
+  return new HelperError('Failed', `the request failed; see "journalctl -t ${program}"`);
 }
 
 /** Writes the answer; a client that has gone does not get it. */
@@ -91,6 +103,14 @@ async function answer(value: Readonly<Record<string, unknown>>): Promise<void> {
   });
 }
 
+/** RuntimeMaxSec= of the unit would end watches as well. */
+function limitTime(): void {
+  setTimeout(() => {
+    log('error', 'the request took too long and was given up');
+    process.exit(1);
+  }, requestMaxMs).unref();
+}
+
 /** Reads, checks and does one request. */
 async function run(instance: string | undefined): Promise<number> {
   let request: Request | undefined;
@@ -103,6 +123,7 @@ async function run(instance: string | undefined): Promise<number> {
     }
     request = parseRequest(await readRequest(process.stdin));
     log('info', describe(request, uid));
+    if (request.verb !== 'watch') limitTime();
     const result = await serve(request);
     await answer({ ok: true, ...result });
     return 0;

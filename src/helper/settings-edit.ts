@@ -132,7 +132,11 @@ export function editSettings(
   const isDefault = isSame(wanted, defaults.lockers?.value ?? []);
   const edited = writeChoices(text, isDefault ? undefined : wanted);
   const after = read(edited);
-  const rest = ({ lockers, choices, ...others }: typeof before): unknown => others;
+  const rest = (settings: typeof before): unknown => ({
+    ...settings,
+    lockers: undefined,
+    choices: undefined,
+  });
   if (!isSame(after.choices, wanted) || !isDeepStrictEqual(rest(after), rest(before))) {
     throw new HelperError('Failed', `${file} cannot hold locker "${change.locker}"; rename it`);
   }

@@ -81,6 +81,7 @@ export function viewContainer(name: string): ContainerView {
       },
       lockers,
       settings.host,
+      own.merged.idmapLockers === true && host.mountMapsIds(),
     );
   const bare = decide([]);
   const why = [...bare.problems, ...bare.warnings].map(formatProblem)[0];

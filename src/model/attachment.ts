@@ -25,7 +25,11 @@ export function bindSource(a: Attachment): string {
   return a.readOnly ? readOnlyPath(a.locker) : a.source;
 }
 
-/** Options= of an attachment's mount unit. */
-export function bindOptions(a: Attachment): string {
-  return a.readOnly ? 'bind,ro' : 'bind';
+/** Options= of an attachment's mount unit; the map is that of X-mount.idmap= in mount(8). */
+export function bindOptions(a: Attachment, idmap?: string): string {
+  return [
+    'bind',
+    ...(a.readOnly ? ['ro'] : []),
+    ...(idmap === undefined ? [] : [`X-mount.idmap=${idmap}`]),
+  ].join(',');
 }

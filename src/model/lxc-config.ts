@@ -31,6 +31,8 @@ export interface LxcConfig {
   readonly utsName?: Located<string>;
   /** Signal number of lxc.signal.halt; Linux x86 numbering, 1 to 64. */
   readonly haltSignal?: Located<number>;
+  /** Signal number of lxc.signal.reboot, as it stands there. */
+  readonly rebootSignal?: Located<number>;
   readonly startAuto: boolean;
   readonly startOrder: number;
   /** Seconds LXC would wait before it starts the next container. */
@@ -40,6 +42,8 @@ export interface LxcConfig {
   readonly mountFstab?: Located<string>;
   /** Values of lxc.hook.pre-start, lxc.hook.mount and lxc.hook.post-stop. */
   readonly hooks: readonly Located<string>[];
+  /** Values of lxc.idmap, such as `u 0 100000 65536`. */
+  readonly idmaps: readonly Located<string>[];
   readonly nets: readonly NetInterface[];
   readonly memory: readonly MemoryEntry[];
   /** Every file that was read, the container's own first. */

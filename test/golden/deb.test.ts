@@ -40,6 +40,8 @@ const extracted = join(scratch, 'extracted');
 const control = join(scratch, 'control');
 const deb = join(scratch, `lockerd_${version}_all.deb`);
 const doc = 'usr/share/doc/lockerd';
+/** What the package has beside what install.mjs installs. */
+const documentation = ['README.md', 'changelog.gz', 'copyright'];
 
 function makePackage(directory: string): string {
   mkdirSync(directory, { recursive: true });
@@ -77,22 +79,22 @@ afterAll(() => {
 describe('the Debian package', () => {
   test('has what install.mjs installs, and documentation', () => {
     const packaged = [...readTree(extracted)].filter(
-      ([path]) => !`${path}/`.startsWith(`${doc}/`) && path !== 'usr/share/doc',
+      ([path]) => !documentation.some((name) => path === join(doc, name)),
     );
     expect(new Map(packaged)).toEqual(readTree(staged));
-    expect(readdirSync(join(extracted, doc)).sort()).toEqual([
-      'README.md',
-      'changelog.gz',
-      'copyright',
-    ]);
+    expect(readdirSync(join(extracted, doc)).sort()).toEqual([...documentation, 'examples'].sort());
   });
 
   test('has nothing but directories and files of root, with modes as they should be', () => {
     const lines = run('dpkg-deb', ['-c', deb]).trimEnd().split('\n');
     for (const line of lines) {
       const [mode, owner, , , , path = ''] = line.split(/\s+/);
-      const isProgram = /\/(hooks|system-generators)\/[^/]+$/.test(path);
-      const expected = path.endsWith('/') ? 'drwxr-xr-x' : isProgram ? '-rwxr-xr-x' : '-rw-r--r--';
+      const isProgram = /\/(hooks|system-generators|bin)\/[^/]+$|\/usr\/lib\/lockerd\/[^/]+$/.test(
+        path,
+      );
+      const isLink = path.endsWith('.wants/lockerd-helper.socket');
+      const file = isLink ? 'lrwxrwxrwx' : isProgram ? '-rwxr-xr-x' : '-rw-r--r--';
+      const expected = path.endsWith('/') ? 'drwxr-xr-x' : file;
       expect(`${mode} ${owner} ${path}`).toBe(`${expected} root/root ${path}`);
     }
     expect(lines.length).toBeGreaterThan(30);
@@ -107,7 +109,9 @@ describe('the Debian package', () => {
     );
     expect(fields.get('Version')).toBe(version);
     expect(fields.get('Architecture')).toBe('all');
-    expect(fields.get('Depends')).toBe('lxc (>= 1:4), nodejs (>= 18.19), systemd (>= 249)');
+    expect(fields.get('Depends')).toBe(
+      'dbus, lxc (>= 1:4), nodejs (>= 18.19), polkitd, systemd (>= 249)',
+    );
     expect(Number(fields.get('Installed-Size'))).toBeGreaterThan(100);
   });
 
@@ -164,14 +168,16 @@ describe.each(['postinst', 'prerm', 'postrm'])('%s', (script) => {
     expect(run('shellcheck', [join(project, 'src/debian', script)])).toBe('');
   });
 
-  test('starts and stops nothing', () => {
+  test('starts and stops no container', () => {
     // What is said, to a reader or to the admin, is no command.
     const commands = text.replaceAll(/^ *#.*$/gm, '').replaceAll(/<<'NOTE'\n.*?\nNOTE\n/gs, '');
     const calls = [
       ...commands.matchAll(/\b(?:systemctl|deb-systemd-invoke|invoke-rc\.d|lxc-\w+).*/g),
     ];
     for (const [call] of calls) {
-      expect(call).toMatch(/^(systemctl --system daemon-reload |lxc-ls --active )/);
+      expect(call).toMatch(
+        /^(systemctl --system daemon-reload |lxc-ls --active |deb-systemd-invoke [\w-]+( lockerd[a-z.-]+)+ )/,
+      );
     }
   });
 });

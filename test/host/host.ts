@@ -7,6 +7,7 @@ import {
   execute,
   identify,
   installBuild,
+  makeUser,
   Supervisor,
   TestHost,
   uniqueName,
@@ -80,6 +81,12 @@ export class Host extends TestHost {
     return this.#leader !== undefined;
   }
 
+  /** Its first process as the machine numbers it: `/proc/LEADER/root` is the host with its tmpfs. */
+  get leader(): number {
+    if (this.#leader === undefined) throw new Error(`test host ${this.name} is off`);
+    return this.#leader;
+  }
+
   override async run(
     program: string,
     args: string[] = [],
@@ -143,7 +150,10 @@ export async function bootHost(options: HostOptions = {}): Promise<Host> {
   const { name = 'host', install = true, boot = true } = options;
   const host = await Host.create(name);
   try {
-    if (install) await installBuild(host.root);
+    if (install) {
+      await installBuild(host.root);
+      await makeUser(host.root);
+    }
     if (boot) await host.boot();
     return host;
   } catch (error) {

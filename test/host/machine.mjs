@@ -18,16 +18,29 @@ const packageOf = {
   shellcheck: 'shellcheck',
   lintian: 'lintian',
   mandoc: 'mandoc',
+  'dbus-daemon': 'dbus-daemon',
+  'dbus-send': 'dbus-bin',
+  busctl: 'systemd',
+  gdbus: 'libglib2.0-bin',
+  script: 'bsdutils',
+  pkttyagent: 'polkitd',
+  python3: 'python3',
   'qemu-system-x86_64': 'qemu-system-x86',
   'qemu-img': 'qemu-utils',
   'qemu-storage-daemon': 'qemu-system-common',
   mke2fs: 'e2fsprogs',
+  // Not in any PATH.
+  '/usr/share/bash-completion/bash_completion': 'bash-completion',
+  '/usr/lib/polkit-1/polkitd': 'polkitd',
+  '/usr/lib/python3/dist-packages/dasbus': 'python3-dasbus',
+  '/usr/lib/python3/dist-packages/jeepney': 'python3-jeepney',
 };
 
 /** @typedef {keyof typeof packageOf} Program */
 
 /** @param {string} program */
 function isInstalled(program) {
+  if (path.isAbsolute(program)) return fs.existsSync(program);
   const directories = [...(process.env['PATH'] ?? '').split(':'), '/usr/sbin', '/sbin'];
   return directories.some((directory) => fs.existsSync(path.join(directory, program)));
 }

@@ -399,20 +399,25 @@ const checkout = path.resolve(import.meta.dirname, '../..');
 
 /** Puts the built lockerd where a package would put it in a tree. */
 export async function installBuild(root: string): Promise<void> {
-  const installer = path.join(checkout, 'src/build/install.mjs');
-  const commands = [[process.execPath, installer, '--destdir', root]];
-  // What the package's postinst does before the first boot; not for a directory of files alone.
-  if (fs.existsSync(path.join(root, 'usr/bin/systemd-sysusers'))) {
-    commands.push(['chroot', root, '/usr/bin/systemd-sysusers', 'lockerd.conf']);
-  }
-  for (const [command = '', ...args] of commands) {
-    const child = spawn(command, args, { cwd: checkout });
-    let output = '';
-    child.stdout.on('data', (chunk: Buffer) => (output += chunk.toString()));
-    child.stderr.on('data', (chunk: Buffer) => (output += chunk.toString()));
-    const [status] = (await once(child, 'close')) as [number | null];
-    if (status !== 0) throw new Error(`lockerd was not installed (exit ${status}):\n${output}`);
-  }
+  await runHere(process.execPath, [
+    path.join(checkout, 'src/build/install.mjs'),
+    '--destdir',
+    root,
+  ]);
+}
+
+/** What the package's postinst does before the first boot: makes the user of the service. */
+export async function makeUser(root: string): Promise<void> {
+  await runHere('chroot', [root, '/usr/bin/systemd-sysusers', 'lockerd.conf']);
+}
+
+async function runHere(program: string, args: string[]): Promise<void> {
+  const child = spawn(program, args, { cwd: checkout });
+  let output = '';
+  child.stdout.on('data', (chunk: Buffer) => (output += chunk.toString()));
+  child.stderr.on('data', (chunk: Buffer) => (output += chunk.toString()));
+  const [status] = (await once(child, 'close')) as [number | null];
+  if (status !== 0) throw new Error(`lockerd was not installed (exit ${status}):\n${output}`);
 }
 
 /** Programs that go into the tree of a host that is off. */

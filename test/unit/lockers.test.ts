@@ -51,7 +51,7 @@ const fstab =
 /** The lockers of a container as NAME:MODE:STRICTNESS, or what is said about it. */
 function decide(
   name: string,
-  texts: { container?: string; host?: string; config?: string } = {},
+  texts: { container?: string; host?: string; config?: string; mountMapsIds?: boolean } = {},
 ): string[] {
   const settings = parseSettings([
     { path: '/h', text: texts.host ?? '', values: parseIni(texts.host ?? '') },
@@ -72,13 +72,19 @@ function decide(
   });
   const lockers = findLockers(parseFstab(fstab), [], '/lockers');
   const facts = { name, config, settings: own.settings };
-  const { wormhole, problems, warnings } = decideLockers(facts, lockers, settings.host);
+  const { wormhole, problems, warnings } = decideLockers(
+    facts,
+    lockers,
+    settings.host,
+    texts.mountMapsIds,
+  );
   const said = [...problems, ...warnings].map(formatProblem);
   if (wormhole === undefined) return [...said, 'no wormhole'];
   const attached = wormhole.attachments.map(
     (a) => `${a.locker}:${a.readOnly ? 'ro' : 'rw'}:${a.strict ? 'strict' : 'soft'}`,
   );
-  return [...said, ...attached];
+  const mapped = wormhole.idmap === undefined ? [] : [`ids ${wormhole.idmap}`];
+  return [...said, ...attached, ...mapped];
 }
 
 describe('a container gets', () => {
@@ -129,6 +135,38 @@ describe('a container gets', () => {
     const decided = decide(name, texts);
     expect(decided).toHaveLength(expected.length);
     for (const [index, start] of expected.entries()) expect(decided[index]).toContain(start);
+  });
+});
+
+describe('idmap-lockers', () => {
+  const container = 'idmap-lockers = yes';
+  const config = 'lxc.idmap = u 0 100000 1000\nlxc.idmap=u\t1000 1000  1\nlxc.idmap = b 0 5 9\n';
+  const both = ['sandbox:rw:soft', 'web:rw:strict'];
+
+  test.each([
+    [
+      { container, config, mountMapsIds: true },
+      [...both, 'ids u:0:100000:1000 u:1000:1000:1 u:0:5:9 g:0:5:9'],
+    ],
+    [{ config, mountMapsIds: true }, both],
+    [
+      { container, config: `${config}lxc.idmap =\n`, mountMapsIds: true },
+      ['no lxc.idmap', ...both],
+    ],
+    [{ container, config }, ['/x:1: idmap-lockers is set, but mount(8)', ...both]],
+    [
+      { container, config: 'lxc.idmap = u 0 1', mountMapsIds: true },
+      ['/x:1: lxc.idmap cannot be read', ...both],
+    ],
+    [
+      { container, config: 'lxc.idmap = u 0 1 2,suid 3', mountMapsIds: true },
+      ['/x:1: lxc.idmap cannot be read', ...both],
+    ],
+    [{ host: container, mountMapsIds: true }, ['/x: idmap-lockers has no effect', ...both]],
+  ])('%j: %j', (texts, expected) => {
+    const decided = decide('web', texts);
+    expect(decided).toHaveLength(expected.length);
+    for (const [index, part] of expected.entries()) expect(decided[index]).toContain(part);
   });
 });
 

@@ -27,6 +27,7 @@ function facts(name: string, config: Partial<LxcConfig> = {}): ContainerFacts {
       startDelaySec: 0,
       groups: [],
       mountEntries: [],
+      idmaps: [],
       hooks: [],
       nets: [],
       memory: [],

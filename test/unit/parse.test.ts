@@ -35,6 +35,7 @@ test('an empty file has LXC’s defaults', () => {
     groups: [],
     mountEntries: [],
     hooks: [],
+    idmaps: [],
     nets: [],
     memory: [],
     files: [PATH],
@@ -62,6 +63,7 @@ test('every value comes with its place', () => {
       'lxc.hook.mount = /a b',
       'lxc.hook.autodev = /c',
       'lxc.hook.pre-start = /d',
+      'lxc.idmap = u 0 100000 65536',
     ].join('\n'),
   );
   const at = <T>(value: T, line: number) => ({ value, file: PATH, line });
@@ -78,6 +80,7 @@ test('every value comes with its place', () => {
     mountEntries: [at('/a b none bind 0 0', 9)],
     mountFstab: at('/etc/web.fstab', 10),
     hooks: [at('/a b', 14), at('/d', 16)],
+    idmaps: [at('u 0 100000 65536', 17)],
     nets: [{ index: 0 }, { index: 1, type: at('veth', 11), link: at('br1', 12) }],
     memory: [],
     files: [PATH],

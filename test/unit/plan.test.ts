@@ -14,6 +14,11 @@ const context: PlanContext = {
   lockers: new Map(),
   watched: [],
   watchedMounts: [],
+  host: {
+    lockerDirectory: '/lockers',
+    wormholeDirectory: '/var/locker-mappings',
+    rootWithoutPolkit: false,
+  },
 };
 
 function container(name: string, more: Partial<Container> = {}): Container {
@@ -88,6 +93,7 @@ test('each thing has its place', () => {
   });
   expect([...plan([web], { initScripts: ['web', 'gone'] }).keys()]).toEqual([
     'lockerd-rescan.service.d/60-paths.conf',
+    'lockerd.service.d/60-host.conf',
     'lxc-autostart.target.wants/lxc@web.service',
     'lxc-delay@web.service.d/60-container.conf',
     'lxc-group@webs.target.d/60-members.conf',
@@ -200,8 +206,9 @@ describe('no value of a configuration', () => {
     ...['ExecStop', 'ExecStopPost', 'KillSignal', 'SuccessExitStatus', 'Container', 'ConfigFile'],
     ...['Autostart', 'Group', 'Problem', 'JobRunningTimeoutSec', 'Description', 'Type'],
     ...['Documentation', 'DefaultDependencies', 'Conflicts', 'Before', 'StopWhenUnneeded'],
-    ...['[Mount]', 'What', 'Where', 'Options', 'PropagatesStopTo', 'AssertPathIsMountPoint'],
-    ...['Wormhole', 'Locker'],
+    ...['[Mount]', 'What', 'Where', 'Options', 'PropagatesStopTo'],
+    ...['Wormhole', 'Locker', 'RebootSignal'],
+    ...['LockerDirectory', 'WormholeDirectory', 'RootWithoutPolkit'],
     ...['RemainAfterExit', 'TimeoutSec', ''],
   ];
 

@@ -24,6 +24,7 @@ const hostDefaults = {
   lockerPath: '/lockers',
   sharedLockers: [{ name: 'sandbox', readOnly: false }],
   ownLockerSuffixes: [['_vm', '_vol']],
+  rootWithoutPolkit: false,
 };
 
 describe('of the host', () => {
@@ -40,7 +41,8 @@ describe('of the host', () => {
       '; comment\n# another\nstart-timeout = 2min\nstop-timeout=1h 30min\nready = booted\n' +
       'log-level = debug\nbridge-timeout = 5\nlockers = a my\\040b:ro c:rw\nwormhole = no\n' +
       'strict-lockers = no\nlocker-directory = /srv//vol/\nwormhole-directory = /run/holes\n' +
-      'locker-path = /data/in\nshared-lockers =\nown-locker-suffixes = _vm:_vol .net:\n';
+      'locker-path = /data/in\nshared-lockers =\nown-locker-suffixes = _vm:_vol .net:\n' +
+      'root-without-polkit = yes\n';
     expect(parseSettings([file(text)])).toEqual({
       host: {
         bridgeTimeout: '5',
@@ -52,6 +54,7 @@ describe('of the host', () => {
           ['_vm', '_vol'],
           ['.net', ''],
         ],
+        rootWithoutPolkit: true,
       },
       defaults: {
         startTimeout: '2min',

@@ -10,6 +10,7 @@ import {
   execute,
   identify,
   installBuild,
+  makeUser,
   Supervisor,
   TestHost,
   uniqueName,
@@ -195,7 +196,9 @@ export class VirtualHost extends TestHost {
   /** Puts the built lockerd where a package would put it, and does what its installation does. */
   async install(): Promise<void> {
     if (!this.isOn) {
-      await installBuild(await this.tree());
+      const root = await this.tree();
+      await installBuild(root);
+      await makeUser(root);
       return;
     }
     const directory = fs.mkdtempSync(path.join(os.tmpdir(), 'lockerd-build-'));

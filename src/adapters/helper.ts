@@ -1,0 +1,289 @@
+import { connect, type Socket } from 'node:net';
+import { CoreError, type CoreErrorCode } from '../core/errors.ts';
+import type { HelperPort, LxcStatus, Unwatch } from '../core/ports.ts';
+
+/** A line longer than this is no answer of the helper's. */
+const lineMaxBytes = 64 * 1024;
+const unlimited = 2n ** 64n - 1n;
+
+interface Timing {
+  /** How long the helper may be silent before its verb counts as failed. */
+  readonly silenceMs: Readonly<Record<Verb, number>>;
+  readonly reconnectMinMs: number;
+  readonly reconnectMaxMs: number;
+}
+
+type Verb = 'attach' | 'detach' | 'freeze' | 'thaw' | 'balloon';
+
+const defaultTiming: Timing = {
+  silenceMs: {
+    // Mounts what fsck(8) may check first, and unmounts what must be written out first.
+    attach: 180_000,
+    detach: 180_000,
+    freeze: 30_000,
+    thaw: 30_000,
+    // Between two lines about its progress.
+    balloon: 120_000,
+  },
+  reconnectMinMs: 200,
+  reconnectMaxMs: 30_000,
+};
+
+type Json = Readonly<Record<string, unknown>>;
+
+/** Names that the helper gives its errors: those of org.lockerd1.Error.*, and InvalidArgs. */
+const errorCodes = {
+  NoSuchContainer: 'noSuchContainer',
+  NoSuchLocker: 'noSuchLocker',
+  AlreadyRunning: 'alreadyRunning',
+  NotRunning: 'notRunning',
+  NotFrozen: 'notFrozen',
+  AlreadyMounted: 'alreadyMounted',
+  NotMounted: 'notMounted',
+  LockerBusy: 'lockerBusy',
+  LimitBelowUsage: 'limitBelowUsage',
+  JobConflict: 'jobConflict',
+  Cancelled: 'cancelled',
+  TimedOut: 'timedOut',
+  Failed: 'failed',
+  InvalidArgs: 'invalidArgs',
+} as const satisfies Readonly<Record<string, CoreErrorCode>>;
+
+/** lockerd-helper@.service behind its socket, one connection a request. */
+export class HelperClient implements HelperPort {
+  readonly #socketPath: string;
+  readonly #timing: Timing;
+
+  constructor(socketPath: string, timing: Partial<Timing> = {}) {
+    this.#socketPath = socketPath;
+    this.#timing = { ...defaultTiming, ...timing };
+  }
+
+  async attach({
+    container,
+    locker,
+    readOnly,
+    persist,
+  }: Parameters<HelperPort['attach']>[0]): Promise<{ changed: boolean }> {
+    // The helper refuses a request with a member too many.
+    const answer = await this.#request('attach', { container, locker, readOnly, persist });
+    return { changed: booleanOf(answer, 'changed') };
+  }
+
+  async detach({
+    container,
+    locker,
+    force,
+    persist,
+  }: Parameters<HelperPort['detach']>[0]): Promise<{ changed: boolean; lazy: boolean }> {
+    const answer = await this.#request('detach', { container, locker, force, persist });
+    return { changed: booleanOf(answer, 'changed'), lazy: booleanOf(answer, 'lazy') };
+  }
+
+  async freeze(container: string): Promise<void> {
+    await this.#request('freeze', { container });
+  }
+
+  async thaw(container: string): Promise<void> {
+    await this.#request('thaw', { container });
+  }
+
+  async balloon(
+    { container, limit, force, persist }: Parameters<HelperPort['balloon']>[0],
+    progress: (phase: string, fraction: number) => void,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const text = limit === unlimited ? 'max' : limit.toString();
+    const request = { container, limit: text, force, persist };
+    await this.#request('balloon', request, { signal, progress });
+  }
+
+  async #request(
+    verb: Verb,
+    fields: Json,
+    options: {
+      readonly signal?: AbortSignal;
+      readonly progress?: (phase: string, fraction: number) => void;
+    } = {},
+  ): Promise<Json> {
+    const { signal } = options;
+    if (isAborted(signal)) throw cancelled(verb);
+    const socket = connect(this.#socketPath);
+    // What is under way is undone by the helper when its caller leaves.
+    const leave = (): void => {
+      socket.destroy();
+    };
+    signal?.addEventListener('abort', leave, { once: true });
+    try {
+      socket.write(`${JSON.stringify({ verb, ...fields })}\n`);
+      for await (const line of linesOf(socket, this.#timing.silenceMs[verb])) {
+        if (line['event'] === 'progress') {
+          const { phase, fraction } = line;
+          if (typeof phase === 'string' && typeof fraction === 'number') {
+            options.progress?.(phase, fraction);
+          }
+          continue;
+        }
+        if (line['ok'] === true) return line;
+        throw errorOf(line);
+      }
+      throw new CoreError('failed', `the helper of lockerd ended without an answer (${verb})`);
+    } catch (error) {
+      if (isAborted(signal)) throw cancelled(verb);
+      if (error instanceof CoreError) throw error;
+      throw new CoreError('failed', whyNoAnswer(verb, error), { cause: error });
+    } finally {
+      signal?.removeEventListener('abort', leave);
+      socket.destroy();
+    }
+  }
+
+  async watch(changed: (status: LxcStatus) => void): Promise<Unwatch> {
+    const over = new AbortController();
+    await new Promise<void>((ready) => {
+      void this.#watchForEver(changed, ready, over.signal);
+    });
+    return () => {
+      over.abort();
+      return Promise.resolve();
+    };
+  }
+
+  async #watchForEver(
+    changed: (status: LxcStatus) => void,
+    ready: () => void,
+    over: AbortSignal,
+  ): Promise<void> {
+    const { reconnectMinMs, reconnectMaxMs } = this.#timing;
+    /** Containers of which something else than STOPPED was told. */
+    const alive = new Set<string>();
+    let delayMs = reconnectMinMs;
+    while (!over.aborted) {
+      const told = new Set<string>();
+      try {
+        await this.#watchOnce(over, (status) => {
+          if (status === 'ready') {
+            delayMs = reconnectMinMs;
+            // What went while nobody listened is not told of any more.
+            for (const container of [...alive].filter((one) => !told.has(one))) {
+              alive.delete(container);
+              changed({ container, state: 'STOPPED', leader: 0 });
+            }
+            ready();
+            return;
+          }
+          told.add(status.container);
+          if (status.state === 'STOPPED') alive.delete(status.container);
+          else alive.add(status.container);
+          changed(status);
+        });
+      } catch {
+        // The helper is away or talks nonsense: ask again, less and less often.
+      }
+      await pause(delayMs, over);
+      delayMs = Math.min(delayMs * 2, reconnectMaxMs);
+    }
+  }
+
+  async #watchOnce(over: AbortSignal, tell: (status: LxcStatus | 'ready') => void): Promise<void> {
+    const socket = connect(this.#socketPath);
+    const leave = (): void => {
+      socket.destroy();
+    };
+    over.addEventListener('abort', leave, { once: true });
+    try {
+      socket.write(`${JSON.stringify({ verb: 'watch' })}\n`);
+      for await (const line of linesOf(socket)) {
+        if (over.aborted) return;
+        if (line['event'] === 'ready') tell('ready');
+        else if (line['event'] === 'state') tell(statusOf(line));
+        else if (line['ok'] === false) throw errorOf(line);
+      }
+    } finally {
+      over.removeEventListener('abort', leave);
+      socket.destroy();
+    }
+  }
+}
+
+/** JSON objects, one a line; ends with the connection. Throws when one is too long or no JSON. */
+async function* linesOf(socket: Socket, silenceMs = 0): AsyncGenerator<Json> {
+  let rest = Buffer.alloc(0);
+  if (silenceMs > 0) {
+    socket.setTimeout(silenceMs, () => {
+      socket.destroy(new Error('silence'));
+    });
+  }
+  for await (const chunk of socket as AsyncIterable<Buffer>) {
+    rest = Buffer.concat([rest, chunk]);
+    for (let end = rest.indexOf(0x0a); end >= 0; end = rest.indexOf(0x0a)) {
+      const line: unknown = JSON.parse(rest.toString('utf8', 0, end));
+      if (typeof line !== 'object' || line === null) throw new Error('no JSON object');
+      rest = rest.subarray(end + 1);
+      yield line as Json;
+    }
+    if (rest.length > lineMaxBytes) throw new Error('too long a line');
+  }
+}
+
+/** A function, for what is asked again after an await is not known to be false. */
+function isAborted(signal: AbortSignal | undefined): boolean {
+  return signal?.aborted === true;
+}
+
+function booleanOf(answer: Json, key: string): boolean {
+  return answer[key] === true;
+}
+
+function statusOf({ container, state, leader }: Json): LxcStatus {
+  if (
+    typeof container !== 'string' ||
+    typeof state !== 'string' ||
+    typeof leader !== 'number' ||
+    !Number.isInteger(leader)
+  ) {
+    throw new Error('no state of a container');
+  }
+  return { container, state, leader };
+}
+
+function errorOf({ error, message }: Json): CoreError {
+  const code =
+    typeof error === 'string' && Object.hasOwn(errorCodes, error)
+      ? errorCodes[error as keyof typeof errorCodes]
+      : 'failed';
+  return new CoreError(
+    code,
+    typeof message === 'string' && message !== ''
+      ? message
+      : 'the helper of lockerd gave no reason',
+  );
+}
+
+function cancelled(verb: string): CoreError {
+  return new CoreError('cancelled', `${verb} was cancelled`);
+}
+
+function whyNoAnswer(verb: string, error: unknown): string {
+  const code = (error as NodeJS.ErrnoException).code;
+  if (code === 'ENOENT' || code === 'ECONNREFUSED' || code === 'EACCES') {
+    return 'the helper of lockerd cannot be reached; see "systemctl status lockerd-helper.socket"';
+  }
+  return `the helper of lockerd gave no sound answer (${verb}); see "journalctl -t lockerd-helper"`;
+}
+
+function pause(ms: number, over: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (over.aborted) {
+      resolve();
+      return;
+    }
+    const end = (): void => {
+      clearTimeout(timer);
+      over.removeEventListener('abort', end);
+      resolve();
+    };
+    const timer = setTimeout(end, ms);
+    over.addEventListener('abort', end);
+  });
+}

@@ -1,0 +1,205 @@
+import { type FSWatcher, watch } from 'node:fs';
+import { readdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { MemoryFigures, MemoryPort, Unwatch } from '../core/ports.ts';
+
+/** Where the kernel tells of nothing: cgroup v1 announces OOM kills by eventfd(2) only. */
+const pollMs = 5000;
+/** A guest can make control groups without end. */
+const cgroupsMax = 2000;
+
+/** Memory figures from the control group file system; see cgroups(7). */
+export class CgroupMemory implements MemoryPort {
+  readonly #mountPoint: string;
+  readonly #pollMs: number;
+
+  constructor(mountPoint = '/sys/fs/cgroup', options: { readonly pollMs?: number } = {}) {
+    this.#mountPoint = mountPoint;
+    this.#pollMs = options.pollMs ?? pollMs;
+  }
+
+  /** The control group's directory, and by what rules; undefined when it is not there. */
+  async #find(
+    controlGroup: string,
+  ): Promise<{ readonly directory: string; readonly version: 1 | 2 } | undefined> {
+    if (!/^\/[^\0]+$/.test(controlGroup) || controlGroup.split('/').includes('..')) {
+      return undefined;
+    }
+    const v2 = join(this.#mountPoint, controlGroup);
+    if ((await readText(join(v2, 'memory.events'))) !== undefined) {
+      return { directory: v2, version: 2 };
+    }
+    const v1 = join(this.#mountPoint, 'memory', controlGroup);
+    if ((await readText(join(v1, 'memory.usage_in_bytes'))) !== undefined) {
+      return { directory: v1, version: 1 };
+    }
+    return undefined;
+  }
+
+  async read(controlGroup: string): Promise<MemoryFigures> {
+    const found = await this.#find(controlGroup);
+    if (found === undefined) throw new Error(`no control group ${controlGroup}`);
+    return found.version === 2 ? readV2(found.directory) : readV1(found.directory);
+  }
+
+  /** Tells when somebody writes a memory limit of the control group, also behind systemd's back. */
+  async watchLimits(controlGroup: string, changed: () => void): Promise<Unwatch> {
+    const found = await this.#find(controlGroup);
+    if (found === undefined) return () => Promise.resolve();
+    const names =
+      found.version === 2
+        ? ['memory.max', 'memory.swap.max']
+        : ['memory.limit_in_bytes', 'memory.memsw.limit_in_bytes'];
+    const stops = names.flatMap((name) => {
+      try {
+        return [watchFile(join(found.directory, name), changed)];
+      } catch {
+        // Without swap accounting there is no such file.
+        return [];
+      }
+    });
+    return () => {
+      for (const stop of stops) stop();
+      return Promise.resolve();
+    };
+  }
+
+  async watchOomKills(controlGroup: string, changed: (kills: bigint) => void): Promise<Unwatch> {
+    const found = await this.#find(controlGroup);
+    if (found === undefined) throw new Error(`no control group ${controlGroup}`);
+    const { directory, version } = found;
+    const isV2 = version === 2;
+    let isOver = false;
+    let last: bigint | undefined;
+    let again = false;
+    let looking: Promise<void> | undefined;
+    const look = (): Promise<void> => {
+      again = true;
+      looking ??= (async () => {
+        while (again) {
+          again = false;
+          const kills = isV2
+            ? counter(await readText(join(directory, 'memory.events')), 'oom_kill')
+            : await oomKillsV1(directory);
+          // The control group goes with the container, and its count with it.
+          if (isOver || kills === undefined || kills === last) continue;
+          last = kills;
+          changed(kills);
+        }
+      })().finally(() => {
+        looking = undefined;
+      });
+      return looking;
+    };
+    const stop = isV2
+      ? watchFile(join(directory, 'memory.events'), () => void look())
+      : poll(this.#pollMs, look);
+    await look();
+    return () => {
+      isOver = true;
+      stop();
+      return Promise.resolve();
+    };
+  }
+}
+
+function watchFile(file: string, changed: () => void): () => void {
+  let watcher: FSWatcher | undefined = watch(file, changed);
+  // A file that is gone is no fault: so is the container.
+  watcher.on('error', () => {
+    watcher?.close();
+    watcher = undefined;
+  });
+  return () => {
+    watcher?.close();
+    watcher = undefined;
+  };
+}
+
+function poll(ms: number, look: () => Promise<void>): () => void {
+  const timer = setInterval(() => void look(), ms);
+  timer.unref();
+  return () => {
+    clearInterval(timer);
+  };
+}
+
+/** The kernel's files tell of an absent figure by being absent or by an error when read. */
+async function readText(file: string): Promise<string | undefined> {
+  try {
+    return await readFile(file, 'utf8');
+  } catch {
+    return undefined;
+  }
+}
+
+function numberIn(text: string | undefined): bigint | undefined {
+  const digits = /^\d+$/.exec(text?.trim() ?? '')?.[0];
+  return digits === undefined ? undefined : BigInt(digits);
+}
+
+/** The value of a line `NAME VALUE`. */
+function counter(text: string | undefined, name: string): bigint | undefined {
+  const digits = new RegExp(`^${name} (\\d+)$`, 'm').exec(text ?? '')?.[1];
+  return digits === undefined ? undefined : BigInt(digits);
+}
+
+/** `full avg10` of memory.pressure, per cent. */
+function fullAvg10(text: string | undefined): number {
+  return Number(/^full avg10=(\d+(?:\.\d+)?) /m.exec(text ?? '')?.[1] ?? 0);
+}
+
+async function readV2(directory: string): Promise<MemoryFigures> {
+  const [current, peak, swap, pressure, events] = await Promise.all(
+    ['current', 'peak', 'swap.current', 'pressure', 'events'].map((name) =>
+      readText(join(directory, `memory.${name}`)),
+    ),
+  );
+  const used = numberIn(current) ?? 0n;
+  return {
+    current: used,
+    // Before Linux 5.19 nobody kept it.
+    peak: numberIn(peak) ?? used,
+    swap: numberIn(swap) ?? 0n,
+    pressure: fullAvg10(pressure),
+    oomKills: counter(events, 'oom_kill') ?? 0n,
+  };
+}
+
+async function readV1(directory: string): Promise<MemoryFigures> {
+  const [usage, max, both] = await Promise.all(
+    ['usage_in_bytes', 'max_usage_in_bytes', 'memsw.usage_in_bytes'].map((name) =>
+      readText(join(directory, `memory.${name}`)),
+    ),
+  );
+  const current = numberIn(usage) ?? 0n;
+  // Without swap accounting there is no such file.
+  const withSwap = numberIn(both) ?? current;
+  return {
+    current,
+    peak: numberIn(max) ?? current,
+    swap: withSwap > current ? withSwap - current : 0n,
+    pressure: 0,
+    oomKills: (await oomKillsV1(directory)) ?? 0n,
+  };
+}
+
+/** On v1 a kill counts in the control group of the killed process only, so all below are added. */
+async function oomKillsV1(directory: string): Promise<bigint | undefined> {
+  let sum: bigint | undefined;
+  const directories = [directory];
+  for (let index = 0; index < directories.length && index < cgroupsMax; index++) {
+    const one = directories[index] ?? directory;
+    const kills = counter(await readText(join(one, 'memory.oom_control')), 'oom_kill');
+    if (kills !== undefined) sum = (sum ?? 0n) + kills;
+    try {
+      const entries = await readdir(one, { withFileTypes: true });
+      directories.push(
+        ...entries.filter((entry) => entry.isDirectory()).map((entry) => join(one, entry.name)),
+      );
+    } catch {
+      // It has just gone.
+    }
+  }
+  return sum;
+}

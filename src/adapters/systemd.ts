@@ -1,0 +1,402 @@
+import { CoreError } from '../core/errors.ts';
+import type { UnitJobResult, UnitsPort, UnitStatus, Unwatch } from '../core/ports.ts';
+import { busError, DBusError } from '../bus/values.ts';
+import { type SystemdManager, systemdIsAway, unitPath } from './systemd-manager.ts';
+
+const activeStates: readonly string[] = [
+  'active',
+  'reloading',
+  'inactive',
+  'failed',
+  'activating',
+  'deactivating',
+  'maintenance',
+  'refreshing',
+] satisfies UnitStatus['activeState'][];
+
+/** How long to wait for systemd when it is off the bus, as while it executes itself anew. */
+const awayTimeoutMs = 60_000;
+const retryMs = 250;
+
+/** A unit that somebody watches. */
+interface Watched {
+  readonly unit: string;
+  readonly path: string;
+  readonly handlers: Set<(status: UnitStatus) => void>;
+  status: UnitStatus | undefined;
+  /** From signals, because a unit that systemd unloads forgets it. */
+  stateChangeUsec: bigint;
+  /** Counts what may have changed the unit; a reading is good when none came meanwhile. */
+  changes: number;
+  /** The reading that is under way. */
+  reading: Promise<void> | undefined;
+  /** Whose limits are watched, and how that ends. */
+  controlGroup: string;
+  limits: Promise<Unwatch> | undefined;
+}
+
+/** Who tells of limits that were set: systemd has no signal for these properties. */
+export interface LimitsWatcher {
+  watchLimits(controlGroup: string, changed: () => void): Promise<Unwatch>;
+}
+
+/** systemd's units over D-Bus. */
+export class SystemdUnits implements UnitsPort {
+  readonly #manager: SystemdManager;
+  readonly #limits: LimitsWatcher;
+  readonly #watched = new Map<string, Watched>();
+  readonly #reloaded = new Set<() => void>();
+  /** Those who wait for a job, by its object path. */
+  readonly #jobs = new Map<string, (result: UnitJobResult) => void>();
+  /** Jobs that ended before the reply that names them was looked at. */
+  readonly #endedJobs = new Map<string, UnitJobResult>();
+  #jobsAskedFor = 0;
+  readonly #newlyLoaded = new Set<string>();
+
+  constructor(manager: SystemdManager, limits: LimitsWatcher) {
+    this.#manager = manager;
+    this.#limits = limits;
+    manager.listen({
+      unitChanged: (path, changed) => {
+        const watched = this.#watched.get(path);
+        if (watched === undefined) return;
+        const since = changed['StateChangeTimestamp'];
+        if (typeof since === 'bigint' && since > 0n) watched.stateChangeUsec = since;
+        this.#noteChange(watched);
+      },
+      unitNew: (_name, path) => {
+        if (this.#watched.has(path)) this.#lookAtLoaded(path);
+      },
+      jobRemoved: (path, result) => {
+        const done = this.#jobs.get(path);
+        if (done !== undefined) done(result);
+        else if (this.#jobsAskedFor > 0) this.#endedJobs.set(path, result);
+      },
+      reloaded: () => {
+        for (const watched of this.#watched.values()) this.#noteChange(watched);
+        void this.#lookForLostJobs();
+        for (const handler of this.#reloaded) handler();
+      },
+    });
+  }
+
+  onReloaded(handler: () => void): void {
+    this.#reloaded.add(handler);
+  }
+
+  async watch(unit: string, changed: (status: UnitStatus) => void): Promise<Unwatch> {
+    const path = unitPath(unit);
+    let watched = this.#watched.get(path);
+    if (watched === undefined) {
+      watched = {
+        unit,
+        path,
+        handlers: new Set(),
+        status: undefined,
+        stateChangeUsec: 0n,
+        changes: 0,
+        reading: undefined,
+        controlGroup: '',
+        limits: undefined,
+      };
+      this.#watched.set(path, watched);
+    }
+    const { handlers } = watched;
+    if (watched.status !== undefined) changed(watched.status);
+    handlers.add(changed);
+    const unwatch = (): Promise<void> => {
+      handlers.delete(changed);
+      if (handlers.size === 0 && this.#watched.get(path) === watched) {
+        this.#watched.delete(path);
+        this.#followLimits(watched, '');
+      }
+      return Promise.resolve();
+    };
+    try {
+      if (watched.status === undefined) await this.#read(watched);
+    } catch (error) {
+      await unwatch();
+      throw new CoreError('failed', `systemd does not tell the state of ${unit}`, { cause: error });
+    }
+    return unwatch;
+  }
+
+  #noteChange(watched: Watched): void {
+    watched.changes++;
+    // Whoever waits for a reading hears of its failure; the next change reads again.
+    this.#read(watched).catch(() => undefined);
+  }
+
+  /** Reads the unit, again and again until nothing has changed while it was read. */
+  #read(watched: Watched): Promise<void> {
+    watched.reading ??= this.#readUntilQuiet(watched).finally(() => {
+      watched.reading = undefined;
+    });
+    return watched.reading;
+  }
+
+  async #readUntilQuiet(watched: Watched): Promise<void> {
+    const end = Date.now() + awayTimeoutMs;
+    for (;;) {
+      const { changes } = watched;
+      let status: UnitStatus;
+      try {
+        status = await this.#readStatus(watched);
+      } catch (error) {
+        if (!systemdIsAway(error) || Date.now() > end) throw error;
+        await new Promise((resolve) => setTimeout(resolve, retryMs));
+        continue;
+      }
+      if (!this.#watched.has(watched.path)) return;
+      if (watched.changes !== changes) continue;
+      this.#report(watched, status);
+      return;
+    }
+  }
+
+  #report(watched: Watched, status: UnitStatus): void {
+    const before = watched.status;
+    if (status.stateChangeUsec > 0n) watched.stateChangeUsec = status.stateChangeUsec;
+    const now = { ...status, stateChangeUsec: watched.stateChangeUsec };
+    watched.status = now;
+    this.#followLimits(watched, now.controlGroup);
+    const isSame =
+      before !== undefined &&
+      (Object.keys(now) as (keyof UnitStatus)[]).every((key) => before[key] === now[key]);
+    if (isSame) return;
+    for (const handler of [...watched.handlers]) handler(now);
+  }
+
+  #followLimits(watched: Watched, controlGroup: string): void {
+    if (watched.controlGroup === controlGroup) return;
+    watched.controlGroup = controlGroup;
+    // A control group that has just gone has no limits either.
+    watched.limits?.then((unwatch) => unwatch()).catch(() => undefined);
+    watched.limits =
+      controlGroup === ''
+        ? undefined
+        : this.#limits.watchLimits(controlGroup, () => {
+            this.#noteChange(watched);
+          });
+    watched.limits?.catch(() => undefined);
+  }
+
+  async #readStatus({ unit, path }: Watched): Promise<UnitStatus> {
+    const get = this.#manager.get.bind(this.#manager);
+    const values = await Promise.all([
+      get(path, 'Unit', 'ActiveState'),
+      get(path, 'Unit', 'StateChangeTimestamp'),
+      get(path, 'Service', 'Result'),
+      get(path, 'Service', 'MainPID'),
+      get(path, 'Service', 'MemoryMax'),
+      get(path, 'Service', 'MemorySwapMax'),
+      get(path, 'Service', 'ControlGroup'),
+    ]);
+    const [activeState, since, result, mainPid, memoryMax, memorySwapMax, controlGroup] = values;
+    if (
+      typeof activeState !== 'string' ||
+      !isActiveState(activeState) ||
+      typeof since !== 'bigint' ||
+      typeof result !== 'string' ||
+      typeof mainPid !== 'number' ||
+      typeof memoryMax !== 'bigint' ||
+      typeof memorySwapMax !== 'bigint' ||
+      typeof controlGroup !== 'string'
+    ) {
+      throw new Error(`systemd gave a status of ${unit} that makes no sense`);
+    }
+    return {
+      activeState,
+      result,
+      mainPid,
+      stateChangeUsec: since,
+      memoryMax,
+      memorySwapMax,
+      controlGroup,
+    };
+  }
+
+  /**
+   * What happened to a unit before its loading was announced is not told in another signal. A
+   * reading would load it again and again, so the list of loaded units says whether there is need.
+   */
+  #lookAtLoaded(path: string): void {
+    this.#newlyLoaded.add(path);
+    if (this.#newlyLoaded.size > 1) return;
+    setImmediate(() => {
+      const units = [...this.#newlyLoaded]
+        .map((newly) => this.#watched.get(newly))
+        .filter((watched) => watched !== undefined);
+      this.#newlyLoaded.clear();
+      this.#manager.listLoaded(units.map(({ unit }) => unit)).then(
+        (listed) => {
+          for (const { path: listedPath, activeState } of listed) {
+            const watched = this.#watched.get(listedPath);
+            if (watched?.status !== undefined && watched.status.activeState !== activeState) {
+              this.#noteChange(watched);
+            }
+          }
+        },
+        // systemd left the bus; when it is back, all is read again.
+        () => undefined,
+      );
+    });
+  }
+
+  start(unit: string, signal: AbortSignal): Promise<UnitJobResult> {
+    return this.#job('StartUnit', unit, signal);
+  }
+
+  stop(unit: string, signal: AbortSignal): Promise<UnitJobResult> {
+    return this.#job('StopUnit', unit, signal);
+  }
+
+  restart(unit: string, signal: AbortSignal): Promise<UnitJobResult> {
+    return this.#job('RestartUnit', unit, signal);
+  }
+
+  async kill(unit: string, whom: 'main' | 'all', signalNumber: number): Promise<void> {
+    await this.#ask('KillUnit', unit, 'ssi', [unit, whom, signalNumber]);
+  }
+
+  async #job(method: string, unit: string, signal: AbortSignal): Promise<UnitJobResult> {
+    if (signal.aborted) return 'canceled';
+    this.#jobsAskedFor++;
+    let ended: Promise<UnitJobResult>;
+    let path: string;
+    try {
+      path = String((await this.#ask(method, unit, 'ss', [unit, 'replace']))[0]);
+      ended = this.#jobEnd(path);
+    } finally {
+      this.#jobsAskedFor--;
+      if (this.#jobsAskedFor === 0) this.#endedJobs.clear();
+    }
+    // A job that has just ended cannot be cancelled; its end is on the way.
+    const cancel = (): void => {
+      this.#manager.cancelJob(path).catch(() => undefined);
+    };
+    signal.addEventListener('abort', cancel, { once: true });
+    if (isAborted(signal)) cancel();
+    try {
+      const result = await ended;
+      await this.#readAfterJob(unit);
+      return result;
+    } finally {
+      signal.removeEventListener('abort', cancel);
+    }
+  }
+
+  #jobEnd(path: string): Promise<UnitJobResult> {
+    const result = this.#endedJobs.get(path);
+    if (result !== undefined) return Promise.resolve(result);
+    return new Promise((resolve) => {
+      this.#jobs.set(path, (how) => {
+        this.#jobs.delete(path);
+        resolve(how);
+      });
+    });
+  }
+
+  /** Whoever hears that a job has ended finds what it did in the unit's status. */
+  async #readAfterJob(unit: string): Promise<void> {
+    const watched = this.#watched.get(unitPath(unit));
+    if (watched === undefined) return;
+    watched.changes++;
+    // The job's result counts also when its unit cannot be looked at.
+    await this.#read(watched).catch(() => undefined);
+  }
+
+  /** After systemd was away: the end of a job may have been told to nobody. */
+  async #lookForLostJobs(): Promise<void> {
+    for (const path of [...this.#jobs.keys()]) {
+      const id = Number(path.slice(path.lastIndexOf('/') + 1));
+      try {
+        await this.#manager.call('GetJob', 'u', [id]);
+      } catch (error) {
+        const isGone =
+          error instanceof DBusError && error.errorName === 'org.freedesktop.systemd1.NoSuchJob';
+        // What the job led to is seen in the unit, which is read for whoever waits.
+        if (isGone) this.#jobs.get(path)?.('done');
+      }
+    }
+  }
+
+  async #ask(
+    method: string,
+    unit: string,
+    signature: string,
+    body: readonly unknown[],
+  ): Promise<readonly unknown[]> {
+    const end = Date.now() + awayTimeoutMs;
+    for (;;) {
+      try {
+        return await this.#manager.call(method, signature, body);
+      } catch (error) {
+        if (wasNotDelivered(error) && Date.now() < end) {
+          await new Promise((resolve) => setTimeout(resolve, retryMs));
+          continue;
+        }
+        throw refusal(method, unit, error);
+      }
+    }
+  }
+}
+
+function isActiveState(text: string): text is UnitStatus['activeState'] {
+  return activeStates.includes(text);
+}
+
+/** A function, for what is asked again after an await is not known to be false. */
+function isAborted(signal: AbortSignal): boolean {
+  return signal.aborted;
+}
+
+/** Nobody got the call, so that it can be repeated; NoReply would leave that open. */
+function wasNotDelivered(error: unknown): boolean {
+  return (
+    systemdIsAway(error) &&
+    error instanceof DBusError &&
+    error.errorName !== busError.noReply &&
+    error.errorName !== 'org.freedesktop.DBus.Error.TimedOut'
+  );
+}
+
+function refusal(method: string, unit: string, error: unknown): CoreError {
+  const name = error instanceof DBusError ? error.errorName : '';
+  const isDead = ['NoSuchUnit', 'NoSuchProcess'].some((end) => name.endsWith(`.${end}`));
+  return method === 'KillUnit' && isDead
+    ? new CoreError('notRunning', `${unit} is not running`, { cause: error })
+    : new CoreError('failed', whyRefused(unit, error), { cause: error });
+}
+
+function whyRefused(unit: string, error: unknown): string {
+  const name = error instanceof DBusError ? error.errorName : '';
+  switch (name.slice(name.lastIndexOf('.') + 1)) {
+    case 'UnitMasked':
+      return `${unit} is masked; unmask it with "systemctl unmask ${unit}"`;
+    case 'NoSuchUnit':
+      return `systemd has no ${unit}; see "systemctl status ${unit}"`;
+    case 'LoadFailed':
+    case 'BadUnitSetting':
+    case 'UnitError':
+      return `systemd cannot load ${unit}; see "systemctl status ${unit}"`;
+    case 'OnlyByDependency':
+      return `${unit} may be started and stopped by other units only`;
+    case 'JobTypeNotApplicable':
+      return `systemd cannot do this with ${unit}`;
+    case 'TransactionIsDestructive':
+    case 'TransactionJobsConflicting':
+    case 'TransactionOrderIsCyclic':
+      return `${unit} is in the way of other jobs of systemd, such as the host's shutdown`;
+    case 'ShuttingDown':
+      return `the host is shutting down, so ${unit} stays as it is`;
+    case 'AccessDenied':
+    case 'InteractiveAuthorizationRequired':
+      return `systemd does not let lockerd work on ${unit}; is the packaged polkit rule for lockerd in place?`;
+    case 'NoReply':
+    case 'TimedOut':
+      return `systemd does not answer; whether it works on ${unit} is not known`;
+    default:
+      return `systemd refused to work on ${unit}; see "systemctl status ${unit}"`;
+  }
+}

@@ -1,0 +1,110 @@
+import type { BusConnection } from './connection.ts';
+import { busDriver } from './names.ts';
+import type { VariantMap } from './values.ts';
+
+/** A caller is looked at once for so many bytes of replies. */
+const lookEvery = 2 ** 20;
+
+/** What one caller may leave unread. */
+const maximumUnread = 2 ** 24;
+
+/** What all callers together may leave unread; beyond it each has only a little. */
+const maximumUnreadOfAll = 2 ** 26;
+const smallUnread = 2 ** 16;
+
+/** Refusals are replies too; a caller this far beyond its limit gets none. */
+const roomForRefusals = 2 ** 20;
+
+interface Caller {
+  /** Bytes of replies that it may not have read: an upper bound. */
+  unread: number;
+  /** What of them was unread for sure when it was looked at. */
+  seen: number;
+  look: Promise<void> | undefined;
+}
+
+/**
+ * Replies that their callers do not read. dbus-daemon keeps them, and when it has 127 MiB of one
+ * service, all callers together, it stops to read from that service: one caller who never reads
+ * would silence it. The bus tells how much it keeps for a connection (Debug.Stats of dbus-daemon,
+ * which its policy must allow); where it does not tell, nothing is limited.
+ */
+export class Backlog {
+  readonly #connection: Pick<BusConnection, 'call'>;
+  readonly #callers = new Map<string, Caller>();
+  #unread = 0;
+
+  constructor(connection: Pick<BusConnection, 'call'>) {
+    this.#connection = connection;
+  }
+
+  /** Counts a reply of so many bytes. */
+  sent(sender: string, bytes: number): void {
+    const caller = this.#callers.get(sender) ?? { unread: 0, seen: 0, look: undefined };
+    this.#callers.set(sender, caller);
+    caller.unread += bytes;
+    this.#unread += bytes;
+    if (caller.unread - caller.seen >= lookEvery) void this.#look(sender, caller);
+  }
+
+  /** Whether a caller has left too much unread, after a look at it in case of doubt. */
+  async isFull(sender: string): Promise<boolean> {
+    const caller = this.#callers.get(sender);
+    if (caller === undefined || !this.isSuspicious(sender)) return false;
+    await this.#look(sender, caller);
+    return this.isSuspicious(sender);
+  }
+
+  isSuspicious(sender: string): boolean {
+    const { unread = 0 } = this.#callers.get(sender) ?? {};
+    return unread >= this.#limit();
+  }
+
+  /** Whether not even a refusal is to be sent. */
+  isOverflowing(sender: string): boolean {
+    const { unread = 0 } = this.#callers.get(sender) ?? {};
+    return unread >= this.#limit() + roomForRefusals;
+  }
+
+  gone(sender: string): void {
+    this.#unread -= this.#callers.get(sender)?.unread ?? 0;
+    this.#callers.delete(sender);
+  }
+
+  #limit(): number {
+    return this.#unread >= maximumUnreadOfAll ? smallUnread : maximumUnread;
+  }
+
+  #look(sender: string, caller: Caller): Promise<void> {
+    const asked = caller.unread;
+    caller.look ??= this.#unreadOf(sender)
+      .then((unread) => {
+        if (this.#callers.get(sender) !== caller) return;
+        // What was sent since the question is counted again.
+        const now = unread + caller.unread - asked;
+        this.#unread += now - caller.unread;
+        caller.unread = now;
+        caller.seen = unread;
+      })
+      .finally(() => (caller.look = undefined));
+    return caller.look;
+  }
+
+  async #unreadOf(sender: string): Promise<number> {
+    try {
+      const [stats] = await this.#connection.call({
+        destination: busDriver.destination,
+        path: busDriver.path,
+        interface: 'org.freedesktop.DBus.Debug.Stats',
+        member: 'GetConnectionStats',
+        signature: 's',
+        body: [sender],
+      });
+      const bytes = (stats as VariantMap)['OutgoingBytes']?.value;
+      return typeof bytes === 'number' ? bytes : 0;
+    } catch {
+      // The caller is gone, or the bus does not tell.
+      return 0;
+    }
+  }
+}

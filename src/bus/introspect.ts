@@ -1,0 +1,75 @@
+import type { Argument, Interface } from './table.ts';
+
+const doctype =
+  '<!DOCTYPE node PUBLIC "-//freedesktop//DTD D-BUS Object Introspection 1.0//EN"\n' +
+  ' "http://www.freedesktop.org/standards/dbus/1.0/introspect.dtd">\n';
+
+const emitsChangedSignal = 'org.freedesktop.DBus.Property.EmitsChangedSignal';
+
+const entities: Record<string, string> = { '&': '&amp;', '<': '&lt;', '>': '&gt;', '"': '&quot;' };
+
+/** A line of XML; `content` is indented by one and closed by a line of its own. */
+function element(
+  name: string,
+  attributes: Readonly<Record<string, string>>,
+  content: readonly string[] = [],
+): string[] {
+  const start = [
+    name,
+    ...Object.entries(attributes).map(
+      ([key, value]) => `${key}="${value.replace(/[&<>"]/g, (char) => entities[char] ?? char)}"`,
+    ),
+  ].join(' ');
+  if (content.length === 0) return [`<${start}/>`];
+  return [`<${start}>`, ...content.map((line) => ` ${line}`), `</${name}>`];
+}
+
+function argumentsOf(list: readonly Argument[], direction?: 'in' | 'out'): string[] {
+  return list.flatMap(([name, type]) =>
+    element('arg', { name, type, ...(direction === undefined ? {} : { direction }) }),
+  );
+}
+
+function annotationsOf(annotations: Readonly<Record<string, string>> = {}): string[] {
+  return Object.entries(annotations).flatMap(([name, value]) =>
+    element('annotation', { name, value }),
+  );
+}
+
+function interfaceElement(table: Interface<unknown>): string[] {
+  const { name, methods = {}, properties = {}, signals = {}, annotations } = table;
+  return element('interface', { name }, [
+    ...Object.entries(methods).flatMap(([member, declaration]) =>
+      element('method', { name: member }, [
+        ...argumentsOf(declaration.in, 'in'),
+        ...argumentsOf(declaration.out, 'out'),
+        ...annotationsOf(declaration.annotations),
+      ]),
+    ),
+    ...Object.entries(properties).flatMap(([member, property]) =>
+      element('property', { name: member, type: property.signature, access: 'read' }, [
+        ...annotationsOf({ [emitsChangedSignal]: property.emits, ...property.annotations }),
+      ]),
+    ),
+    ...Object.entries(signals).flatMap(([member, list]) =>
+      element('signal', { name: member }, argumentsOf(list)),
+    ),
+    ...annotationsOf(annotations),
+  ]);
+}
+
+/**
+ * The introspection data of an object: the D-Bus specification, section "Introspection Data
+ * Format".
+ * @param children last parts of the paths below the object
+ */
+export function introspect(
+  interfaces: readonly Interface<never>[],
+  children: readonly string[],
+): string {
+  const lines = element('node', {}, [
+    ...interfaces.flatMap((table) => interfaceElement(table)),
+    ...children.flatMap((name) => element('node', { name })),
+  ]);
+  return `${doctype}${lines.join('\n')}\n`;
+}

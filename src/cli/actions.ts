@@ -1,0 +1,305 @@
+/** Commands that change something: each container's request, and what is said of its end. */
+
+import { DBusError } from '../bus/values.ts';
+import type { Invocation } from './arguments.ts';
+import { asCommandError, CommandError, errorNames, exitStatus } from './exit.ts';
+import { JobProgress, runJob, type JobOutcome } from './jobs.ts';
+import { toJson, type JsonValue } from './json.ts';
+import { mapParallel } from './parallel.ts';
+import type { JobRequest, Service } from './service.ts';
+import { changedLimit, formatLimit, noLimit, parseSizeChange } from './size.ts';
+import type { Terminal } from './terminal.ts';
+import { escapeText } from './text.ts';
+
+/** So many containers at a time; the service has limits for each user as well. */
+const parallelJobs = 32;
+
+interface Context {
+  readonly service: Service;
+  readonly terminal: Terminal;
+  readonly invocation: Invocation;
+  readonly progress: JobProgress | undefined;
+}
+
+/** What is reported of one container. */
+interface Report {
+  readonly container: string;
+  readonly outcome: JobOutcome;
+  /** Said of success, without the container's name. */
+  readonly success: string;
+  readonly facts?: Readonly<Record<string, JsonValue>>;
+}
+
+interface SimpleVerb {
+  readonly member: JobRequest['member'];
+  readonly doing: string;
+  readonly done: string;
+  /** The error that says that nothing had to be done, and what to say then. */
+  readonly already?: { readonly error: string; readonly text: string };
+}
+
+const simpleVerbs = {
+  start: {
+    member: 'StartContainer',
+    doing: 'starting',
+    done: 'started',
+    already: { error: errorNames.alreadyRunning, text: 'runs already' },
+  },
+  stop: {
+    member: 'StopContainer',
+    doing: 'stopping',
+    done: 'stopped',
+    already: { error: errorNames.notRunning, text: 'does not run' },
+  },
+  reboot: { member: 'RebootContainer', doing: 'rebooting', done: 'rebooted' },
+  freeze: { member: 'FreezeContainer', doing: 'freezing', done: 'frozen' },
+  thaw: { member: 'ThawContainer', doing: 'thawing', done: 'thawed' },
+} as const satisfies Record<string, SimpleVerb>;
+
+async function runSimple(
+  context: Context,
+  container: string,
+  verb: SimpleVerb,
+  block = context.invocation.block,
+): Promise<Report> {
+  const outcome = await runJob(
+    context.service,
+    { member: verb.member, container, options: { force: context.invocation.force } },
+    {
+      block,
+      label: `${verb.doing} ${container}`,
+      ...(context.progress === undefined ? {} : { progress: context.progress }),
+    },
+  );
+  const { already } = verb;
+  if (already?.error !== outcome.error) return { container, outcome, success: verb.done };
+  // As with systemctl, what is so already is no failure.
+  const success = already.text;
+  return { container, outcome: { ...outcome, result: 'done', status: exitStatus.ok }, success };
+}
+
+async function restart(context: Context, container: string): Promise<Report> {
+  // The start depends on the stop's end, so that is waited for also with --no-block.
+  const stopped = await runSimple(context, container, simpleVerbs.stop, true);
+  if (stopped.outcome.status !== exitStatus.ok) return stopped;
+  // --force was for the stop.
+  const invocation = { ...context.invocation, force: false };
+  const started = await runSimple({ ...context, invocation }, container, simpleVerbs.start);
+  return { ...started, success: 'restarted' };
+}
+
+async function balloon(context: Context, container: string, size: string): Promise<Report> {
+  const { service, terminal, invocation, progress } = context;
+  const change = sizeChange(size);
+  const before = (await service.container(container)).memoryLimit;
+  const limitBytes = newLimit(change, before, container);
+  const outcome = await runJob(
+    service,
+    {
+      member: 'Balloon',
+      container,
+      limitBytes,
+      options: { force: invocation.force, persist: invocation.persist },
+    },
+    {
+      block: invocation.block,
+      label: `ballooning ${container}`,
+      ...(progress === undefined ? {} : { progress }),
+    },
+  );
+  const isDone = outcome.result === 'done';
+  // The kernel counts in pages, so what was asked for is not always what came of it.
+  const after = isDone ? (await service.container(container)).memoryLimit : before;
+  const success = `memory limit ${formatLimit(before)} ${terminal.arrow} ${formatLimit(after)}`;
+  const json = (bytes: bigint): bigint | null => (bytes === noLimit ? null : bytes);
+  return { container, outcome, success, facts: { before: json(before), after: json(after) } };
+}
+
+function sizeChange(size: string): ReturnType<typeof parseSizeChange> {
+  try {
+    return parseSizeChange(size);
+  } catch (error) {
+    throw new CommandError((error as Error).message, exitStatus.usage);
+  }
+}
+
+function newLimit(
+  change: ReturnType<typeof parseSizeChange>,
+  before: bigint,
+  container: string,
+): bigint {
+  try {
+    return changedLimit(change, before);
+  } catch (error) {
+    const message = `container "${container}": ${(error as Error).message}`;
+    throw new CommandError(message, exitStatus.failure);
+  }
+}
+
+async function moveLocker(
+  context: Context,
+  member: 'MountLocker' | 'UnmountLocker',
+  container: string,
+  locker: string,
+): Promise<Report> {
+  const { invocation, progress } = context;
+  const { force, persist, readOnly } = invocation;
+  const outcome = await runJob(
+    context.service,
+    { member, container, locker, options: { force, persist, 'read-only': readOnly } },
+    {
+      block: invocation.block,
+      label: `${member === 'MountLocker' ? 'attaching' : 'detaching'} ${locker}, ${container}`,
+      ...(progress === undefined ? {} : { progress }),
+    },
+  );
+  const success = `${member === 'MountLocker' ? 'attached' : 'detached'} ${locker}`;
+  return { container, outcome, success, facts: { locker } };
+}
+
+function runVerb(context: Context, container: string): Promise<Report> {
+  const { command, operands } = context.invocation;
+  const [, second = ''] = operands;
+  switch (command) {
+    case 'start':
+    case 'stop':
+    case 'reboot':
+    case 'freeze':
+    case 'thaw':
+      return runSimple(context, container, simpleVerbs[command]);
+    case 'restart':
+      return restart(context, container);
+    case 'balloon':
+      return balloon(context, container, second);
+    case 'attach':
+      return moveLocker(context, 'MountLocker', container, second);
+    case 'detach':
+      return moveLocker(context, 'UnmountLocker', container, second);
+    default:
+      throw new Error(`"${command}" makes no job`);
+  }
+}
+
+function say(context: Context, report: Report): void {
+  const { terminal, invocation } = context;
+  const { container, outcome, success } = report;
+  if (outcome.status !== exitStatus.ok) {
+    complain(terminal, `cannot ${invocation.command} "${container}"`, outcome);
+    return;
+  }
+  if (invocation.json || invocation.quiet) return;
+  const text =
+    outcome.result === 'queued' ? `job ${outcome.job ?? 0} ${invocation.command}` : success;
+  terminal.print(escapeText(`${container}: ${text}`));
+}
+
+/** Prints what went wrong, and the hint where there is one. */
+export function complain(
+  terminal: Terminal,
+  what: string,
+  problem: { readonly message: string; readonly hint?: string | undefined },
+): void {
+  terminal.complain(`lockerctl: ${what === '' ? '' : `${what}: `}${problem.message}`);
+  if (problem.hint !== undefined) terminal.complain(problem.hint);
+}
+
+function reportJson(report: Report, verb: string): JsonValue {
+  const { container, outcome, facts } = report;
+  const { result, job, error, message } = outcome;
+  return {
+    container,
+    verb,
+    result,
+    job: job ?? null,
+    ...facts,
+    error: error === '' ? null : error,
+    message: message === '' ? null : message,
+  };
+}
+
+/** What is thrown for one container must not keep the others from being reported. */
+function thrown(container: string, error: unknown): Report {
+  const { message, hint, status } = asCommandError(error);
+  const name = error instanceof DBusError ? error.errorName : '';
+  const outcome = { result: 'failed', job: undefined, error: name, message, hint, status };
+  return { container, outcome, success: '' };
+}
+
+/**
+ * Runs a command for each of its containers at once and reports each when it ends.
+ * @returns the exit status: that of the first container that failed
+ */
+export async function runAction(
+  service: Service,
+  terminal: Terminal,
+  invocation: Invocation,
+): Promise<number> {
+  const { command, operands } = invocation;
+  const takesOne = ['balloon', 'attach', 'detach'].includes(command);
+  const containers = takesOne ? operands.slice(0, 1) : [...new Set(operands)];
+  if (command === 'balloon') sizeChange(operands[1] ?? '');
+  let progress: JobProgress | undefined;
+  if (invocation.progress && invocation.block && terminal.traits.progressColumns !== undefined) {
+    const shown = new JobProgress(terminal);
+    progress = shown;
+    await service.onSignal(
+      {
+        pathNamespace: '/org/lockerd1/job',
+        interface: 'org.freedesktop.DBus.Properties',
+        member: 'PropertiesChanged',
+      },
+      (signal) => {
+        shown.receive(signal);
+      },
+    );
+  }
+  const context = { service, terminal, invocation, progress };
+  const reports = await mapParallel(containers, parallelJobs, async (container) => {
+    const report = await runVerb(context, container).catch((error: unknown) =>
+      thrown(container, error),
+    );
+    say(context, report);
+    return report;
+  });
+  terminal.status('');
+  if (invocation.json) {
+    terminal.print(toJson(reports.map((report) => reportJson(report, command))));
+  }
+  return reports.find(({ outcome }) => outcome.status !== exitStatus.ok)?.outcome.status ?? 0;
+}
+
+/** "cancel": each job by its number. */
+export async function cancelJobs(
+  service: Service,
+  terminal: Terminal,
+  invocation: Invocation,
+): Promise<number> {
+  const ids = invocation.operands.map((text) => {
+    const id = /^\d{1,10}$/.test(text) ? Number(text) : Number.NaN;
+    if (!(id <= 0xffff_ffff)) {
+      const hint = '"lockerctl jobs" shows the numbers of jobs.';
+      throw new CommandError(`"${text}" is not the number of a job`, exitStatus.usage, hint);
+    }
+    return id;
+  });
+  let status: number = exitStatus.ok;
+  const results: JsonValue[] = [];
+  for (const id of ids) {
+    try {
+      await service.cancelJob(id);
+      if (!invocation.quiet && !invocation.json) terminal.print(`${id}: cancelled`);
+      results.push({ job: id, result: 'cancelled', error: null, message: null });
+    } catch (error) {
+      const isUnknown = error instanceof DBusError && error.errorName === errorNames.unknownObject;
+      const problem = isUnknown
+        ? new CommandError('there is no such job', exitStatus.noSuchObject)
+        : asCommandError(error);
+      complain(terminal, `cannot cancel job ${id}`, problem);
+      const name = error instanceof DBusError ? error.errorName : null;
+      results.push({ job: id, result: 'failed', error: name, message: problem.message });
+      if (status === exitStatus.ok) status = problem.status;
+    }
+  }
+  if (invocation.json) terminal.print(toJson(results));
+  return status;
+}

@@ -1,0 +1,111 @@
+import { DBusError } from '../bus/values.ts';
+
+/** Exit statuses, those of systemctl(1) and of the LSB for init scripts. */
+export const exitStatus = {
+  ok: 0,
+  failure: 1,
+  /** Wrong usage. */
+  usage: 2,
+  /** "status": a container does not run. */
+  notRunning: 3,
+  /** "status": no such container. */
+  unknown: 4,
+  /** Any other command: not permitted. */
+  notPermitted: 4,
+  /** Any other command: no such container, locker or job. */
+  noSuchObject: 5,
+} as const;
+
+/** What ends a command, said in one line, with how the program ends. */
+export class CommandError extends Error {
+  readonly status: number;
+  /** What to do about it; a line of its own. */
+  readonly hint: string | undefined;
+
+  constructor(message: string, status: number, hint?: string, options?: ErrorOptions) {
+    super(message, options);
+    this.status = status;
+    this.hint = hint;
+  }
+}
+
+/** Wrong arguments. */
+export class UsageError extends CommandError {
+  constructor(message: string) {
+    super(message, exitStatus.usage, 'See "lockerctl --help" or lockerctl(1).');
+  }
+}
+
+const freedesktop = 'org.freedesktop.DBus.Error.';
+const lockerd = 'org.lockerd1.Error.';
+
+/** Names of errors that this program reacts to. */
+export const errorNames = {
+  accessDenied: `${freedesktop}AccessDenied`,
+  authorizationNeeded: `${freedesktop}InteractiveAuthorizationRequired`,
+  limitsExceeded: `${freedesktop}LimitsExceeded`,
+  unknownObject: `${freedesktop}UnknownObject`,
+  noReply: `${freedesktop}NoReply`,
+  noSuchContainer: `${lockerd}NoSuchContainer`,
+  noSuchLocker: `${lockerd}NoSuchLocker`,
+  alreadyRunning: `${lockerd}AlreadyRunning`,
+  notRunning: `${lockerd}NotRunning`,
+  dismissed: `${lockerd}AuthorizationDismissed`,
+  authorityUnavailable: `${lockerd}AuthorityUnavailable`,
+} as const;
+
+interface Reaction {
+  readonly status: number;
+  readonly hint?: string;
+}
+
+const reactions = new Map<string, Reaction>(
+  Object.entries({
+    [errorNames.accessDenied]: {
+      status: exitStatus.notPermitted,
+      hint: 'polkit rules decide who may do what; "lockerctl permissions NAME" shows what you may.',
+    },
+    [errorNames.authorizationNeeded]: {
+      status: exitStatus.notPermitted,
+      hint: 'It takes a password: call it on a terminal, without --no-ask-password.',
+    },
+    [errorNames.dismissed]: { status: exitStatus.notPermitted },
+    [errorNames.authorityUnavailable]: {
+      status: exitStatus.notPermitted,
+      hint: 'See "systemctl status polkit".',
+    },
+    [errorNames.noSuchContainer]: { status: exitStatus.noSuchObject },
+    [errorNames.noSuchLocker]: { status: exitStatus.noSuchObject },
+    [errorNames.unknownObject]: { status: exitStatus.noSuchObject },
+    [`${freedesktop}InvalidArgs`]: { status: exitStatus.usage },
+    [`${freedesktop}ServiceUnknown`]: {
+      status: exitStatus.failure,
+      hint: 'lockerd is not on the bus and cannot be started; see "systemctl status lockerd".',
+    },
+    [`${freedesktop}NameHasNoOwner`]: {
+      status: exitStatus.failure,
+      hint: 'lockerd is not on the bus; see "systemctl status lockerd".',
+    },
+  }),
+);
+
+/** How the program ends and what it advises for an error by its name on the bus. */
+export function reactionTo(errorName: string): Reaction {
+  // What the bus says of a service that it could not start has many names.
+  if (errorName.startsWith(`${freedesktop}Spawn.`)) {
+    return { status: exitStatus.failure, hint: 'See "systemctl status lockerd".' };
+  }
+  return reactions.get(errorName) ?? { status: exitStatus.failure };
+}
+
+/** Makes an error of this program of whatever was thrown. */
+export function asCommandError(error: unknown): CommandError {
+  if (error instanceof CommandError) return error;
+  if (error instanceof DBusError) {
+    const { status, hint } = reactionTo(error.errorName);
+    // A text of its own is not mandatory on the bus.
+    return new CommandError(error.message || error.errorName, status, hint, { cause: error });
+  }
+  const message = error instanceof Error ? error.message : String(error);
+  return new CommandError(message, exitStatus.failure, undefined, { cause: error });
+}

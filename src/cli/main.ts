@@ -1,0 +1,220 @@
+import { connectBus, type BusConnection } from '../bus/connection.ts';
+import { cancelJobs, complain, runAction } from './actions.ts';
+import { PasswordAgent } from './agent.ts';
+import { helpText, parseArguments, type Invocation } from './arguments.ts';
+import { enter } from './enter.ts';
+import { asCommandError, CommandError, exitStatus } from './exit.ts';
+import { toJson, type JsonValue } from './json.ts';
+import { monitor } from './monitor.ts';
+import { isUp, managerPath, type ContainerInfo, type JobInfo } from './objects.ts';
+import { connectRemote } from './remote.ts';
+import { Service } from './service.ts';
+import { Terminal, type TerminalTraits } from './terminal.ts';
+import { escapeText } from './text.ts';
+import {
+  containerJson,
+  jobJson,
+  lockerJson,
+  printContainers,
+  printJobs,
+  printLockers,
+  printPermissions,
+  printStatus,
+} from './views.ts';
+
+interface Session {
+  readonly service: Service;
+  readonly terminal: Terminal;
+  readonly invocation: Invocation;
+}
+
+/** Prints a list as a table, as names alone (--quiet) or as JSON. */
+function printList<T>(
+  { terminal, invocation }: Session,
+  items: readonly T[],
+  view: {
+    readonly table: (terminal: Terminal, items: readonly T[], legend: boolean) => void;
+    readonly name: (item: T) => string;
+    readonly json: (item: T) => JsonValue;
+  },
+): void {
+  if (invocation.json) terminal.print(toJson(items.map((item) => view.json(item))));
+  else if (invocation.quiet) terminal.print(...items.map((item) => escapeText(view.name(item))));
+  else view.table(terminal, items, invocation.legend);
+}
+
+async function list(session: Session): Promise<number> {
+  const { states } = session.invocation;
+  const { containers } = await session.service.snapshot();
+  const chosen = containers.filter(({ state }) => states.length === 0 || states.includes(state));
+  printList(session, chosen, {
+    table: printContainers,
+    name: ({ name }) => name,
+    json: (container) => containerJson(container),
+  });
+  return exitStatus.ok;
+}
+
+async function lockers(session: Session): Promise<number> {
+  const { lockers: found } = await session.service.snapshot();
+  printList(session, found, {
+    table: printLockers,
+    name: ({ name }) => name,
+    json: lockerJson,
+  });
+  return exitStatus.ok;
+}
+
+async function jobs(session: Session): Promise<number> {
+  const { jobs: found } = await session.service.snapshot();
+  const unfinished = found.filter(({ state }) => state !== 'done');
+  printList(session, unfinished, {
+    table: printJobs,
+    name: ({ id }) => String(id),
+    json: jobJson,
+  });
+  return exitStatus.ok;
+}
+
+/** Status 4 and 3 are those of the LSB, as systemctl has them. */
+async function status({ service, terminal, invocation }: Session): Promise<number> {
+  const { operands, json, quiet } = invocation;
+  const { containers, jobs } = await service.snapshot();
+  const jobsOf = (name: string): JobInfo[] =>
+    jobs.filter((job) => job.container === name && job.state !== 'done');
+  const now = BigInt(Date.now()) * 1000n;
+  const shown: ContainerInfo[] = [];
+  let result: number = exitStatus.ok;
+  for (const name of operands.length > 0 ? operands : containers.map((found) => found.name)) {
+    const container = containers.find((found) => found.name === name);
+    let own: number = exitStatus.ok;
+    if (container === undefined) {
+      complain(terminal, '', { message: `there is no container "${name}"` });
+      own = exitStatus.unknown;
+    } else {
+      // Without names it is the host that is asked about, and that runs.
+      if (operands.length > 0 && !isUp(container.state)) own = exitStatus.notRunning;
+      if (!json && !quiet) {
+        if (shown.length > 0) terminal.print('');
+        printStatus(terminal, container, jobsOf(name), now);
+      }
+      shown.push(container);
+    }
+    if (result === exitStatus.ok) result = own;
+  }
+  if (json) {
+    terminal.print(
+      toJson(shown.map((container) => containerJson(container, jobsOf(container.name)))),
+    );
+  }
+  return result;
+}
+
+async function permissions({ service, terminal, invocation }: Session): Promise<number> {
+  const [name] = invocation.operands;
+  const path = name === undefined ? managerPath : await service.containerPath(name);
+  const answers = await service.permissions(path);
+  if (invocation.json) terminal.print(toJson(answers));
+  else printPermissions(terminal, answers, invocation.legend);
+  return exitStatus.ok;
+}
+
+async function watch({ service, terminal, invocation }: Session): Promise<number> {
+  const ended = new AbortController();
+  const end = (): void => {
+    ended.abort();
+  };
+  // Its ordinary end, so no failure.
+  process.once('SIGINT', end).once('SIGTERM', end);
+  await monitor(service, terminal, invocation.json, ended.signal);
+  return exitStatus.ok;
+}
+
+function runCommand(session: Session): Promise<number> {
+  const { service, terminal, invocation } = session;
+  switch (invocation.command) {
+    case 'list':
+      return list(session);
+    case 'status':
+      return status(session);
+    case 'lockers':
+      return lockers(session);
+    case 'jobs':
+      return jobs(session);
+    case 'permissions':
+      return permissions(session);
+    case 'monitor':
+      return watch(session);
+    case 'cancel':
+      return cancelJobs(service, terminal, invocation);
+    case 'console':
+    case 'shell':
+      return enter(invocation);
+    default:
+      return runAction(service, terminal, invocation);
+  }
+}
+
+const readingCommands: readonly string[] = [
+  'list',
+  'status',
+  'lockers',
+  'jobs',
+  'permissions',
+  'monitor',
+];
+
+/** As systemctl: root needs no password, and on another host nobody sits at our terminal. */
+function needsAgent(invocation: Invocation, traits: TerminalTraits): boolean {
+  return (
+    invocation.askPassword &&
+    invocation.host === undefined &&
+    !readingCommands.includes(invocation.command) &&
+    traits.inputIsTerminal &&
+    process.geteuid?.() !== 0
+  );
+}
+
+async function connect(host: string | undefined): Promise<BusConnection> {
+  return host === undefined ? connectBus() : connectRemote(host);
+}
+
+async function runOnBus(invocation: Invocation, terminal: Terminal): Promise<number> {
+  if (invocation.command === 'console' || invocation.command === 'shell') return enter(invocation);
+  const bus = await connect(invocation.host);
+  let agent: PasswordAgent | undefined;
+  try {
+    if (needsAgent(invocation, terminal.traits)) agent = await PasswordAgent.open();
+    const { askPassword, timeoutUsec } = invocation;
+    const service = new Service(bus, { askPassword, timeoutUsec });
+    const lost = bus.lost.then((error) => {
+      const message = `the connection to the bus is lost: ${error.message}`;
+      throw new CommandError(message, exitStatus.failure);
+    });
+    return await Promise.race([runCommand({ service, terminal, invocation }), lost]);
+  } finally {
+    agent?.close();
+    bus.close();
+  }
+}
+
+/** The whole program: arguments in, exit status out. */
+export async function main(args: readonly string[], traits: TerminalTraits): Promise<number> {
+  const terminal = new Terminal(traits, {
+    stdout: (text) => process.stdout.write(text),
+    stderr: (text) => process.stderr.write(text),
+  });
+  try {
+    const invocation = parseArguments(args);
+    if (invocation === 'help' || invocation === 'version') {
+      process.stdout.write(invocation === 'help' ? helpText() : `lockerctl ${LOCKERD_VERSION}\n`);
+      return exitStatus.ok;
+    }
+    return await runOnBus(invocation, terminal);
+  } catch (error) {
+    terminal.status('');
+    const problem = asCommandError(error);
+    complain(terminal, '', problem);
+    return problem.status;
+  }
+}

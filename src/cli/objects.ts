@@ -1,0 +1,218 @@
+/** The objects of org.lockerd1 as this program uses them, read from properties on the bus. */
+
+import type { Variant, VariantMap } from '../bus/values.ts';
+import { CommandError, exitStatus } from './exit.ts';
+import { noLimit } from './size.ts';
+
+export const managerPath = '/org/lockerd1';
+const containerPrefix = `${managerPath}/container/`;
+const lockerPrefix = `${managerPath}/locker/`;
+const jobPrefix = `${managerPath}/job/`;
+
+export const interfaces = {
+  manager: 'org.lockerd1.Manager',
+  container: 'org.lockerd1.Container',
+  locker: 'org.lockerd1.Locker',
+  job: 'org.lockerd1.Job',
+} as const;
+
+export interface LockerUse {
+  readonly name: string;
+  readonly readOnly: boolean;
+}
+
+export interface ContainerInfo {
+  readonly name: string;
+  readonly unit: string;
+  readonly configFile: string;
+  readonly state: string;
+  /** File, line, reason and remedy, one a line; empty for a sound container. */
+  readonly problem: string;
+  readonly autostart: boolean;
+  /** Process id of init on the host; 0 for none. */
+  readonly leader: number;
+  /** CLOCK_REALTIME, microseconds; 0 for never. */
+  readonly since: bigint;
+  readonly lockers: readonly LockerUse[];
+  /** Bytes, all of them; noLimit for no limit, undefined for unknown. */
+  readonly memoryLimit: bigint;
+  readonly swapLimit: bigint;
+  readonly memoryCurrent: bigint | undefined;
+  readonly memoryPeak: bigint | undefined;
+  readonly swapCurrent: bigint | undefined;
+  /** PSI full avg10, per cent. */
+  readonly memoryPressure: number;
+  readonly oomKills: bigint;
+}
+
+export interface LockerInfo {
+  readonly name: string;
+  readonly description: string;
+  readonly mounted: boolean;
+  readonly source: string;
+  readonly attachedTo: readonly { readonly container: string; readonly readOnly: boolean }[];
+}
+
+export interface JobInfo {
+  readonly id: number;
+  readonly verb: string;
+  readonly container: string;
+  readonly locker: string;
+  readonly uid: number;
+  /** CLOCK_REALTIME, microseconds. */
+  readonly started: bigint;
+  readonly state: string;
+  readonly phase: string;
+  /** 0..1; undefined for unknown. */
+  readonly progress: number | undefined;
+  readonly cancelable: boolean;
+  readonly result: string;
+  readonly error: string;
+}
+
+/** Undoes sd_bus_path_encode(3). */
+function decodeLabel(label: string): string {
+  if (label === '_') return '';
+  const bytes: number[] = [];
+  for (let index = 0; index < label.length; index++) {
+    const hex = /^_([0-9a-fA-F]{2})/.exec(label.slice(index, index + 3))?.[1];
+    bytes.push(hex === undefined ? label.charCodeAt(index) : Number.parseInt(hex, 16));
+    if (hex !== undefined) index += 2;
+  }
+  return Buffer.from(bytes).toString('utf8');
+}
+
+/** What a path names: `web` of `/org/lockerd1/container/web`; undefined for a foreign path. */
+export function objectOf(
+  path: string,
+): { readonly kind: 'container' | 'locker' | 'job'; readonly name: string } | undefined {
+  const prefixes = [
+    ['container', containerPrefix],
+    ['locker', lockerPrefix],
+    ['job', jobPrefix],
+  ] as const;
+  for (const [kind, prefix] of prefixes) {
+    const label = path.startsWith(prefix) ? path.slice(prefix.length) : '';
+    if (label !== '' && !label.includes('/')) return { kind, name: decodeLabel(label) };
+  }
+  return undefined;
+}
+
+/** The name in a path, or the path itself where it is none of ours. */
+export function nameOf(path: string): string {
+  return objectOf(path)?.name ?? path;
+}
+
+/** A job's number from its path. */
+export function jobId(path: string): number {
+  const object = objectOf(path);
+  const id = object?.kind === 'job' ? Number(object.name) : Number.NaN;
+  if (!Number.isInteger(id)) throw strangeAnswer(`"${path}" is not a job`);
+  return id;
+}
+
+export function jobPath(id: number): string {
+  return `${jobPrefix}${id}`;
+}
+
+function strangeAnswer(what: string): CommandError {
+  return new CommandError(
+    `cannot understand lockerd: ${what}`,
+    exitStatus.failure,
+    'Is lockerd of another version? Restart it: "systemctl try-restart lockerd".',
+  );
+}
+
+/** Types of the values that the signatures in this file stand for. */
+interface SignatureTypes {
+  s: string;
+  b: boolean;
+  u: number;
+  t: bigint;
+  d: number;
+  o: string;
+  'a(sob)': readonly (readonly [string, string, boolean])[];
+  'a(ob)': readonly (readonly [string, boolean])[];
+  '(ss)': readonly [string, string];
+}
+
+type Getter = <S extends keyof SignatureTypes>(name: string, signature: S) => SignatureTypes[S];
+
+function getter(what: string, properties: VariantMap): Getter {
+  return (name, signature) => {
+    const variant: Variant | undefined = properties[name];
+    if (variant?.signature !== signature) {
+      throw strangeAnswer(`${what} has no property ${name} of type ${signature}`);
+    }
+    // The bus layer has decoded the value by this very signature.
+    return variant.value as never;
+  };
+}
+
+function known(bytes: bigint): bigint | undefined {
+  return bytes === noLimit ? undefined : bytes;
+}
+
+/** Reads the properties of org.lockerd1.Container. */
+export function readContainer(properties: VariantMap): ContainerInfo {
+  const get = getter('a container', properties);
+  return {
+    name: get('Name', 's'),
+    unit: get('Unit', 's'),
+    configFile: get('ConfigFile', 's'),
+    state: get('State', 's'),
+    problem: get('Problem', 's'),
+    autostart: get('Autostart', 'b'),
+    leader: get('Leader', 'u'),
+    since: get('StateChangeTimestamp', 't'),
+    lockers: get('Lockers', 'a(sob)').map(([name, , readOnly]) => ({ name, readOnly })),
+    memoryLimit: get('MemoryLimit', 't'),
+    swapLimit: get('SwapLimit', 't'),
+    memoryCurrent: known(get('MemoryCurrent', 't')),
+    memoryPeak: known(get('MemoryPeak', 't')),
+    swapCurrent: known(get('SwapCurrent', 't')),
+    memoryPressure: get('MemoryPressure', 'd'),
+    oomKills: get('OomKills', 't'),
+  };
+}
+
+/** Reads the properties of org.lockerd1.Locker. */
+export function readLocker(properties: VariantMap): LockerInfo {
+  const get = getter('a locker', properties);
+  return {
+    name: get('Name', 's'),
+    description: get('Description', 's'),
+    mounted: get('Mounted', 'b'),
+    source: get('Source', 's'),
+    attachedTo: get('AttachedTo', 'a(ob)').map(([path, readOnly]) => ({
+      container: nameOf(path),
+      readOnly,
+    })),
+  };
+}
+
+/** Reads the properties of org.lockerd1.Job. */
+export function readJob(properties: VariantMap): JobInfo {
+  const get = getter('a job', properties);
+  const progress = get('Progress', 'd');
+  const [errorName, errorMessage] = get('Error', '(ss)');
+  return {
+    id: get('Id', 'u'),
+    verb: get('Verb', 's'),
+    container: nameOf(get('Container', 'o')),
+    locker: get('Locker', 's'),
+    uid: get('StartedByUid', 'u'),
+    started: get('StartTimestamp', 't'),
+    state: get('State', 's'),
+    phase: get('Phase', 's'),
+    progress: progress < 0 ? undefined : progress,
+    cancelable: get('Cancelable', 'b'),
+    result: get('Result', 's'),
+    error: errorMessage || errorName,
+  };
+}
+
+/** Runs containers' processes, be they frozen. */
+export function isUp(state: string): boolean {
+  return ['running', 'freezing', 'frozen'].includes(state);
+}

@@ -1,0 +1,84 @@
+/** Text for terminals: widths, cuts, and names that somebody else chose. */
+
+const unprintable =
+  /[\u0000-\u001f\u007f-\u009f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u2064\u2066-\u2069\ufeff]/gu;
+
+/**
+ * Makes any text printable on one line: control characters, and those that hide or reorder text,
+ * become escape sequences such as `\x1b`.
+ */
+export function escapeText(text: string): string {
+  return text.replaceAll(unprintable, (char) => {
+    const code = char.charCodeAt(0);
+    return code < 0x100
+      ? `\\x${code.toString(16).padStart(2, '0')}`
+      : `\\u${code.toString(16).padStart(4, '0')}`;
+  });
+}
+
+const zeroWidth = /[\p{Mn}\p{Me}\p{Cf}]/u;
+
+/** East Asian wide and full-width characters and emoji, as wcwidth(3) of the C library has them. */
+const doubleWidth =
+  /[\u1100-\u115f\u2e80-\u303e\u3041-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60\uffe0-\uffe6\u{1f300}-\u{1f64f}\u{1f680}-\u{1f6ff}\u{1f900}-\u{1faff}\u{20000}-\u{3fffd}]/u;
+
+function characterWidth(char: string): number {
+  if (char >= ' ' && char <= '~') return 1;
+  if (zeroWidth.test(char)) return 0;
+  return doubleWidth.test(char) ? 2 : 1;
+}
+
+/** Columns that a text takes on a terminal. */
+export function textWidth(text: string): number {
+  let width = 0;
+  for (const char of text) width += characterWidth(char);
+  return width;
+}
+
+/** The longest beginning of a text that fits into so many columns. */
+function textHead(text: string, columns: number): string {
+  let width = 0;
+  let head = '';
+  for (const char of text) {
+    width += characterWidth(char);
+    if (width > columns) break;
+    head += char;
+  }
+  return head;
+}
+
+/** Cuts a text to so many columns; `mark` stands at the end of what was cut. */
+export function ellipsize(text: string, columns: number, mark: string): string {
+  if (textWidth(text) <= columns) return text;
+  const markWidth = textWidth(mark);
+  if (columns <= markWidth) return textHead(text, columns);
+  return textHead(text, columns - markWidth) + mark;
+}
+
+/** Fills a text up with blanks to so many columns. */
+export function pad(text: string, columns: number, align: 'left' | 'right'): string {
+  const blanks = ' '.repeat(Math.max(0, columns - textWidth(text)));
+  return align === 'left' ? text + blanks : blanks + text;
+}
+
+/** Breaks a text at blanks into lines of at most so many columns; longer words are cut up. */
+export function wrapText(text: string, columns: number): string[] {
+  const lines: string[] = [];
+  let line = '';
+  for (const word of text.split(' ')) {
+    const longer = line === '' ? word : `${line} ${word}`;
+    if (textWidth(longer) <= columns) {
+      line = longer;
+      continue;
+    }
+    if (line !== '') lines.push(line);
+    line = word;
+    while (textWidth(line) > columns) {
+      // At least one character a line, or a narrow terminal would never end.
+      const head = textHead(line, columns) || (/^./su.exec(line)?.[0] ?? '');
+      lines.push(head);
+      line = line.slice(head.length);
+    }
+  }
+  return [...lines, line];
+}

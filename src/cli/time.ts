@@ -1,0 +1,90 @@
+/** Time spans and points in time, in systemd's notation (systemd.time(7)). */
+
+import { isTimespan } from '../model/timespan.ts';
+
+const unitUsec: Readonly<Record<string, number>> = {
+  us: 1,
+  usec: 1,
+  ms: 1e3,
+  msec: 1e3,
+  '': 1e6,
+  s: 1e6,
+  sec: 1e6,
+  second: 1e6,
+  seconds: 1e6,
+  m: 60e6,
+  min: 60e6,
+  minute: 60e6,
+  minutes: 60e6,
+  h: 3600e6,
+  hr: 3600e6,
+  hour: 3600e6,
+  hours: 3600e6,
+  d: 86_400e6,
+  day: 86_400e6,
+  days: 86_400e6,
+  w: 604_800e6,
+  week: 604_800e6,
+  weeks: 604_800e6,
+};
+
+/** Microseconds of `90`, `5min`, `1min 30s`; null for `infinity`; undefined for no time span. */
+export function parseTimespan(text: string): bigint | null | undefined {
+  const span = text.trim();
+  if (!isTimespan(span)) return undefined;
+  if (span === 'infinity') return null;
+  let usec = 0;
+  for (const [, number = '0', unit = ''] of span.matchAll(/(\d+(?:\.\d+)?)\s*([a-z]*)/g)) {
+    usec += Number(number) * (unitUsec[unit] ?? 0);
+  }
+  return Number.isSafeInteger(Math.round(usec)) ? BigInt(Math.round(usec)) : undefined;
+}
+
+/** `Sun 2026-11-22 10:00:00 UTC`, in the local time zone. */
+export function formatTimestamp(usec: bigint): string {
+  const time = new Date(Number(usec / 1000n));
+  const format = new Intl.DateTimeFormat('en-US', {
+    weekday: 'short',
+    year: 'numeric',
+    month: '2-digit',
+    day: '2-digit',
+    hour: '2-digit',
+    minute: '2-digit',
+    second: '2-digit',
+    hourCycle: 'h23',
+    timeZoneName: 'short',
+  });
+  const parts = new Map(format.formatToParts(time).map(({ type, value }) => [type, value]));
+  const part = (type: Intl.DateTimeFormatPartTypes): string => parts.get(type) ?? '';
+  const date = `${part('year')}-${part('month')}-${part('day')}`;
+  const clock = `${part('hour')}:${part('minute')}:${part('second')}`;
+  return `${part('weekday')} ${date} ${clock} ${part('timeZoneName')}`;
+}
+
+/** `10:00:00`, in the local time zone. */
+export function formatClock(time: Date): string {
+  const two = (number: number): string => String(number).padStart(2, '0');
+  return [time.getHours(), time.getMinutes(), time.getSeconds()].map(two).join(':');
+}
+
+/** `5min 3s ago`: the two largest units. */
+export function formatAgo(usec: bigint, nowUsec: bigint): string {
+  const seconds = (nowUsec - usec) / 1_000_000n;
+  if (seconds < 0n) return 'in the future';
+  if (seconds < 1n) return 'just now';
+  const units: [string, bigint][] = [
+    ['w', 604_800n],
+    ['d', 86_400n],
+    ['h', 3600n],
+    ['min', 60n],
+    ['s', 1n],
+  ];
+  const first = units.findIndex(([, length]) => seconds >= length);
+  let rest = seconds;
+  const words = units.slice(first, first + 2).flatMap(([name, length]) => {
+    const count = rest / length;
+    rest %= length;
+    return count > 0n ? [`${count}${name}`] : [];
+  });
+  return `${words.join(' ')} ago`;
+}

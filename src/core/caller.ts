@@ -1,0 +1,10 @@
+/** Who calls, for the time of one call. */
+export interface Caller {
+  /** Unique bus name. */
+  readonly sender: string;
+  readonly uid: number;
+  /** The message says that somebody may be asked for a password. */
+  readonly interactive: boolean;
+  /** Fires when the caller leaves the bus. */
+  readonly left: AbortSignal;
+}

@@ -1,0 +1,357 @@
+import type { Clock } from './clock.ts';
+import { CoreError, type CoreErrorCode } from './errors.ts';
+import type { Limits } from './limits.ts';
+import { Listeners } from './listeners.ts';
+
+export type Verb =
+  'start' | 'stop' | 'reboot' | 'freeze' | 'thaw' | 'balloon' | 'mount-locker' | 'unmount-locker';
+export type JobState = 'waiting' | 'running' | 'done';
+export type JobResult = '' | 'done' | 'failed' | 'cancelled' | 'timeout';
+
+/** Why a job was ended before it was done. */
+export type AbortReason = 'cancelled' | 'superseded' | 'timeout' | 'gone';
+
+/** What the work of a job gets to tell how far it is, and to learn that it is over. */
+export interface JobContext {
+  readonly signal: AbortSignal;
+  /** Undefined while the job goes on. Work that then returns all the same has been done. */
+  readonly abortReason: () => AbortReason | undefined;
+  /** To be called where work has not been done because it was told to end. */
+  readonly throwIfAborted: () => void;
+  /** A short fixed word, and how far the job is between 0 and 1; -1 when nobody knows. */
+  readonly report: (phase: string, progress?: number) => void;
+}
+
+export interface JobSpec {
+  readonly verb: Verb;
+  readonly container: string;
+  /** Empty for verbs without one. */
+  readonly locker: string;
+  readonly uid: number;
+  /** Milliseconds until the job is given up; undefined for no bound. */
+  readonly timeoutMs: number | undefined;
+  /** Callers may cancel it also while it runs. */
+  readonly isCancelable: boolean;
+  /** A job of the same container that ends for this one. */
+  readonly supersedes?: Job | undefined;
+  readonly run: (context: JobContext) => Promise<void>;
+}
+
+/** One mutating operation, from the authorization until a while after its end. */
+export interface Job {
+  readonly id: number;
+  readonly verb: Verb;
+  readonly container: string;
+  readonly locker: string;
+  readonly uid: number;
+  /** CLOCK_REALTIME, microseconds. */
+  readonly startUsec: bigint;
+  readonly state: JobState;
+  readonly phase: string;
+  readonly progress: number;
+  readonly isCancelable: boolean;
+  readonly result: JobResult;
+  /** Set with the results failed, cancelled and timeout. */
+  readonly error: CoreError | undefined;
+  /** Settles when the job is done, whatever its result. */
+  readonly ended: Promise<void>;
+}
+
+interface JobRecord extends Job {
+  state: JobState;
+  phase: string;
+  progress: number;
+  isCancelable: boolean;
+  result: JobResult;
+  error: CoreError | undefined;
+  spec: JobSpec;
+  abort: AbortController;
+  abortReason: AbortReason | undefined;
+  end: () => void;
+  /** Settles when nothing of this job, and of those it superseded, is at work any more. */
+  released: Promise<void>;
+}
+
+/** How long work may take to come to an end after it was told to. */
+const graceMs: Record<AbortReason, number> = {
+  cancelled: 60_000,
+  timeout: 60_000,
+  superseded: 20_000,
+  gone: 5_000,
+};
+/** Longer appointments are none. */
+const longestTimerMs = 2 ** 31 - 1;
+const maxId = 2 ** 32 - 1;
+
+/** The jobs that there are. */
+export class Jobs {
+  readonly #clock: Clock;
+  readonly #limits: Limits;
+  readonly #jobs = new Map<number, JobRecord>();
+  /** The job that each container is busy with. */
+  readonly #current = new Map<string, JobRecord>();
+  #lastId = 0;
+  readonly added = new Listeners<[Job]>();
+  readonly changed = new Listeners<[Job]>();
+  readonly ended = new Listeners<[Job]>();
+  readonly removed = new Listeners<[Job]>();
+  /** An error that is none of ours, for the journal: its text is not for callers. */
+  readonly troubled = new Listeners<[Job, unknown]>();
+
+  constructor(clock: Clock, limits: Limits) {
+    this.#clock = clock;
+    this.#limits = limits;
+  }
+
+  get(id: number): Job | undefined {
+    return this.#jobs.get(id);
+  }
+
+  /** Also those that ended a short time ago. */
+  get all(): readonly Job[] {
+    return [...this.#jobs.values()];
+  }
+
+  get unfinished(): readonly Job[] {
+    return this.all.filter(({ state }) => state !== 'done');
+  }
+
+  /** The unfinished job of a container that a new one would have to wait for. */
+  of(container: string): Job | undefined {
+    return this.#current.get(container);
+  }
+
+  /**
+   * Makes a job and starts it, at once or when the one it supersedes has ended. Throws CoreError
+   * jobConflict when the container is busy with another one, limitsExceeded when there are too many.
+   */
+  create(spec: JobSpec): Job {
+    const current = this.#current.get(spec.container);
+    if (current && current !== spec.supersedes) throw busy(current);
+    if (this.unfinished.length >= this.#limits.jobs) {
+      throw new CoreError('limitsExceeded', 'too many jobs are unfinished; wait until some ended');
+    }
+    const job = this.#record(spec);
+    this.#jobs.set(job.id, job);
+    this.#current.set(spec.container, job);
+    this.added.emit(job);
+    if (current) this.#abort(current, 'superseded');
+    job.released = this.#work(job, current?.released);
+    return job;
+  }
+
+  #record(spec: JobSpec): JobRecord {
+    do this.#lastId = (this.#lastId % maxId) + 1;
+    while (this.#jobs.has(this.#lastId));
+    let end: () => void = () => undefined;
+    const ended = new Promise<void>((resolve) => (end = resolve));
+    return {
+      id: this.#lastId,
+      verb: spec.verb,
+      container: spec.container,
+      locker: spec.locker,
+      uid: spec.uid,
+      startUsec: this.#clock.realtimeUsec(),
+      state: 'waiting',
+      phase: 'waiting',
+      progress: -1,
+      isCancelable: true,
+      result: '',
+      error: undefined,
+      ended,
+      spec,
+      abort: new AbortController(),
+      abortReason: undefined,
+      end,
+      released: ended,
+    };
+  }
+
+  async #work(job: JobRecord, predecessor: Promise<void> | undefined): Promise<void> {
+    const { spec } = job;
+    const { timeoutMs } = spec;
+    const untime =
+      timeoutMs !== undefined && timeoutMs <= longestTimerMs
+        ? this.#clock.after(timeoutMs, () => {
+            this.#abort(job, 'timeout');
+          })
+        : () => undefined;
+    try {
+      if (predecessor) await Promise.race([predecessor, whenAborted(job.abort.signal)]);
+      if (job.abortReason !== undefined) {
+        this.#finish(job, endOf(job));
+        // A successor must not meet what this one still waited for.
+        await predecessor;
+        return;
+      }
+      job.state = 'running';
+      job.isCancelable = spec.isCancelable;
+      this.changed.emit(job);
+      const work = this.#run(job);
+      this.#finish(job, await Promise.race([work, this.#whenGivenUp(job)]));
+    } finally {
+      untime();
+    }
+  }
+
+  /** Never rejects. */
+  async #run(job: JobRecord): Promise<CoreError | undefined> {
+    try {
+      await job.spec.run({
+        signal: job.abort.signal,
+        abortReason: () => job.abortReason,
+        throwIfAborted: () => {
+          if (job.abortReason !== undefined) throw endOf(job);
+        },
+        report: (phase, progress = -1) => {
+          if (job.state === 'done') return;
+          const isSame = job.phase === phase && job.progress === progress;
+          job.phase = phase;
+          job.progress = progress;
+          if (!isSame) this.changed.emit(job);
+        },
+      });
+      return undefined;
+    } catch (error) {
+      if (job.abortReason !== undefined) return endOf(job);
+      if (error instanceof CoreError) return error;
+      this.troubled.emit(job, error);
+      return new CoreError(
+        'failed',
+        `${describe(job)} failed for a reason that is not yours; see: journalctl -u lockerd`,
+      );
+    }
+  }
+
+  async #whenGivenUp(job: JobRecord): Promise<CoreError | undefined> {
+    await whenAborted(job.abort.signal);
+    const reason = job.abortReason ?? 'cancelled';
+    await Promise.race([
+      new Promise<void>((resolve) => this.#clock.after(graceMs[reason], resolve)),
+      job.ended,
+    ]);
+    return endOf(job);
+  }
+
+  #finish(job: JobRecord, error: CoreError | undefined): void {
+    job.state = 'done';
+    job.isCancelable = false;
+    job.phase = 'done';
+    if (error === undefined) job.progress = 1;
+    job.error = error;
+    job.result = resultOf(error?.code);
+    if (this.#current.get(job.container) === job) this.#current.delete(job.container);
+    this.changed.emit(job);
+    this.ended.emit(job);
+    job.end();
+    this.#clock.after(this.#limits['finished-job-seconds'] * 1000, () => {
+      this.#jobs.delete(job.id);
+      this.removed.emit(job);
+    });
+  }
+
+  /** Throws CoreError failed when the job has gone too far to be cancelled. */
+  cancel(job: Job): void {
+    const record = this.#jobs.get(job.id);
+    if (!record || record.state === 'done' || record.abortReason !== undefined) return;
+    if (!record.isCancelable) {
+      throw new CoreError(
+        'failed',
+        `${describe(job)} cannot be cancelled any more; wait for its end`,
+      );
+    }
+    this.#abort(record, 'cancelled');
+  }
+
+  /** Ends the job of a container that is no longer there. */
+  containerGone(container: string): void {
+    const current = this.#current.get(container);
+    if (current) this.#abort(current, 'gone');
+  }
+
+  #abort(job: JobRecord, reason: AbortReason): void {
+    if (job.state === 'done' || job.abortReason !== undefined) return;
+    job.abortReason = reason;
+    job.isCancelable = false;
+    this.changed.emit(job);
+    job.abort.abort();
+  }
+
+  /**
+   * Waits for the end of a job. CoreError timedOut when it takes longer, cancelled when the
+   * caller has left.
+   */
+  async wait(job: Job, timeoutMs: number | undefined, left: AbortSignal): Promise<void> {
+    if (job.state === 'done') return;
+    const waiting = new AbortController();
+    let untime: () => void = () => undefined;
+    try {
+      const timeout = new Promise<never>((_, reject) => {
+        if (timeoutMs === undefined || timeoutMs > longestTimerMs) return;
+        untime = this.#clock.after(timeoutMs, () => {
+          reject(new CoreError('timedOut', `${describe(job)} has not ended yet; it goes on`));
+        });
+      });
+      const gone = whenAborted(left, waiting.signal).then(() => {
+        throw new CoreError('cancelled', 'the caller has left');
+      });
+      await Promise.race([job.ended, timeout, gone]);
+    } finally {
+      waiting.abort();
+      untime();
+    }
+  }
+}
+
+/** `job 7 (start of container "web")` */
+export function describe({ id, verb, container }: Pick<Job, 'id' | 'verb' | 'container'>): string {
+  return `job ${id} (${verb} of container "${container}")`;
+}
+
+/** Another job is in the way. */
+export function busy(job: Job): CoreError {
+  return new CoreError(
+    'jobConflict',
+    `container "${job.container}" is busy with ${describe(job)}; wait for its end or cancel it`,
+  );
+}
+
+/** How an aborted job ends, whatever its work has said. */
+function endOf(job: JobRecord): CoreError {
+  switch (job.abortReason) {
+    case 'timeout':
+      return new CoreError('timedOut', `${describe(job)} took too long and was given up`);
+    case 'gone':
+      return new CoreError(
+        'failed',
+        `container "${job.container}" was removed during ${describe(job)}`,
+      );
+    case 'superseded':
+      return new CoreError('cancelled', `${describe(job)} was ended by a stop of the container`);
+    case 'cancelled':
+    case undefined:
+      return new CoreError('cancelled', `${describe(job)} was cancelled`);
+  }
+}
+
+function resultOf(code: CoreErrorCode | undefined): JobResult {
+  if (code === undefined) return 'done';
+  if (code === 'cancelled') return 'cancelled';
+  return code === 'timedOut' ? 'timeout' : 'failed';
+}
+
+function whenAborted(signal: AbortSignal, until?: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) {
+      resolve();
+      return;
+    }
+    const onAbort = () => {
+      resolve();
+    };
+    signal.addEventListener('abort', onAbort, { once: true });
+    until?.addEventListener('abort', () => {
+      signal.removeEventListener('abort', onAbort);
+    });
+  });
+}

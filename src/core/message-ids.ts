@@ -1,0 +1,8 @@
+/** The journal's MESSAGE_IDs; their explanations are in units/catalog/lockerd.catalog. */
+export const messageIds = {
+  /** Whether a caller may do what it asked for. */
+  decision: '50dbc41fa8384f3e971af6c9fa1cf7d1',
+  jobEnded: '2967aa92c59c43bdabf8eedba8766264',
+  /** Something that lockerd needs does not answer as it should. */
+  trouble: 'b77ec03bd8024190a239734a64d10a0b',
+} as const;

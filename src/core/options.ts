@@ -1,0 +1,81 @@
+import { CoreError } from './errors.ts';
+import { quoted } from './text.ts';
+
+/** An option as it came: its D-Bus signature and what was in it. */
+export interface OptionValue {
+  readonly signature: string;
+  readonly value: unknown;
+}
+export type OptionBag = ReadonlyMap<string, OptionValue>;
+
+const signatures = {
+  interactive: 'b',
+  wait: 'b',
+  'timeout-usec': 't',
+  force: 'b',
+  'read-only': 'b',
+  persist: 'b',
+  'request-id': 's',
+} as const;
+export type OptionName = keyof typeof signatures;
+
+export interface Options {
+  readonly interactive: boolean;
+  readonly wait: boolean;
+  /** Microseconds until the job is given up; undefined for the verb's own bound. */
+  readonly timeoutUsec: bigint | undefined;
+  readonly force: boolean;
+  readonly readOnly: boolean;
+  readonly persist: boolean;
+  readonly requestId: string | undefined;
+}
+
+const requestIdMaxLength = 128;
+const infinity = 2n ** 64n - 1n;
+
+function isOptionName(name: string): name is OptionName {
+  return Object.hasOwn(signatures, name);
+}
+
+/**
+ * Reads the options of one method, which takes only the `allowed` ones. Anything else is
+ * CoreError invalidArgs: an option that means nothing would be a caller's mistake about safety.
+ */
+export function parseOptions(bag: OptionBag, allowed: readonly OptionName[]): Options {
+  for (const [name, { signature }] of bag) {
+    if (!isOptionName(name)) {
+      throw new CoreError('invalidArgs', `there is no option ${quoted(name)}`);
+    }
+    if (!allowed.includes(name)) {
+      throw new CoreError('invalidArgs', `option "${name}" means nothing for this method`);
+    }
+    if (signature !== signatures[name]) {
+      throw new CoreError(
+        'invalidArgs',
+        `option "${name}" has type ${quoted(signature)}, not "${signatures[name]}"`,
+      );
+    }
+  }
+  const flag = (name: OptionName) => bag.get(name)?.value === true;
+  const timeout = bag.get('timeout-usec')?.value;
+  if (timeout === 0n) throw new CoreError('invalidArgs', 'option "timeout-usec" must not be 0');
+  const requestId = bag.get('request-id')?.value;
+  if (typeof requestId === 'string' && !/^[\x21-\x7e]+$/.test(requestId)) {
+    throw new CoreError('invalidArgs', 'option "request-id" must be printable ASCII, no blanks');
+  }
+  if (typeof requestId === 'string' && requestId.length > requestIdMaxLength) {
+    throw new CoreError(
+      'invalidArgs',
+      `option "request-id" has more than ${requestIdMaxLength} characters`,
+    );
+  }
+  return {
+    interactive: flag('interactive'),
+    wait: flag('wait'),
+    timeoutUsec: typeof timeout === 'bigint' && timeout !== infinity ? timeout : undefined,
+    force: flag('force'),
+    readOnly: flag('read-only'),
+    persist: flag('persist'),
+    requestId: typeof requestId === 'string' ? requestId : undefined,
+  };
+}

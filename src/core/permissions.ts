@@ -1,0 +1,153 @@
+import type { ActionDetails, ActionId, Decision } from './ports.ts';
+import { actionIds } from './ports.ts';
+import type { Job } from './jobs.ts';
+import { detailsOf, emptyDetails, type PlanOptions, type Request } from './verbs.ts';
+import type { Container, Locker, World } from './world.ts';
+
+/** What somebody may want to know about before trying. */
+export type PermissionObject =
+  | { readonly kind: 'manager' }
+  | { readonly kind: 'container'; readonly container: Container }
+  | { readonly kind: 'locker'; readonly locker: Locker }
+  | { readonly kind: 'job'; readonly job: Job };
+
+/** One action, and what it could be asked for; the best answer counts. */
+export interface Question {
+  readonly action: ActionId;
+  readonly candidates: readonly ActionDetails[];
+}
+
+const noLimit = 2n ** 64n - 1n;
+/** With more lockers (or containers) than this, the rest is not asked for. */
+const maxCandidates = 16;
+
+const plain: PlanOptions = { force: false, readOnly: false, persist: false };
+const forced: PlanOptions = { ...plain, force: true };
+const readOnly: PlanOptions = { ...plain, readOnly: true };
+
+/** The locker that the container has by its name: `_vm` at the end reads as `_vol`. */
+export function ownLockerName(container: string): string {
+  return container.replace(/_vm$/, '_vol');
+}
+
+/**
+ * What polkit is to be asked for an object. Rules may look at the other half of an attachment, and
+ * at how a limit changes, so several cases are asked for; a button is of use when one is allowed.
+ */
+export function questionsAbout(world: World, object: PermissionObject): Question[] {
+  switch (object.kind) {
+    case 'manager':
+      return actionIds.map((action) => ({ action, candidates: [emptyDetails] }));
+    case 'container':
+      return questionsAboutContainer(world, object.container);
+    case 'locker':
+      return questionsAboutLocker(world, object.locker);
+    case 'job':
+      return [
+        {
+          action: 'org.lockerd1.cancel-job-other',
+          candidates: [jobDetails(world, object.job)],
+        },
+      ];
+  }
+}
+
+function questionsAboutContainer(world: World, container: Container): Question[] {
+  const ask = (request: Request, options = plain) => detailsOf(request, container, options);
+  const { name } = container;
+  const own = ownLockerName(name);
+  const attached = container.attachments.map(({ locker }) => locker);
+  const known = world.lockers.map((locker) => locker.name);
+  const attachable = firstOf(
+    own,
+    known.filter((locker) => !attached.includes(locker)),
+  );
+  const mount = (options: PlanOptions) =>
+    attachable.map((locker) => ask({ verb: 'mount-locker', container: name, locker }, options));
+  const unmount = (options: PlanOptions) =>
+    firstOf(own, attached.length > 0 ? attached : known).map((locker) =>
+      ask({ verb: 'unmount-locker', container: name, locker }, options),
+    );
+  const limit = container.unit?.memoryMax ?? noLimit;
+  const half = limit === noLimit ? 2n ** 30n : limit / 2n;
+  const balloon = [limit, noLimit, half].map((bytes) =>
+    ask({ verb: 'balloon', container: name, limit: bytes }),
+  );
+  return [
+    { action: 'org.lockerd1.start', candidates: [ask({ verb: 'start', container: name })] },
+    { action: 'org.lockerd1.stop', candidates: [ask({ verb: 'stop', container: name })] },
+    {
+      action: 'org.lockerd1.stop-force',
+      candidates: [ask({ verb: 'stop', container: name }, forced)],
+    },
+    { action: 'org.lockerd1.reboot', candidates: [ask({ verb: 'reboot', container: name })] },
+    {
+      action: 'org.lockerd1.freeze',
+      candidates: [
+        ask({ verb: container.state === 'frozen' ? 'thaw' : 'freeze', container: name }),
+      ],
+    },
+    { action: 'org.lockerd1.balloon', candidates: balloon },
+    {
+      action: 'org.lockerd1.mount-locker',
+      candidates: [...mount(plain), ...mount(readOnly)],
+    },
+    { action: 'org.lockerd1.unmount-locker', candidates: unmount(plain) },
+    { action: 'org.lockerd1.unmount-locker-force', candidates: unmount(forced) },
+  ];
+}
+
+function questionsAboutLocker(world: World, locker: Locker): Question[] {
+  const name = locker.name;
+  const attachedTo = locker.attachedTo.map(({ container }) => container);
+  const owner = world.containers.find((one) => ownLockerName(one.name) === name)?.name ?? '';
+  const free = world.containers.map((one) => one.name).filter((one) => !attachedTo.includes(one));
+  const ask = (verb: 'mount-locker' | 'unmount-locker', among: string[], options: PlanOptions) =>
+    firstOf(owner, among).flatMap((one) => {
+      const container = world.container(one);
+      const request: Request = { verb, container: one, locker: name };
+      return container ? [detailsOf(request, container, options)] : [];
+    });
+  const all = world.containers.map((one) => one.name);
+  const holders = attachedTo.length > 0 ? attachedTo : all;
+  return [
+    {
+      action: 'org.lockerd1.mount-locker',
+      candidates: [...ask('mount-locker', free, plain), ...ask('mount-locker', free, readOnly)],
+    },
+    {
+      action: 'org.lockerd1.unmount-locker',
+      candidates: ask('unmount-locker', holders, plain),
+    },
+    {
+      action: 'org.lockerd1.unmount-locker-force',
+      candidates: ask('unmount-locker', holders, forced),
+    },
+  ];
+}
+
+/** A bounded number of names, the preferred one first where it is among them. */
+function firstOf(preferred: string, names: readonly string[]): string[] {
+  const others = names.filter((name) => name !== preferred);
+  const ordered = names.includes(preferred) ? [preferred, ...others] : others;
+  return ordered.slice(0, maxCandidates);
+}
+
+/** Details for the cancelling of a job that somebody else has started. */
+export function jobDetails(world: World, job: Job): ActionDetails {
+  return {
+    ...emptyDetails,
+    container: job.container,
+    unit: world.container(job.container)?.definition.unit ?? '',
+    verb: job.verb,
+    locker: job.locker,
+    'job-uid': String(job.uid),
+  };
+}
+
+const ranks: Record<Decision, number> = { yes: 2, challenge: 1, no: 0, dismissed: 0 };
+
+/** The better one of two answers. */
+export function better(a: Decision, b: Decision): Decision {
+  return ranks[b] > ranks[a] ? b : a;
+}

@@ -1,0 +1,73 @@
+import type { UnitStatus } from './ports.ts';
+
+/** A container's state as callers see it. */
+export type ContainerState =
+  'stopped' | 'starting' | 'running' | 'freezing' | 'frozen' | 'stopping' | 'failed' | 'broken';
+
+export interface StateFacts {
+  /** The definition has a problem. */
+  readonly broken: boolean;
+  /** Undefined while systemd does not answer. */
+  readonly unit: Pick<UnitStatus, 'activeState'> | undefined;
+  /** LXC's word; undefined while nobody listens to LXC. */
+  readonly lxc: string | undefined;
+}
+
+/** What LXC's word means where the unit has nothing to add. */
+function lxcMeaning(word: string | undefined): ContainerState | undefined {
+  switch (word) {
+    case 'STARTING':
+      return 'starting';
+    case 'RUNNING':
+    case 'THAWED':
+      return 'running';
+    case 'FREEZING':
+      return 'freezing';
+    case 'FROZEN':
+      return 'frozen';
+    case 'STOPPING':
+    case 'ABORTING':
+      return 'stopping';
+    default:
+      return undefined;
+  }
+}
+
+/**
+ * One word from what systemd and LXC say. The unit decides about coming and going, because it has
+ * work to do before and after LXC; in between LXC knows more, and it alone knows a container that
+ * runs outside its unit.
+ */
+export function deriveState({ broken, unit, lxc }: StateFacts): ContainerState {
+  const guest = lxcMeaning(lxc);
+  const down = broken ? 'broken' : 'stopped';
+  switch (unit?.activeState) {
+    case 'active':
+    case 'reloading':
+    case 'refreshing':
+      if (lxc === undefined) return 'running';
+      // The monitor outlives its guest for a moment: at the end, and when the guest reboots.
+      return guest ?? 'stopping';
+    case 'activating':
+      return guest === 'frozen' || guest === 'freezing' ? guest : 'starting';
+    case 'deactivating':
+      return 'stopping';
+    case 'failed':
+      return guest ?? (broken ? 'broken' : 'failed');
+    case 'inactive':
+    case 'maintenance':
+    case undefined:
+      return guest ?? down;
+  }
+}
+
+/** Whether there is a guest, perhaps one that comes or goes. */
+export function isUp(state: ContainerState): boolean {
+  return state !== 'stopped' && state !== 'failed' && state !== 'broken';
+}
+
+/** LXC has a guest although its unit has ended or never began. */
+export function runsOutsideUnit({ unit, lxc }: Omit<StateFacts, 'broken'>): boolean {
+  const unitIsDown = unit?.activeState === 'inactive' || unit?.activeState === 'failed';
+  return unitIsDown && lxcMeaning(lxc) !== undefined;
+}

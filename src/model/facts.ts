@@ -1,0 +1,108 @@
+import { containerUnit } from './unit-name.ts';
+
+/**
+ * The `[X-Lockerd]` sections of generated drop-ins: facts for the service, which systemd ignores.
+ * Words are quoted as `unitWord()` in `unit-syntax.ts` does.
+ */
+
+export interface ContainerFactsRead {
+  readonly name: string;
+  readonly unit: string;
+  readonly configFile: string;
+  readonly autostart: boolean;
+  readonly groups: readonly string[];
+  /** One a line; empty for a sound container. */
+  readonly problem: string;
+  readonly wormhole: string | undefined;
+  readonly lockers: readonly {
+    readonly name: string;
+    readonly readOnly: boolean;
+    readonly strict: boolean;
+  }[];
+  /** Signal number. */
+  readonly rebootSignal: number;
+}
+
+export interface HostFactsRead {
+  readonly lockers: readonly { readonly name: string; readonly path: string }[];
+  readonly lockerDirectory: string;
+  readonly wormholeDirectory: string;
+  readonly rootNeedsNoAuthority: boolean;
+}
+
+/** The words of a value, as unitWord() wrote them; undefined for what it never writes. */
+export function decodeWords(value: string): string[] | undefined {
+  const word = /[ \t]*(?:"((?:[^"\\]|\\["\\])*)"|([^\s"\\]+))(?=[ \t]|$)/y;
+  const text = value.trimEnd();
+  const words: string[] = [];
+  while (word.lastIndex < text.length) {
+    const [, quoted, plain] = word.exec(text) ?? [];
+    const raw = quoted === undefined ? plain : quoted.replaceAll(/\\(["\\])/g, '$1');
+    // A lone "%" would have started a specifier.
+    if (raw === undefined || raw.replaceAll('%%', '').includes('%')) return undefined;
+    words.push(raw.replaceAll('%%', '%'));
+  }
+  return words;
+}
+
+/** Lines `KEY=VALUE` of the `[X-Lockerd]` section, in order. */
+function factsOf(text: string): (readonly [string, string])[] {
+  const facts: (readonly [string, string])[] = [];
+  let isOurs = false;
+  for (const line of text.split('\n')) {
+    if (line.startsWith('[')) isOurs = line === '[X-Lockerd]';
+    const at = line.indexOf('=');
+    if (isOurs && at > 0 && !line.startsWith('#')) {
+      facts.push([line.slice(0, at), line.slice(at + 1)]);
+    }
+  }
+  return facts;
+}
+
+const SIGINT = 2;
+
+/** The facts of one container; undefined when the text names none. */
+export function decodeContainer(text: string): ContainerFactsRead | undefined {
+  const facts = factsOf(text);
+  const all = (key: string): string[][] =>
+    facts
+      .filter(([name]) => name === key)
+      .map(([, value]) => decodeWords(value))
+      .filter((words) => words !== undefined);
+  const one = (key: string): string | undefined => all(key)[0]?.[0];
+  const name = one('Container');
+  if (name === undefined) return undefined;
+  const rebootSignal = Number(one('RebootSignal'));
+  return {
+    name,
+    unit: containerUnit(name),
+    configFile: one('ConfigFile') ?? '',
+    autostart: one('Autostart') === 'yes',
+    groups: all('Group').flatMap((words) => words.slice(0, 1)),
+    problem: all('Problem')
+      .flatMap((words) => words.slice(0, 1))
+      .join('\n'),
+    wormhole: one('Wormhole'),
+    lockers: all('Locker').map(([locker = '', mode, strictness]) => ({
+      name: locker,
+      readOnly: mode === 'ro',
+      strict: strictness === 'strict',
+    })),
+    rebootSignal: rebootSignal >= 1 && rebootSignal <= 64 ? rebootSignal : SIGINT,
+  };
+}
+
+/** The facts of the host; a text without them gives what the generator has by default. */
+export function decodeHost(text: string): HostFactsRead {
+  const facts = factsOf(text).map(([key, value]) => [key, decodeWords(value) ?? []] as const);
+  const one = (key: string): string | undefined =>
+    facts.find(([name, words]) => name === key && words.length > 0)?.[1][0];
+  return {
+    lockers: facts
+      .filter(([key, words]) => key === 'Locker' && words.length === 2)
+      .map(([, [name = '', path = '']]) => ({ name, path })),
+    lockerDirectory: one('LockerDirectory') ?? '/lockers',
+    wormholeDirectory: one('WormholeDirectory') ?? '/var/locker-mappings',
+    rootNeedsNoAuthority: one('RootWithoutPolkit') === 'yes',
+  };
+}

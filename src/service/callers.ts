@@ -1,0 +1,40 @@
+import type { Call } from '../bus/table.ts';
+import { DBusError } from '../bus/values.ts';
+import type { Caller } from '../core/caller.ts';
+import type { ClientsPort } from '../core/ports.ts';
+
+/** A unique bus name is never given twice, so that what is known of one stays true. */
+const rememberedMax = 4096;
+
+/** Who is behind the calls. */
+export class Callers {
+  readonly #clients: ClientsPort;
+  readonly #uids = new Map<string, Promise<number>>();
+
+  constructor(clients: ClientsPort) {
+    this.#clients = clients;
+  }
+
+  async of({ sender, interactive, signal }: Call): Promise<Caller> {
+    return { sender, uid: await this.uidOf(sender), interactive, left: signal };
+  }
+
+  async uidOf(sender: string): Promise<number> {
+    const known = this.#uids.get(sender);
+    if (known) return known;
+    const asked = this.#clients.uidOf(sender);
+    this.#uids.set(sender, asked);
+    const [oldest] = this.#uids.keys();
+    if (this.#uids.size > rememberedMax && oldest !== undefined) this.#uids.delete(oldest);
+    try {
+      return await asked;
+    } catch (error) {
+      this.#uids.delete(sender);
+      throw new DBusError(
+        'org.freedesktop.DBus.Error.AccessDenied',
+        'the bus does not say who you are',
+        { cause: error },
+      );
+    }
+  }
+}

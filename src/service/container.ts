@@ -1,0 +1,106 @@
+import { method, type Call, type Interface } from '../bus/table.ts';
+import { busError, DBusError } from '../bus/values.ts';
+import type { MemoryFigures } from '../core/ports.ts';
+import type { Container } from '../core/world.ts';
+import { requestJob, type Access, type Options, type ServiceContext } from './context.ts';
+import { jobPath, lockerPath, parsePath } from './paths.ts';
+
+export const containerInterface = 'org.lockerd1.Container';
+
+const noLimit = 2n ** 64n - 1n;
+const optionsArgument = ['options', 'a{sv}'] as const;
+const jobArgument = ['job', 'o'] as const;
+
+/** org.lockerd1.Container, for all containers: the path says which. */
+export function containerTable(context: ServiceContext): Interface<Access> {
+  const { world, jobs } = context.core;
+  const at = (path: string): Container => {
+    const parsed = parsePath(path);
+    const container = parsed?.kind === 'container' ? world.container(parsed.name) : undefined;
+    if (container) return container;
+    throw new DBusError(busError.unknownObject, `there is no object ${path} any more`);
+  };
+  const name = ({ path }: Call) => at(path).name;
+  const plain = (verb: 'start' | 'stop' | 'reboot' | 'freeze' | 'thaw') =>
+    method({
+      in: [optionsArgument],
+      out: [jobArgument],
+      access: 'by-core',
+      handler: (call, [options]) =>
+        requestJob(context, call, { verb, container: name(call) }, options as Options),
+    });
+  const withLocker = (verb: 'mount-locker' | 'unmount-locker') =>
+    method({
+      in: [['locker', 's'], optionsArgument],
+      out: [jobArgument],
+      access: 'by-core',
+      handler: (call, [locker, options]) =>
+        requestJob(context, call, { verb, container: name(call), locker }, options as Options),
+    });
+  const constant = (get: (container: Container) => unknown) => ({
+    signature: 's',
+    emits: 'const' as const,
+    get: (path: string) => get(at(path)),
+  });
+  const told = (signature: string, get: (container: Container) => unknown) => ({
+    signature,
+    emits: 'true' as const,
+    get: (path: string) => get(at(path)),
+  });
+  /** Changes all the time, so that it is read when it is asked for. */
+  const figure = (signature: string, none: unknown, get: (figures: MemoryFigures) => unknown) => ({
+    signature,
+    emits: 'false' as const,
+    get: async (path: string) => {
+      const group = at(path).unit?.controlGroup ?? '';
+      const figures = group === '' ? undefined : await context.figures(group);
+      return figures ? get(figures) : none;
+    },
+  });
+  return {
+    name: containerInterface,
+    methods: {
+      Start: plain('start'),
+      Stop: plain('stop'),
+      Reboot: plain('reboot'),
+      Freeze: plain('freeze'),
+      Thaw: plain('thaw'),
+      Balloon: method({
+        in: [['limit_bytes', 't'], optionsArgument],
+        out: [jobArgument],
+        access: 'by-core',
+        handler: (call, [limit, options]) => {
+          const container = name(call);
+          return requestJob(context, call, { verb: 'balloon', container, limit }, options);
+        },
+      }),
+      MountLocker: withLocker('mount-locker'),
+      UnmountLocker: withLocker('unmount-locker'),
+    },
+    properties: {
+      Name: constant((container) => container.name),
+      Unit: constant(({ definition }) => definition.unit),
+      ConfigFile: constant(({ definition }) => definition.configFile),
+      State: told('s', ({ state }) => state),
+      Problem: told('s', ({ definition }) => definition.problem),
+      Autostart: told('b', ({ definition }) => definition.autostart),
+      Leader: told('u', ({ leader }) => leader),
+      StateChangeTimestamp: told('t', ({ stateChangeUsec }) => stateChangeUsec),
+      Lockers: told('a(sob)', ({ attachments }) =>
+        attachments.map(({ locker, readOnly }) => [locker, lockerPath(locker), readOnly]),
+      ),
+      MemoryLimit: told('t', ({ unit }) => unit?.memoryMax ?? noLimit),
+      SwapLimit: told('t', ({ unit }) => unit?.memorySwapMax ?? noLimit),
+      MemoryCurrent: figure('t', 0n, ({ current }) => current),
+      MemoryPeak: figure('t', 0n, ({ peak }) => peak),
+      SwapCurrent: figure('t', 0n, ({ swap }) => swap),
+      MemoryPressure: figure('d', 0, ({ pressure }) => pressure),
+      OomKills: told('t', ({ oomKills }) => oomKills),
+      Jobs: told('ao', (container) =>
+        jobs.unfinished
+          .filter((job) => job.container === container.name)
+          .map(({ id }) => jobPath(id)),
+      ),
+    },
+  };
+}

@@ -1,0 +1,58 @@
+import type { Call } from '../bus/table.ts';
+import type { Variant } from '../bus/values.ts';
+import type { Caller } from '../core/caller.ts';
+import type { Core } from '../core/core.ts';
+import type { OptionBag } from '../core/options.ts';
+import type { MemoryFigures } from '../core/ports.ts';
+import type { Request } from '../core/verbs.ts';
+import { answering } from './bus-errors.ts';
+import type { Callers } from './callers.ts';
+import { jobPath } from './paths.ts';
+
+/** How a method that is not free gets its authorization; see {@link requestJob}. */
+export type Access = 'by-core';
+
+/** What the interfaces are made of. */
+export interface ServiceContext {
+  readonly core: Core;
+  readonly callers: Callers;
+  readonly version: string;
+  /** Undefined where there are none. */
+  readonly figures: (controlGroup: string) => Promise<MemoryFigures | undefined>;
+}
+
+export type Options = Readonly<Record<string, Variant>>;
+
+export function optionBag(options: Options): OptionBag {
+  return new Map(Object.entries(options));
+}
+
+/**
+ * The one way from a call to an operation: the core asks polkit, because only it knows what the
+ * call means, and answers with the job.
+ */
+export function requestJob(
+  { core, callers }: ServiceContext,
+  call: Call,
+  request: Request,
+  options: Options,
+): Promise<readonly [string]> {
+  return answering(async () => {
+    const caller = await callers.of(call);
+    const job = await core.request(caller, request, optionBag(options));
+    return [jobPath(job.id)] as const;
+  });
+}
+
+/** For a method that is free and yet not for nothing. */
+export function forCaller<T>(
+  { core, callers }: ServiceContext,
+  call: Call,
+  work: (caller: Caller) => Promise<T>,
+): Promise<T> {
+  return answering(async () => {
+    const caller = await callers.of(call);
+    core.admission.call(caller.uid);
+    return work(caller);
+  });
+}

@@ -1,0 +1,78 @@
+import { method, type Interface } from '../bus/table.ts';
+import { busError, DBusError } from '../bus/values.ts';
+import type { Job } from '../core/jobs.ts';
+import { busErrorName } from './bus-errors.ts';
+import { forCaller, optionBag, type Access, type Options, type ServiceContext } from './context.ts';
+import { containerPath, parsePath } from './paths.ts';
+
+export const jobInterface = 'org.lockerd1.Job';
+
+const forEver = 2n ** 64n - 1n;
+
+/** The bus name of what went wrong, and a text; both empty where nothing did. */
+export function errorOf({ error }: Job): [name: string, message: string] {
+  return error ? [busErrorName[error.code], error.message] : ['', ''];
+}
+
+/** org.lockerd1.Job, for all jobs: the path says which. */
+export function jobTable(context: ServiceContext): Interface<Access> {
+  const { core } = context;
+  const at = (path: string): Job => {
+    const parsed = parsePath(path);
+    const job = parsed?.kind === 'job' ? core.jobs.get(parsed.id) : undefined;
+    if (job) return job;
+    throw new DBusError(busError.unknownObject, `there is no object ${path} any more`);
+  };
+  const property = (emits: 'const' | 'true', signature: string, get: (job: Job) => unknown) => ({
+    signature,
+    emits,
+    get: (path: string) => get(at(path)),
+  });
+  return {
+    name: jobInterface,
+    methods: {
+      Cancel: method({
+        in: [['options', 'a{sv}']],
+        out: [],
+        access: 'by-core',
+        handler: (call, [options]) => {
+          const job = at(call.path);
+          return forCaller(context, call, (caller) =>
+            core.cancel(caller, job, optionBag(options as Options)),
+          );
+        },
+      }),
+      Wait: method({
+        in: [['timeout_usec', 't']],
+        out: [
+          ['result', 's'],
+          ['error_name', 's'],
+          ['error_message', 's'],
+        ],
+        access: 'free',
+        handler: (call, [timeout]) => {
+          const job = at(call.path);
+          const isBound = timeout !== 0n && timeout !== forEver;
+          return forCaller(context, call, async (caller) => {
+            await core.wait(caller, job, isBound ? Math.ceil(Number(timeout) / 1000) : undefined);
+            return [job.result, ...errorOf(job)] as const;
+          });
+        },
+      }),
+    },
+    properties: {
+      Id: property('const', 'u', ({ id }) => id),
+      Verb: property('const', 's', ({ verb }) => verb),
+      Container: property('const', 'o', ({ container }) => containerPath(container)),
+      Locker: property('const', 's', ({ locker }) => locker),
+      StartedByUid: property('const', 'u', ({ uid }) => uid),
+      StartTimestamp: property('const', 't', ({ startUsec }) => startUsec),
+      State: property('true', 's', ({ state }) => state),
+      Phase: property('true', 's', ({ phase }) => phase),
+      Progress: property('true', 'd', ({ progress }) => progress),
+      Cancelable: property('true', 'b', ({ isCancelable }) => isCancelable),
+      Result: property('true', 's', ({ result }) => result),
+      Error: property('true', '(ss)', errorOf),
+    },
+  };
+}

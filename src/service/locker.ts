@@ -1,0 +1,44 @@
+import type { Interface } from '../bus/table.ts';
+import { busError, DBusError } from '../bus/values.ts';
+import type { Locker } from '../core/world.ts';
+import type { Access, ServiceContext } from './context.ts';
+import { containerPath, parsePath } from './paths.ts';
+
+export const lockerInterface = 'org.lockerd1.Locker';
+
+/** org.lockerd1.Locker, for all lockers: the path says which. */
+export function lockerTable({ core: { world } }: ServiceContext): Interface<Access> {
+  const at = (path: string): Locker => {
+    const parsed = parsePath(path);
+    const locker = parsed?.kind === 'locker' ? world.locker(parsed.name) : undefined;
+    if (locker) return locker;
+    throw new DBusError(busError.unknownObject, `there is no object ${path} any more`);
+  };
+  const told = (signature: string, get: (locker: Locker) => unknown) => ({
+    signature,
+    emits: 'true' as const,
+    get: (path: string) => get(at(path)),
+  });
+  return {
+    name: lockerInterface,
+    properties: {
+      Name: { signature: 's', emits: 'const', get: (path) => at(path).name },
+      Description: told('s', description),
+      Mounted: told('b', ({ isMounted }) => isMounted),
+      Source: told('s', ({ source }) => source),
+      AttachedTo: told('a(ob)', ({ attachedTo }) =>
+        attachedTo.map(({ container, readOnly }) => [containerPath(container), readOnly]),
+      ),
+    },
+  };
+}
+
+const namedAtMost = 5;
+
+/** What the definitions say of a locker, in words for a list. */
+function description({ comesWith }: Locker): string {
+  if (comesWith.length === 0) return 'comes with no container';
+  const more = comesWith.length - namedAtMost;
+  const names = comesWith.slice(0, namedAtMost).join(', ');
+  return `comes with ${names}${more > 0 ? ` and ${more} more` : ''}`;
+}

@@ -1,0 +1,170 @@
+import { method, type Interface } from '../bus/table.ts';
+import { busError, DBusError } from '../bus/values.ts';
+import { CoreError } from '../core/errors.ts';
+import type { PermissionObject } from '../core/permissions.ts';
+import { quoted } from '../core/text.ts';
+import { answering } from './bus-errors.ts';
+import {
+  forCaller,
+  requestJob,
+  type Access,
+  type Options,
+  type ServiceContext,
+} from './context.ts';
+import { containerPath, jobPath, lockerPath, parsePath } from './paths.ts';
+
+export const managerInterface = 'org.lockerd1.Manager';
+
+/** What a client can count on beyond the interface itself. */
+const features = ['balloon', 'freeze', 'lockers', 'persist', 'request-id'];
+
+const optionsArgument = ['options', 'a{sv}'] as const;
+const jobArgument = ['job', 'o'] as const;
+
+/** org.lockerd1.Manager, of /org/lockerd1. */
+export function managerTable(context: ServiceContext): Interface<Access> {
+  const { core } = context;
+  const { world, jobs } = core;
+  const plain = (verb: 'start' | 'stop' | 'reboot' | 'freeze' | 'thaw') =>
+    method({
+      in: [['container', 's'], optionsArgument],
+      out: [jobArgument],
+      access: 'by-core',
+      handler: (call, [container, options]) =>
+        requestJob(context, call, { verb, container }, options as Options),
+    });
+  const withLocker = (verb: 'mount-locker' | 'unmount-locker') =>
+    method({
+      in: [['container', 's'], ['locker', 's'], optionsArgument],
+      out: [jobArgument],
+      access: 'by-core',
+      handler: (call, [container, locker, options]) =>
+        requestJob(context, call, { verb, container, locker }, options as Options),
+    });
+  return {
+    name: managerInterface,
+    methods: {
+      StartContainer: plain('start'),
+      StopContainer: plain('stop'),
+      RebootContainer: plain('reboot'),
+      FreezeContainer: plain('freeze'),
+      ThawContainer: plain('thaw'),
+      Balloon: method({
+        in: [['container', 's'], ['limit_bytes', 't'], optionsArgument],
+        out: [jobArgument],
+        access: 'by-core',
+        handler: (call, [container, limit, options]) =>
+          requestJob(context, call, { verb: 'balloon', container, limit }, options as Options),
+      }),
+      MountLocker: withLocker('mount-locker'),
+      UnmountLocker: withLocker('unmount-locker'),
+      ListContainers: method({
+        in: [],
+        out: [['containers', 'a(sso)']],
+        access: 'free',
+        handler: () => [
+          world.containers.map(({ name, state }) => [name, state, containerPath(name)]),
+        ],
+      }),
+      ListLockers: method({
+        in: [],
+        out: [['lockers', 'a(sso)']],
+        access: 'free',
+        handler: () => [
+          world.lockers.map(({ name, isMounted }) => [
+            name,
+            isMounted ? 'mounted' : 'unmounted',
+            lockerPath(name),
+          ]),
+        ],
+      }),
+      ListJobs: method({
+        in: [],
+        out: [['jobs', 'a(usso)']],
+        access: 'free',
+        handler: () => [
+          jobs.unfinished.map(({ id, verb, container }) => [id, verb, container, jobPath(id)]),
+        ],
+      }),
+      GetContainer: method({
+        in: [['name', 's']],
+        out: [['container', 'o']],
+        access: 'free',
+        handler: (_, [name]) =>
+          answering(() => {
+            if (world.container(name)) return [containerPath(name)];
+            throw new CoreError('noSuchContainer', `there is no container ${quoted(name)}`);
+          }),
+      }),
+      GetLocker: method({
+        in: [['name', 's']],
+        out: [['locker', 'o']],
+        access: 'free',
+        handler: (_, [name]) =>
+          answering(() => {
+            if (world.locker(name)) return [lockerPath(name)];
+            throw new CoreError('noSuchLocker', `there is no locker ${quoted(name)}`);
+          }),
+      }),
+      GetPermissions: method({
+        in: [['object', 'o']],
+        out: [['permissions', 'a{ss}']],
+        access: 'free',
+        handler: (call, [path]) =>
+          forCaller(context, call, async (caller) => {
+            const answers = await core.permissions(caller, objectAt(context, path));
+            return [Object.fromEntries(answers)];
+          }),
+      }),
+    },
+    properties: {
+      Version: { signature: 's', emits: 'const', get: () => context.version },
+      Features: { signature: 'as', emits: 'const', get: () => features },
+      Authority: { signature: 's', emits: 'true', get: () => core.authorityState },
+      Limits: { signature: 'a{su}', emits: 'const', get: () => core.admission.limits },
+    },
+    signals: {
+      JobNew: [
+        ['id', 'u'],
+        ['job', 'o'],
+        ['verb', 's'],
+        ['container', 's'],
+      ],
+      JobRemoved: [
+        ['id', 'u'],
+        ['job', 'o'],
+        ['verb', 's'],
+        ['container', 's'],
+        ['result', 's'],
+        ['error_name', 's'],
+      ],
+      PermissionsChanged: [],
+    },
+  };
+}
+
+function objectAt({ core }: ServiceContext, path: string): PermissionObject {
+  const parsed = parsePath(path);
+  switch (parsed?.kind) {
+    case 'manager':
+      return parsed;
+    case 'container': {
+      const container = core.world.container(parsed.name);
+      if (container) return { kind: 'container', container };
+      break;
+    }
+    case 'locker': {
+      const locker = core.world.locker(parsed.name);
+      if (locker) return { kind: 'locker', locker };
+      break;
+    }
+    case 'job': {
+      const job = core.jobs.get(parsed.id);
+      if (job) return { kind: 'job', job };
+      break;
+    }
+    case undefined:
+      break;
+  }
+  throw new DBusError(busError.unknownObject, `there is no object ${quoted(path)}`);
+}

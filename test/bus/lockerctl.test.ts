@@ -1,0 +1,985 @@
+import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
+import {
+  chmodSync,
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { DBusError, type VariantMap } from '../../src/bus/values.ts';
+import { startPrivateBus, type PrivateBus } from './bus.ts';
+import { FixtureService } from './fixture-service.ts';
+
+const project = fileURLToPath(new URL('../..', import.meta.url));
+const program = join(project, 'dist/lockerctl');
+const gigabyte = 2n ** 30n;
+const nobody = 65534;
+
+let bus: PrivateBus;
+let service: FixtureService;
+/** In front of PATH: programs that lockerctl calls. */
+let bin: string;
+
+interface Run {
+  readonly status: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+interface RunOptions {
+  readonly env?: Readonly<Record<string, string>>;
+  readonly uid?: number;
+}
+
+const children = new Set<ChildProcess>();
+
+function environment(extra: Readonly<Record<string, string>> = {}): Record<string, string> {
+  return {
+    PATH: `${bin}:${process.env['PATH'] ?? '/usr/bin:/bin'}`,
+    DBUS_SYSTEM_BUS_ADDRESS: bus.address,
+    LANG: 'C.UTF-8',
+    TZ: 'UTC',
+    HOME: bus.directory,
+    ...extra,
+  };
+}
+
+function start(command: string, args: readonly string[], options: RunOptions = {}): ChildProcess {
+  const child = spawn(command, args, {
+    env: environment(options.env),
+    stdio: ['ignore', 'pipe', 'pipe'],
+    ...(options.uid === undefined ? {} : { uid: options.uid, gid: options.uid }),
+  });
+  children.add(child);
+  child.once('exit', () => children.delete(child));
+  return child;
+}
+
+function collect(child: ChildProcess): Promise<Run> {
+  let stdout = '';
+  let stderr = '';
+  child.stdout?.on('data', (chunk: Buffer) => (stdout += chunk.toString()));
+  child.stderr?.on('data', (chunk: Buffer) => (stderr += chunk.toString()));
+  return new Promise((resolve, reject) => {
+    child.once('error', reject).once('close', (status) => {
+      resolve({ status, stdout, stderr });
+    });
+  });
+}
+
+function lockerctl(args: readonly string[], options?: RunOptions): Promise<Run> {
+  return collect(start(process.execPath, [join(bin, 'lockerctl'), ...args], options));
+}
+
+/** On a terminal of 80 columns; all that it shows is in stdout. */
+function onTerminal(args: readonly string[], options: RunOptions = {}): Promise<Run> {
+  const words = [process.execPath, join(bin, 'lockerctl'), ...args];
+  const command = `stty cols 80 rows 24; exec ${words.map((word) => `'${word}'`).join(' ')}`;
+  const env = { TERM: 'xterm', ...options.env };
+  return collect(start('script', ['-qec', command, '/dev/null'], { ...options, env }));
+}
+
+function withoutColours(text: string): string {
+  return text.replaceAll(/\u001b\[[0-9;]*m/g, '').replaceAll('\r\n', '\n');
+}
+
+/** A program of this test in front of the real one. */
+function shadow(name: string, script: string): void {
+  writeFileSync(join(bin, name), `#!/bin/sh\n${script}\n`);
+  chmodSync(join(bin, name), 0o755);
+}
+
+async function until(condition: () => boolean): Promise<void> {
+  const deadline = Date.now() + 30_000;
+  while (!condition()) {
+    if (Date.now() > deadline) throw new Error(`never so: ${condition.toString()}`);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
+
+/** Names of the methods that were called and change something. */
+function changes(): string[] {
+  return service.calls
+    .map(({ member }) => member)
+    .filter((member) => !/^(Get|List|Wait|Introspect)/.test(member));
+}
+
+function optionsOf(member: string): Record<string, unknown> {
+  const call = service.calls.find((made) => made.member === member);
+  if (call === undefined) throw new Error(`${member} was not called`);
+  const options = call.args.at(-1) as VariantMap;
+  return Object.fromEntries(Object.entries(options).map(([name, { value }]) => [name, value]));
+}
+
+beforeEach(async () => {
+  expect(existsSync(program), 'run first: npm run build').toBe(true);
+  bus = await startPrivateBus();
+  bin = join(bus.directory, 'bin');
+  mkdirSync(bin);
+  copyFileSync(program, join(bin, 'lockerctl'));
+  service = new FixtureService(bus.address);
+  await service.start();
+  service.container('web', {
+    state: 'running',
+    leader: 1234,
+    autostart: true,
+    since: 1_700_000_000_000_000n,
+    limit: 2n * gigabyte,
+    lockers: [
+      { name: 'web_vol', readOnly: false },
+      { name: 'sandbox', readOnly: true },
+    ],
+  });
+  service.container('db');
+  service.container('mail', { state: 'frozen', leader: 77 });
+  service.locker('web_vol', '/dev/vg0/web', 'Web data');
+  service.locker('sandbox', 'tmpfs');
+});
+
+afterEach(async () => {
+  // What one of them runs, such as an agent, ends with its terminal.
+  for (const child of children) child.kill('SIGKILL');
+  service.stop();
+  await bus.close();
+});
+
+describe('list', () => {
+  test('prints the whole table into a pipe', async () => {
+    const { stdout, status } = await lockerctl(['list']);
+    expect(stdout).toBe(
+      `CONTAINER STATE   AUTOSTART LEADER MEMORY LIMIT LOCKERS
+db        stopped no             -      -     - -
+mail      frozen  no            77 120.5M     - -
+web       running yes         1234 120.5M    2G web_vol,sandbox:ro
+
+3 containers listed.
+`,
+    );
+    expect(status).toBe(0);
+  });
+
+  test('is what is done without a command', async () => {
+    expect(await lockerctl([])).toEqual(await lockerctl(['list']));
+  });
+
+  test('--no-legend, --state and --quiet', async () => {
+    const bare = await lockerctl(['list', '--no-legend', '--state=running']);
+    expect(bare.stdout).toBe('web running yes 1234 120.5M 2G web_vol,sandbox:ro\n');
+    const names = await lockerctl(['list', '-q', '--state=running,frozen']);
+    expect(names.stdout).toBe('mail\nweb\n');
+    const empty = await lockerctl(['list', '--state=broken']);
+    expect(empty.stdout).toBe('No containers listed.\n');
+  });
+
+  test('--json', async () => {
+    const { stdout } = await lockerctl(['list', '--json']);
+    const containers = JSON.parse(stdout) as Record<string, unknown>[];
+    expect(containers.map(({ container }) => container)).toEqual(['db', 'mail', 'web']);
+    expect(containers[2]).toMatchObject({
+      state: 'running',
+      autostart: true,
+      leader: 1234,
+      memory: 126_353_408,
+      memory_limit: Number(2n * gigabyte),
+      swap_limit: null,
+      lockers: [
+        { locker: 'web_vol', read_only: false },
+        { locker: 'sandbox', read_only: true },
+      ],
+    });
+    expect(containers[0]).toMatchObject({ leader: null, memory: null, memory_limit: null });
+  });
+
+  test('control characters in names are escaped, on a terminal and in a pipe', async () => {
+    service.container('evil\u001b[31m\nname');
+    for (const args of [['list'], ['list', '-q'], ['status'], ['list', '--json']]) {
+      const { stdout } = await lockerctl(args);
+      expect(stdout).toMatch(/evil\\(x|u00)1b\[31m\\(x0a|n)name/);
+      expect(stdout).not.toContain('\u001b');
+    }
+  });
+
+  test('fits a terminal of 80 columns, cut only there', async () => {
+    const lockers = Array.from({ length: 9 }, (_, index) => ({
+      name: `a-locker-with-a-long-name-${index}`,
+      readOnly: false,
+    }));
+    service.container('a-container-whose-name-has-quite-some-length', {
+      state: 'running',
+      leader: 4_194_303,
+      lockers,
+    });
+    const terminal = await onTerminal(['list']);
+    const lines = withoutColours(terminal.stdout).trimEnd().split('\n');
+    expect(lines.length).toBe(7);
+    expect(Math.max(...lines.map((line) => line.length))).toBe(80);
+    expect(lines[1]).toMatch(/^a-container-whose-n\S*… +running .*…$/);
+    const pipe = await lockerctl(['list']);
+    expect(pipe.stdout).toContain(lockers.map(({ name }) => name).join(','));
+  });
+
+  test('has colours on a terminal, but not with NO_COLOR', async () => {
+    const coloured = await onTerminal(['list']);
+    expect(coloured.stdout).toContain('\u001b[1;32mrunning\u001b[0m');
+    const plain = await onTerminal(['list'], { env: { NO_COLOR: '1' } });
+    expect(plain.stdout).not.toContain('\u001b');
+    expect(withoutColours(coloured.stdout)).toBe(withoutColours(plain.stdout));
+  });
+
+  test('whoever reads only the beginning gets no complaint', async () => {
+    for (let index = 0; index < 2000; index++) service.container(`container-number-${index}`);
+    const command = `"$0" "$1" list | head -n 1; exit "\${PIPESTATUS[0]}"`;
+    const args = ['-c', command, process.execPath, join(bin, 'lockerctl')];
+    const { stdout, stderr, status } = await collect(start('bash', args));
+    expect(stdout).toMatch(/^CONTAINER .*\n$/);
+    expect({ stderr, status }).toEqual({ stderr: '', status: 0 });
+  });
+});
+
+describe('status', () => {
+  test('shows everything about a container that runs', async () => {
+    service.script = () => undefined;
+    const waiting = lockerctl(['balloon', 'web', '1G']);
+    await until(() => service.jobs.size === 1);
+    const [job] = service.jobs.values();
+    if (job !== undefined) service.progress(job, 'reclaiming', 0.4);
+    const { stdout, status } = await lockerctl(['status', 'web']);
+    expect(stdout.replace(/; .* ago$/m, '; some time ago')).toBe(
+      `● web
+      State: running since Tue 2023-11-14 22:13:20 UTC; some time ago
+       Unit: lxc@web.service (starts at boot)
+     Config: /var/lib/lxc/web/config
+     Leader: 1234
+     Memory: 120.5M (limit: 2G, peak: 300M, pressure: 0.25%)
+    Lockers: web_vol
+             sandbox:ro
+       Jobs: 1 balloon running reclaiming 40%
+`,
+    );
+    expect(status).toBe(0);
+    const json = await lockerctl(['status', 'web', '--json']);
+    expect(JSON.parse(json.stdout)).toMatchObject([
+      { container: 'web', jobs: [{ job: 1, verb: 'balloon', progress: 0.4, uid: 1000 }] },
+    ]);
+    service.stop();
+    await waiting;
+  });
+
+  test.each([
+    [['web'], 0],
+    [['mail'], 0],
+    [['db'], 3],
+    [['web', 'db'], 3],
+    [['gone'], 4],
+    [['web', 'gone', 'db'], 4],
+    [[], 0],
+  ])('of %j ends with %i', async (names, status) => {
+    expect((await lockerctl(['status', ...names])).status).toBe(status);
+    expect((await lockerctl(['status', '-q', ...names])).status).toBe(status);
+  });
+
+  test('says what is wrong, in whole also on a terminal', async () => {
+    const problem =
+      '/var/lib/lxc/bad/config:3: unknown key "lxc.network.type", which LXC 2 had; run: ' +
+      'lxc-update-config -c /var/lib/lxc/bad/config\nline two';
+    service.container('bad', { state: 'broken', problem });
+    const pipe = await lockerctl(['status', 'bad']);
+    expect(pipe.status).toBe(3);
+    expect(pipe.stdout).toContain(`    Problem: ${problem.split('\n')[0] ?? ''}\n`);
+    const terminal = await onTerminal(['status', 'bad']);
+    const shown = withoutColours(terminal.stdout);
+    for (const line of shown.split('\n')) expect(line.length).toBeLessThanOrEqual(80);
+    expect(shown.replaceAll(/\n {13}/g, ' ')).toContain(problem.replace('\n', ' '));
+  });
+});
+
+describe('lockers, jobs and permissions', () => {
+  test('lockers', async () => {
+    expect((await lockerctl(['lockers'])).stdout).toBe(
+      `LOCKER  STATE   SOURCE       CONTAINERS DESCRIPTION
+sandbox mounted tmpfs        web:ro
+web_vol mounted /dev/vg0/web web        Web data
+
+2 lockers listed.
+`,
+    );
+    const { stdout } = await lockerctl(['lockers', '--json']);
+    expect(JSON.parse(stdout)).toMatchObject([
+      { locker: 'sandbox', attached_to: [{ container: 'web', read_only: true }] },
+      { locker: 'web_vol', mounted: true, source: '/dev/vg0/web', description: 'Web data' },
+    ]);
+  });
+
+  test('jobs, and cancel', async () => {
+    service.script = () => undefined;
+    const starting = lockerctl(['start', 'db']);
+    await until(() => service.jobs.size === 1);
+    expect((await lockerctl(['jobs', '--no-legend'])).stdout).toBe(
+      '1 db start - running - - 1000\n',
+    );
+    expect((await lockerctl(['jobs', '-q'])).stdout).toBe('1\n');
+    const { stdout } = await lockerctl(['jobs', '--json']);
+    expect(JSON.parse(stdout)).toMatchObject([{ job: 1, container: 'db', locker: null }]);
+
+    expect(await lockerctl(['cancel', '1'])).toEqual({
+      status: 0,
+      stdout: '1: cancelled\n',
+      stderr: '',
+    });
+    expect(await starting).toEqual({
+      status: 1,
+      stdout: '',
+      stderr: 'lockerctl: cannot start "db": job 1 was cancelled\n',
+    });
+    expect((await lockerctl(['jobs'])).stdout).toBe('No jobs listed.\n');
+    const gone = await lockerctl(['cancel', '99']);
+    expect(gone).toMatchObject({
+      status: 5,
+      stderr: 'lockerctl: cannot cancel job 99: there is no such job\n',
+    });
+    expect((await lockerctl(['cancel', 'web'])).status).toBe(2);
+    expect((await lockerctl(['cancel', '4294967296'])).status).toBe(2);
+  });
+
+  test('permissions of a container and in general', async () => {
+    service.permissions = { 'org.lockerd1.stop': 'challenge', 'org.lockerd1.start': 'yes' };
+    const { stdout } = await lockerctl(['permissions', 'web', '--no-legend']);
+    expect(stdout).toBe('org.lockerd1.start yes\norg.lockerd1.stop  challenge\n');
+    const general = await lockerctl(['permissions', '--json']);
+    expect(JSON.parse(general.stdout)).toEqual(service.permissions);
+    const asked = service.calls.filter(({ member }) => member === 'GetPermissions');
+    expect(asked.map(({ args }) => args)).toEqual([
+      ['/org/lockerd1/container/web'],
+      ['/org/lockerd1'],
+    ]);
+    expect((await lockerctl(['permissions', 'gone'])).status).toBe(5);
+  });
+});
+
+describe('commands that make jobs', () => {
+  test.each([
+    [['start', 'db'], 'StartContainer', 'db: started\n'],
+    [['stop', 'web'], 'StopContainer', 'web: stopped\n'],
+    [['reboot', 'web'], 'RebootContainer', 'web: rebooted\n'],
+    [['freeze', 'web'], 'FreezeContainer', 'web: frozen\n'],
+    [['thaw', 'mail'], 'ThawContainer', 'mail: thawed\n'],
+    [['attach', 'web', 'data'], 'MountLocker', 'web: attached data\n'],
+    [['detach', 'web', 'web_vol'], 'UnmountLocker', 'web: detached web_vol\n'],
+  ])('%j', async (args, member, said) => {
+    expect(await lockerctl(args)).toEqual({ status: 0, stdout: said, stderr: '' });
+    expect(changes()).toEqual([member]);
+    expect(optionsOf(member)).toEqual({});
+    const call = service.calls.find((made) => made.member === member);
+    expect(call?.args.slice(0, -1)).toEqual(args.slice(1));
+    expect(call?.interactive).toBe(true);
+  });
+
+  test.each([
+    [['stop', 'web', '--force'], 'StopContainer', { force: true }],
+    [['reboot', '--force', 'web'], 'RebootContainer', { force: true }],
+    [['balloon', 'web', '1G', '--force', '--persist'], 'Balloon', { force: true, persist: true }],
+    [
+      ['attach', 'web', 'data', '--read-only', '--persist'],
+      'MountLocker',
+      { 'read-only': true, persist: true },
+    ],
+    [
+      ['detach', 'web', 'data', '--force', '--persist'],
+      'UnmountLocker',
+      { force: true, persist: true },
+    ],
+    [['start', 'db', '--timeout=90s'], 'StartContainer', { 'timeout-usec': 90_000_000n }],
+  ])('%j passes its options', async (args, member, options) => {
+    expect((await lockerctl(args)).status).toBe(0);
+    expect(optionsOf(member)).toEqual(options);
+  });
+
+  test('--no-ask-password lets nobody be asked', async () => {
+    await lockerctl(['start', 'db', '--no-ask-password']);
+    const call = service.calls.find(({ member }) => member === 'StartContainer');
+    expect(call?.interactive).toBe(false);
+  });
+
+  test('restart stops, then starts, and --force is for the stop', async () => {
+    expect(await lockerctl(['restart', 'web', '--force'])).toMatchObject({
+      status: 0,
+      stdout: 'web: restarted\n',
+    });
+    expect(changes()).toEqual(['StopContainer', 'StartContainer']);
+    expect(optionsOf('StopContainer')).toEqual({ force: true });
+    expect(optionsOf('StartContainer')).toEqual({});
+  });
+
+  test('restart starts what does not run, and starts nothing that does not stop', async () => {
+    expect((await lockerctl(['restart', 'db'])).status).toBe(0);
+    expect(service.containers.get('db')?.state).toBe('running');
+    service.calls.length = 0;
+    service.script = (_, end) => {
+      end('failed', ['org.lockerd1.Error.Failed', 'the guest does not want to']);
+    };
+    const { status, stderr } = await lockerctl(['restart', 'web']);
+    expect({ status, stderr }).toEqual({
+      status: 1,
+      stderr: 'lockerctl: cannot restart "web": the guest does not want to\n',
+    });
+    expect(changes()).toEqual(['StopContainer']);
+  });
+
+  test('what is so already is no failure, as with systemctl', async () => {
+    const started = await lockerctl(['start', 'web']);
+    expect(started).toEqual({ status: 0, stdout: 'web: runs already\n', stderr: '' });
+    const stopped = await lockerctl(['stop', 'db']);
+    expect(stopped).toEqual({ status: 0, stdout: 'db: does not run\n', stderr: '' });
+    expect((await lockerctl(['freeze', 'db'])).status).toBe(1);
+  });
+
+  test('several containers at the same time, each reported', async () => {
+    const names = ['one', 'two', 'three'];
+    for (const name of names) service.container(name);
+    const ends: (() => void)[] = [];
+    service.script = (job, end) => {
+      ends.push(() => {
+        if (job.container === 'two') end('failed', ['org.lockerd1.Error.Failed', 'no init']);
+        else end('done');
+      });
+      // Only a client that does not wait for the first gets here with the last.
+      if (ends.length === names.length) for (const next of ends) next();
+    };
+    const { status, stdout, stderr } = await lockerctl(['start', ...names, 'gone', 'one']);
+    expect(status).toBe(1);
+    expect(stdout.split('\n').sort()).toEqual(['', 'one: started', 'three: started']);
+    expect(stderr.split('\n').sort()).toEqual([
+      '',
+      'lockerctl: cannot start "gone": there is no container "gone"',
+      'lockerctl: cannot start "two": no init',
+    ]);
+    expect(changes()).toHaveLength(4);
+  });
+
+  test('a hundred containers', async () => {
+    const names = Array.from({ length: 100 }, (_, index) => `c${index}`);
+    for (const name of names) service.container(name);
+    service.script = (_, end) => {
+      setTimeout(() => {
+        end('done');
+      }, 20);
+    };
+    const { status, stdout } = await lockerctl(['start', ...names]);
+    expect(status).toBe(0);
+    expect(stdout.trimEnd().split('\n')).toHaveLength(100);
+  });
+
+  test('--json reports each in the order of the names', async () => {
+    const { status, stdout } = await lockerctl(['start', '--json', 'gone', 'db']);
+    expect(status).toBe(5);
+    expect(JSON.parse(stdout)).toEqual([
+      {
+        container: 'gone',
+        verb: 'start',
+        result: 'failed',
+        job: null,
+        error: 'org.lockerd1.Error.NoSuchContainer',
+        message: 'there is no container "gone"',
+      },
+      { container: 'db', verb: 'start', result: 'done', job: 1, error: null, message: null },
+    ]);
+  });
+
+  test('--no-block names the job and does not wait for it', async () => {
+    service.script = () => undefined;
+    const { status, stdout } = await lockerctl(['start', 'db', '--no-block']);
+    expect({ status, stdout }).toEqual({ status: 0, stdout: 'db: job 1 start\n' });
+    expect(service.calls.map(({ member }) => member)).toEqual(['StartContainer']);
+  });
+
+  test('--quiet says nothing of what went well', async () => {
+    expect((await lockerctl(['start', 'db', '-q'])).stdout).toBe('');
+  });
+
+  test('what comes of a job that takes too long', async () => {
+    service.script = (_, end) => {
+      end('timeout', ['org.lockerd1.Error.TimedOut', 'container "db" did not start within 1 s']);
+    };
+    expect(await lockerctl(['start', 'db', '--timeout=1s'])).toMatchObject({
+      status: 1,
+      stderr: 'lockerctl: cannot start "db": container "db" did not start within 1 s\n',
+    });
+  });
+
+  test('asks again where the service has too much to do', async () => {
+    const name = 'org.freedesktop.DBus.Error.LimitsExceeded';
+    service.refusals.set('StartContainer', new DBusError(name, 'too many jobs'));
+    const starting = lockerctl(['start', 'db']);
+    await until(() => changes().length === 2);
+    service.refusals.clear();
+    expect(await starting).toEqual({ status: 0, stdout: 'db: started\n', stderr: '' });
+    expect(service.jobs.size).toBe(1);
+  });
+
+  test.each([
+    ['org.freedesktop.DBus.Error.AccessDenied', 4, /\npolkit rules decide/],
+    ['org.freedesktop.DBus.Error.InteractiveAuthorizationRequired', 4, /\nIt takes a password/],
+    ['org.lockerd1.Error.AuthorizationDismissed', 4, /refused here\n$/],
+    ['org.lockerd1.Error.JobConflict', 1, /refused here\n$/],
+  ])('%s ends with %i and says what to do', async (name, status, hint) => {
+    service.refusals.set('StartContainer', new DBusError(name, 'refused here'));
+    const refused = await lockerctl(['start', 'db']);
+    expect(refused.status).toBe(status);
+    expect(refused.stderr).toMatch(/^lockerctl: cannot start "db": refused here\n/);
+    expect(refused.stderr).toMatch(hint);
+    expect(refused.stdout).toBe('');
+  });
+
+  test('a message from the service cannot write to the terminal', async () => {
+    const text = 'a\u001b]0;title\u0007\nb';
+    service.refusals.set('StartContainer', new DBusError('org.lockerd1.Error.Failed', text));
+    const { stderr } = await lockerctl(['start', 'db']);
+    expect(stderr).toBe('lockerctl: cannot start "db": a\\x1b]0;title\\x07\\x0ab\n');
+  });
+});
+
+describe('balloon', () => {
+  test.each([
+    ['1G', gigabyte, 'memory limit 2G → 1G'],
+    ['+512M', 2n * gigabyte + gigabyte / 2n, 'memory limit 2G → 2.5G'],
+    ['-25%', (3n * gigabyte) / 2n, 'memory limit 2G → 1.5G'],
+    ['max', 2n ** 64n - 1n, 'memory limit 2G → max'],
+  ])('%s', async (size, limit, said) => {
+    const { status, stdout } = await lockerctl(['balloon', 'web', size]);
+    expect({ status, stdout }).toEqual({ status: 0, stdout: `web: ${said}\n` });
+    const call = service.calls.find(({ member }) => member === 'Balloon');
+    expect(call?.args.slice(0, 2)).toEqual(['web', limit]);
+  });
+
+  test('--json has bytes before and after', async () => {
+    const { stdout } = await lockerctl(['balloon', 'web', 'max', '--json']);
+    expect(JSON.parse(stdout)).toMatchObject([{ before: Number(2n * gigabyte), after: null }]);
+  });
+
+  test.each([
+    [['web', 'lots'], 2, /"lots" is not a size: write it as 2G/],
+    [['web', '25%'], 2, /Write \+25% or -25% of the present limit/],
+    [['db', '+1G'], 1, /container "db": it has no memory limit to start from/],
+    [['gone', '1G'], 5, /there is no container "gone"/],
+  ])('%j is refused', async (args, status, message) => {
+    const refused = await lockerctl(['balloon', ...args]);
+    expect(refused.status).toBe(status);
+    expect(refused.stderr).toMatch(message);
+    expect(changes()).toEqual([]);
+  });
+
+  test('a limit below what is in use is refused with what would do', async () => {
+    service.script = (_, end) => {
+      end('failed', ['org.lockerd1.Error.LimitBelowUsage', 'the lowest limit now is 300M']);
+    };
+    expect(await lockerctl(['balloon', 'web', '100M'])).toEqual({
+      status: 1,
+      stdout: '',
+      stderr: 'lockerctl: cannot balloon "web": the lowest limit now is 300M\n',
+    });
+  });
+});
+
+describe('progress', () => {
+  beforeEach(() => {
+    service.script = (job, end) => {
+      service.progress(job, 'reclaiming', 0.42);
+      setTimeout(() => {
+        end('done');
+      }, 300);
+    };
+  });
+
+  test('is shown on a terminal and taken away at the end', async () => {
+    const { stdout, status } = await onTerminal(['balloon', 'web', '1G']);
+    expect(stdout).toContain('ballooning web: reclaiming 42%');
+    expect(stdout).toMatch(/\r\u001b\[K(\r\u001b\[K)?web: memory limit 2G → 1G\r\n$/);
+    expect(status).toBe(0);
+  });
+
+  test.each([['--no-progress'], ['--quiet']])('is not shown with %s', async (option) => {
+    expect((await onTerminal(['balloon', 'web', '1G', option])).stdout).not.toContain('reclaiming');
+  });
+
+  test('is not shown in a pipe', async () => {
+    const { stdout, stderr } = await lockerctl(['balloon', 'web', '1G']);
+    expect({ stdout, stderr }).toEqual({ stdout: 'web: memory limit 2G → 1G\n', stderr: '' });
+  });
+
+  test('of many containers stays on one line of 80 columns', async () => {
+    const names = Array.from({ length: 12 }, (_, index) => `container-number-${index}`);
+    for (const name of names) service.container(name);
+    const { stdout } = await onTerminal(['start', ...names]);
+    const shown = stdout.split(/[\r\n]/).map((line) => line.replaceAll('\u001b[K', ''));
+    expect(Math.max(...shown.map((line) => line.length))).toBeLessThan(80);
+    expect(shown.some((line) => /^\[\d+\/\d+\] .*…$/.test(line))).toBe(true);
+  });
+});
+
+describe('without a service', () => {
+  test('nobody owns the name', async () => {
+    service.stop();
+    for (const args of [['list'], ['start', 'web'], ['status', 'web'], ['monitor']]) {
+      const { status, stderr } = await lockerctl(args);
+      expect(status).toBe(1);
+      expect(stderr).toMatch(/^lockerctl: .*org\.lockerd1.*\nlockerd is not on the bus/);
+    }
+  });
+
+  test('there is no bus', async () => {
+    const address = `unix:path=${bus.directory}/none`;
+    const { status, stderr } = await lockerctl(['list'], {
+      env: { DBUS_SYSTEM_BUS_ADDRESS: address },
+    });
+    expect(status).toBe(1);
+    expect(stderr).toMatch(/^lockerctl: cannot connect to the bus at .*\/none/);
+    expect(stderr).not.toMatch(/\n\s+at /);
+  });
+
+  test('the service ends in the middle of a job', async () => {
+    service.script = () => undefined;
+    const starting = lockerctl(['start', 'db']);
+    await until(() => service.calls.some(({ member }) => member === 'Wait'));
+    service.stop();
+    const { status, stdout, stderr } = await starting;
+    expect({ status, stdout }).toEqual({ status: 1, stdout: '' });
+    expect(stderr).toMatch(/^lockerctl: cannot start "db": lockerd ended while job 1 ran/);
+    expect(stderr).toContain('lockerctl status NAME');
+  });
+
+  test('the bus ends in the middle of a job', async () => {
+    service.script = () => undefined;
+    const starting = lockerctl(['start', 'db']);
+    await until(() => service.calls.some(({ member }) => member === 'Wait'));
+    await bus.stop();
+    const { status, stderr } = await starting;
+    expect(status).toBe(1);
+    expect(stderr).toMatch(/^lockerctl: .*the connection to the bus is lost/);
+  });
+
+  test('a service of another version is told apart from a defect', async () => {
+    service.containerProperties = () => ({});
+    const { status, stderr } = await lockerctl(['list']);
+    expect(status).toBe(1);
+    expect(stderr).toMatch(/^lockerctl: cannot understand lockerd: a container has no property/);
+  });
+});
+
+describe('monitor', () => {
+  async function watched(args: readonly string[]): Promise<[ChildProcess, Promise<Run>]> {
+    const child = start(process.execPath, [join(bin, 'lockerctl'), 'monitor', ...args]);
+    const run = collect(child);
+    const before = service.calls.length;
+    await until(() => service.calls.length > before);
+    return [child, run];
+  }
+
+  test('shows jobs, states, comings and goings until it is interrupted', async () => {
+    const [child, run] = await watched([]);
+    service.script = (job, end) => {
+      service.progress(job, 'reclaiming', 0.5);
+      end('done');
+    };
+    await lockerctl(['stop', 'web']);
+    service.stop();
+    await service.start();
+    // Whatever came before a reply of the service has been printed when that is there.
+    await lockerctl(['list']);
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    child.kill('SIGINT');
+    const { status, stdout, stderr } = await run;
+    expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
+    const lines = stdout.trimEnd().split('\n');
+    for (const line of lines) expect(line).toMatch(/^\d\d:\d\d:\d\d /);
+    expect(lines.map((line) => line.slice(9))).toEqual([
+      'job 1 new: stop web',
+      'job 1: phase reclaiming',
+      'job 1: progress 50%',
+      'web: state stopped',
+      'job 1 done: stop web',
+      'lockerd went',
+      'lockerd came',
+    ]);
+  });
+
+  test('--json, a line for each signal', async () => {
+    const [child, run] = await watched(['--json']);
+    await lockerctl(['stop', 'web']);
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    child.kill('SIGTERM');
+    const { stdout, status } = await run;
+    expect(status).toBe(0);
+    const signals = stdout
+      .trimEnd()
+      .split('\n')
+      .map((line) => JSON.parse(line) as Record<string, unknown>);
+    expect(signals).toMatchObject([
+      { signal: 'JobNew', job: 1, verb: 'stop', container: 'web' },
+      {
+        signal: 'PropertiesChanged',
+        object: 'web',
+        changed_interface: 'org.lockerd1.Container',
+        changed: { State: 'stopped' },
+      },
+      { signal: 'JobRemoved', job: 1, result: 'done', error: '' },
+    ]);
+    expect(signals[0]?.['time_usec']).toBeGreaterThan(1e15);
+  });
+});
+
+describe('passwords', () => {
+  const agent = `
+    echo "start $*" >>$HOME/agent
+    # The terminal goes while the shell still waits for sleep.
+    trap '' HUP
+    trap 'echo end >>$HOME/agent; exit' TERM
+    sleep 0.5
+    echo registered >>$HOME/agent
+    exec 3>&-
+    while :; do sleep 0.1; done`;
+
+  function agentLog(): string {
+    const file = join(bus.directory, 'agent');
+    return existsSync(file) ? readFileSync(file, 'utf8') : '';
+  }
+
+  beforeEach(() => {
+    // Somebody other than root writes there.
+    chmodSync(bus.directory, 0o777);
+    shadow('pkttyagent', agent);
+  });
+
+  test('are asked for by an agent that is there before the call and gone afterwards', async () => {
+    let before = '';
+    service.script = (_, end) => {
+      before = agentLog();
+      end('done');
+    };
+    const { stdout, status } = await onTerminal(['start', 'db'], { uid: nobody });
+    expect(withoutColours(stdout)).toContain('db: started\n');
+    expect(status).toBe(0);
+    expect(before).toBe('start --notify-fd=3 --fallback\nregistered\n');
+    await until(() => agentLog().endsWith('end\n'));
+  });
+
+  test.each([
+    ['with --no-ask-password', ['start', 'db', '--no-ask-password'], nobody],
+    ['for what is free', ['list'], nobody],
+    ['for root', ['start', 'db'], undefined],
+  ])('are not asked for %s', async (_, args, uid) => {
+    const { status } = await onTerminal(args, uid === undefined ? {} : { uid });
+    expect(status).toBe(0);
+    expect(agentLog()).toBe('');
+  });
+
+  test('are not asked for without a terminal', async () => {
+    expect((await lockerctl(['start', 'db'], { uid: nobody })).status).toBe(0);
+    expect(agentLog()).toBe('');
+  });
+
+  test.each([['exit 1'], [undefined]])(
+    'an agent that cannot run (%s) is no failure',
+    async (script) => {
+      if (script === undefined) rmSync(join(bin, 'pkttyagent'));
+      else shadow('pkttyagent', script);
+      const env = { PATH: `${bin}:/bin` };
+      const options = script === undefined ? { uid: nobody, env } : { uid: nobody };
+      expect((await onTerminal(['start', 'db'], options)).status).toBe(0);
+    },
+  );
+
+  test('somebody is asked about one container after the other', async () => {
+    service.container('db2');
+    const order: string[] = [];
+    const release: (() => void)[] = [];
+    // The reply stands for the password that somebody types.
+    service.authorize = (name, proceed) => {
+      order.push(`asked ${name}`);
+      release.push(() => {
+        order.push(`answered ${name}`);
+        proceed();
+      });
+    };
+    const starting = lockerctl(['start', 'db', 'db2']);
+    await until(() => release.length === 1);
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    release[0]?.();
+    await until(() => release.length === 2);
+    release[1]?.();
+    expect((await starting).status).toBe(0);
+    expect(order).toEqual(['asked db', 'answered db', 'asked db2', 'answered db2']);
+  });
+});
+
+describe('another host', () => {
+  test('is reached by ssh and systemd-stdio-bridge', async () => {
+    // Only the network is missing: the bridge is systemd's own.
+    shadow('ssh', `echo "$*" >$HOME/ssh; for last; do :; done; exec "$last" --bus-path="$REMOTE"`);
+    const env = { DBUS_SYSTEM_BUS_ADDRESS: 'unix:path=/nonexistent', REMOTE: bus.address };
+    const listed = await lockerctl(['-H', 'root@other:2222', 'list', '-q'], { env });
+    expect(listed).toEqual({ status: 0, stdout: 'db\nmail\nweb\n', stderr: '' });
+    expect(readFileSync(join(bus.directory, 'ssh'), 'utf8')).toBe(
+      '-xT -p 2222 -- root@other systemd-stdio-bridge\n',
+    );
+    const started = await lockerctl(['--host=other', 'start', 'db'], { env });
+    expect(started).toEqual({ status: 0, stdout: 'db: started\n', stderr: '' });
+  });
+
+  test.each([
+    ['exit 255', /ssh to other ended with status 255\nDoes "ssh other systemd-stdio-bridge" run/],
+    ['echo "Welcome!"; sleep 5', /other does not speak D-Bus/],
+  ])('that answers by "%s"', async (script, message) => {
+    shadow('ssh', script);
+    const { status, stderr } = await lockerctl(['-H', 'other', 'list']);
+    expect(status).toBe(1);
+    expect(stderr).toMatch(message);
+  });
+
+  test('whose connection breaks in the middle of a job', async () => {
+    shadow('ssh', `echo $$ >$HOME/pid; for last; do :; done; exec "$last" --bus-path="$REMOTE"`);
+    service.script = () => undefined;
+    const env = { REMOTE: bus.address };
+    const starting = lockerctl(['-H', 'other', 'start', 'db'], { env });
+    await until(() => service.calls.some(({ member }) => member === 'Wait'));
+    process.kill(Number(readFileSync(join(bus.directory, 'pid'), 'utf8')), 'SIGKILL');
+    const { status, stderr } = await starting;
+    expect(status).toBe(1);
+    expect(stderr).toMatch(/the connection to the bus is lost/);
+  });
+});
+
+describe('console and shell', () => {
+  const recorder = `printf '%s|' "$0" "$@" >$HOME/ran; exit 7`;
+
+  test.each([
+    [['shell', 'web', '--', 'ls', '-l'], 'lxc-attach|-n|web|--clear-env|--keep-var=TERM|--|ls|-l|'],
+    [['console', 'web'], 'lxc-console|-n|web|'],
+    [['-H', 'other', 'shell', 'my web'], "ssh|-xt|--|other|lockerctl shell 'my web'|"],
+  ])('%j', async (args, words) => {
+    for (const name of ['lxc-attach', 'lxc-console', 'ssh']) shadow(name, recorder);
+    expect((await lockerctl(args)).status).toBe(7);
+    expect(readFileSync(join(bus.directory, 'ran'), 'utf8')).toBe(join(bin, words));
+  });
+
+  test('are root’s', async () => {
+    const { status, stderr } = await lockerctl(['shell', 'web'], { uid: nobody });
+    expect(status).toBe(4);
+    expect(stderr).toBe('lockerctl: only root can use "shell"\nTry "sudo lockerctl shell web".\n');
+  });
+
+  test('a signal that ends the program shows in the status', async () => {
+    shadow('lxc-attach', 'kill -KILL $$');
+    expect((await lockerctl(['shell', 'web'])).status).toBe(128 + 9);
+  });
+});
+
+describe('usage', () => {
+  test('help and version', async () => {
+    const help = await lockerctl(['--help']);
+    expect(help).toMatchObject({ status: 0, stderr: '' });
+    expect(help.stdout).toMatch(/^lockerctl \[OPTION\.\.\.\] COMMAND/);
+    const { version } = JSON.parse(readFileSync(join(project, 'package.json'), 'utf8')) as {
+      version: string;
+    };
+    expect((await lockerctl(['--version'])).stdout).toBe(`lockerctl ${version}\n`);
+  });
+
+  test('wrong usage ends with 2, and nothing is called', async () => {
+    const { status, stderr, stdout } = await lockerctl(['strat', 'web']);
+    expect({ status, stdout }).toEqual({ status: 2, stdout: '' });
+    expect(stderr).toBe(
+      'lockerctl: unknown command "strat"\nSee "lockerctl --help" or lockerctl(1).\n',
+    );
+    expect(service.calls).toEqual([]);
+  });
+});
+
+describe('completion', () => {
+  const completion = join(project, 'src/cli/completion/lockerctl');
+
+  /** What bash offers for the last word of a line. */
+  async function complete(line: string): Promise<string[]> {
+    // bash splits at "=" and ":" as well, which are words of their own.
+    const words = line.split(' ').flatMap((word) => (word === '' ? [''] : word.split(/([=:])/)));
+    const script = `
+      source /usr/share/bash-completion/bash_completion || exit 9
+      source ${completion}
+      COMP_LINE=$1 COMP_POINT=\${#1}
+      shift
+      COMP_WORDS=("$@") COMP_CWORD=$(($# - 1)) COMP_TYPE=9 COMP_KEY=9
+      compopt() { :; }
+      _lockerctl
+      printf '%s\\n' "\${COMPREPLY[@]}"`;
+    const args = ['-c', script, 'bash', line, ...words.filter((word, i) => word !== '' || i > 0)];
+    const { status, stdout, stderr } = await collect(start('bash', args));
+    expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
+    return stdout.split('\n').filter((word) => word !== '');
+  }
+
+  beforeEach(() => {
+    chmodSync(join(bin, 'lockerctl'), 0o755);
+    service.container('my web', { state: 'running' });
+  });
+
+  test.each([
+    ['lockerctl st', ['status', 'start', 'stop']],
+    ['lockerctl start ', ['db']],
+    ['lockerctl stop ', ['mail', 'my\\ web', 'web']],
+    ['lockerctl stop w', ['web']],
+    ['lockerctl -q thaw ', ['mail']],
+    ['lockerctl attach web ', ['sandbox', 'web_vol']],
+    ['lockerctl attach web web_', ['web_vol']],
+    ['lockerctl balloon web ', []],
+    ['lockerctl balloon web -25% ', []],
+    ['lockerctl stop --fo', ['--force']],
+    ['lockerctl start --fo', []],
+    ['lockerctl attach --re', ['--read-only']],
+    ['lockerctl list --state=fr', ['freezing', 'frozen']],
+    ['lockerctl shell web -- l', []],
+    ['lockerctl -H other start ', []],
+    ['lockerctl --js', ['--json']],
+  ])('%s', async (line, words) => {
+    expect((await complete(line)).sort()).toEqual([...words].sort());
+  });
+
+  test('without a service nothing is offered and nothing is said', async () => {
+    service.stop();
+    expect(await complete('lockerctl start ')).toEqual([]);
+  });
+
+  test('pleases shellcheck', () => {
+    expect(execFileSync('shellcheck', [completion], { encoding: 'utf8' })).toBe('');
+  });
+});
+
+describe('the examples', () => {
+  const examples = join(project, 'src/examples');
+
+  test('in bash, with busctl', async () => {
+    const args = [join(examples, 'start-and-balloon.sh'), 'db', String(gigabyte)];
+    expect(await collect(start('bash', args))).toEqual({
+      status: 0,
+      stdout: `State: s "running"\nMemoryLimit: t ${gigabyte}\nMemoryCurrent: t 126353408\n`,
+      stderr: '',
+    });
+  });
+
+  test('in Python, with dasbus', async () => {
+    const args = [join(examples, 'attach-locker.py'), 'web', 'data'];
+    expect(await collect(start('/usr/bin/python3', args))).toEqual({
+      status: 0,
+      stdout: 'web: done\n  web_vol\n  sandbox (read-only)\n  data\n',
+      stderr: '',
+    });
+    const denied = new DBusError('org.freedesktop.DBus.Error.AccessDenied', 'you may not');
+    service.refusals.set('MountLocker', denied);
+    const refused = await collect(start('/usr/bin/python3', args));
+    expect(refused).toMatchObject({ status: 1, stdout: '' });
+    expect(refused.stderr).toContain('you may not');
+  });
+});

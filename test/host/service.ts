@@ -1,0 +1,26 @@
+import fs from 'node:fs';
+import path from 'node:path';
+import type { Host } from './host.ts';
+
+const postinst = path.resolve(import.meta.dirname, '../../src/debian/postinst');
+
+/** What the package's own script does on a booted host after its files are there. */
+export async function configurePackage(host: Host): Promise<void> {
+  const script = fs.readFileSync(postinst, 'utf8');
+  await host.run('sh', ['-s', 'configure', '0'], { input: script, timeoutMs: 180_000 });
+}
+
+/** Runs a program as another user, with no group but its own. */
+export async function runAs(
+  host: Host,
+  user: string,
+  program: string,
+  ...args: string[]
+): Promise<{ exitCode: number; output: string }> {
+  const as = ['--reuid', user, '--regid', user, '--init-groups', program, ...args];
+  const { exitCode, stdout, stderr } = await host.run('setpriv', as, {
+    reject: false,
+    timeoutMs: 180_000,
+  });
+  return { exitCode, output: stdout + stderr };
+}

@@ -1,0 +1,304 @@
+import type { Caller } from '../../src/core/caller.ts';
+import type { Clock } from '../../src/core/clock.ts';
+import { Core, type CorePorts } from '../../src/core/core.ts';
+import { defaultLimits, type Limits } from '../../src/core/limits.ts';
+import type { OptionBag } from '../../src/core/options.ts';
+import type {
+  AuthorizationRequest,
+  ContainerDefinition,
+  Decision,
+  Definitions,
+  JournalEntry,
+  LxcStatus,
+  MountPoint,
+  UnitJobResult,
+  UnitStatus,
+} from '../../src/core/ports.ts';
+
+/** Time that passes when the test says so. */
+export class FakeClock implements Clock {
+  #nowMs = 0;
+  #appointments: { atMs: number; callback: () => void }[] = [];
+
+  nowMs(): number {
+    return this.#nowMs;
+  }
+
+  realtimeUsec(): bigint {
+    return 1_000_000n + BigInt(this.#nowMs) * 1000n;
+  }
+
+  after(delayMs: number, callback: () => void): () => void {
+    const appointment = { atMs: this.#nowMs + delayMs, callback };
+    this.#appointments.push(appointment);
+    return () => {
+      this.#appointments = this.#appointments.filter((one) => one !== appointment);
+    };
+  }
+
+  /** Lets time pass, appointment by appointment, and everything happen that follows from it. */
+  async pass(ms: number): Promise<void> {
+    const end = this.#nowMs + ms;
+    for (;;) {
+      await settled();
+      const due = this.#appointments.filter(({ atMs }) => atMs <= end);
+      const next = due.sort((a, b) => a.atMs - b.atMs)[0];
+      if (!next) break;
+      this.#appointments = this.#appointments.filter((one) => one !== next);
+      this.#nowMs = next.atMs;
+      next.callback();
+    }
+    this.#nowMs = end;
+    await settled();
+  }
+}
+
+/** Ends when nothing is left to do at once. */
+export async function settled(): Promise<void> {
+  for (let turn = 0; turn < 5; turn++) await new Promise((resolve) => setImmediate(resolve));
+}
+
+export const noLimit = 2n ** 64n - 1n;
+
+export function unitStatus(change: Partial<UnitStatus> = {}): UnitStatus {
+  return {
+    activeState: 'inactive',
+    result: 'success',
+    mainPid: 0,
+    stateChangeUsec: 5_000_000n,
+    memoryMax: noLimit,
+    memorySwapMax: noLimit,
+    controlGroup: '',
+    ...change,
+  };
+}
+
+export function definition(
+  name: string,
+  change: Partial<ContainerDefinition> = {},
+): ContainerDefinition {
+  return {
+    name,
+    unit: `lxc@${name}.service`,
+    configFile: `/var/lib/lxc/${name}/config`,
+    autostart: false,
+    groups: [],
+    problem: '',
+    wormhole: `/var/locker-mappings/${name}`,
+    lockers: [],
+    rebootSignal: 2,
+    ...change,
+  };
+}
+
+export function definitions(...containers: ContainerDefinition[]): Definitions {
+  const lockers = ['web_vol', 'sandbox', 'data'].map((name) => ({
+    name,
+    path: `/lockers/${name}`,
+  }));
+  return { containers, lockers, rootNeedsNoAuthority: false };
+}
+
+interface Pending<T> {
+  what: string;
+  resolve: (value: T) => void;
+  reject: (error: unknown) => void;
+  signal: AbortSignal | undefined;
+}
+
+/** The world outside: remembers what it is told, and tells what the test wants. */
+export class FakeOutside {
+  definitions: Definitions = definitions(definition('web'), definition('db'));
+  readonly clock = new FakeClock();
+  readonly journal: JournalEntry[] = [];
+  /** What was asked for and is not answered yet. */
+  readonly pending: Pending<unknown>[] = [];
+  /** Everything that changed the world, in order. */
+  readonly done: string[] = [];
+  readonly checks: AuthorizationRequest[] = [];
+  decide: (request: AuthorizationRequest) => Decision | Promise<Decision> = () => 'yes';
+  readonly #units = new Map<string, { status: UnitStatus; tell?: (status: UnitStatus) => void }>();
+  #lxc: ((status: LxcStatus) => void) | undefined;
+  readonly #mounts = new Map<string, (mounts: readonly MountPoint[]) => void>();
+  #mounted: MountPoint[] = [];
+  #reloaded: (() => void) | undefined;
+  oomKills: ((kills: bigint) => void) | undefined;
+
+  unit(name: string, change: Partial<UnitStatus>): void {
+    const unit = `lxc@${name}.service`;
+    const entry = this.#units.get(unit) ?? { status: unitStatus() };
+    entry.status = { ...entry.status, ...change };
+    this.#units.set(unit, entry);
+    entry.tell?.(entry.status);
+  }
+
+  lxc(container: string, state: string, leader = 0): void {
+    this.#lxc?.({ container, state, leader });
+  }
+
+  /** A container whose unit runs it. */
+  run(container: string, leader = 100): void {
+    this.unit(container, { activeState: 'active', mainPid: leader - 1 });
+    this.lxc(container, 'RUNNING', leader);
+  }
+
+  stop(container: string): void {
+    this.lxc(container, 'STOPPED');
+    this.unit(container, { activeState: 'inactive', mainPid: 0 });
+  }
+
+  mount(path: string, { source = 'disk', readOnly = false } = {}): void {
+    this.#mounted.push({ path, source, readOnly });
+    this.#tellMounts();
+  }
+
+  umount(path: string): void {
+    this.#mounted = this.#mounted.filter((one) => one.path !== path);
+    this.#tellMounts();
+  }
+
+  #tellMounts(): void {
+    for (const [directory, tell] of this.#mounts) {
+      tell(this.#mounted.filter(({ path }) => path.startsWith(`${directory}/`)));
+    }
+  }
+
+  reload(): void {
+    this.#reloaded?.();
+  }
+
+  #ask<T>(what: string, signal?: AbortSignal): Promise<T> {
+    this.done.push(what);
+    return new Promise<T>((resolve, reject) => {
+      const entry = { what, resolve, reject, signal } as Pending<unknown>;
+      this.pending.push(entry);
+    });
+  }
+
+  #take(what: string): Pending<unknown> {
+    const at = this.pending.findIndex((one) => one.what === what);
+    const [entry] = at < 0 ? [] : this.pending.splice(at, 1);
+    if (!entry) {
+      throw new Error(`nobody waits for "${what}": ${this.pending.map((one) => one.what).join()}`);
+    }
+    return entry;
+  }
+
+  /** Answers what was asked for; it must have been. */
+  answer(what: string, value?: unknown): void {
+    this.#take(what).resolve(value);
+  }
+
+  fail(what: string, error: unknown): void {
+    this.#take(what).reject(error);
+  }
+
+  signalOf(what: string): AbortSignal | undefined {
+    return this.pending.find((one) => one.what === what)?.signal;
+  }
+
+  ports(): CorePorts {
+    const nothing = () => Promise.resolve();
+    const unitJob = (verb: string) => (unit: string, signal: AbortSignal) =>
+      this.#ask<UnitJobResult>(`${verb} ${unit}`, signal);
+    return {
+      definitions: { read: () => Promise.resolve(this.definitions) },
+      units: {
+        watch: (unit, tell) => {
+          const entry = this.#units.get(unit) ?? { status: unitStatus() };
+          this.#units.set(unit, { ...entry, tell });
+          tell(entry.status);
+          return Promise.resolve(nothing);
+        },
+        start: unitJob('start'),
+        stop: unitJob('stop'),
+        restart: unitJob('restart'),
+        kill: (unit, whom, signal) => {
+          this.done.push(`kill ${unit} ${whom} ${signal}`);
+          return Promise.resolve();
+        },
+        onReloaded: (handler) => {
+          this.#reloaded = handler;
+        },
+      },
+      mounts: {
+        watch: (directory, tell) => {
+          this.#mounts.set(directory, tell);
+          tell(this.#mounted.filter(({ path }) => path.startsWith(`${directory}/`)));
+          return Promise.resolve(nothing);
+        },
+      },
+      helper: {
+        attach: (request) => this.#ask(`attach ${JSON.stringify(Object.values(request))}`),
+        detach: (request) => this.#ask(`detach ${JSON.stringify(Object.values(request))}`),
+        freeze: (container) => this.#ask(`freeze ${container}`),
+        thaw: (container) => this.#ask(`thaw ${container}`),
+        balloon: ({ container, limit, force, persist }, progress, signal) => {
+          progress('reclaiming', 0.5);
+          return this.#ask(`balloon ${container} ${limit} ${force} ${persist}`, signal);
+        },
+        watch: (tell) => {
+          this.#lxc = tell;
+          return Promise.resolve(nothing);
+        },
+      },
+      memory: {
+        read: () => Promise.reject(new Error('there is none')),
+        watchOomKills: (_, tell) => {
+          this.oomKills = tell;
+          return Promise.resolve(nothing);
+        },
+      },
+      authority: {
+        check: async (request) => {
+          this.checks.push(request);
+          return this.decide(request);
+        },
+        state: 'polkit',
+        onStateChanged: () => undefined,
+        onPermissionsChanged: () => undefined,
+      },
+      journal: { write: (entry) => this.journal.push(entry) },
+    };
+  }
+
+  core(limits: Partial<Limits> = {}): Core {
+    return new Core(this.ports(), this.clock, { ...defaultLimits, ...limits });
+  }
+}
+
+const signatures: Record<string, string> = {
+  boolean: 'b',
+  string: 's',
+  bigint: 't',
+};
+
+/** Options as a client sends them. */
+export function options(values: Record<string, boolean | string | bigint> = {}): OptionBag {
+  return new Map(
+    Object.entries(values).map(([name, value]) => [
+      name,
+      { signature: signatures[typeof value] ?? '', value },
+    ]),
+  );
+}
+
+export function caller(change: Partial<Caller> = {}): Caller {
+  return {
+    sender: ':1.5',
+    uid: 1000,
+    interactive: false,
+    left: new AbortController().signal,
+    ...change,
+  };
+}
+
+/** The code of what a promise is rejected with; `no error` when it is not. */
+export async function codeOf(promise: Promise<unknown>): Promise<string> {
+  try {
+    await promise;
+    return 'no error';
+  } catch (error) {
+    return (error as { code?: string }).code ?? String(error);
+  }
+}

@@ -1,0 +1,75 @@
+import { describe, expect, test } from 'vitest';
+import type { UnitStatus } from '../../src/core/ports.ts';
+import { deriveState, isUp, runsOutsideUnit } from '../../src/core/state.ts';
+
+type Unit = UnitStatus['activeState'];
+
+function state(activeState: Unit | undefined, lxc?: string, broken = false): string {
+  return deriveState({ broken, unit: activeState && { activeState }, lxc });
+}
+
+describe('the state of a container', () => {
+  test.each<[Unit | undefined, string | undefined, string]>([
+    ['inactive', 'STOPPED', 'stopped'],
+    ['inactive', undefined, 'stopped'],
+    ['activating', 'STOPPED', 'starting'],
+    ['activating', 'STARTING', 'starting'],
+    // With ready = booted the unit waits for more than LXC does.
+    ['activating', 'RUNNING', 'starting'],
+    ['activating', 'FROZEN', 'frozen'],
+    ['active', 'RUNNING', 'running'],
+    ['active', 'THAWED', 'running'],
+    ['active', 'FREEZING', 'freezing'],
+    ['active', 'FROZEN', 'frozen'],
+    ['reloading', 'RUNNING', 'running'],
+    // A guest that reboots or powers off by itself.
+    ['active', 'STOPPING', 'stopping'],
+    ['active', 'STOPPED', 'stopping'],
+    ['active', 'STARTING', 'starting'],
+    ['active', 'ABORTING', 'stopping'],
+    ['deactivating', 'RUNNING', 'stopping'],
+    ['deactivating', 'FROZEN', 'stopping'],
+    ['deactivating', 'STOPPED', 'stopping'],
+    ['failed', 'STOPPED', 'failed'],
+    ['failed', undefined, 'failed'],
+    // Outside its unit.
+    ['inactive', 'RUNNING', 'running'],
+    ['inactive', 'STARTING', 'starting'],
+    ['inactive', 'STOPPING', 'stopping'],
+    ['inactive', 'FROZEN', 'frozen'],
+    ['failed', 'RUNNING', 'running'],
+    // Without the helper, and without systemd.
+    ['active', undefined, 'running'],
+    [undefined, 'RUNNING', 'running'],
+    [undefined, undefined, 'stopped'],
+    ['inactive', 'SOMETHING NEW', 'stopped'],
+  ])('unit %s, LXC %s: %s', (unit, lxc, expected) => {
+    expect(state(unit, lxc)).toBe(expected);
+  });
+
+  test('a broken definition shows where nothing runs', () => {
+    expect(state('inactive', 'STOPPED', true)).toBe('broken');
+    expect(state('failed', 'STOPPED', true)).toBe('broken');
+    expect(state('active', 'RUNNING', true)).toBe('running');
+    expect(state('inactive', 'RUNNING', true)).toBe('running');
+  });
+
+  test('a guest is outside when its unit is down', () => {
+    const outside = (activeState: Unit, lxc: string) =>
+      runsOutsideUnit({ unit: { activeState }, lxc });
+    expect(outside('inactive', 'RUNNING')).toBe(true);
+    expect(outside('failed', 'FROZEN')).toBe(true);
+    expect(outside('inactive', 'STOPPED')).toBe(false);
+    expect(outside('active', 'RUNNING')).toBe(false);
+    expect(outside('activating', 'RUNNING')).toBe(false);
+  });
+
+  test('up is everything with a guest', () => {
+    expect(['stopped', 'failed', 'broken'].map((one) => isUp(one as 'stopped'))).toEqual([
+      false,
+      false,
+      false,
+    ]);
+    expect(isUp('stopping')).toBe(true);
+  });
+});

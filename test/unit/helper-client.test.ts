@@ -1,0 +1,225 @@
+import fs from 'node:fs';
+import net from 'node:net';
+import os from 'node:os';
+import path from 'node:path';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { HelperClient } from '../../src/adapters/helper.ts';
+import type { LxcStatus } from '../../src/core/ports.ts';
+
+/** What a connection is answered with, given its request; by default it stays open. */
+type Script = (request: unknown, socket: net.Socket) => void;
+
+let directory: string;
+let socketPath: string;
+let server: net.Server;
+let requests: unknown[];
+let closed: number;
+let script: Script;
+const open = new Set<net.Socket>();
+
+beforeEach(async () => {
+  directory = fs.mkdtempSync(path.join(os.tmpdir(), 'lockerd-helper-'));
+  socketPath = path.join(directory, 'sock');
+  requests = [];
+  closed = 0;
+  server = net.createServer((socket) => {
+    open.add(socket);
+    socket.on('error', () => undefined);
+    socket.once('close', () => {
+      open.delete(socket);
+      closed++;
+    });
+    let text = '';
+    socket.on('data', (chunk) => {
+      text += chunk.toString();
+      if (!text.endsWith('\n')) return;
+      const request: unknown = JSON.parse(text);
+      requests.push(request);
+      script(request, socket);
+    });
+  });
+  await new Promise<void>((resolve) => server.listen(socketPath, resolve));
+});
+afterEach(async () => {
+  for (const socket of open) socket.destroy();
+  await new Promise((resolve) => server.close(resolve));
+  fs.rmSync(directory, { recursive: true });
+});
+
+const silenceMs = { attach: 300, detach: 300, freeze: 300, thaw: 300, balloon: 300 };
+
+function client(): HelperClient {
+  return new HelperClient(socketPath, { silenceMs, reconnectMinMs: 10, reconnectMaxMs: 50 });
+}
+
+function answering(...lines: string[]): Script {
+  return (_request, socket) => socket.end(lines.map((line) => `${line}\n`).join(''));
+}
+
+const attach = { container: 'web', locker: 'data', readOnly: true, persist: false };
+
+describe('a request', () => {
+  test('is one line of JSON, and so is its answer', async () => {
+    script = answering('{"ok":true,"changed":true}');
+    expect(await client().attach(attach)).toEqual({ changed: true });
+    script = answering('{"ok":true,"changed":true,"lazy":true}');
+    const detach = { container: 'web', locker: 'data', force: true, persist: false };
+    expect(await client().detach(detach)).toEqual({ changed: true, lazy: true });
+    script = answering('{"ok":true}');
+    await client().freeze('web');
+    await client().thaw('web');
+    expect(requests).toEqual([
+      { verb: 'attach', ...attach },
+      { verb: 'detach', ...detach },
+      { verb: 'freeze', container: 'web' },
+      { verb: 'thaw', container: 'web' },
+    ]);
+  });
+
+  test('has nothing in it that the helper does not know', async () => {
+    script = answering('{"ok":true,"changed":false}');
+    const more = { ...attach, more: 1 };
+    await client().attach(more);
+    expect(requests).toEqual([{ verb: 'attach', ...attach }]);
+  });
+
+  test('may be answered in pieces', async () => {
+    script = (_request, socket) => {
+      socket.write('{"ok":tr');
+      setTimeout(() => socket.write('ue,"changed":true}\n'), 20);
+    };
+    expect(await client().attach(attach)).toEqual({ changed: true });
+  });
+
+  test.each([
+    ['LockerBusy', 'lockerBusy'],
+    ['NoSuchContainer', 'noSuchContainer'],
+    ['NotMounted', 'notMounted'],
+    ['LimitBelowUsage', 'limitBelowUsage'],
+    ['InvalidArgs', 'invalidArgs'],
+    ['AccessDenied', 'failed'],
+    ['toString', 'failed'],
+  ])('that the helper refuses with %s fails with %s', async (error, code) => {
+    script = answering(JSON.stringify({ ok: false, error, message: 'because' }));
+    await expect(client().attach(attach)).rejects.toMatchObject({ code, message: 'because' });
+  });
+
+  test.each([
+    ['nothing', []],
+    ['no JSON', ['nonsense']],
+    ['no object', ['7']],
+    ['null', ['null']],
+    ['a line without end', ['x'.repeat(200_000)]],
+    ['an error without a reason', ['{}']],
+  ])('that is answered with %s fails', async (_what, lines) => {
+    script = answering(...lines);
+    await expect(client().attach(attach)).rejects.toMatchObject({
+      code: 'failed',
+      message: expect.stringMatching(/^the helper of lockerd/) as string,
+    });
+  });
+
+  test('that is not answered fails, and is left', async () => {
+    script = () => undefined;
+    await expect(client().attach(attach)).rejects.toMatchObject({ code: 'failed' });
+    await vi.waitFor(() => {
+      expect(closed).toBe(1);
+    });
+  });
+
+  test('to a helper that is not there says where to look', async () => {
+    const nobody = new HelperClient(path.join(directory, 'nobody'));
+    await expect(nobody.freeze('web')).rejects.toMatchObject({
+      code: 'failed',
+      message: expect.stringContaining('systemctl status lockerd-helper.socket') as string,
+    });
+  });
+});
+
+describe('balloon', () => {
+  const balloon = { container: 'web', limit: 1024n, force: false, persist: true };
+
+  test('tells how far it is, and is not silent meanwhile', async () => {
+    script = (_request, socket) => {
+      let step = 0;
+      const timer = setInterval(() => {
+        step++;
+        if (step < 6) {
+          socket.write(`{"event":"progress","phase":"reclaiming","fraction":${step / 10}}\n`);
+        } else {
+          clearInterval(timer);
+          socket.end('{"ok":true}\n');
+        }
+      }, 100);
+    };
+    const seen: [string, number][] = [];
+    const never = new AbortController().signal;
+    await client().balloon(balloon, (...progress) => seen.push(progress), never);
+    expect(seen).toHaveLength(5);
+    expect(seen[4]).toEqual(['reclaiming', 0.5]);
+    await expect(
+      Promise.all([
+        client().balloon({ ...balloon, limit: 2n ** 64n - 1n }, () => undefined, never),
+      ]),
+    ).resolves.toEqual([undefined]);
+    expect(requests).toEqual([
+      { verb: 'balloon', ...balloon, limit: '1024' },
+      { verb: 'balloon', ...balloon, limit: 'max' },
+    ]);
+  });
+
+  test('is left when it is cancelled', async () => {
+    const cancel = new AbortController();
+    script = () => {
+      cancel.abort();
+    };
+    const ballooning = client().balloon(balloon, () => undefined, cancel.signal);
+    await expect(ballooning).rejects.toMatchObject({ code: 'cancelled' });
+    await vi.waitFor(() => {
+      expect(closed).toBe(1);
+    });
+    await expect(client().balloon(balloon, () => undefined, cancel.signal)).rejects.toMatchObject({
+      code: 'cancelled',
+    });
+    expect(requests).toHaveLength(1);
+  });
+});
+
+describe('watch', () => {
+  const state = (container: string, word: string, leader: number): string =>
+    `${JSON.stringify({ event: 'state', container, state: word, leader })}\n`;
+
+  test('tells all, then each change; reconnects, and notices what has gone meanwhile', async () => {
+    const seen: LxcStatus[] = [];
+    let connections = 0;
+    script = (_request, socket) => {
+      connections++;
+      if (connections === 1) {
+        socket.write(state('a', 'RUNNING', 7) + state('b', 'STOPPED', 0) + '{"event":"ready"}\n');
+        socket.write(state('b', 'RUNNING', 8));
+        setTimeout(() => socket.end('{"event":"nonsense"}\nbroken\n'), 30);
+      } else if (connections < 4) {
+        // Broken again before it was ready: nothing is known to be gone.
+        socket.end(state('b', 'RUNNING', 8));
+      } else {
+        socket.write(state('b', 'FROZEN', 8) + '{"event":"ready"}\n');
+      }
+    };
+    const unwatch = await client().watch((status) => seen.push(status));
+    expect(seen.slice(0, 2)).toEqual([
+      { container: 'a', state: 'RUNNING', leader: 7 },
+      { container: 'b', state: 'STOPPED', leader: 0 },
+    ]);
+    await vi.waitFor(
+      () => {
+        expect(seen.at(-1)).toEqual({ container: 'a', state: 'STOPPED', leader: 0 });
+      },
+      { timeout: 10_000 },
+    );
+    expect(seen).toContainEqual({ container: 'b', state: 'FROZEN', leader: 8 });
+    await unwatch();
+    await vi.waitFor(() => {
+      expect(open.size).toBe(0);
+    });
+  });
+});

@@ -1,0 +1,62 @@
+import { expect, test } from 'vitest';
+import { copiesOf } from '../../src/helper/holders.ts';
+import { isSameTree, mountAt, parseMountinfo } from '../../src/helper/mountinfo.ts';
+import { parseMonitorLine } from '../../src/helper/watch.ts';
+
+const host = parseMountinfo(`
+99 79 0:39 / / rw,relatime shared:1 - overlay root rw
+59 99 8:1 / /lockers/data rw shared:27 - ext4 /dev/sda1 rw
+60 59 8:1 /x /lockers/data/x rw shared:28 master:3 - ext4 /dev/sda1 rw
+61 99 0:60 / /lockers/my\\040data%n rw - tmpfs blank rw
+62 99 0:25 / /lockers/auto rw - autofs systemd-1 rw
+330 99 0:59 / /var/locker-mappings/web rw,nosuid shared:107 - tmpfs tmpfs rw
+331 330 8:1 / /var/locker-mappings/web/data ro shared:27 - ext4 /dev/sda1 rw
+332 331 0:99 / /var/locker-mappings/web/data rw shared:29 - tmpfs tmpfs rw
+333 330 0:61 / /var/locker-mappings/web/\\134 rw - tmpfs tmpfs ro,size=4k
+short line
+`);
+
+test('mounts of a namespace', () => {
+  expect(host.length).toBe(9);
+  expect(mountAt(host, '/lockers/my data%n')?.id).toBe(61);
+  expect(mountAt(host, '/var/locker-mappings/web/\\')).toMatchObject({ id: 333, readOnly: true });
+  expect(mountAt(host, '/var/locker-mappings/web/data')).toMatchObject({
+    id: 332,
+    readOnly: false,
+  });
+  expect(mountAt(host, '/lockers/auto')).toBeUndefined();
+  expect(mountAt(host, '/lockers')).toBeUndefined();
+});
+
+test('one directory of one file system', () => {
+  const [data, below] = ['/lockers/data', '/lockers/data/x'].map((path) => mountAt(host, path));
+  const attached = host.find(({ id }) => id === 331);
+  expect(data && attached && isSameTree(data, attached)).toBe(true);
+  expect(data && below && isSameTree(data, below)).toBe(false);
+});
+
+test('copies of an attachment, wherever a guest has put the wormhole', () => {
+  expect(copiesOf(host, '0:59', 'data').map(({ id }) => id)).toEqual([331]);
+  const guest = parseMountinfo(`
+1 0 0:1 / / rw - ext4 root rw
+2 1 0:59 / /lockers ro - tmpfs tmpfs rw
+3 2 8:1 / /lockers/data rw - ext4 /dev/sda1 rw
+4 1 8:1 / /data rw - ext4 /dev/sda1 rw
+5 1 0:59 / /mnt ro - tmpfs tmpfs rw
+6 5 8:1 / /mnt/data rw - ext4 /dev/sda1 rw
+7 5 8:1 / /mnt/data2 rw - ext4 /dev/sda1 rw
+`);
+  expect(copiesOf(guest, '0:59', 'data').map(({ id }) => id)).toEqual([3, 6]);
+});
+
+test('lines of lxc-monitor', () => {
+  expect(parseMonitorLine("'web' changed state to [RUNNING]")).toEqual({
+    container: 'web',
+    state: 'RUNNING',
+  });
+  expect(parseMonitorLine("'it's' changed state to [STOPPED]")).toEqual({
+    container: "it's",
+    state: 'STOPPED',
+  });
+  expect(parseMonitorLine("'web' exited with status [0]")).toBeUndefined();
+});

@@ -1,0 +1,57 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { encodeJournalEntry, entriesDroppedId } from '../../src/adapters/journal.ts';
+
+const entry = { messageId: entriesDroppedId, priority: 6, message: 'm', fields: {} };
+
+describe('an entry', () => {
+  test('has its fields, one a line', () => {
+    const text = encodeJournalEntry({
+      ...entry,
+      message: 'first\nsecond',
+      fields: { CONTAINER: 'web', UID: '1000' },
+    });
+    expect(text.split('\n')).toEqual([
+      `MESSAGE_ID=${entriesDroppedId}`,
+      'PRIORITY=6',
+      'SYSLOG_IDENTIFIER=lockerd',
+      `SYSLOG_PID=${process.pid}`,
+      'LOCKERD_CONTAINER=web',
+      'LOCKERD_UID=1000',
+      'MESSAGE=first',
+      'MESSAGE=second',
+      '',
+    ]);
+  });
+
+  test('cannot be given lines or fields by a value', () => {
+    fc.assert(
+      fc.property(
+        fc.string({ unit: 'binary' }),
+        fc.string({ unit: 'binary' }),
+        (value, message) => {
+          const lines = encodeJournalEntry({ ...entry, message, fields: { X: value } }).split('\n');
+          expect(lines.pop()).toBe('');
+          for (const line of lines) {
+            // logger(1) takes an empty line for the end, and a line is all until the next newline.
+            expect(line).toMatch(/^(MESSAGE_ID|PRIORITY|SYSLOG_\w+|LOCKERD_X|MESSAGE)=/);
+            expect(line).not.toMatch(/[\0-\x1f\x7f]/);
+          }
+          expect(lines.filter((line) => !line.startsWith('MESSAGE='))).toHaveLength(5);
+        },
+      ),
+    );
+  });
+
+  test.each(['', 'lower', '_X', 'A=B', 'A\nB', 'É', 'A'.repeat(57), '1A'])(
+    'has no field %j',
+    (key) => {
+      expect(() => encodeJournalEntry({ ...entry, fields: { [key]: 'x' } })).toThrow();
+    },
+  );
+
+  test('has a message id and a priority', () => {
+    expect(() => encodeJournalEntry({ ...entry, messageId: 'x' })).toThrow();
+    expect(() => encodeJournalEntry({ ...entry, priority: 8 })).toThrow();
+  });
+});
