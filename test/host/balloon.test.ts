@@ -259,7 +259,10 @@ describe('when something else happens', () => {
     await web.load({ kind: 'file', processes: 1, mib: 200 });
     const first = web.balloon(150 * mib);
     await web.untilTried();
+    // However long the second helper takes to start.
+    await host.shell("systemctl kill -s STOP 'lockerd-helper@*.service'");
     expect(await web.balloon(180 * mib)).toMatchObject({ ok: false, error: 'JobConflict' });
+    await host.shell("systemctl kill -s CONT 'lockerd-helper@*.service'");
     expect(await first).toMatchObject({ ok: true, limit: String(150 * mib) });
     expect(await web.limit()).toBe(String(150 * mib));
   });
