@@ -396,7 +396,7 @@ test('no container has to wait for news until the hook of another one ends', asy
   const running = `{"event":"state","container":"web_vm","state":"RUNNING","leader":${leader}}`;
   expect(first).toContain(running);
   expect(first).toContain('{"event":"silent","container":"slow"}');
-  expect(first.filter((event) => event.includes('"STOPPED"'))).toHaveLength(many.length + 2);
+  expect(stdout.match(/"container":"n\d\d","state":"STOPPED"/g)).toHaveLength(many.length);
   await expectDone(order('StopContainer', 'slow'));
 });
 
