@@ -39,7 +39,7 @@ export interface ServeOptions<Access> {
 /** What a caller learns about a fault of ours; the log has the rest. */
 const internalError = new DBusError(
   'org.lockerd1.Error.Failed',
-  'an internal error occurred; see the journal of the service',
+  'an internal error occurred; see: journalctl -t lockerd',
 );
 
 /** Error texts are for people. */

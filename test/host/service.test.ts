@@ -375,7 +375,8 @@ describe('strangers', () => {
     await host.waitFor('the decision is in the journal', async () => {
       const fields = [`LOCKERD_UID=${uid}`, 'LOCKERD_VERB=stop', 'LOCKERD_CONTAINER=db'];
       const { stdout } = await host.run('journalctl', ['--sync']);
-      const entries = await host.run('journalctl', [...fields, '--output=json', '--no-pager']);
+      const options = ['-t', 'lockerd', '--output=json', '--no-pager'];
+      const entries = await host.run('journalctl', [...options, ...fields]);
       return stdout === '' && entries.stdout.includes('"LOCKERD_DECISION":"challenge"');
     });
   });
