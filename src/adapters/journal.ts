@@ -10,7 +10,8 @@ const timeoutMs = 10_000;
 
 /**
  * The journal's native protocol needs datagram sockets, which Node has not; logger(1) speaks it.
- * One process for each entry, one after another.
+ * One process for each entry, one after another. It may have ended before the journal looks up its
+ * unit, and a unit that others than root name counts for nothing: people look for the identifier.
  */
 export class LoggerJournal implements JournalPort {
   readonly #program: string;

@@ -154,11 +154,8 @@ export class SystemdManager {
   };
 
   readonly #onPropertiesChanged = ({ path, body }: Signal): void => {
-    const changed = body[1];
-    if (typeof changed !== 'object' || changed === null) return;
-    const plain: Record<string, unknown> = Object.create(null) as Record<string, unknown>;
-    for (const [name, value] of Object.entries(changed)) plain[name] = unwrap(value);
-    this.#tell((listener) => listener.unitChanged?.(path, plain));
+    const changed = plainValues(body[1]);
+    this.#tell((listener) => listener.unitChanged?.(path, changed));
   };
 
   #tell(what: (listener: ManagerListener) => void): void {
@@ -204,6 +201,17 @@ export class SystemdManager {
     return unwrap(value);
   }
 
+  /** All properties of one interface of a unit; for loading it, as with {@link get}. */
+  async getAll(
+    path: string,
+    type: 'Unit' | 'Service' | 'Mount',
+  ): Promise<Readonly<Record<string, unknown>>> {
+    const [all] = await this.#call(path, propertiesInterface, 'GetAll', 's', [
+      `${systemd}.${type}`,
+    ]);
+    return plainValues(all);
+  }
+
   /** Loaded units by patterns of their names; loads none. */
   async listLoaded(patterns: readonly string[]): Promise<ListedUnit[]> {
     const [units] = await this.call('ListUnitsByPatterns', 'asas', [
@@ -218,6 +226,14 @@ export class SystemdManager {
       path: String(unit[6]),
     }));
   }
+}
+
+/** Properties without their types. */
+function plainValues(properties: unknown): Readonly<Record<string, unknown>> {
+  const plain = Object.create(null) as Record<string, unknown>;
+  if (typeof properties !== 'object' || properties === null) return plain;
+  for (const [name, value] of Object.entries(properties)) plain[name] = unwrap(value);
+  return plain;
 }
 
 function unwrap(value: unknown): unknown {

@@ -1,7 +1,12 @@
 import { CoreError } from '../core/errors.ts';
 import type { UnitJobResult, UnitsPort, UnitStatus, Unwatch } from '../core/ports.ts';
 import { busError, DBusError } from '../bus/values.ts';
-import { type SystemdManager, systemdIsAway, unitPath } from './systemd-manager.ts';
+import {
+  type ListedUnit,
+  type SystemdManager,
+  systemdIsAway,
+  unitPath,
+} from './systemd-manager.ts';
 
 const activeStates: readonly string[] = [
   'active',
@@ -51,7 +56,9 @@ export class SystemdUnits implements UnitsPort {
   /** Jobs that ended before the reply that names them was looked at. */
   readonly #endedJobs = new Map<string, UnitJobResult>();
   #jobsAskedFor = 0;
-  readonly #newlyLoaded = new Set<string>();
+  /** Units to be looked for in the next list of loaded ones. */
+  readonly #toList = new Set<string>();
+  #listing: Promise<ReadonlyMap<string, ListedUnit>> | undefined;
 
   constructor(manager: SystemdManager, limits: LimitsWatcher) {
     this.#manager = manager;
@@ -65,7 +72,9 @@ export class SystemdUnits implements UnitsPort {
         this.#noteChange(watched);
       },
       unitNew: (_name, path) => {
-        if (this.#watched.has(path)) this.#lookAtLoaded(path);
+        const watched = this.#watched.get(path);
+        // When systemd leaves the bus, all is read again after its return.
+        if (watched !== undefined) this.#lookAtLoaded(watched).catch(() => undefined);
       },
       jobRemoved: (path, result) => {
         const done = this.#jobs.get(path);
@@ -181,20 +190,23 @@ export class SystemdUnits implements UnitsPort {
     watched.limits?.catch(() => undefined);
   }
 
+  /**
+   * Each question about a unit that is not loaded has systemd load it, which takes 10 ms and more:
+   * there is one for each unit, and one for all of them at the same time.
+   */
   async #readStatus({ unit, path }: Watched): Promise<UnitStatus> {
-    const get = this.#manager.get.bind(this.#manager);
-    const values = await Promise.all([
-      get(path, 'Unit', 'ActiveState'),
-      get(path, 'Unit', 'StateChangeTimestamp'),
-      get(path, 'Service', 'Result'),
-      get(path, 'Service', 'MainPID'),
-      get(path, 'Service', 'MemoryMax'),
-      get(path, 'Service', 'MemorySwapMax'),
-      get(path, 'Service', 'ControlGroup'),
+    const loaded = await this.#loadedUnit(unit);
+    const [service, since] = await Promise.all([
+      this.#manager.getAll(path, 'Service'),
+      loaded === undefined ? 0n : this.#manager.get(path, 'Unit', 'StateChangeTimestamp'),
     ]);
-    const [activeState, since, result, mainPid, memoryMax, memorySwapMax, controlGroup] = values;
+    const activeState = loaded?.activeState ?? 'inactive';
+    const result = service['Result'];
+    const mainPid = service['MainPID'];
+    const memoryMax = service['MemoryMax'];
+    const memorySwapMax = service['MemorySwapMax'];
+    const controlGroup = service['ControlGroup'];
     if (
-      typeof activeState !== 'string' ||
       !isActiveState(activeState) ||
       typeof since !== 'bigint' ||
       typeof result !== 'string' ||
@@ -216,31 +228,29 @@ export class SystemdUnits implements UnitsPort {
     };
   }
 
+  /** The unit in the list of those that are loaded, which is read once for all who ask now. */
+  async #loadedUnit(unit: string): Promise<ListedUnit | undefined> {
+    this.#toList.add(unit);
+    this.#listing ??= new Promise((resolve) => setImmediate(resolve)).then(async () => {
+      const names = [...this.#toList];
+      this.#toList.clear();
+      this.#listing = undefined;
+      const listed = await this.#manager.listLoaded(names);
+      return new Map(listed.map((one) => [one.name, one]));
+    });
+    return (await this.#listing).get(unit);
+  }
+
   /**
    * What happened to a unit before its loading was announced is not told in another signal. A
    * reading would load it again and again, so the list of loaded units says whether there is need.
    */
-  #lookAtLoaded(path: string): void {
-    this.#newlyLoaded.add(path);
-    if (this.#newlyLoaded.size > 1) return;
-    setImmediate(() => {
-      const units = [...this.#newlyLoaded]
-        .map((newly) => this.#watched.get(newly))
-        .filter((watched) => watched !== undefined);
-      this.#newlyLoaded.clear();
-      this.#manager.listLoaded(units.map(({ unit }) => unit)).then(
-        (listed) => {
-          for (const { path: listedPath, activeState } of listed) {
-            const watched = this.#watched.get(listedPath);
-            if (watched?.status !== undefined && watched.status.activeState !== activeState) {
-              this.#noteChange(watched);
-            }
-          }
-        },
-        // systemd left the bus; when it is back, all is read again.
-        () => undefined,
-      );
-    });
+  async #lookAtLoaded(watched: Watched): Promise<void> {
+    const listed = await this.#loadedUnit(watched.unit);
+    // The reading that is under way may have begun before.
+    await watched.reading;
+    if (listed === undefined || watched.status === undefined) return;
+    if (watched.status.activeState !== listed.activeState) this.#noteChange(watched);
   }
 
   start(unit: string, signal: AbortSignal): Promise<UnitJobResult> {

@@ -22,6 +22,11 @@ export interface ServeOptions<Access> {
   /** The objects that are there from the start, by path. */
   readonly objects: Readonly<Record<string, readonly Interface<Access>[]>>;
   /**
+   * Looks at the pace of a caller, by its unique name, before each call, also of what D-Bus itself
+   * defines and of what is not there: throws a DBusError to refuse. Without it any pace is well.
+   */
+  readonly admit?: (sender: string) => Promise<void>;
+  /**
    * Decides about a call of a method whose access is not 'free': throws a DBusError to refuse. Runs
    * after the arguments are decoded and before the handler.
    */
@@ -34,7 +39,7 @@ export interface ServeOptions<Access> {
 /** What a caller learns about a fault of ours; the log has the rest. */
 const internalError = new DBusError(
   'org.lockerd1.Error.Failed',
-  'an internal error occurred; see the journal of the service',
+  'an internal error occurred; see: journalctl -t lockerd',
 );
 
 /** Error texts are for people. */
@@ -63,6 +68,7 @@ function machineId(): string {
 class Service<Access> {
   readonly tree: ObjectTree<Access>;
   readonly #connection: ServiceConnection;
+  readonly #admit: ServeOptions<Access>['admit'];
   readonly #authorize: ServeOptions<Access>['authorize'];
   readonly #admission: Admission;
   readonly #backlog: Backlog;
@@ -74,6 +80,7 @@ class Service<Access> {
 
   constructor(connection: ServiceConnection, options: ServeOptions<Access>) {
     this.#connection = connection;
+    this.#admit = options.admit;
     this.#authorize = options.authorize;
     this.#manager = options.objectManager;
     this.#admission = new Admission({ ...defaultLimits, ...options.limits });
@@ -121,6 +128,7 @@ class Service<Access> {
       // Not in any case: it would make every answer wait for the next turn of the event loop.
       if (this.#backlog.isSuspicious(sender) && (await this.#backlog.isFull(sender)))
         throw unreadReplies();
+      if (this.#admit !== undefined) await this.#admit(sender);
       const { entry, declaration } = this.#find(frame);
       const call: Call = {
         sender,

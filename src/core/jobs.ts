@@ -218,7 +218,7 @@ export class Jobs {
       this.troubled.emit(job, error);
       return new CoreError(
         'failed',
-        `${describe(job)} failed for a reason that is not yours; see: journalctl -u lockerd`,
+        `${describe(job)} failed for a reason that is not yours; see: journalctl -t lockerd`,
       );
     }
   }

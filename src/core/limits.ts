@@ -5,7 +5,7 @@ import { CoreError } from './errors.ts';
 export const defaultLimits = {
   /** Sustained rate of calls of one uid; a burst may have `calls-burst` of them. */
   'calls-per-second': 100,
-  'calls-burst': 400,
+  'calls-burst': 500,
   /** Calls that wait for polkit, with or without somebody being asked. */
   'pending-authorizations-per-uid': 64,
   /** Among them those where somebody is asked for a password. */

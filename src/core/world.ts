@@ -86,9 +86,9 @@ export interface WorldPorts {
 export type TroubleHandler = (what: string, error: unknown) => void;
 
 /** How long the beginning waits for LXC's news, which say little that systemd does not. */
-const lxcAttemptMs = 5_000;
-/** How long it waits for what nothing can be said without. */
-const hostAttemptMs = 20_000;
+const lxcAttemptMs = 2_000;
+/** How long it waits for what nothing can be said without; a bus gives up on a service after 25 s. */
+const hostAttemptMs = 15_000;
 
 const parentOf = (path: string) => path.slice(0, path.lastIndexOf('/')) || '/';
 const byName = (a: { name: string }, b: { name: string }) => (a.name < b.name ? -1 : 1);

@@ -30,6 +30,7 @@ export interface TemplateViews {
   readonly delay: { readonly configFile: string; readonly unit: string; readonly seconds: number };
   readonly bridge: { readonly interface: string; readonly timeout: string };
   readonly forward: ForwardView;
+  readonly limits: LimitsView;
   readonly group: { readonly wants: readonly string[] };
   readonly wormhole: WormholeView & { readonly broken: boolean };
   readonly attachment: AttachmentView;
@@ -69,6 +70,11 @@ export interface ContainerView {
   /** Empty where the packaged unit's value stands. */
   readonly stopTimeout: string;
   readonly facts: readonly Fact[];
+}
+
+interface LimitsView {
+  readonly configFile: string;
+  readonly limits: readonly { readonly name: string; readonly size: string }[];
 }
 
 interface WormholeView {
@@ -206,6 +212,7 @@ function planExecStart(c: Container): string {
     !c.hasLogFile &&
     settings.logLevel === undefined &&
     settings.ready === 'running' &&
+    c.memory.taken.length === 0 &&
     c.wormhole === undefined;
   if (isPackaged) return '';
   return command('/usr/bin/lxc-start', [
@@ -215,6 +222,7 @@ function planExecStart(c: Container): string {
     // With a log level all is in the journal; the file would fill memory in /run.
     ...startArguments({ ...c, hasLogFile: c.hasLogFile || settings.logLevel !== undefined }),
     ...(c.wormhole === undefined ? [] : wormholeStartArguments(c.wormhole)),
+    ...c.memory.taken.flatMap((key) => ['-s', `${key}=`]),
     ...(settings.ready === 'booted' ? bootedStartArguments : []),
     ...(settings.logLevel === undefined
       ? []
@@ -365,6 +373,25 @@ function planWormhole(c: Container): Planned[] {
         mounts: [mountUnit(bindSource(a)), mountUnit(wormhole.path)],
       },
     })),
+  ];
+}
+
+/** A file of its own: see the template. */
+function planLimits(c: Container): Planned[] {
+  if (c.memory.limits.length === 0) return [];
+  return [
+    {
+      kind: 'file',
+      path: `${containerUnit(c.name)}.d/40-limits.conf`,
+      template: 'limits',
+      view: {
+        configFile: unitText(c.configFile),
+        limits: c.memory.limits.map(({ name, size }) => ({
+          name,
+          size: size === 'unlimited' ? 'infinity' : size.toString(),
+        })),
+      },
+    },
   ];
 }
 
@@ -526,6 +553,7 @@ export function planUnits(containers: readonly Container[], context: PlanContext
   const planned = [
     ...containers.flatMap((c) => [
       planContainerDropIn(c, scripts.has(c.name)),
+      ...planLimits(c),
       ...planWormhole(c),
       ...planDelay(c),
       ...planAutostart(c),

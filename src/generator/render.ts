@@ -6,6 +6,7 @@ import delay from '../../units/delay.conf.hbs';
 import forward from '../../units/forward.service.hbs';
 import group from '../../units/group.conf.hbs';
 import host from '../../units/host.conf.hbs';
+import limits from '../../units/limits.conf.hbs';
 import readOnly from '../../units/read-only.mount.hbs';
 import rescan from '../../units/rescan.conf.hbs';
 import wormhole from '../../units/wormhole.mount.hbs';
@@ -20,6 +21,7 @@ const templates: Readonly<Record<keyof TemplateViews, (view: object) => string>>
   forward,
   group,
   host,
+  limits,
   readOnly,
   rescan,
   wormhole,

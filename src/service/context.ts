@@ -44,15 +44,11 @@ export function requestJob(
   });
 }
 
-/** For a method that is free and yet not for nothing. */
+/** For a method that is free, with an answer that depends on who asks. */
 export function forCaller<T>(
-  { core, callers }: ServiceContext,
+  { callers }: ServiceContext,
   call: Call,
   work: (caller: Caller) => Promise<T>,
 ): Promise<T> {
-  return answering(async () => {
-    const caller = await callers.of(call);
-    core.admission.call(caller.uid);
-    return work(caller);
-  });
+  return answering(async () => work(await callers.of(call)));
 }

@@ -47,12 +47,12 @@ export async function startService(options: ServiceOptions): Promise<Core> {
   const tree = await serve<Access>(connection, {
     objects: {},
     objectManager: managerPath,
-    // Whether the caller may do it is the core's question to polkit: it needs the objects. Here
-    // only the pace is looked at.
-    authorize: (call) =>
+    admit: (sender) =>
       answering(async () => {
-        core.admission.call(await callers.uidOf(call.sender));
+        core.admission.call(await callers.uidOf(sender));
       }),
+    // Whether the caller may do it is the core's question to polkit: it needs the objects.
+    authorize: () => Promise.resolve(),
   });
   const published = new Published(tree, managerPath, manager);
   new Publisher(core, tree, context).start();

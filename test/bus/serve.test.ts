@@ -101,6 +101,45 @@ describe('access', () => {
     });
   });
 
+  test('the pace of a caller is looked at before each call, whatever is called', async () => {
+    let tokens = 0;
+    const admitted: string[] = [];
+    const ran: unknown[] = [];
+    await withService<Action>(
+      {
+        objects: { '/org/lockerd1': [guarded(ran)] },
+        objectManager: '/org/lockerd1',
+        authorize: () => Promise.resolve(),
+        admit: (sender) => {
+          admitted.push(sender);
+          if (tokens-- > 0) return Promise.resolve();
+          return Promise.reject(new DBusError(busError.limitsExceeded, 'slow down'));
+        },
+      },
+      async (caller) => {
+        const bus = 'org.freedesktop.DBus';
+        const get = { interface: `${bus}.Properties`, member: 'Get', signature: 'ss' };
+        const calls = [
+          start,
+          { ...at, ...get, body: [at.interface, 'Nothing'] },
+          { ...at, ...get, member: 'GetAll', signature: 's', body: [at.interface] },
+          { ...at, interface: `${bus}.ObjectManager`, member: 'GetManagedObjects' },
+          { ...at, interface: `${bus}.Introspectable`, member: 'Introspect' },
+          { ...at, interface: `${bus}.Peer`, member: 'Ping' },
+          { ...at, path: '/nowhere', member: 'Nothing' },
+        ];
+        for (const call of calls) {
+          const error = await errorOf(caller.call(call));
+          expect([error.errorName, error.message]).toEqual([busError.limitsExceeded, 'slow down']);
+        }
+        expect(ran).toEqual([]);
+        expect(admitted).toEqual(calls.map(() => caller.uniqueName));
+        tokens = 1;
+        expect(await caller.call(start)).toEqual(['/org/lockerd1/job/1']);
+      },
+    );
+  });
+
   test('nobody is asked about wrong arguments', async () => {
     let asked = 0;
     await withService<Action>(

@@ -238,6 +238,21 @@ describe('units', () => {
   });
 });
 
+test('a unit that is not loaded is loaded once to be read, which is what takes the time', async () => {
+  const loaded: string[] = [];
+  const unlisten = manager.listen({
+    unitNew: (unit) => {
+      if (unit.startsWith('toy@once-')) loaded.push(unit);
+    },
+  });
+  await Promise.all(many.map((name) => follow(`toy@once-${name}.service`)));
+  // Its answer comes after every signal from before.
+  await manager.listLoaded(['toy@*']);
+  unlisten();
+  expect(new Set(loaded).size).toBe(many.length);
+  expect(loaded.length).toBeLessThan(2 * many.length);
+});
+
 describe('mounts', () => {
   test('come and go, whoever makes them', async () => {
     await systemctl(host, 'stop', 'lockers-sandbox.mount');

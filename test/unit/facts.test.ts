@@ -131,6 +131,7 @@ describe('what the generator writes is read back', () => {
               configFile: `/var/lib/lxc/${c.name}/config`.replaceAll(/[\s\\]*$/g, ''),
               warnings: [],
               halt: { signal: 'SIGPWR', heardBy: [30], askLxc: false },
+              memory: { limits: [], taken: [], warnings: [] },
               hasLogFile: false,
               requiredPaths: [],
               requires: [],

@@ -30,6 +30,7 @@ function container(name: string, more: Partial<Container> = {}): Container {
     problems: [],
     warnings: [],
     halt: { signal: 'SIGPWR', heardBy: [30], askLxc: false },
+    memory: { limits: [], taken: [], warnings: [] },
     hasLogFile: false,
     requiredPaths: [],
     requires: [],
