@@ -410,7 +410,7 @@ function refusal(decision: Exclude<Decision, 'yes'>, action: ActionId): CoreErro
     case 'challenge':
       return new CoreError(
         'interactiveAuthorizationRequired',
-        `${action} needs a password; try again with the option "interactive"`,
+        `${action} takes a password; call it with interactive authorization allowed`,
       );
     case 'dismissed':
       return new CoreError(
