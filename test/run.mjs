@@ -12,7 +12,7 @@ import { ensureImage, ensurePrograms } from './host/machine.mjs';
 import { defaultMemoryMiB, ensureState, ensureVmImage } from './vm/machine.mjs';
 
 /** @typedef {{ passed: number, failed: number, skipped: number }} Counts */
-/** @typedef {{ name: string, run: () => Counts | Promise<Counts>, needsBuild?: boolean }} Tier */
+/** @typedef {{ name: string, run: () => Counts | Promise<Counts>, needsBuild?: boolean, onRequest?: string }} Tier */
 
 const root = path.resolve(import.meta.dirname, '..');
 process.chdir(root);
@@ -183,6 +183,7 @@ const tiers = [
   {
     name: 'vm',
     needsBuild: true,
+    onRequest: 'a whole emulated machine takes long',
     run: async () => {
       await ensureState(await ensureVmImage(), defaultMemoryMiB);
       return vitest('vm', ['--maxWorkers=2']);
@@ -220,8 +221,11 @@ async function runTier(tier, built) {
   }
 }
 
-/** @param {Tier[]} chosen */
-async function runTiers(chosen) {
+/**
+ * @param {Tier[]} chosen
+ * @param {Tier[]} left tiers that nobody asked for
+ */
+async function runTiers(chosen, left = []) {
   const built = chosen.every(({ name }) => name === 'lint') || build();
   const rows = [];
   // A failed build is a failure also where no chosen tier needs what it makes.
@@ -239,6 +243,9 @@ async function runTiers(chosen) {
     total.passed += passed;
     total.failed += failed;
     total.skipped += skipped;
+  }
+  for (const { name, onRequest } of left) {
+    console.log(`\nNOT RUN: ${name}, for ${onRequest}; to run it: npm test -- ${name}`);
   }
   const skipped = total.skipped > 0 ? `, ${total.skipped} skipped` : '';
   console.log(`\ntests: ${total.passed} passed, ${total.failed} failed${skipped}`);
@@ -283,7 +290,12 @@ async function main(action, args) {
     console.error(error instanceof Error ? error.message : error);
   }
   const chosen = action === 'lint' ? ['lint'] : args;
-  return runTiers(chosen.length > 0 ? tiers.filter(({ name }) => chosen.includes(name)) : tiers);
+  if (chosen.length > 0) return runTiers(tiers.filter(({ name }) => chosen.includes(name)));
+  const left = tiers.filter(({ onRequest }) => onRequest !== undefined);
+  return runTiers(
+    tiers.filter((tier) => !left.includes(tier)),
+    left,
+  );
 }
 
 process.exitCode = (await main(process.argv[2], process.argv.slice(3))) ? 0 : 1;

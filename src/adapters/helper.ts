@@ -117,11 +117,9 @@ export class HelperClient implements HelperPort {
     try {
       socket.write(`${JSON.stringify({ verb, ...fields })}\n`);
       for await (const line of linesOf(socket, this.#timing.silenceMs[verb])) {
-        if (line['event'] === 'progress') {
-          const { phase, fraction } = line;
-          if (typeof phase === 'string' && typeof fraction === 'number') {
-            options.progress?.(phase, fraction);
-          }
+        const { progress, phase } = line;
+        if (typeof progress === 'number' && typeof phase === 'string') {
+          options.progress?.(phase, progress);
           continue;
         }
         if (line['ok'] === true) return line;

@@ -227,8 +227,9 @@ function objectionTo(
       if (state === 'frozen' || state === 'freezing') return undefined;
       return new CoreError('notFrozen', `${named(container)} is ${state}, not frozen`);
     case 'balloon':
-      if (!hasGuest) return notRunning(container);
-      return container.isOutsideUnit ? outside(container) : undefined;
+      if (container.isOutsideUnit) return outside(container);
+      // A lasting limit can be set for the next start.
+      return hasGuest || options.persist ? undefined : notRunning(container);
     case 'mount-locker': {
       if (container.definition.wormhole === undefined) {
         return new CoreError(
@@ -237,7 +238,9 @@ function objectionTo(
         );
       }
       const attached = container.attachments.find(({ locker }) => locker === request.locker);
-      if (attached) {
+      // What is attached for now can be asked to last.
+      const asked = attached?.readOnly === options.readOnly && options.persist;
+      if (attached && !asked) {
         const mode = attached.readOnly ? 'read-only' : 'read-write';
         return new CoreError(
           'alreadyMounted',

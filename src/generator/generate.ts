@@ -1,6 +1,6 @@
 import type { FstabEntry } from '../model/fstab.ts';
 import { parseFstab } from '../model/fstab.ts';
-import { cleanAbsolutePath, isAtOrBelow } from '../model/path.ts';
+import { cleanAbsolutePath, defaultLxcpath, isAtOrBelow } from '../model/path.ts';
 import type { Problem } from '../model/problem.ts';
 import { formatProblem } from '../model/problem.ts';
 import { parseRootfs } from '../model/rootfs.ts';
@@ -191,6 +191,7 @@ export function generate(root: string): Generated {
     bridgeTimeout: settings.host.bridgeTimeout,
     initScripts,
     lockers,
+    lxcpath: lxcpath ?? defaultLxcpath,
     watched: watched.map((path) => host.identify(path)),
     watchedMounts: mountsOnTheWay([...watched, realLxcpath], fstab),
     host: {

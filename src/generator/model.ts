@@ -21,6 +21,8 @@ import type { BootPolicy } from './boot-policy.ts';
 import { bootPass, startsAtBoot } from './boot-policy.ts';
 import type { Lockers, Wormhole } from './lockers.ts';
 import { decideLockers } from './lockers.ts';
+import type { MemoryLimits } from './memory.ts';
+import { decideMemory } from './memory.ts';
 import type { ContainerSettings, HostSettings } from './settings.ts';
 
 /** What the guest's file tree says about its init; unknown where it cannot be read yet. */
@@ -72,6 +74,7 @@ export interface Container {
   readonly problems: readonly Problem[];
   readonly warnings: readonly Problem[];
   readonly halt: HaltPlan;
+  readonly memory: MemoryLimits;
   /** Undefined where the configuration does not say. */
   readonly rebootSignal?: number;
   /** The configuration names a log file of its own, which must not be replaced by ours. */
@@ -287,6 +290,7 @@ function modelOne(facts: ContainerFacts, host: HostFacts): RankedContainer {
   needMounts(needs, config, facts.mountFstabText);
   needNetwork(needs, config);
   const groups = [...new Set(config.groups)].sort();
+  const memory = decideMemory(config.memory);
   const { wormhole, ...decided } = decideLockers(
     facts,
     host.lockers,
@@ -303,8 +307,10 @@ function modelOne(facts: ContainerFacts, host: HostFacts): RankedContainer {
       warnings: [
         ...config.warnings,
         ...decided.warnings,
+        ...memory.warnings,
         ...groups.filter((group) => !groupFits(group)).map((group) => groupWarning(group, config)),
       ],
+      memory,
       hasLogFile: config.logFile !== undefined,
       halt: planHalt(config.haltSignal?.value, facts.init, settings.ready),
       ...(config.rebootSignal === undefined ? {} : { rebootSignal: config.rebootSignal.value }),

@@ -1,4 +1,4 @@
-import type { LxcConfig, NetInterface } from '../model/lxc-config.ts';
+import type { LxcConfig, MemoryEntry, NetInterface } from '../model/lxc-config.ts';
 import {
   isNetSubKey,
   matchKey,
@@ -80,6 +80,7 @@ type Step =
       readonly located: Located<string> | undefined;
     }
   | { readonly kind: 'net'; readonly line: LxcAssignment }
+  | { readonly kind: 'cgroup'; readonly line: LxcAssignment }
   | { readonly kind: 'old-net'; readonly line: LxcAssignment }
   | { readonly kind: 'include'; readonly line: number; readonly include: LxcInclude }
   | { readonly kind: 'problem' | 'warning'; readonly note: Problem };
@@ -105,6 +106,7 @@ interface State {
   mounts: Located<string>[];
   idmaps: Located<string>[];
   hooks: { readonly key: string; readonly hook: Located<string> }[];
+  memory: MemoryEntry[];
   readonly nets: Map<number, Net>;
   /** The interface that `lxc.network.*` lines without a number belong to. */
   oldNet: number | undefined;
@@ -170,6 +172,7 @@ export function parseLxcConfig(source: LxcSource): LxcConfig {
     mounts: [],
     idmaps: [],
     hooks: [],
+    memory: [],
     nets: new Map(),
     oldNet: undefined,
     highestNet: -1,
@@ -200,6 +203,7 @@ export function parseLxcConfig(source: LxcSource): LxcConfig {
     nets: [...state.nets]
       .sort(([a], [b]) => a - b)
       .map(([index, net]): NetInterface => ({ index, ...net })),
+    memory: state.memory,
     files: [...state.files],
     problems: state.problems,
     warnings: state.warnings,
@@ -220,6 +224,9 @@ function visit(state: State, file: LxcFile): void {
         break;
       case 'net':
         setNet(state, file.path, step.line);
+        break;
+      case 'cgroup':
+        setCgroup(state, file.path, step.line);
         break;
       case 'old-net':
         setOldNet(state, file.path, step.line);
@@ -366,6 +373,8 @@ function stepOf(
     found.push(problem(path, line.line, `${key} takes no value of its own`, 'remove the line'));
   } else if (key === 'lxc.hook') {
     return setStep(path, key, line);
+  } else if (isMemoryKey(key)) {
+    return { kind: 'cgroup', line };
   } else if (match.kind === 'unknown') {
     found.push(unknownKey(path, line, budget.suggestions-- > 0));
   } else if (match.kind === 'legacy') {
@@ -379,6 +388,13 @@ function stepOf(
     if (match.now !== undefined && isReadKey(match.now)) return setStep(path, match.now, line);
   }
   return undefined;
+}
+
+const CGROUPS = ['lxc.cgroup', 'lxc.cgroup2'];
+
+/** Limits of memory, and the keys that clear them all. */
+function isMemoryKey(key: string): boolean {
+  return CGROUPS.some((family) => key === family || key.startsWith(`${family}.memory.`));
 }
 
 function isReadKey(key: string): key is ReadKey {
@@ -509,6 +525,15 @@ function rootfsValue({ rootfs, rootfsType }: State): string {
   if (rootfsType !== undefined) return `${rootfsType}:${path}`;
   // The part in front of a colon would be taken for the type.
   return path.includes(':') ? `:${path}` : path;
+}
+
+/** An empty value clears what the same key set before, or the whole family has. */
+function setCgroup(state: State, file: string, { line, key, value }: LxcAssignment): void {
+  if (CGROUPS.includes(key)) {
+    state.memory = state.memory.filter((entry) => !entry.key.startsWith(`${key}.`));
+  } else if (value === '') {
+    state.memory = state.memory.filter((entry) => entry.key !== key);
+  } else state.memory.push({ key, located: { value, file, line } });
 }
 
 function setNet(state: State, file: string, { line, key, value }: LxcAssignment): void {

@@ -1,5 +1,6 @@
 import { bindOptions, bindSource, readOnlyPath } from '../model/attachment.ts';
 import { encodeField } from '../model/fstab.ts';
+import { defaultLxcpath } from '../model/path.ts';
 import { formatProblem } from '../model/problem.ts';
 import {
   containerUnit,
@@ -25,9 +26,11 @@ import { compareText, hasDelay } from './model.ts';
 /** The templates in units/, each with what it is given; every value is ready for a unit file. */
 export interface TemplateViews {
   readonly container: ContainerView;
+  readonly containers: { readonly lxcpath: string };
   readonly delay: { readonly configFile: string; readonly unit: string; readonly seconds: number };
   readonly bridge: { readonly interface: string; readonly timeout: string };
   readonly forward: ForwardView;
+  readonly limits: LimitsView;
   readonly group: { readonly wants: readonly string[] };
   readonly wormhole: WormholeView & { readonly broken: boolean };
   readonly attachment: AttachmentView;
@@ -67,6 +70,11 @@ export interface ContainerView {
   /** Empty where the packaged unit's value stands. */
   readonly stopTimeout: string;
   readonly facts: readonly Fact[];
+}
+
+interface LimitsView {
+  readonly configFile: string;
+  readonly limits: readonly { readonly name: string; readonly size: string }[];
 }
 
 interface WormholeView {
@@ -125,6 +133,8 @@ export interface PlanContext {
   /** Names NAME for which /etc/init.d/lxc.NAME exists. */
   readonly initScripts: readonly string[];
   readonly lockers: Lockers;
+  /** Where containers live. */
+  readonly lxcpath: string;
   /** Directories whose sight may change once local file systems are mounted, with what they are now. */
   readonly watched: readonly WatchedPath[];
   /** Mount units to wait for before looking again. */
@@ -202,6 +212,7 @@ function planExecStart(c: Container): string {
     !c.hasLogFile &&
     settings.logLevel === undefined &&
     settings.ready === 'running' &&
+    c.memory.taken.length === 0 &&
     c.wormhole === undefined;
   if (isPackaged) return '';
   return command('/usr/bin/lxc-start', [
@@ -211,6 +222,7 @@ function planExecStart(c: Container): string {
     // With a log level all is in the journal; the file would fill memory in /run.
     ...startArguments({ ...c, hasLogFile: c.hasLogFile || settings.logLevel !== undefined }),
     ...(c.wormhole === undefined ? [] : wormholeStartArguments(c.wormhole)),
+    ...c.memory.taken.flatMap((key) => ['-s', `${key}=`]),
     ...(settings.ready === 'booted' ? bootedStartArguments : []),
     ...(settings.logLevel === undefined
       ? []
@@ -364,6 +376,25 @@ function planWormhole(c: Container): Planned[] {
   ];
 }
 
+/** A file of its own: see the template. */
+function planLimits(c: Container): Planned[] {
+  if (c.memory.limits.length === 0) return [];
+  return [
+    {
+      kind: 'file',
+      path: `${containerUnit(c.name)}.d/40-limits.conf`,
+      template: 'limits',
+      view: {
+        configFile: unitText(c.configFile),
+        limits: c.memory.limits.map(({ name, size }) => ({
+          name,
+          size: size === 'unlimited' ? 'infinity' : size.toString(),
+        })),
+      },
+    },
+  ];
+}
+
 /**
  * Where read-only attachments are bound from; systemd loads the unit of a locker only while there
  * is one. Each locker has it, as it may be attached read-only at any time.
@@ -481,6 +512,19 @@ function planRescan(context: PlanContext): Planned[] {
   ];
 }
 
+/** Where the path unit watches, if that is not where the packaged one does. */
+function planWatch({ lxcpath }: PlanContext): Planned[] {
+  if (lxcpath === defaultLxcpath || !fitsRestOfLine(lxcpath)) return [];
+  return [
+    {
+      kind: 'file',
+      path: 'lockerd-containers.path.d/60-lxcpath.conf',
+      template: 'containers',
+      view: { lxcpath: unitText(lxcpath) },
+    },
+  ];
+}
+
 /** What concerns no container in particular, beside the unit of the service that reads it. */
 function planHost({ host, lockers }: PlanContext): Planned {
   const facts: [string, string][] = [
@@ -509,6 +553,7 @@ export function planUnits(containers: readonly Container[], context: PlanContext
   const planned = [
     ...containers.flatMap((c) => [
       planContainerDropIn(c, scripts.has(c.name)),
+      ...planLimits(c),
       ...planWormhole(c),
       ...planDelay(c),
       ...planAutostart(c),
@@ -518,6 +563,7 @@ export function planUnits(containers: readonly Container[], context: PlanContext
     ...planGroups(containers),
     ...planReadOnly(context.lockers),
     ...planRescan(context),
+    ...planWatch(context),
     planHost(context),
   ];
   return planned.sort((a, b) => compareText(a.path, b.path));

@@ -8,7 +8,7 @@ import {
 } from 'node:fs';
 import { basename, join } from 'node:path';
 import { parse as parseIni } from 'ini';
-import { cleanAbsolutePath } from '../model/path.ts';
+import { cleanAbsolutePath, defaultLxcpath } from '../model/path.ts';
 import type { Problem } from '../model/problem.ts';
 import { fitsUnitFile } from '../model/unit-syntax.ts';
 import { codeOf, errnoText } from './errno.ts';
@@ -124,7 +124,7 @@ export class HostReader {
       });
       return undefined;
     }
-    return '/var/lib/lxc';
+    return defaultLxcpath;
   }
 
   /** Directories with a `config` in them; names that begin with a dot are not containers. */

@@ -23,12 +23,15 @@ interface DetachRequest {
 /** How long systemd may take to notice a mount that is gone; it looks once a second when busy. */
 const noticeMs = 5000;
 
-/** What detaches it says what was in the way. */
+/**
+ * What was in the way, in words that everybody may read: any user of the host can look at a job's
+ * error. Arguments and paths are in the answer and in the journal only.
+ */
 function describeHolders(holders: readonly Holder[]): string {
   const [first, ...others] = holders;
-  if (first === undefined) return 'something that cannot be seen holds it';
-  const more = others.length === 0 ? '' : ` and ${others.length} more`;
-  return `process ${first.pid} (${first.command}) uses ${first.path}${more}`;
+  if (first === undefined) return 'something that cannot be seen uses it';
+  if (others.length === 0) return `process ${first.pid} (${first.program}) uses it`;
+  return `process ${first.pid} (${first.program}) and ${others.length} more use it`;
 }
 
 function isMounted(target: string): boolean {

@@ -8,6 +8,9 @@ export type HelperErrorCode =
   | 'AlreadyMounted'
   | 'NotMounted'
   | 'LockerBusy'
+  | 'LimitBelowUsage'
+  | 'JobConflict'
+  | 'Cancelled'
   | 'TimedOut'
   | 'AccessDenied'
   | 'Failed';

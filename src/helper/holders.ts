@@ -6,6 +6,9 @@ import { parseMountinfo } from './mountinfo.ts';
 /** A process that keeps an attachment from being unmounted. */
 export interface Holder {
   readonly pid: number;
+  /** The kernel's short name of it, see PR_SET_NAME in prctl(2). */
+  readonly program: string;
+  /** With its arguments. */
   readonly command: string;
   /** What it uses, as the container sees it. */
   readonly path: string;
@@ -52,11 +55,19 @@ function attempt<T>(action: () => T): T | undefined {
   }
 }
 
+function programOf(pid: number): string {
+  return shorten(attempt(() => readFileSync(`/proc/${pid}/comm`, 'utf8').trimEnd()) ?? '?');
+}
+
 function commandOf(pid: number): string {
   const line = attempt(() => readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' '));
   // A kernel thread and a process that ends have no command line.
   if (line !== undefined && line.trim() !== '') return shorten(line.trim());
-  return shorten(attempt(() => readFileSync(`/proc/${pid}/comm`, 'utf8').trim()) ?? '?');
+  return programOf(pid);
+}
+
+function holder(pid: number, path: string): Holder {
+  return { pid, program: programOf(pid), command: commandOf(pid), path: shorten(path) };
 }
 
 /** The mount that a link of /proc leads into. */
@@ -122,11 +133,10 @@ export function findHolders(wormholeDevice: string, locker: string): Holder[] {
     if (seen.ids.size === 0) continue;
     const path = usedBy(pid, seen.ids);
     if (path !== undefined) {
-      holders.push({ pid, command: commandOf(pid), path: shorten(path) });
+      holders.push(holder(pid, path));
     } else if (seen.below !== undefined && !told.has(namespace)) {
       told.add(namespace);
-      const { mountPoint } = seen.below;
-      holders.push({ pid, command: commandOf(pid), path: shorten(mountPoint) });
+      holders.push(holder(pid, seen.below.mountPoint));
     }
   }
   return holders;

@@ -1,6 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { printable } from '../model/unit-syntax.ts';
 import { attach } from './attach.ts';
+import { changeMemory } from './balloon.ts';
 import { withSystemd } from './context.ts';
 import { detach } from './detach.ts';
 import { HelperError } from './errors.ts';
@@ -69,6 +70,9 @@ async function serve(request: Request): Promise<Record<string, unknown>> {
         }),
       );
     }
+    case 'balloon':
+      viewContainer(request.container);
+      return changeMemory(request);
     case 'freeze':
     case 'thaw': {
       const { name, lxcpath } = viewContainer(request.container);
@@ -125,8 +129,10 @@ async function run(instance: string | undefined): Promise<number> {
     return 0;
   } catch (thrown) {
     const error = toHelperError(thrown);
-    log('warning', `${describe(request, uid)}: ${error.code}: ${error.message}`);
-    await answer({ ok: false, error: error.code, message: error.message, ...error.details });
+    const { code, message, details } = error;
+    const more = Object.keys(details).length === 0 ? '' : ` ${JSON.stringify(details)}`;
+    log('warning', `${describe(request, uid)}: ${code}: ${message}${more}`);
+    await answer({ ok: false, error: code, message, ...details });
     // A request that was refused is no failure of the unit that refused it.
     return instance === undefined ? 1 : 0;
   }

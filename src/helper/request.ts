@@ -4,7 +4,18 @@ import { HelperError } from './errors.ts';
 /** The longest request, with its newline. */
 export const requestMaxBytes = 64 * 1024;
 
+/** Limits are bytes in decimal, or `max`. */
+export interface BalloonRequest {
+  readonly verb: 'balloon';
+  readonly container: string;
+  readonly limit: string;
+  readonly swap?: string;
+  readonly force: boolean;
+  readonly persist: boolean;
+}
+
 export type Request =
+  | BalloonRequest
   | {
       readonly verb: 'attach';
       readonly container: string;
@@ -22,16 +33,26 @@ export type Request =
   | { readonly verb: 'freeze' | 'thaw'; readonly container: string }
   | { readonly verb: 'watch' };
 
-type Kind = 'name' | 'boolean';
+type Kind = 'name' | 'boolean' | 'limit';
 
 /** Members of each verb's request beside `verb`: all of them, and no others. */
 const members: Readonly<Record<Request['verb'], Readonly<Record<string, Kind>>>> = {
   attach: { container: 'name', locker: 'name', readOnly: 'boolean', persist: 'boolean' },
   detach: { container: 'name', locker: 'name', force: 'boolean', persist: 'boolean' },
+  balloon: {
+    container: 'name',
+    limit: 'limit',
+    swap: 'limit',
+    force: 'boolean',
+    persist: 'boolean',
+  },
   freeze: { container: 'name' },
   thaw: { container: 'name' },
   watch: {},
 };
+
+/** Members that a request may leave out. */
+const optional: ReadonlySet<string> = new Set(['swap']);
 
 /** NAME_MAX of the kernel: containers and lockers are directories. */
 const nameMaxBytes = 255;
@@ -52,6 +73,20 @@ export function isName(value: unknown): value is string {
     Buffer.byteLength(value) <= nameMaxBytes
   );
 }
+
+/** Bytes in decimal that a `t` of D-Bus can hold, or `max`. */
+function isLimit(value: unknown): boolean {
+  if (typeof value !== 'string') return false;
+  return value === 'max' || (/^[0-9]{1,20}$/.test(value) && BigInt(value) < 2n ** 64n);
+}
+
+const kinds: Readonly<
+  Record<Kind, { readonly accepts: (value: unknown) => boolean; readonly form: string }>
+> = {
+  name: { accepts: isName, form: 'the name of a %' },
+  boolean: { accepts: (value) => typeof value === 'boolean', form: 'true or false' },
+  limit: { accepts: isLimit, form: 'a number of bytes in decimal, or "max"' },
+};
 
 function invalid(message: string, options?: ErrorOptions): HelperError {
   return new HelperError('InvalidArgs', message, options);
@@ -86,13 +121,13 @@ export function parseRequest(bytes: Uint8Array): Request {
   given.delete('verb');
   const expected = members[verb as Request['verb']];
   for (const [name, kind] of Object.entries(expected)) {
-    if (!given.has(name)) throw invalid(`"${name}" is missing for "${verb}"`);
-    const member = given.get(name);
-    const fits = kind === 'name' ? isName(member) : typeof member === 'boolean';
-    if (!fits) {
-      throw invalid(
-        `"${name}" is not ${kind === 'name' ? `the name of a ${name}` : 'true or false'}`,
-      );
+    if (!given.has(name)) {
+      if (optional.has(name)) continue;
+      throw invalid(`"${name}" is missing for "${verb}"`);
+    }
+    const { accepts, form } = kinds[kind];
+    if (!accepts(given.get(name))) {
+      throw invalid(`"${name}" is not ${form.replace('%', name)}`);
     }
     given.delete(name);
   }

@@ -8,6 +8,13 @@ export interface NetInterface {
   readonly link?: Located<string>;
 }
 
+/** One `lxc.cgroup.memory.*` or `lxc.cgroup2.memory.*` line. */
+export interface MemoryEntry {
+  /** The whole key. */
+  readonly key: string;
+  readonly located: Located<string>;
+}
+
 /**
  * What one container's configuration says after includes, clears and repeats, with LXC's own
  * meaning (lxc.container.conf(5)). Values are as LXC would hold them: quotes stripped, nothing
@@ -38,6 +45,7 @@ export interface LxcConfig {
   /** Values of lxc.idmap, such as `u 0 100000 65536`. */
   readonly idmaps: readonly Located<string>[];
   readonly nets: readonly NetInterface[];
+  readonly memory: readonly MemoryEntry[];
   /** Every file that was read, the container's own first. */
   readonly files: readonly string[];
   /** Why LXC would refuse this configuration, in file order; empty when it would accept it. */

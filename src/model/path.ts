@@ -13,3 +13,6 @@ export function cleanAbsolutePath(path: string): string | undefined {
 export function isAtOrBelow(path: string, directory: string): boolean {
   return directory === '/' || path === directory || path.startsWith(`${directory}/`);
 }
+
+/** Where containers live unless lxc.lxcpath says otherwise; units/system watches it. */
+export const defaultLxcpath = '/var/lib/lxc';

@@ -226,6 +226,13 @@ describe.each(guestKinds)('%s guest', (kind) => {
     await holdInGuest(kind, 'exec 5> /lockers/data/open; echo 1 > MARK; exec sleep 100001');
     const answer = await ask(detachRequest(kind, 'data'));
     expect(answer).toMatchObject({ ok: false, error: 'LockerBusy' });
+    // Everybody may read the message when it has become the error of a job.
+    expect(answer['message']).toMatch(
+      /is busy: process \d+ \(sleep\) and 1 more use it; end that, or use force$/,
+    );
+    await host.run('journalctl', ['--sync']);
+    const { stdout: journal } = await host.run('journalctl', ['-t', 'lockerd-helper', '-o', 'cat']);
+    expect(journal).toContain('"command":"sleep 100001","path":"/lockers/data/open"');
     const holders = answer['holders'] as { pid: number; command: string; path: string }[];
     expect(holders.map(({ command, path }) => ({ command, path })).sort(byCommand)).toEqual([
       { command: 'sleep 100000', path: '/lockers/data' },

@@ -154,6 +154,10 @@ export abstract class TestHost {
       async () => {
         if (!this.isOn) throw new Error(`it went off while it booted\n${this.console()}`);
         const { stdout } = await this.run('systemctl', ['is-system-running'], { reject: false });
+        // An emergency shell, which nobody will ever leave.
+        if (stdout.trim() === 'maintenance') {
+          throw new Error(`test host ${this.name} could not boot\n${this.console()}`);
+        }
         return states.has(stdout.trim());
       },
       180_000,

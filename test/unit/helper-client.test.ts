@@ -145,7 +145,7 @@ describe('balloon', () => {
       const timer = setInterval(() => {
         step++;
         if (step < 6) {
-          socket.write(`{"event":"progress","phase":"reclaiming","fraction":${step / 10}}\n`);
+          socket.write(`{"progress":${step / 10},"phase":"reclaiming"}\n`);
         } else {
           clearInterval(timer);
           socket.end('{"ok":true}\n');

@@ -68,6 +68,7 @@ test('--dry-run prints everything and writes nothing', () => {
 describe('with directories', () => {
   const units = [
     'lockerd-rescan.service.d',
+    'lockerd.service.d',
     'lxc-autostart.target.wants',
     'lxc-group@onboot.target.d',
     'lxc@healthy.service.d',

@@ -30,6 +30,7 @@ function facts(name: string, config: Partial<LxcConfig> = {}): ContainerFacts {
       idmaps: [],
       hooks: [],
       nets: [],
+      memory: [],
       files: [],
       problems: [],
       warnings: [],

@@ -13,6 +13,7 @@ const context: PlanContext = {
   initScripts: [],
   lockers: new Map(),
   watched: [],
+  lxcpath: '/var/lib/lxc',
   watchedMounts: [],
   host: {
     lockerDirectory: '/lockers',
@@ -29,6 +30,7 @@ function container(name: string, more: Partial<Container> = {}): Container {
     problems: [],
     warnings: [],
     halt: { signal: 'SIGPWR', heardBy: [30], askLxc: false },
+    memory: { limits: [], taken: [], warnings: [] },
     hasLogFile: false,
     requiredPaths: [],
     requires: [],

@@ -26,7 +26,8 @@ async function save() {
   fs.rmSync(draft, { recursive: true, force: true });
   fs.mkdirSync(draft);
   const files = filesOf(draft);
-  createDisks(draft, path.join(image, 'root.img'), 'raw');
+  // A relative name, so that an image can be moved with its states.
+  createDisks(draft, '../../root.img', 'raw');
   const qemu = spawn(
     'setpriv',
     ['--pdeathsig', 'KILL', 'qemu-system-x86_64', ...qemuArguments(draft, image, memoryMiB)],

@@ -127,7 +127,10 @@ configure() {
     systemd-networkd.socket systemd-networkd-wait-online.service systemd-firstboot.service \
     systemd-hwdb-update.service ldconfig.service systemd-resolved.service \
     systemd-binfmt.service proc-sys-fs-binfmt_misc.automount systemd-update-utmp.service \
-    modprobe@drm.service lvm2-monitor.service; do
+    modprobe@drm.service modprobe@configfs.service modprobe@efi_pstore.service \
+    sys-kernel-config.mount sys-kernel-debug.mount sys-kernel-tracing.mount dev-hugepages.mount \
+    systemd-journal-catalog-update.service systemd-udev-load-credentials.service \
+    lvm2-monitor.service; do
     ln -sf /dev/null "$root/etc/systemd/system/$unit"
   done
   ln -sf /lib/systemd/system/multi-user.target "$root/etc/systemd/system/default.target"

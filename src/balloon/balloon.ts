@@ -1,0 +1,311 @@
+import { CoreError } from '../core/errors.ts';
+import { codeOf } from '../generator/errno.ts';
+import { containerUnit } from '../model/unit-name.ts';
+import type { GuestMemory, Probe, Undo } from './cgroup.ts';
+import { findGuestMemory, memoryOfHost, swapLeftOnHost } from './cgroup.ts';
+import { LimitBelowUsage } from './errors.ts';
+import { restoreSnapshot, setLastingLimits, takeSnapshot } from './lasting.ts';
+import { formatLimit, minimumLimit, unlimited, wholePages } from './limits.ts';
+import type { Phase } from './shrink.ts';
+import { Shrink, ShrinkRefused } from './shrink.ts';
+import { recordUndo, undo, withBalloonLock } from './state.ts';
+import type { Limits, Systemd, UnitMemory } from './systemd.ts';
+
+export interface BalloonRequest {
+  readonly container: string;
+  /** Bytes; 2^64-1 for no limit. */
+  readonly limit: bigint;
+  /** Bytes of swap beside it; undefined leaves swap as it is. */
+  readonly swap?: bigint | undefined;
+  /** Set the limit as the kernel does, which may kill. */
+  readonly force: boolean;
+  /** Keep the limit beyond the container's stop. */
+  readonly persist: boolean;
+}
+
+export interface BalloonResult {
+  /** Limits before and now, in bytes; 2^64-1 for none. */
+  readonly before: bigint;
+  readonly limit: bigint;
+  readonly swap: bigint;
+  readonly warnings: readonly string[];
+  /** How long all of the guest stood still for want of memory; absent where nobody counts it. */
+  readonly stallUsec?: number;
+  /** Bytes that were taken back from the guest. */
+  readonly reclaimed: bigint;
+}
+
+export interface BalloonContext {
+  readonly systemd: Systemd;
+  readonly report: (phase: Phase, fraction: number) => void;
+  readonly signal: AbortSignal;
+}
+
+/**
+ * Changes the memory limit of a container. Growing is done at once. Shrinking takes memory back
+ * first, watches the guest live with what is left, and sets the limit only then; where that fails,
+ * all is as it was. Throws CoreErrors: invalidArgs, notRunning, jobConflict, cancelled, and
+ * LimitBelowUsage with the lowest limit that would have worked.
+ */
+export async function balloon(
+  request: BalloonRequest,
+  context: BalloonContext,
+): Promise<BalloonResult> {
+  const { container } = request;
+  const unit = containerUnit(container);
+  const limit = checkedLimit(request);
+  return withBalloonLock(container, unit, async () => {
+    // A helper that was killed may have left something; nobody else works on it now.
+    await undo(unit, context.systemd);
+    const before = await context.systemd.unit(unit);
+    const wanted = { ...request, limit };
+    if (['inactive', 'failed'].includes(before.activeState)) {
+      return setForNextStart(wanted, unit, before, context);
+    }
+    if (before.activeState !== 'active') {
+      throw new CoreError(
+        'jobConflict',
+        `container "${container}" is ${before.activeState}; try again when that has ended`,
+      );
+    }
+    const memory = findGuestMemory(before.controlGroup);
+    if (memory === undefined) throw notRunning(container);
+    return new Balloon(wanted, unit, before, memory, context).run();
+  });
+}
+
+function notRunning(container: string): CoreError {
+  return new CoreError(
+    'notRunning',
+    `container "${container}" is not running; a limit for its next start needs "persist"`,
+  );
+}
+
+function checkedLimit({ container, limit, swap }: BalloonRequest): bigint {
+  if (limit < minimumLimit) {
+    throw new CoreError(
+      'invalidArgs',
+      `${formatLimit(limit)} is too little for container "${container}"; ask for ${formatLimit(minimumLimit)} or more`,
+    );
+  }
+  if (limit > unlimited || (swap !== undefined && (swap < 0n || swap > unlimited))) {
+    throw new CoreError('invalidArgs', 'a limit has at most 64 bits');
+  }
+  return wholePages(limit);
+}
+
+function limitsOf(request: BalloonRequest): Limits {
+  return {
+    MemoryMax: request.limit,
+    ...(request.swap === undefined ? {} : { MemorySwapMax: wholePages(request.swap) }),
+  };
+}
+
+function warningsFor(limit: bigint, swapIsAccounted = true): string[] {
+  const host = memoryOfHost();
+  const isAbove = limit !== unlimited && limit > host;
+  return [
+    ...(isAbove ? [`the limit is above the host's memory, ${formatLimit(host)}`] : []),
+    ...(swapIsAccounted || swapLeftOnHost() === 0n
+      ? []
+      : ['the kernel does not account for swap, which the limit does not bound']),
+  ];
+}
+
+async function setForNextStart(
+  request: BalloonRequest,
+  unit: string,
+  before: UnitMemory,
+  { systemd, report }: BalloonContext,
+): Promise<BalloonResult> {
+  if (!request.persist) throw notRunning(request.container);
+  report('setting', 0);
+  await setLastingLimits(systemd, unit, limitsOf(request), true);
+  const after = await systemd.unit(unit);
+  return {
+    before: before.memoryMax,
+    limit: after.memoryMax,
+    swap: after.memorySwapMax,
+    warnings: warningsFor(request.limit),
+    reclaimed: 0n,
+  };
+}
+
+/** Reads of a group that has gone. */
+const goneCodes = ['ENOENT', 'ENODEV'];
+
+/** The change of one running container. */
+class Balloon {
+  readonly #request: BalloonRequest;
+  readonly #unit: string;
+  readonly #before: UnitMemory;
+  readonly #memory: GuestMemory;
+  readonly #context: BalloonContext;
+  #heldUpUsec = 0;
+
+  constructor(
+    request: BalloonRequest,
+    unit: string,
+    before: UnitMemory,
+    memory: GuestMemory,
+    context: BalloonContext,
+  ) {
+    this.#request = request;
+    this.#unit = unit;
+    this.#before = before;
+    this.#memory = memory;
+    this.#context = context;
+  }
+
+  async run(): Promise<BalloonResult> {
+    const { container, limit, swap, force } = this.#request;
+    const start = this.#memory.probe();
+    try {
+      const swapIsAccounted = this.#memory.swapLimit() !== undefined;
+      if (swap !== undefined && !swapIsAccounted) {
+        throw new CoreError(
+          'failed',
+          'the kernel does not account for swap, so it cannot be limited; boot with swapaccount=1',
+        );
+      }
+      const kernelLimit = this.#memory.unitLimit();
+      if (limit >= kernelLimit) await this.#set();
+      else if (force) await this.#force();
+      else await this.#shrink();
+      const end = this.#memory.probe();
+      const after = await this.#context.systemd.unit(this.#unit);
+      return {
+        before: this.#before.memoryMax,
+        limit: this.#memory.unitLimit(),
+        swap: after.memorySwapMax,
+        warnings: warningsFor(limit, swapIsAccounted),
+        ...this.#stall(start),
+        reclaimed: start.usage > end.usage ? start.usage - end.usage : 0n,
+      };
+    } catch (error) {
+      if (error instanceof ShrinkRefused) throw this.#refusal(error, this.#stall(start).stallUsec);
+      if (goneCodes.includes(codeOf(error) ?? '')) {
+        throw new CoreError(
+          'notRunning',
+          `container "${container}" stopped or rebooted meanwhile`,
+          {
+            cause: error,
+          },
+        );
+      }
+      throw error;
+    }
+  }
+
+  /** How long the guest stood still since the given moment. */
+  #stall(start: Probe): { stallUsec?: number } {
+    const { stallUsec } = this.#memory.probe();
+    if (stallUsec === undefined || start.stallUsec === undefined) return {};
+    return { stallUsec: stallUsec - start.stallUsec + this.#heldUpUsec };
+  }
+
+  #refusal({ message, lowest }: ShrinkRefused, stallUsec: number | undefined): LimitBelowUsage {
+    const { container, limit } = this.#request;
+    const known = lowest < this.#memory.unitLimit() ? lowest : this.#memory.unitLimit();
+    return new LimitBelowUsage(
+      `container "${container}" cannot live with ${formatLimit(limit)}: ${message}; ` +
+        `the lowest limit that would have worked is ${formatLimit(known)}`,
+      known,
+      stallUsec,
+    );
+  }
+
+  /** Sets the limits for good, or leaves them as they were. */
+  async #set(): Promise<void> {
+    const { limit, persist } = this.#request;
+    const { systemd } = this.#context;
+    const memory = this.#memory;
+    this.#context.report('setting', 0);
+    const limits = limitsOf(this.#request);
+    const snapshot = takeSnapshot(this.#unit, Object.keys(limits));
+    const old = { memory: memory.unitLimit(), swap: memory.swapLimit() ?? unlimited };
+    const swap = limits.MemorySwapMax ?? old.swap;
+    try {
+      await memory.setSum(limit, swap, 'raise');
+      await setLastingLimits(systemd, this.#unit, limits, persist);
+      await memory.setSum(limit, swap, 'lower');
+      if (memory.guestLimit() < limit) await memory.clearGuestLimit();
+      this.#verify();
+    } catch (error) {
+      await memory.setSum(old.memory, old.swap, 'raise');
+      await restoreSnapshot(systemd, snapshot);
+      await memory.setSum(old.memory, old.swap, 'lower');
+      if (codeOf(error) === 'EBUSY') {
+        throw new ShrinkRefused(
+          `it has ${formatLimit(memory.swapUsed())} in swap`,
+          limit + memory.swapUsed(),
+        );
+      }
+      throw error;
+    }
+  }
+
+  #verify(): void {
+    const now = this.#memory.unitLimit();
+    if (now !== this.#request.limit) {
+      throw new CoreError(
+        'failed',
+        `container "${this.#request.container}": the kernel has a limit of ${formatLimit(now)}, not ${formatLimit(this.#request.limit)}`,
+      );
+    }
+  }
+
+  async #force(): Promise<void> {
+    this.#context.report('setting', 0);
+    // The helper waits for the kernel here, so that systemd need not: it would answer nobody.
+    try {
+      await this.#memory.setUnitLimit(this.#request.limit);
+    } catch (error) {
+      if (codeOf(error) !== 'EBUSY') throw error;
+      throw new ShrinkRefused(
+        'this kernel does not take it even by force',
+        this.#memory.unitUsage(),
+      );
+    }
+    await this.#set();
+  }
+
+  async #shrink(): Promise<void> {
+    const memory = this.#memory;
+    const shrink = new Shrink(memory, {
+      container: this.#request.container,
+      target: this.#request.limit,
+      swapLeft: this.#swapLeft(),
+      signal: this.#context.signal,
+      report: this.#context.report,
+    });
+    shrink.check();
+    if (shrink.isHarmless) {
+      await this.#set();
+      return;
+    }
+    const changes = memory.undo();
+    recordUndo(this.#unit, changes);
+    const release = (): Promise<void> => undo(this.#unit, this.#context.systemd);
+    shrink.release = release;
+    try {
+      await shrink.try();
+      const note = (more: readonly Undo[]): void => {
+        recordUndo(this.#unit, [...more, ...changes]);
+      };
+      if (!(await memory.seal(this.#request.limit, note))) throw await shrink.outgrown();
+      await this.#set();
+    } finally {
+      await release();
+      this.#heldUpUsec = shrink.heldUpMs * 1000;
+    }
+  }
+
+  /** Bytes of swap that the guest may still take; undefined for as much as there is. */
+  #swapLeft(): bigint | undefined {
+    const allowed = this.#request.swap ?? this.#memory.swapLimit() ?? unlimited;
+    if (allowed === unlimited) return undefined;
+    const used = this.#memory.swapUsed();
+    return allowed > used ? allowed - used : 0n;
+  }
+}

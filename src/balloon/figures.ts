@@ -1,0 +1,61 @@
+/** What a control group's memory.stat says, as far as a shrink cares; pure. Bytes. */
+export interface Held {
+  /** What no reclaim can take: locked and anonymous memory beyond swap, kernel structures. */
+  readonly pinned: bigint;
+  /** Kernel memory of which some part may be reclaimable. */
+  readonly maybe: bigint;
+}
+
+/** Parses `NAME VALUE` lines, as memory.stat and others have them. */
+export function parseFlatKeyed(text: string): ReadonlyMap<string, bigint> {
+  const values = new Map<string, bigint>();
+  for (const line of text.split('\n')) {
+    const [name, value] = line.split(' ');
+    if (name === undefined || value === undefined || !/^[0-9]+$/.test(value)) continue;
+    values.set(name, BigInt(value));
+  }
+  return values;
+}
+
+function beyond(amount: bigint, swappable: bigint): bigint {
+  return amount > swappable ? amount - swappable : 0n;
+}
+
+/**
+ * cgroup v2: `swappable` is what swap could still take. Shared memory and tmpfs are on the
+ * anonymous lists; locked pages of every kind are "unevictable".
+ */
+export function heldV2(stat: ReadonlyMap<string, bigint>, swappable: bigint): Held {
+  const get = (name: string): bigint => stat.get(name) ?? 0n;
+  const kernel = get('kernel') > 0n ? get('kernel') : get('kernel_stack') + get('slab');
+  const slab = get('slab_reclaimable');
+  return {
+    pinned:
+      beyond(get('inactive_anon') + get('active_anon'), swappable) +
+      get('unevictable') +
+      beyond(kernel, slab) +
+      get('sock'),
+    maybe: slab,
+  };
+}
+
+/** cgroup v1, where only the `total_` values include the groups below and slabs are not told apart. */
+export function heldV1(stat: ReadonlyMap<string, bigint>, swappable: bigint, kernel: bigint): Held {
+  const get = (name: string): bigint => stat.get(`total_${name}`) ?? 0n;
+  return {
+    pinned: beyond(get('inactive_anon') + get('active_anon'), swappable) + get('unevictable'),
+    maybe: kernel,
+  };
+}
+
+/** Microseconds in which all processes waited for memory at once (`full ... total=`). */
+export function parseStall(pressure: string): number | undefined {
+  const [, total] = /^full .*\btotal=([0-9]+)$/m.exec(pressure) ?? [];
+  return total === undefined ? undefined : Number(total);
+}
+
+/** A field of /proc/meminfo, in bytes. */
+export function parseMeminfo(meminfo: string, field: string): bigint {
+  const [, kib] = new RegExp(`^${field}: +([0-9]+) kB$`, 'm').exec(meminfo) ?? [];
+  return BigInt(kib ?? '0') * 1024n;
+}

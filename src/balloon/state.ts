@@ -1,0 +1,104 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { CoreError } from '../core/errors.ts';
+import { codeOf } from '../generator/errno.ts';
+import type { Undo } from './cgroup.ts';
+import { write } from './cgroup.ts';
+import { unlimited } from './limits.ts';
+import type { Systemd } from './systemd.ts';
+
+/** What a balloon keeps while it is under way, one directory a unit; only root reaches it. */
+export const stateRoot = '/run/lockerd/balloon';
+
+export function stateDirectory(unit: string): string {
+  return join(stateRoot, unit);
+}
+
+/**
+ * Holds the unit's lock until `use` ends; throws jobConflict at once when another balloon has it.
+ * A child holds the lock, which ends with our end of its standard input, so that the kernel gives
+ * it back whatever ends this process.
+ */
+export async function withBalloonLock<T>(
+  container: string,
+  unit: string,
+  use: () => Promise<T>,
+): Promise<T> {
+  const directory = stateDirectory(unit);
+  // The service, which is not root, has its socket here.
+  mkdirSync(dirname(stateRoot), { recursive: true, mode: 0o755 });
+  mkdirSync(directory, { recursive: true, mode: 0o700 });
+  const child = spawn('/usr/bin/flock', ['--nonblock', join(directory, 'lock'), '/bin/cat'], {
+    stdio: ['pipe', 'pipe', 'inherit'],
+    env: {},
+  });
+  child.stdin.on('error', () => undefined);
+  const ended = new Promise<void>((resolve, reject) => {
+    child.once('error', reject);
+    child.once('close', () => {
+      resolve();
+    });
+  });
+  // What cat(1) sends back shows that flock(1) has the lock.
+  child.stdin.write('\n');
+  const locked = await Promise.race([once(child.stdout, 'data'), ended]);
+  if (!Array.isArray(locked)) {
+    throw new CoreError(
+      'jobConflict',
+      `the memory of container "${container}" is being changed already; try again when that has ended`,
+    );
+  }
+  try {
+    return await use();
+  } finally {
+    child.stdin.end();
+    await ended;
+  }
+}
+
+function undoFile(unit: string): string {
+  return join(stateDirectory(unit), 'undo');
+}
+
+/**
+ * Writes down what a trial is about to change. The helper's unit runs hooks/balloon-undo with
+ * this file when the helper was killed: one file a line, VALUE PATH.
+ */
+export function recordUndo(unit: string, changes: readonly Undo[]): void {
+  const file = undoFile(unit);
+  const lines = changes.map(({ value, path }) => `${value} ${path}\n`);
+  writeFileSync(`${file}.new`, lines.join(''), { mode: 0o600 });
+  renameSync(`${file}.new`, file);
+}
+
+/** The unit's limit as systemd has it, for memory.max. */
+async function configuredLimit(unit: string, systemd: Systemd): Promise<string> {
+  const { memoryMax } = await systemd.unit(unit);
+  return memoryMax === unlimited ? 'max' : memoryMax.toString();
+}
+
+/** Puts back, in order, what was written down, and forgets it. A group that has gone is left. */
+export async function undo(unit: string, systemd: Systemd): Promise<void> {
+  let text: string;
+  try {
+    text = readFileSync(undoFile(unit), 'utf8');
+  } catch (error) {
+    if (codeOf(error) === 'ENOENT') return;
+    throw error;
+  }
+  for (const line of text.split('\n').filter((line) => line !== '')) {
+    const blank = line.indexOf(' ');
+    const value = line.slice(0, blank);
+    try {
+      await write(
+        line.slice(blank + 1),
+        value === 'MemoryMax' ? await configuredLimit(unit, systemd) : value,
+      );
+    } catch (error) {
+      if (!['ENOENT', 'ENODEV'].includes(codeOf(error) ?? '')) throw error;
+    }
+  }
+  rmSync(undoFile(unit));
+}

@@ -1,0 +1,148 @@
+import type { MemoryEntry } from '../model/lxc-config.ts';
+import type { MemorySize } from '../model/memory-size.ts';
+import { parseMemorySize } from '../model/memory-size.ts';
+import type { Located, Problem } from '../model/problem.ts';
+import { printable } from '../model/unit-syntax.ts';
+
+/** Limits of a unit by systemd's names; see systemd.resource-control(5). */
+type LimitName = 'MemoryMin' | 'MemoryLow' | 'MemoryHigh' | 'MemoryMax' | 'MemorySwapMax';
+
+/** The memory limits of a container, taken over from LXC by its unit. */
+export interface MemoryLimits {
+  readonly limits: readonly { readonly name: LimitName; readonly size: MemorySize }[];
+  /** The keys that LXC must not apply as well: a second limit would hide the unit's. */
+  readonly taken: readonly string[];
+  readonly warnings: readonly Problem[];
+}
+
+const unified = 'lxc.cgroup2.memory.';
+const legacy = 'lxc.cgroup.memory.';
+
+interface Source {
+  readonly key: string;
+  readonly unlimitedWord: 'max' | '-1';
+  /** systemd refuses a limit of nothing. */
+  readonly zero?: true;
+  /** Beside the unit's, because systemd has no such limit on cgroup v1. */
+  readonly shared?: true;
+}
+
+/** Where each limit comes from, the best source first. */
+const sources: readonly { readonly name: LimitName; readonly keys: readonly Source[] }[] = [
+  { name: 'MemoryMin', keys: [{ key: `${unified}min`, unlimitedWord: 'max', zero: true }] },
+  {
+    name: 'MemoryLow',
+    keys: [
+      { key: `${unified}low`, unlimitedWord: 'max', zero: true },
+      // memory.low is what the kernel has in its place.
+      {
+        key: `${legacy}soft_limit_in_bytes`,
+        unlimitedWord: '-1',
+        zero: true,
+        shared: true,
+      },
+    ],
+  },
+  { name: 'MemoryHigh', keys: [{ key: `${unified}high`, unlimitedWord: 'max' }] },
+  {
+    name: 'MemoryMax',
+    keys: [
+      { key: `${unified}max`, unlimitedWord: 'max' },
+      { key: `${legacy}limit_in_bytes`, unlimitedWord: '-1' },
+    ],
+  },
+];
+
+const swapKey = `${unified}swap.max`;
+const bothKey = `${legacy}memsw.limit_in_bytes`;
+
+interface Value {
+  readonly size: MemorySize;
+  readonly located: Located<string>;
+}
+
+/** Decides the limits of a container's unit; pure. */
+export function decideMemory(entries: readonly MemoryEntry[]): MemoryLimits {
+  const decision = new Decision(entries);
+  for (const { name, keys } of sources) decision.take(name, keys);
+  decision.takeSwap();
+  return decision;
+}
+
+class Decision implements MemoryLimits {
+  readonly limits: { name: LimitName; size: MemorySize }[] = [];
+  readonly taken: string[] = [];
+  readonly warnings: Problem[] = [];
+  readonly #entries: readonly MemoryEntry[];
+
+  constructor(entries: readonly MemoryEntry[]) {
+    this.#entries = entries;
+  }
+
+  /** LXC writes all of them, so the last one holds. */
+  #last(key: string): Located<string> | undefined {
+    return this.#entries.filter((entry) => entry.key === key).at(-1)?.located;
+  }
+
+  #read({ key, unlimitedWord, zero }: Source): Value | undefined {
+    const located = this.#last(key);
+    if (located === undefined) return undefined;
+    const size = parseMemorySize(located.value, unlimitedWord);
+    if (size === undefined) {
+      const reason = `${key}: the kernel does not take "${printable(located.value.slice(0, 80))}"`;
+      this.#warn(located, reason, `write a number of bytes such as 512M, or ${unlimitedWord}`);
+      return undefined;
+    }
+    if (size === 0n && zero !== true) {
+      this.#warn(located, `${key}: no container can run in less than a page`, 'write more');
+      return undefined;
+    }
+    return { size, located };
+  }
+
+  #warn({ file, line }: Located<string>, reason: string, remedy: string): void {
+    this.warnings.push({ file, line, reason, remedy });
+  }
+
+  take(name: LimitName, keys: readonly Source[]): void {
+    let first: { readonly key: string; readonly value: Value } | undefined;
+    for (const source of keys) {
+      const value = this.#read(source);
+      if (value === undefined) continue;
+      if (source.shared !== true) this.taken.push(source.key);
+      if (first === undefined) {
+        first = { key: source.key, value };
+        this.limits.push({ name, size: value.size });
+      } else if (first.value.size !== value.size) {
+        const reason = `${source.key} has no effect, because ${first.key} says something else`;
+        this.#warn(value.located, reason, 'remove one of the two lines');
+      }
+    }
+  }
+
+  /** cgroup v1 limits the sum of memory and swap, v2 and systemd swap alone. */
+  takeSwap(): void {
+    const swap = this.#read({ key: swapKey, unlimitedWord: 'max', zero: true });
+    const both = this.#read({ key: bothKey, unlimitedWord: '-1' });
+    if (swap !== undefined) {
+      this.taken.push(swapKey);
+      this.limits.push({ name: 'MemorySwapMax', size: swap.size });
+    }
+    if (both === undefined) return;
+    const memory = this.limits.find(({ name }) => name === 'MemoryMax')?.size;
+    if (both.size !== 'unlimited' && (memory === undefined || memory === 'unlimited')) {
+      const reason = `${bothKey} means nothing without ${legacy}limit_in_bytes`;
+      this.#warn(both.located, reason, 'limit memory as well');
+      return;
+    }
+    this.taken.push(bothKey);
+    if (swap !== undefined) return;
+    if (both.size === 'unlimited' || memory === undefined || memory === 'unlimited') {
+      this.limits.push({ name: 'MemorySwapMax', size: 'unlimited' });
+    } else if (both.size < memory) {
+      this.#warn(both.located, `${bothKey} is less than the memory limit alone`, 'write more');
+    } else {
+      this.limits.push({ name: 'MemorySwapMax', size: both.size - memory });
+    }
+  }
+}

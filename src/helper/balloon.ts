@@ -1,0 +1,110 @@
+import { balloon } from '../balloon/balloon.ts';
+import { LimitBelowUsage } from '../balloon/errors.ts';
+import { unlimited } from '../balloon/limits.ts';
+import { BusSystemd } from '../balloon/systemd.ts';
+import { connectBus } from '../bus/connection.ts';
+import { CoreError } from '../core/errors.ts';
+import type { HelperErrorCode } from './errors.ts';
+import { HelperError } from './errors.ts';
+import type { BalloonRequest } from './request.ts';
+
+/** A client wants to see that something goes on, not every step. */
+const progressEveryMs = 100;
+
+function parseLimit(text: string): bigint {
+  return text === 'max' ? unlimited : BigInt(text);
+}
+
+/** In answers a limit is as in requests: JSON has no 64-bit numbers. */
+function formatLimit(bytes: bigint): string {
+  return bytes === unlimited ? 'max' : bytes.toString();
+}
+
+/** Writes progress lines; a client that has gone wants nothing any more. */
+class Progress {
+  readonly #cancel: () => void;
+  #phase = '';
+  #writtenAt = 0;
+
+  constructor(cancel: () => void) {
+    this.#cancel = cancel;
+  }
+
+  report(phase: string, fraction: number): void {
+    const now = Date.now();
+    if (phase === this.#phase && now - this.#writtenAt < progressEveryMs) return;
+    this.#phase = phase;
+    this.#writtenAt = now;
+    const line = JSON.stringify({ progress: Math.round(fraction * 100) / 100, phase });
+    process.stdout.write(`${line}\n`, (error) => {
+      if (error) this.#cancel();
+    });
+  }
+}
+
+const codes: Partial<Record<CoreError['code'], HelperErrorCode>> = {
+  invalidArgs: 'InvalidArgs',
+  notRunning: 'NotRunning',
+  jobConflict: 'JobConflict',
+  cancelled: 'Cancelled',
+  limitBelowUsage: 'LimitBelowUsage',
+};
+
+function toHelperError(error: CoreError): HelperError {
+  const details =
+    error instanceof LimitBelowUsage
+      ? {
+          lowest: formatLimit(error.lowest),
+          ...(error.stallUsec === undefined ? {} : { stallUsec: error.stallUsec }),
+        }
+      : {};
+  return new HelperError(codes[error.code] ?? 'Failed', error.message, { cause: error, details });
+}
+
+/**
+ * Changes a container's memory limit. The answer has the limits `before` and now, in bytes or
+ * `max`, `warnings`, the bytes `reclaimed` and the guest's `stallUsec`; a refused shrink names the
+ * `lowest` limit that would have worked. Closing the connection cancels.
+ */
+export async function changeMemory(request: BalloonRequest): Promise<Record<string, unknown>> {
+  const abort = new AbortController();
+  const cancel = (): void => {
+    abort.abort();
+  };
+  process.stdout.on('error', cancel);
+  // systemd stops the unit of this helper, such as at the host's shutdown.
+  process.once('SIGTERM', cancel);
+  const progress = new Progress(cancel);
+  const bus = await connectBus();
+  try {
+    const { before, limit, swap, warnings, stallUsec, reclaimed } = await balloon(
+      {
+        container: request.container,
+        limit: parseLimit(request.limit),
+        swap: request.swap === undefined ? undefined : parseLimit(request.swap),
+        force: request.force,
+        persist: request.persist,
+      },
+      {
+        systemd: new BusSystemd(bus),
+        report: (phase, fraction) => {
+          progress.report(phase, fraction);
+        },
+        signal: abort.signal,
+      },
+    );
+    return {
+      before: formatLimit(before),
+      limit: formatLimit(limit),
+      swap: formatLimit(swap),
+      warnings,
+      reclaimed: reclaimed.toString(),
+      ...(stallUsec === undefined ? {} : { stallUsec }),
+    };
+  } catch (error) {
+    if (error instanceof CoreError) throw toHelperError(error);
+    throw error;
+  } finally {
+    bus.close();
+  }
+}

@@ -1,0 +1,24 @@
+/** A limit as a control group's file takes it: bytes in whole pages, or none. */
+export type MemorySize = bigint | 'unlimited';
+
+const pageBytes = 4096n;
+/** PAGE_COUNTER_MAX of the kernel: the largest number of pages whose bytes fit a signed long. */
+const largest = 2n ** 63n - pageBytes;
+
+const suffixes = 'KMGTPE';
+
+/**
+ * Reads a value as the kernel reads what is written to memory.max (`max` for no limit) or, with
+ * `unlimitedWord` `-1`, to memory.limit_in_bytes: C notation, one suffix from K to E, whole pages
+ * (page_counter_memparse() in mm/page_counter.c). Undefined for what the kernel refuses.
+ */
+export function parseMemorySize(text: string, unlimitedWord: 'max' | '-1'): MemorySize | undefined {
+  const value = text.replace(/^[ \t\n\v\f\r]+|[ \t\n\v\f\r]+$/g, '');
+  if (value === unlimitedWord) return 'unlimited';
+  const parts = /^(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)([kmgtpe]?)$/i.exec(value);
+  const [, digits, suffix = ''] = parts ?? [];
+  if (digits === undefined) return undefined;
+  const number = BigInt(/^0[0-9]/.test(digits) ? `0o${digits.slice(1)}` : digits);
+  const bytes = number << BigInt(10 * (suffixes.indexOf(suffix.toUpperCase() || '-') + 1));
+  return bytes >= largest ? 'unlimited' : bytes - (bytes % pageBytes);
+}

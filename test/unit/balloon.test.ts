@@ -1,0 +1,230 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import {
+  heldV1,
+  heldV2,
+  parseFlatKeyed,
+  parseMeminfo,
+  parseStall,
+} from '../../src/balloon/figures.ts';
+import {
+  formatLimit,
+  lowestLimit,
+  marginOf,
+  mebibyte,
+  minimumLimit,
+  unlimited,
+  wholePages,
+} from '../../src/balloon/limits.ts';
+import { Trend, Watch } from '../../src/balloon/trial.ts';
+import { decideMemory } from '../../src/generator/memory.ts';
+import { parseMemorySize } from '../../src/model/memory-size.ts';
+
+const bytes = fc.bigInt({ min: 0n, max: 2n ** 50n });
+
+describe('limits', () => {
+  test('the lowest limit leaves its margin, and one MiB less does not', () => {
+    fc.assert(
+      fc.property(bytes, (held) => {
+        const limit = lowestLimit(held);
+        expect(limit % mebibyte).toBe(0n);
+        expect(limit - marginOf(limit)).toBeGreaterThanOrEqual(held);
+        const less = limit - mebibyte;
+        expect(less < minimumLimit || less - marginOf(less) < held).toBe(true);
+      }),
+    );
+  });
+
+  test('a larger limit leaves more room', () => {
+    fc.assert(
+      fc.property(bytes, bytes, (a, b) => {
+        const [small, large] = a < b ? [a, b] : [b, a];
+        expect(large - marginOf(large)).toBeGreaterThanOrEqual(small - marginOf(small));
+      }),
+    );
+  });
+
+  test('are whole pages', () => {
+    expect([wholePages(4097n), wholePages(8191n), wholePages(8192n)]).toEqual([
+      4096n,
+      4096n,
+      8192n,
+    ]);
+    expect(wholePages(unlimited)).toBe(unlimited);
+  });
+
+  test('read like systemd writes them', () => {
+    expect([0n, 1023n, 1024n, 1536n, 300n * mebibyte, unlimited].map(formatLimit)).toEqual([
+      ...['0', '1023', '1K', '1.5K', '300M', 'no limit'],
+    ]);
+  });
+});
+
+describe('what a guest holds', () => {
+  const v2 = parseFlatKeyed(
+    'anon 100\nkernel 50\nsock 3\ninactive_anon 60\nactive_anon 40\ninactive_file 7\n' +
+      'unevictable 20\nslab_reclaimable 30\nworkingset_refault_anon 9\n',
+  );
+
+  test('on cgroup v2 is all but page cache, slabs and what swap takes', () => {
+    expect(heldV2(v2, 0n)).toEqual({ pinned: 60n + 40n + 20n + 20n + 3n, maybe: 30n });
+    expect(heldV2(v2, 70n)).toEqual({ pinned: 30n + 20n + 20n + 3n, maybe: 30n });
+    expect(heldV2(v2, unlimited)).toEqual({ pinned: 20n + 20n + 3n, maybe: 30n });
+  });
+
+  test('on cgroup v1 counts the groups below as well', () => {
+    const v1 = parseFlatKeyed(
+      'inactive_anon 1\nunevictable 1\ntotal_inactive_anon 60\ntotal_active_anon 40\n' +
+        'total_unevictable 20\ntotal_inactive_file 7\n',
+    );
+    expect(heldV1(v1, 0n, 5n)).toEqual({ pinned: 120n, maybe: 5n });
+    expect(heldV1(v1, 30n, 5n)).toEqual({ pinned: 90n, maybe: 5n });
+  });
+
+  test('other lines are not taken for figures', () => {
+    expect([...parseFlatKeyed('a 1\nb\nc x\n\nd -1\ne 2 3\n')]).toEqual([
+      ['a', 1n],
+      ['e', 2n],
+    ]);
+  });
+});
+
+test('pressure and meminfo', () => {
+  const pressure =
+    'some avg10=0.00 avg60=0.00 avg300=0.00 total=7\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=65103\n';
+  expect(parseStall(pressure)).toBe(65103);
+  expect(parseStall('')).toBeUndefined();
+  const meminfo = 'MemTotal:       24683620 kB\nSwapTotal:      8 kB\nSwapFree:       4 kB\n';
+  expect(parseMeminfo(meminfo, 'MemTotal')).toBe(24683620n * 1024n);
+  expect(parseMeminfo(meminfo, 'SwapFree')).toBe(4096n);
+});
+
+describe('a watched guest', () => {
+  const probe = { usage: 0n, distressed: false, stallUsec: 0 };
+
+  test('that waits for memory is in trouble at once', () => {
+    expect(new Watch().judge(0, { ...probe, distressed: true })).toBe('out-of-memory');
+    expect(new Watch().judge(0, probe)).toBeUndefined();
+  });
+
+  test('may stand still for a moment, not for most of two seconds', () => {
+    const watch = new Watch();
+    const judge = (ms: number, stallMs: number) =>
+      watch.judge(ms, { ...probe, stallUsec: stallMs * 1000 });
+    expect(judge(0, 0)).toBeUndefined();
+    expect(judge(1000, 1000)).toBeUndefined();
+    expect(judge(2000, 1400)).toBeUndefined();
+    expect(judge(2900, 2000)).toBeUndefined();
+    expect(judge(3400, 2900)).toBe('stalled');
+    // It has recovered.
+    expect(judge(5000, 2900)).toBeUndefined();
+  });
+
+  test('is not judged where the kernel counts no stalls', () => {
+    const watch = new Watch();
+    for (let ms = 0; ms < 5000; ms += 100) {
+      expect(watch.judge(ms, { ...probe, stallUsec: undefined })).toBeUndefined();
+    }
+  });
+});
+
+describe('a trend', () => {
+  const expected = (at: (ms: number) => number): bigint => {
+    const trend = new Trend();
+    for (let ms = 0; ms <= 5000; ms += 100) trend.add(ms, BigInt(Math.round(at(ms))));
+    return trend.expected;
+  };
+
+  test('is what grows all the time', () => {
+    // A byte a millisecond, for half a minute more.
+    expect(expected((ms) => 1000 + ms)).toBeGreaterThan(34_000n);
+    expect(expected((ms) => 1000 + ms)).toBeLessThan(38_000n);
+  });
+
+  test('is not what goes up and down, starts high or has one peak', () => {
+    expect(expected((ms) => ms % 1000)).toBeLessThanOrEqual(1000n);
+    expect(expected((ms) => (ms * 7) % 1700)).toBeLessThan(2500n);
+    expect(expected((ms) => 5000 - ms)).toBe(5000n);
+    expect(expected((ms) => (ms === 4000 ? 900 : 100))).toBe(900n);
+    expect(expected(() => 100)).toBe(100n);
+  });
+
+  test('needs two looks', () => {
+    expect(new Trend().expected).toBe(0n);
+  });
+});
+
+describe('a size in an LXC configuration', () => {
+  test.each([
+    ['0', 0n],
+    ['4095', 0n],
+    ['4096', 4096n],
+    ['1G', 2n ** 30n],
+    [' 512m ', 512n * mebibyte],
+    ['0x10000', 65536n],
+    ['010000', 4096n],
+    ['0K', 0n],
+    ['1E', 2n ** 60n],
+    ['8E', 'unlimited'],
+    ['9223372036854771712', 'unlimited'],
+    ['99999999999999999999', 'unlimited'],
+    ['', undefined],
+    ['K', undefined],
+    ['-2', undefined],
+    ['+1', undefined],
+    ['1MB', undefined],
+    ['1 M', undefined],
+    ['09', undefined],
+    ['1.5G', undefined],
+    ['50%', undefined],
+  ] as const)('%j', (text, size) => {
+    expect(parseMemorySize(text, 'max')).toBe(size);
+    expect(parseMemorySize(text, '-1')).toBe(size);
+  });
+
+  test('has a word for no limit, a different one in each version', () => {
+    expect(parseMemorySize('max', 'max')).toBe('unlimited');
+    expect(parseMemorySize('max', '-1')).toBeUndefined();
+    expect(parseMemorySize('-1', '-1')).toBe('unlimited');
+    expect(parseMemorySize('-1', 'max')).toBeUndefined();
+  });
+});
+
+describe('limits of a configuration', () => {
+  const decide = (...entries: [string, string][]) =>
+    decideMemory(
+      entries.map(([key, value], index) => ({
+        key,
+        located: { value, file: '/c', line: index + 1 },
+      })),
+    );
+
+  test('what cgroup v1 calls the sum is swap for systemd', () => {
+    const { limits, taken } = decide(
+      ['lxc.cgroup.memory.memsw.limit_in_bytes', '3G'],
+      ['lxc.cgroup.memory.limit_in_bytes', '1G'],
+    );
+    expect(limits).toEqual([
+      { name: 'MemoryMax', size: 2n ** 30n },
+      { name: 'MemorySwapMax', size: 2n ** 31n },
+    ]);
+    expect(taken).toEqual([
+      'lxc.cgroup.memory.limit_in_bytes',
+      'lxc.cgroup.memory.memsw.limit_in_bytes',
+    ]);
+  });
+
+  test('a sum below the memory alone is no limit of swap', () => {
+    const { limits, warnings } = decide(
+      ['lxc.cgroup.memory.limit_in_bytes', '2G'],
+      ['lxc.cgroup.memory.memsw.limit_in_bytes', '1G'],
+    );
+    expect(limits.map(({ name }) => name)).toEqual(['MemoryMax']);
+    expect(warnings.map(({ line }) => line)).toEqual([2]);
+  });
+
+  test('what the kernel refuses stays with LXC', () => {
+    const { limits, taken, warnings } = decide(['lxc.cgroup2.memory.max', '1GB']);
+    expect([limits, taken, warnings.length]).toEqual([[], [], 1]);
+  });
+});
