@@ -69,19 +69,20 @@ class Teller {
   }
 
   /** Asks about a container and tells the answer, when there is one in time. */
-  #ask(name: string, withinMs: number, word?: string): Promise<void> {
+  async #ask(name: string, withinMs: number, word?: string): Promise<void> {
     const changes = this.#changes.get(name);
     this.silent.add(name);
-    return this.#turns.run(async () => {
-      const status = await statusWithin({ name, lxcpath: this.#lxcpath }, withinMs);
-      if (this.#changes.get(name) !== changes) return;
-      if (status === undefined) {
-        if (word !== undefined) this.#tell(name, { state: word, leader: 0 });
-        return;
-      }
+    const container = { name, lxcpath: this.#lxcpath };
+    const status = await this.#turns.run(() => statusWithin(container, withinMs));
+    if (this.#changes.get(name) !== changes) return;
+    if (status !== undefined) {
       this.silent.delete(name);
       this.#tell(name, { state: word ?? status.state, leader: status.leader });
-    });
+    } else if (word !== undefined) {
+      // It comes or goes, and its leader has to follow.
+      this.#tell(name, { state: word, leader: 0 });
+      await this.#ask(name, longestPatienceMs);
+    }
   }
 
   /** Tells of all containers; those with a monitor are asked side by side. */

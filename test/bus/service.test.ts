@@ -7,6 +7,7 @@ import type { ServiceConnection } from '../../src/bus/connection.ts';
 import { escapeLabel } from '../../src/bus/label.ts';
 import { Variant, type VariantMap } from '../../src/bus/values.ts';
 import type { Core } from '../../src/core/core.ts';
+import { CoreError } from '../../src/core/errors.ts';
 import { defaultLimits } from '../../src/core/limits.ts';
 import { systemClock } from '../../src/service/clock.ts';
 import { startService } from '../../src/service/service.ts';
@@ -335,6 +336,28 @@ describe('jobs', () => {
       'org.freedesktop.DBus.Error.InvalidArgs',
     );
   });
+});
+
+test('who calls too often is refused, whatever is called', async () => {
+  const busy = vi.spyOn(core.admission, 'call').mockImplementation((uid) => {
+    throw new CoreError('limitsExceeded', `uid ${uid} must slow down`);
+  });
+  const bus = 'org.freedesktop.DBus';
+  for (const refused of [
+    call(manager, `${bus}.ObjectManager`, 'GetManagedObjects'),
+    call(manager, `${bus}.Properties`, 'GetAll', 's', `${name}.Manager`),
+    call(manager, `${bus}.Introspectable`, 'Introspect'),
+    ask('ListContainers'),
+    ask('GetPermissions', 'o', manager),
+    ask('StartContainer', 'sa{sv}', 'web', {}),
+  ]) {
+    const { errorName, message } = await errorOf(refused);
+    expect([errorName, message]).toEqual([`${bus}.Error.LimitsExceeded`, 'uid 0 must slow down']);
+  }
+  expect(outside.pending).toEqual([]);
+  expect(busy).toHaveBeenCalledTimes(6);
+  busy.mockRestore();
+  expect(await ask('ListJobs')).toEqual([[]]);
 });
 
 describe('with the real polkit', () => {
