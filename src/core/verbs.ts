@@ -237,6 +237,8 @@ function objectionTo(
         );
       }
       const attached = container.attachments.find(({ locker }) => locker === request.locker);
+      // What is there for now can be made lasting.
+      if (attached && options.persist && attached.readOnly === options.readOnly) return undefined;
       if (attached) {
         const mode = attached.readOnly ? 'read-only' : 'read-write';
         return new CoreError(
@@ -248,6 +250,8 @@ function objectionTo(
     }
     case 'unmount-locker':
       if (container.attachments.some(({ locker }) => locker === request.locker)) return undefined;
+      // What is away for now, or with its container, can be kept from coming back.
+      if (options.persist) return undefined;
       return new CoreError(
         'notMounted',
         `locker "${request.locker}" is not in ${named(container)}`,
