@@ -238,9 +238,9 @@ function objectionTo(
         );
       }
       const attached = container.attachments.find(({ locker }) => locker === request.locker);
-      // What is attached for now can be asked to last.
-      const asked = attached?.readOnly === options.readOnly && options.persist;
-      if (attached && !asked) {
+      // What is there for now can be made lasting.
+      if (attached && options.persist && attached.readOnly === options.readOnly) return undefined;
+      if (attached) {
         const mode = attached.readOnly ? 'read-only' : 'read-write';
         return new CoreError(
           'alreadyMounted',
@@ -251,6 +251,8 @@ function objectionTo(
     }
     case 'unmount-locker':
       if (container.attachments.some(({ locker }) => locker === request.locker)) return undefined;
+      // What is away for now, or with its container, can be kept from coming back.
+      if (options.persist) return undefined;
       return new CoreError(
         'notMounted',
         `locker "${request.locker}" is not in ${named(container)}`,

@@ -76,13 +76,18 @@ export async function record(
   };
   return withLock(settingsLock.directory, settingsLock.waitSec, async () => {
     const before = readSettingsFile(path);
-    const restore = async (): Promise<void> => replace(before);
+    const after = editSettings(before, change, path, view.settings.defaults);
     try {
-      await replace(editSettings(before, change, path, view.settings.defaults));
+      await replace(after);
     } catch (error) {
-      if (readSettingsFile(path) !== before) await restore();
+      if (readSettingsFile(path) !== before) await replace(before);
       throw error;
     }
+    const restore = async (): Promise<void> =>
+      withLock(settingsLock.directory, settingsLock.waitSec, async () => {
+        // What an admin has written meanwhile is not for us to undo.
+        if (readSettingsFile(path) === after) await replace(before);
+      });
     return { changed: true, restore };
   });
 }

@@ -264,4 +264,18 @@ describe('lockerd-containers.path', () => {
     await host.shell('mv /var/lib/lxc/late /root/late');
     await host.waitFor('late is gone', async () => !(await host.exists(dropIn)), 60_000);
   });
+
+  test('watches the directory that lxc.lxcpath names', { timeout: 120_000 }, async () => {
+    const template = await host.readFile('/var/lib/lxc/web/config');
+    await host.writeFile('/etc/lxc/lxc.conf', 'lxc.lxcpath = /srv/my containers\n');
+    await host.shell('mkdir "/srv/my containers"');
+    await systemctl(host, 'daemon-reload');
+    const dropIn = '/run/systemd/generator/lxc@moved.service.d/60-container.conf';
+    await host.shell('mkdir "/srv/my containers/moved"');
+    const config = template.replaceAll('/var/lib/lxc/web/', '/srv/my containers/moved/');
+    await host.writeFile('/srv/my containers/moved/config', config);
+    await host.waitFor('moved is loaded', () => host.exists(dropIn), 60_000);
+    await host.shell('rm -r "/srv/my containers/moved"');
+    await host.waitFor('moved is gone', async () => !(await host.exists(dropIn)), 60_000);
+  });
 });

@@ -408,6 +408,13 @@ describe('the other verbs', () => {
     expect(core.world.container('web')?.attachments).toEqual([{ locker: 'data', readOnly: true }]);
     expect(core.world.locker('data')?.attachedTo).toEqual([{ container: 'web', readOnly: true }]);
     expect(await codeOf(started(mount))).toBe('alreadyMounted');
+    expect(await codeOf(started(mount, { 'read-only': true }))).toBe('alreadyMounted');
+    expect(await codeOf(started(mount, { persist: true }))).toBe('alreadyMounted');
+    const lasting = await started(mount, { persist: true, 'read-only': true });
+    await settled();
+    outside.answer('attach ["web","data",true,true]', { changed: true });
+    await settled();
+    expect(outcome(lasting)).toEqual(['done', undefined]);
     const away = await started(unmount, { force: true, persist: true });
     expect(outside.checks.at(-1)).toMatchObject({
       action: 'org.lockerd1.unmount-locker-force',
@@ -417,6 +424,12 @@ describe('the other verbs', () => {
     outside.umount('/var/locker-mappings/web/data');
     await settled();
     expect(outcome(away)).toEqual(['done', undefined]);
+    expect(await codeOf(started(unmount))).toBe('notMounted');
+    const forgotten = await started(unmount, { persist: true });
+    await settled();
+    outside.answer('detach ["web","data",false,true]', { changed: true, lazy: false });
+    await settled();
+    expect(outcome(forgotten)).toEqual(['done', undefined]);
   });
 });
 

@@ -1,7 +1,10 @@
 import {
+  closeSync,
   mkdirSync,
   mkdtempSync,
+  openSync,
   readdirSync,
+  readFileSync,
   rmSync,
   statSync,
   symlinkSync,
@@ -181,6 +184,15 @@ describe('a settings file', () => {
     expect(readdirSync(join(directory, 'containers'))).toEqual(['web.conf']);
     writeSettingsFile(path, '');
     expect(readdirSync(join(directory, 'containers'))).toEqual([]);
+  });
+
+  test('is replaced at once: who reads the old one reads all of it', () => {
+    writeSettingsFile(path, 'the old text');
+    const reader = openSync(path, 'r');
+    writeSettingsFile(path, 'new');
+    expect(readFileSync(reader, 'utf8')).toBe('the old text');
+    closeSync(reader);
+    expect(readSettingsFile(path)).toBe('new');
   });
 
   test('that is a link or a directory is refused', () => {
