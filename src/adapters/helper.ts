@@ -92,10 +92,12 @@ export class HelperClient implements HelperPort {
     { container, limit, force, persist }: Parameters<HelperPort['balloon']>[0],
     progress: (phase: string, fraction: number) => void,
     signal: AbortSignal,
-  ): Promise<void> {
+  ): Promise<{ warnings: readonly string[] }> {
     const text = limit === unlimited ? 'max' : limit.toString();
     const request = { container, limit: text, force, persist };
-    await this.#request('balloon', request, { signal, progress });
+    const { warnings } = await this.#request('balloon', request, { signal, progress });
+    const isText = (one: unknown): one is string => typeof one === 'string';
+    return { warnings: Array.isArray(warnings) ? warnings.filter(isText) : [] };
   }
 
   async #request(

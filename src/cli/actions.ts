@@ -187,6 +187,9 @@ function say(context: Context, report: Report): void {
     complain(terminal, `cannot ${invocation.command} "${container}"`, outcome);
     return;
   }
+  for (const warning of invocation.json ? [] : (outcome.warnings ?? [])) {
+    terminal.complain(`lockerctl: warning: ${escapeText(warning)}`);
+  }
   if (invocation.json || invocation.quiet) return;
   const text =
     outcome.result === 'queued' ? `job ${outcome.job ?? 0} ${invocation.command}` : success;
@@ -205,7 +208,7 @@ export function complain(
 
 function reportJson(report: Report, verb: string): JsonValue {
   const { container, outcome, facts } = report;
-  const { result, job, error, message } = outcome;
+  const { result, job, error, message, warnings = [] } = outcome;
   return {
     container,
     verb,
@@ -214,6 +217,7 @@ function reportJson(report: Report, verb: string): JsonValue {
     ...facts,
     error: error === '' ? null : error,
     message: message === '' ? null : message,
+    ...(warnings.length > 0 ? { warnings } : {}),
   };
 }
 

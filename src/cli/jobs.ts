@@ -18,6 +18,8 @@ export interface JobOutcome {
   readonly message: string;
   /** What to do about it. */
   readonly hint?: string | undefined;
+  /** To be told although it succeeded. */
+  readonly warnings?: readonly string[];
   readonly status: number;
 }
 
@@ -110,7 +112,10 @@ export async function runJob(
   how.progress?.add(path, how.label);
   try {
     const { result, errorName, errorMessage } = await service.waitForJob(path);
-    if (result === 'done') return { result, job, error: '', message: '', status: 0 };
+    if (result === 'done') {
+      const warnings = await service.warningsOf(path);
+      return { result, job, error: '', message: '', warnings, status: 0 };
+    }
     const message = errorMessage || errorName || `job ${job} ended as "${result}"`;
     const { hint, status } = reactionTo(errorName);
     return { result, job, error: errorName, message, hint, status };

@@ -200,6 +200,17 @@ export class Service {
     };
   }
 
+  /** What a job that has ended wants its caller to know; none where it is not known any more. */
+  async warningsOf(path: string): Promise<readonly string[]> {
+    try {
+      const warnings = (await this.#properties(path, interfaces.job))['Warnings']?.value;
+      return Array.isArray(warnings) ? warnings.map(String) : [];
+    } catch (error) {
+      if (error instanceof DBusError) return [];
+      throw error;
+    }
+  }
+
   async cancelJob(id: number): Promise<void> {
     await this.#authorized({
       path: jobPath(id),

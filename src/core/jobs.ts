@@ -20,6 +20,8 @@ export interface JobContext {
   readonly throwIfAborted: () => void;
   /** A short fixed word, and how far the job is between 0 and 1; -1 when nobody knows. */
   readonly report: (phase: string, progress?: number) => void;
+  /** Something that the caller should know although the job succeeds. */
+  readonly warn: (text: string) => void;
 }
 
 export interface JobSpec {
@@ -53,6 +55,8 @@ export interface Job {
   readonly result: JobResult;
   /** Set with the results failed, cancelled and timeout. */
   readonly error: CoreError | undefined;
+  /** What callers should know although it succeeded, a sentence each. */
+  readonly warnings: readonly string[];
   /** Settles when the job is done, whatever its result. */
   readonly ended: Promise<void>;
 }
@@ -64,6 +68,7 @@ interface JobRecord extends Job {
   isCancelable: boolean;
   result: JobResult;
   error: CoreError | undefined;
+  warnings: readonly string[];
   spec: JobSpec;
   abort: AbortController;
   abortReason: AbortReason | undefined;
@@ -154,6 +159,7 @@ export class Jobs {
       startUsec: this.#clock.realtimeUsec(),
       state: 'waiting',
       phase: 'waiting',
+      warnings: [],
       progress: -1,
       isCancelable: true,
       result: '',
@@ -209,6 +215,11 @@ export class Jobs {
           job.phase = phase;
           job.progress = progress;
           if (!isSame) this.changed.emit(job);
+        },
+        warn: (text) => {
+          if (job.state === 'done') return;
+          job.warnings = [...job.warnings, text];
+          this.changed.emit(job);
         },
       });
       return undefined;

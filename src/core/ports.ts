@@ -135,7 +135,7 @@ export interface HelperPort {
     },
     progress: (phase: string, fraction: number) => void,
     signal: AbortSignal,
-  ): Promise<void>;
+  ): Promise<{ warnings: readonly string[] }>;
   /** LXC's events. Settles after the first report of every container; reconnects by itself. */
   watch(changed: (status: LxcStatus) => void): Promise<Unwatch>;
 }

@@ -443,13 +443,14 @@ export class Work {
     job: JobContext,
   ): Promise<void> {
     job.report('checking');
-    await this.#ports.helper.balloon(
+    const { warnings } = await this.#ports.helper.balloon(
       { container: container.name, limit, force, persist },
       (phase, fraction) => {
         job.report(fixedWord(phase), Math.min(1, Math.max(-1, fraction)));
       },
       job.signal,
     );
+    warnings.forEach(job.warn);
     const inPages = limit === noLimit ? limit : limit - (limit % 4096n);
     await this.#settle(container, job, ({ unit }) => {
       const now = unit?.memoryMax;
@@ -477,7 +478,14 @@ export class Work {
     job: JobContext,
   ): Promise<void> {
     job.report('detaching');
-    await this.#ports.helper.detach({ container: container.name, locker, force, persist });
+    const request = { container: container.name, locker, force, persist };
+    const { lazy } = await this.#ports.helper.detach(request);
+    if (lazy) {
+      job.warn(
+        `locker "${locker}" is out of sight in ${named(container)}, but what used it there ` +
+          'goes on using it until it lets go',
+      );
+    }
     await this.#settle(
       container,
       job,

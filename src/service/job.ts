@@ -73,6 +73,7 @@ export function jobTable(context: ServiceContext): Interface<Access> {
       Cancelable: property('true', 'b', ({ isCancelable }) => isCancelable),
       Result: property('true', 's', ({ result }) => result),
       Error: property('true', '(ss)', errorOf),
+      Warnings: property('true', 'as', ({ warnings }) => [...warnings]),
     },
   };
 }

@@ -44,6 +44,7 @@ export interface FixtureJob {
   progress: number;
   result: string;
   error: [string, string];
+  warnings: string[];
 }
 
 export interface RecordedCall {
@@ -211,6 +212,7 @@ export class FixtureService {
       progress: -1,
       result: '',
       error: ['', ''],
+      warnings: [],
     };
     this.jobs.set(id, job);
     this.#managerSignal('JobNew', 'uoss', id, this.jobPath(id), verb, container.name);
@@ -363,6 +365,7 @@ export class FixtureService {
       Cancelable: new Variant('b', true),
       Result: new Variant('s', job.result),
       Error: new Variant('(ss)', job.error),
+      Warnings: new Variant('as', job.warnings),
     };
   }
 

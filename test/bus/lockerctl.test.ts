@@ -399,6 +399,20 @@ describe('commands that make jobs', () => {
     expect(optionsOf(member)).toEqual(options);
   });
 
+  test('what a job warns of is told, and is no failure', async () => {
+    service.script = (job, end) => {
+      job.warnings = ['locker "data" is still in use'];
+      end('done');
+    };
+    expect(await lockerctl(['detach', 'web', 'data', '--force'])).toEqual({
+      status: 0,
+      stdout: 'web: detached data\n',
+      stderr: 'lockerctl: warning: locker "data" is still in use\n',
+    });
+    const { stdout } = await lockerctl(['detach', 'web', 'data', '--force', '--json']);
+    expect(JSON.parse(stdout)).toMatchObject([{ warnings: ['locker "data" is still in use'] }]);
+  });
+
   test('--no-ask-password lets nobody be asked', async () => {
     await lockerctl(['start', 'db', '--no-ask-password']);
     const call = service.calls.find(({ member }) => member === 'StartContainer');

@@ -405,7 +405,7 @@ describe('the example programs', () => {
       expect(outside.done).toContain(balloon);
     }, 30_000);
     outside.unit('web', { memoryMax: 1048576n });
-    outside.answer(balloon);
+    outside.answer(balloon, { warnings: [] });
     expect(await ran).toMatchObject({
       exitCode: 0,
       stdout: expect.stringMatching(
@@ -421,7 +421,7 @@ describe('with the real polkit', () => {
     outside.run('my web');
     expect(await asNobody('StartContainer', 'sa{sv}', 'web', '0')).toMatch(/^o "\/org/);
     expect(await asNobody('StartContainer', 'sa{sv}', 'db', '0')).toContain('denied');
-    expect(await asNobody('StopContainer', 'sa{sv}', 'my web', '0')).toContain('needs a password');
+    expect(await asNobody('StopContainer', 'sa{sv}', 'my web', '0')).toContain('takes a password');
     const mount = ['MountLocker', 'ssa{sv}', 'my web', 'data'] as const;
     expect(await asNobody(...mount, '0')).toContain('denied');
     expect(await asNobody(...mount, '1', 'read-only', 'b', 'true')).toMatch(/^o "\/org/);

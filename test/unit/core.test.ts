@@ -353,14 +353,14 @@ describe('the other verbs', () => {
       'job-uid': '',
     } satisfies ActionDetails);
     expect(job).toMatchObject({ phase: 'reclaiming', progress: 0.5, isCancelable: true });
-    outside.answer('balloon web 5000 false false');
+    outside.answer('balloon web 5000 false false', { warnings: ['careful'] });
     await settled();
     expect(job.state).toBe('running');
     // systemd keeps whole pages.
     outside.unit('web', { memoryMax: 4096n });
     await settled();
     expect(outcome(job)).toEqual(['done', undefined]);
-    expect(job.progress).toBe(1);
+    expect(job).toMatchObject({ progress: 1, warnings: ['careful'] });
     await started(limit(noLimit));
     expect(outside.checks.at(-1)?.details).toMatchObject({
       'memory-limit': 'max',
@@ -420,10 +420,14 @@ describe('the other verbs', () => {
       action: 'org.lockerd1.unmount-locker-force',
       details: { mode: 'ro', persist: 'true' },
     });
-    outside.answer('detach ["web","data",true,true]', { changed: true, lazy: false });
+    outside.answer('detach ["web","data",true,true]', { changed: true, lazy: true });
     outside.umount('/var/locker-mappings/web/data');
     await settled();
     expect(outcome(away)).toEqual(['done', undefined]);
+    expect(away.warnings).toEqual([
+      'locker "data" is out of sight in container "web", but what used it there goes on using it ' +
+        'until it lets go',
+    ]);
     expect(await codeOf(started(unmount))).toBe('notMounted');
     const forgotten = await started(unmount, { persist: true });
     await settled();
