@@ -1,0 +1,101 @@
+import { afterAll, beforeAll, expect, test, vi } from 'vitest';
+import { bootHost, type Host } from './host.ts';
+import { attachJournalOnFailure } from './journal.ts';
+import { configurePackage, runAs } from './service.ts';
+import { offline, systemctl } from './support.ts';
+
+vi.setConfig({ testTimeout: 180_000, hookTimeout: 900_000 });
+
+const mib = 1024 * 1024;
+const unit = 'lxc@web.service';
+
+let host: Host;
+beforeAll(async () => {
+  host = await bootHost({ name: 'service-balloon', boot: false });
+  await host.createContainer('web', 'busybox', { config: offline });
+  await host.writeFile('/etc/fstab', 'data /lockers/data tmpfs size=1m 0 0\n');
+  await host.boot();
+  await configurePackage(host);
+  await host.run('useradd', ['--no-create-home', 'stranger']);
+  await systemctl(host, 'start', unit);
+  await host.waitForGuest('web');
+});
+afterAll(() => host.close());
+attachJournalOnFailure(() => host);
+
+async function lockerctl(...args: string[]): Promise<{ output: string; exitCode: number }> {
+  return runAs(host, 'root', 'lockerctl', ...args);
+}
+
+/** The limit as the service, systemd and the kernel have it, in bytes. */
+async function limits(): Promise<string[]> {
+  const { stdout } = await host.shell(`
+    busctl get-property org.lockerd1 /org/lockerd1/container/web org.lockerd1.Container MemoryLimit
+    systemctl show -p MemoryMax --value ${unit}
+    cat "/sys/fs/cgroup/memory$(systemctl show -p ControlGroup --value ${unit})/memory.limit_in_bytes"`);
+  return stdout.trim().replace(/^t /, '').split('\n');
+}
+
+const all = (bytes: number): string[] => [1, 2, 3].map(() => String(bytes));
+
+test('a balloon is the same to the service, systemd and the kernel', async () => {
+  expect(await lockerctl('balloon', 'web', '200M')).toEqual({
+    output: expect.stringMatching(/^web: memory limit max \S+ 200M\n$/) as string,
+    exitCode: 0,
+  });
+  expect(await limits()).toEqual(all(200 * mib));
+  expect((await lockerctl('balloon', 'web', '-25%')).output).toMatch(
+    /^web: memory limit 200M \S+ 150M\n$/,
+  );
+  await systemctl(host, 'daemon-reload');
+  await systemctl(host, 'set-property', '--runtime', unit, 'CPUWeight=50');
+  expect(await limits()).toEqual(all(150 * mib));
+});
+
+test('a limit below what the guest holds is refused, and nothing changes', async () => {
+  const { output, exitCode } = await lockerctl('balloon', 'web', '1M');
+  expect(exitCode).not.toBe(0);
+  expect(output).toContain('cannot balloon "web"');
+  expect(await limits()).toEqual(all(150 * mib));
+});
+
+test('a stranger cannot balloon', async () => {
+  const refused = await runAs(host, 'stranger', 'lockerctl', 'balloon', 'web', '100M');
+  expect(refused.exitCode).toBe(4);
+  expect(await limits()).toEqual(all(150 * mib));
+});
+
+test('what an admin sets is respected, and told', async () => {
+  await systemctl(host, 'set-property', '--runtime', unit, 'MemoryMax=300M');
+  await host.waitFor('the service knows', async () => (await limits())[0] === String(300 * mib));
+  expect(await limits()).toEqual(all(300 * mib));
+});
+
+test('a limit above the host is set with a warning', async () => {
+  const { output, exitCode } = await lockerctl('balloon', 'web', '4096G');
+  expect(exitCode).toBe(0);
+  expect(output).toContain("lockerctl: warning: the limit is above the host's memory");
+  await lockerctl('balloon', 'web', '200M');
+});
+
+test('a lasting limit is for the next start too, also where the container is stopped', async () => {
+  expect((await lockerctl('stop', 'web')).exitCode).toBe(0);
+  expect((await lockerctl('balloon', 'web', '120M')).exitCode).not.toBe(0);
+  expect((await lockerctl('balloon', 'web', '128M', '--persist')).exitCode).toBe(0);
+  expect((await lockerctl('start', 'web')).exitCode).toBe(0);
+  expect(await limits()).toEqual(all(128 * mib));
+});
+
+test('a locker that is taken away from under its user is told of', async () => {
+  await host.waitForGuest('web');
+  expect((await lockerctl('attach', 'web', 'data')).exitCode).toBe(0);
+  await host.shell(
+    "lxc-attach -n web --clear-env -- /bin/sh -c 'exec 3> /lockers/data/file; exec sleep 1000' " +
+      '</dev/null >/dev/null 2>&1 & until test -e /lockers/data/file; do sleep 0.1; done',
+  );
+  const busy = await lockerctl('detach', 'web', 'data');
+  expect(busy.exitCode).toBe(1);
+  const forced = await lockerctl('detach', 'web', 'data', '--force');
+  expect(forced.output).toContain('web: detached data\n');
+  expect(forced.output).toContain('lockerctl: warning: locker "data" is out of sight');
+});
