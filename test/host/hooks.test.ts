@@ -111,7 +111,9 @@ async function booted(name: string): Promise<void> {
 }
 
 async function pidOf(name: string): Promise<number | undefined> {
-  const { stdout } = await host.run('lxc-info', [`--name=${name}`, '-pH'], { reject: false });
+  const { stdout } = await host.run('timeout', ['15', 'lxc-info', `--name=${name}`, '-pH'], {
+    reject: false,
+  });
   return Number(stdout.trim()) || undefined;
 }
 

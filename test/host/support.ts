@@ -31,9 +31,15 @@ export async function trySystemctl(
 
 /** Host pid of a container's init, or undefined when LXC calls it stopped. */
 export async function guestPid(host: TestHost, name: string): Promise<number | undefined> {
-  const { stdout } = await host.run('lxc-info', ['-n', name, '-pH'], { reject: false });
-  const pid = Number(stdout.trim());
-  return pid > 0 ? pid : undefined;
+  for (let tries = 0; tries < 4; tries++) {
+    // Asked at the wrong moment of a guest's reboot, LXC 5 never answers.
+    const args = ['15', 'lxc-info', '-n', name, '-pH'];
+    const { stdout, exitCode } = await host.run('timeout', args, { reject: false });
+    if (exitCode === 124) continue;
+    const pid = Number(stdout.trim());
+    return pid > 0 ? pid : undefined;
+  }
+  throw new Error(`lxc-info gives no answer about ${name}`);
 }
 
 export async function expectState(host: TestHost, unit: string, state: string): Promise<void> {

@@ -254,7 +254,8 @@ export abstract class TestHost {
 
   /** Ends when a started guest of {@link createContainer} has booted and takes orders. */
   async waitForGuest(name: string, lxcpath = defaultLxcpath): Promise<void> {
-    const script = 'init=$(lxc-info -P "$1" -n "$2" -pH) && test -e "/proc/$init/root/dev/booted"';
+    const script =
+      'init=$(timeout 15 lxc-info -P "$1" -n "$2" -pH) && test -e "/proc/$init/root/dev/booted"';
     await this.waitFor(`guest ${name} has booted`, async () => {
       const args = ['-euc', script, 'sh', lxcpath, name];
       return (await this.run('sh', args, { reject: false })).exitCode === 0;
