@@ -144,6 +144,22 @@ function vitest(project, options = []) {
   }
 }
 
+/** What the tests of the bus run, and those of clients on a host. */
+const busPrograms = /** @type {const} */ ([
+  'dbus-daemon',
+  'dbus-send',
+  'busctl',
+  'gdbus',
+  'script',
+  'shellcheck',
+  'pkttyagent',
+  'python3',
+  '/usr/share/bash-completion/bash_completion',
+  '/usr/lib/polkit-1/polkitd',
+  '/usr/lib/python3/dist-packages/dasbus',
+  '/usr/lib/python3/dist-packages/jeepney',
+]);
+
 /** @type {Tier[]} */
 const tiers = [
   { name: 'lint', run: lint },
@@ -154,20 +170,7 @@ const tiers = [
     name: 'bus',
     needsBuild: true,
     run: () => {
-      ensurePrograms([
-        'dbus-daemon',
-        'dbus-send',
-        'busctl',
-        'gdbus',
-        'script',
-        'shellcheck',
-        'pkttyagent',
-        'python3',
-        '/usr/share/bash-completion/bash_completion',
-        '/usr/lib/polkit-1/polkitd',
-        '/usr/lib/python3/dist-packages/dasbus',
-        '/usr/lib/python3/dist-packages/jeepney',
-      ]);
+      ensurePrograms([...busPrograms]);
       return vitest('bus', ['--maxWorkers=2']);
     },
   },
@@ -175,6 +178,7 @@ const tiers = [
     name: 'host',
     needsBuild: true,
     run: async () => {
+      ensurePrograms([...busPrograms]);
       await ensureImage();
       // Each file boots hosts of its own; more at once only slow each other down.
       return vitest('host', ['--maxWorkers=2']);

@@ -71,6 +71,21 @@ test('what an admin sets is respected, and told', async () => {
   expect(await limits()).toEqual(all(300 * mib));
 });
 
+test('two clients and systemctl at once end with one limit for all', async () => {
+  const answers = await Promise.all([
+    lockerctl('balloon', 'web', '180M'),
+    lockerctl('balloon', 'web', '190M'),
+    runAs(host, 'root', 'systemctl', 'set-property', '--runtime', unit, 'MemoryMax=220M'),
+  ]);
+  // Whoever came second is refused, or came when the first was done.
+  for (const { exitCode, output } of answers) {
+    if (exitCode !== 0) expect(output).toMatch(/another|busy|already|job \d+/);
+  }
+  expect(answers.filter(({ exitCode }) => exitCode === 0).length).toBeGreaterThanOrEqual(2);
+  await host.waitFor('all agree', async () => new Set(await limits()).size === 1);
+  expect([180, 190, 220].map((size) => String(size * mib))).toContain((await limits())[0]);
+});
+
 test('a limit above the host is set with a warning', async () => {
   const { output, exitCode } = await lockerctl('balloon', 'web', '4096G');
   expect(exitCode).toBe(0);
