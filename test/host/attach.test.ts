@@ -4,7 +4,15 @@ import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { escapeInstance, mountUnit } from '../../src/model/unit-name.ts';
 import { bootHost, type GuestKind, type Host } from './host.ts';
 import { attachJournalOnFailure } from './journal.ts';
-import { expectState, guestKinds, guestPid, offline, systemctl } from './support.ts';
+import {
+  answerOfGuest,
+  expectState,
+  guestKinds,
+  guestPid,
+  lockersSeenBy,
+  offline,
+  systemctl,
+} from './support.ts';
 
 vi.setConfig({ testTimeout: 300_000, hookTimeout: 900_000 });
 
@@ -129,19 +137,9 @@ async function stop(container: string): Promise<void> {
   await systemctl(host, 'stop', unitOf(container));
 }
 
-/** What a shell command in the guest answers; the exit status stands at the end. */
-async function inGuest(container: string, command: string): Promise<string> {
-  const args = ['-n', container, '--clear-env', '--', '/bin/sh', '-c', `${command} 2>&1; echo $?`];
-  return (await host.run('lxc-attach', args)).stdout;
-}
+const inGuest = (container: string, command: string) => answerOfGuest(host, container, command);
 
-async function lockersIn(container: string): Promise<string[]> {
-  const pid = await guestPid(host, container);
-  const mounts = await host.readFile(`/proc/${pid}/mountinfo`);
-  return [...mounts.matchAll(/^(?:\S+ ){4}\/lockers\/(\S+) /gm)]
-    .map(([, name = '']) => name)
-    .sort();
-}
+const lockersIn = (container: string) => lockersSeenBy(host, container);
 
 /** Starts something in the guest that goes on; ends when it has said that it holds the locker. */
 async function holdInGuest(container: string, command: string): Promise<void> {

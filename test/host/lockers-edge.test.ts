@@ -4,10 +4,12 @@ import { mountUnit } from '../../src/model/unit-name.ts';
 import { bootHost, type Host } from './host.ts';
 import { attachJournalOnFailure } from './journal.ts';
 import {
+  answerOfGuest,
   expectState,
   guestKinds,
   guestPid,
   journalOf,
+  lockersSeenBy,
   offline,
   systemctl,
   trySystemctl,
@@ -80,20 +82,9 @@ async function start(container: string): Promise<void> {
   await host.waitForGuest(container);
 }
 
-/** What a shell command in the guest answers; the exit status stands at the end. */
-async function inGuest(container: string, command: string): Promise<string> {
-  const args = ['-n', container, '--clear-env', '--', '/bin/sh', '-c', `${command} 2>&1; echo $?`];
-  return (await host.run('lxc-attach', args)).stdout;
-}
+const inGuest = (container: string, command: string) => answerOfGuest(host, container, command);
 
-/** Mount points of lockers in the guest, below its /lockers. */
-async function seenBy(container: string): Promise<string[]> {
-  const pid = await guestPid(host, container);
-  const mounts = await host.readFile(`/proc/${pid}/mountinfo`);
-  return [...mounts.matchAll(/^(?:\S+ ){4}\/lockers\/(\S+) /gm)]
-    .map(([, name = '']) => name)
-    .sort();
-}
+const seenBy = (container: string) => lockersSeenBy(host, container);
 
 async function untilNoWormholes(): Promise<void> {
   await host.waitFor('no wormhole is left', async () => {

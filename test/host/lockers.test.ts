@@ -3,7 +3,16 @@ import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { escapeInstance, mountUnit } from '../../src/model/unit-name.ts';
 import { bootHost, type Host } from './host.ts';
 import { attachJournalOnFailure } from './journal.ts';
-import { expectState, guestPid, journalOf, offline, systemctl, trySystemctl } from './support.ts';
+import {
+  answerOfGuest,
+  expectState,
+  guestPid,
+  journalOf,
+  lockersSeenBy,
+  offline,
+  systemctl,
+  trySystemctl,
+} from './support.ts';
 
 vi.setConfig({ testTimeout: 180_000, hookTimeout: 900_000 });
 
@@ -93,20 +102,9 @@ async function stop(container: string): Promise<void> {
   await systemctl(host, 'stop', unitOf(container));
 }
 
-/** What a shell command in the guest answers; the exit status stands at the end. */
-async function inGuest(container: string, command: string): Promise<string> {
-  const args = ['-n', container, '--clear-env', '--', '/bin/sh', '-c', `${command} 2>&1; echo $?`];
-  return (await host.run('lxc-attach', args)).stdout;
-}
+const inGuest = (container: string, command: string) => answerOfGuest(host, container, command);
 
-/** Mount points of lockers in the guest, below its /lockers. */
-async function seenBy(container: string): Promise<string[]> {
-  const pid = await guestPid(host, container);
-  const mounts = await host.readFile(`/proc/${pid}/mountinfo`);
-  return [...mounts.matchAll(/^(?:\S+ ){4}\/lockers\/(\S+) /gm)]
-    .map(([, name = '']) => name)
-    .sort();
-}
+const seenBy = (container: string) => lockersSeenBy(host, container);
 
 /** Everything mounted in wormholes on the host. */
 async function wormholes(): Promise<string[]> {

@@ -42,6 +42,25 @@ export async function guestPid(host: TestHost, name: string): Promise<number | u
   throw new Error(`lxc-info gives no answer about ${name}`);
 }
 
+/** What a shell command in the guest answers; the exit status stands at the end. */
+export async function answerOfGuest(
+  host: TestHost,
+  container: string,
+  command: string,
+): Promise<string> {
+  const args = ['-n', container, '--clear-env', '--', '/bin/sh', '-c', `${command} 2>&1; echo $?`];
+  return (await host.run('lxc-attach', args)).stdout;
+}
+
+/** Names of the lockers that are mounted in the guest, sorted. */
+export async function lockersSeenBy(host: TestHost, container: string): Promise<string[]> {
+  const pid = await guestPid(host, container);
+  const mounts = await host.readFile(`/proc/${pid}/mountinfo`);
+  return [...mounts.matchAll(/^(?:\S+ ){4}\/lockers\/(\S+) /gm)]
+    .map(([, name = '']) => name)
+    .sort();
+}
+
 export async function expectState(host: TestHost, unit: string, state: string): Promise<void> {
   expect({ unit, state: (await host.unit(unit))['ActiveState'] }).toEqual({ unit, state });
 }
