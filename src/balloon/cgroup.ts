@@ -131,6 +131,24 @@ function payloadBelow(unitDirectory: string): string | undefined {
   }
 }
 
+/** What the host's control groups can do, where there is no container to look at. */
+export function controlGroups(root: string = cgroupRoot): {
+  readonly version: 1 | 2;
+  readonly swapIsAccounted: boolean;
+} {
+  if (!existsSync(join(root, 'cgroup.controllers'))) {
+    const file = join(root, 'memory', 'memory.memsw.limit_in_bytes');
+    return { version: 1, swapIsAccounted: existsSync(file) };
+  }
+  // The root has no limits. Every service below is in a group of this one.
+  const services = join(root, 'system.slice');
+  const isLimited = (name: string): boolean => existsSync(join(services, name));
+  return {
+    version: 2,
+    swapIsAccounted: isLimited('memory.swap.max') || !isLimited('memory.max'),
+  };
+}
+
 /** Finds the guest of a unit by its control group; undefined while it has no process. */
 export function findGuestMemory(
   controlGroup: string,

@@ -130,12 +130,18 @@ export interface HelperPort {
       container: string;
       /** Bytes; 2^64-1 for no limit. */
       limit: bigint;
+      /** The same of swap; undefined to leave it as it is. */
+      swap: bigint | undefined;
       force: boolean;
       persist: boolean;
     },
     progress: (phase: string, fraction: number) => void,
     signal: AbortSignal,
-  ): Promise<{ warnings: readonly string[] }>;
+  ): Promise<{
+    warnings: readonly string[];
+    /** How long the guest stood still for want of memory; undefined where nobody counts it. */
+    stallUsec: bigint | undefined;
+  }>;
   /** LXC's events. Settles after the first report of every container; reconnects by itself. */
   watch(changed: (status: LxcStatus) => void): Promise<Unwatch>;
 }

@@ -233,9 +233,10 @@ export class FakeOutside {
         detach: (request) => this.#ask(`detach ${JSON.stringify(Object.values(request))}`),
         freeze: (container) => this.#ask(`freeze ${container}`),
         thaw: (container) => this.#ask(`thaw ${container}`),
-        balloon: ({ container, limit, force, persist }, progress, signal) => {
+        balloon: ({ container, limit, swap, force, persist }, progress, signal) => {
           progress('reclaiming', 0.5);
-          return this.#ask(`balloon ${container} ${limit} ${force} ${persist}`, signal);
+          const words = [container, limit, force, persist, ...(swap === undefined ? [] : [swap])];
+          return this.#ask(`balloon ${words.join(' ')}`, signal);
         },
         watch: (tell) => {
           this.#lxc = tell;
