@@ -2,7 +2,7 @@ import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import { bootHost, type Host } from './host.ts';
 import { attachJournalOnFailure } from './journal.ts';
 import { configurePackage, runAs } from './service.ts';
-import { offline, systemctl } from './support.ts';
+import { answerOfGuest, offline, systemctl } from './support.ts';
 
 vi.setConfig({ testTimeout: 180_000, hookTimeout: 900_000 });
 
@@ -40,12 +40,14 @@ const all = (bytes: number): string[] => [1, 2, 3].map(() => String(bytes));
 
 test('a balloon is the same to the service, systemd and the kernel', async () => {
   expect(await lockerctl('balloon', 'web', '200M')).toEqual({
-    output: expect.stringMatching(/^web: memory limit max \S+ 200M\n$/) as string,
+    output: expect.stringMatching(
+      /^web: memory limit max \S+ 200M, guest stalled \d+ ms\n$/,
+    ) as string,
     exitCode: 0,
   });
   expect(await limits()).toEqual(all(200 * mib));
   expect((await lockerctl('balloon', 'web', '-25%')).output).toMatch(
-    /^web: memory limit 200M \S+ 150M\n$/,
+    /^web: memory limit 200M \S+ 150M, guest stalled \d+ ms\n$/,
   );
   await systemctl(host, 'daemon-reload');
   await systemctl(host, 'set-property', '--runtime', unit, 'CPUWeight=50');
@@ -57,6 +59,57 @@ test('a limit below what the guest holds is refused, and nothing changes', async
   expect(exitCode).not.toBe(0);
   expect(output).toContain('cannot balloon "web"');
   expect(await limits()).toEqual(all(150 * mib));
+});
+
+test('a refusal names a limit that can be typed, and that one works', async () => {
+  const fill =
+    'mkdir /full && mount -t tmpfs full /full && head -c 90000000 /dev/zero > /full/file';
+  expect(await answerOfGuest(host, 'web', fill)).toBe('0\n');
+  const refused = await lockerctl('balloon', 'web', '64M');
+  expect(refused.exitCode).toBe(1);
+  const [, lowest = ''] =
+    /"web" cannot live with 64M: .* the lowest limit that would have worked is (\d+M)\b/.exec(
+      refused.output,
+    ) ?? [];
+  expect(await limits()).toEqual(all(150 * mib));
+  expect(await lockerctl('balloon', 'web', lowest)).toMatchObject({ exitCode: 0 });
+  expect(await limits()).toEqual(all(parseInt(lowest) * mib));
+  expect(await answerOfGuest(host, 'web', 'umount /full && rmdir /full')).toBe('0\n');
+  expect(await lockerctl('balloon', 'web', '150M')).toMatchObject({ exitCode: 0 });
+});
+
+test('the limit of swap is changed with it, for the service, systemd and the kernel', async () => {
+  /** The limit of swap as the service and systemd have it, and the kernel's sum with memory. */
+  const swapLimits = async (): Promise<string[]> => {
+    const { stdout } = await host.shell(`
+      busctl get-property org.lockerd1 /org/lockerd1/container/web org.lockerd1.Container SwapLimit
+      systemctl show -p MemorySwapMax --value ${unit}
+      cat "/sys/fs/cgroup/memory$(systemctl show -p ControlGroup --value ${unit})/memory.memsw.limit_in_bytes"`);
+    return stdout.trim().replace(/^t /, '').split('\n');
+  };
+  expect(await lockerctl('balloon', '--swap=50M', 'web', '150M')).toEqual({
+    output: expect.stringMatching(
+      /^web: memory limit 150M \S+ 150M, swap limit max \S+ 50M\n$/,
+    ) as string,
+    exitCode: 0,
+  });
+  expect(await swapLimits()).toEqual([50, 50, 200].map((size) => String(size * mib)));
+  await systemctl(host, 'daemon-reload');
+  expect(await lockerctl('balloon', 'web', '160M')).toMatchObject({ exitCode: 0 });
+  expect(await swapLimits()).toEqual([50, 50, 210].map((size) => String(size * mib)));
+  // The kernel does not keep the sum where there is no limit of memory.
+  const { output } = await lockerctl('balloon', '--swap=60M', 'web', 'max');
+  expect(output).toContain('lockerctl: warning: without a limit of memory, cgroup v1');
+  expect(await lockerctl('balloon', '--swap=max', 'web', '150M')).toMatchObject({ exitCode: 0 });
+  expect(await limits()).toEqual(all(150 * mib));
+  const elsewhere = await host.run(
+    'busctl',
+    ['call', 'org.lockerd1', '/org/lockerd1', 'org.lockerd1.Manager', 'FreezeContainer'].concat(
+      ...['sa{sv}', 'web', '1', 'swap', 't', '1'],
+    ),
+    { reject: false },
+  );
+  expect(elsewhere.stderr).toContain('option "swap" means nothing for this method');
 });
 
 test('a stranger cannot balloon', async () => {
