@@ -77,6 +77,8 @@ export interface UnitsPort {
    * daemon-reexec. Settles after the first report.
    */
   watch(unit: string, changed: (status: UnitStatus) => void): Promise<Unwatch>;
+  /** Reads a watched unit again, after a change of which systemd tells nobody. */
+  look(unit: string): Promise<void>;
   /** Settles when systemd's job has ended. Aborting cancels the job where that is possible. */
   start(unit: string, signal: AbortSignal): Promise<UnitJobResult>;
   stop(unit: string, signal: AbortSignal): Promise<UnitJobResult>;

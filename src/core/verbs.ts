@@ -452,6 +452,8 @@ export class Work {
     );
     warnings.forEach(job.warn);
     if (stallUsec !== undefined) job.stalled(stallUsec);
+    // A stopped container has no control group whose limits could be watched.
+    await this.#ports.units.look(container.definition.unit);
     const inPages = (bytes: bigint) => (bytes === noLimit ? bytes : bytes - (bytes % 4096n));
     await this.#settle(
       container,

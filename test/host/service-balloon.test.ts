@@ -1,17 +1,19 @@
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import { bootHost, type Host } from './host.ts';
 import { attachJournalOnFailure } from './journal.ts';
+import { MemoryGuest, mib } from './memory-guest.ts';
 import { configurePackage, runAs } from './service.ts';
 import { answerOfGuest, offline, systemctl } from './support.ts';
 
 vi.setConfig({ testTimeout: 180_000, hookTimeout: 900_000 });
 
-const mib = 1024 * 1024;
 const unit = 'lxc@web.service';
 
 let host: Host;
+let web: MemoryGuest;
 beforeAll(async () => {
   host = await bootHost({ name: 'service-balloon', boot: false });
+  web = new MemoryGuest(host, 'web');
   await host.createContainer('web', 'busybox', { config: offline });
   await host.writeFile('/etc/fstab', 'data /lockers/data tmpfs size=1m 0 0\n');
   await host.boot();
@@ -27,16 +29,15 @@ async function lockerctl(...args: string[]): Promise<{ output: string; exitCode:
   return runAs(host, 'root', 'lockerctl', ...args);
 }
 
-/** The limit as the service, systemd and the kernel have it, in bytes. */
+/** The limit in bytes, as the service has it, and as systemd's two commands and the kernel do. */
 async function limits(): Promise<string[]> {
-  const { stdout } = await host.shell(`
-    busctl get-property org.lockerd1 /org/lockerd1/container/web org.lockerd1.Container MemoryLimit
-    systemctl show -p MemoryMax --value ${unit}
-    cat "/sys/fs/cgroup/memory$(systemctl show -p ControlGroup --value ${unit})/memory.limit_in_bytes"`);
-  return stdout.trim().replace(/^t /, '').split('\n');
+  const args = ['org.lockerd1', '/org/lockerd1/container/web', 'org.lockerd1.Container'];
+  const { stdout } = await host.run('busctl', ['get-property', ...args, 'MemoryLimit']);
+  await web.locate();
+  return [stdout.trim().replace(/^t /, ''), await web.limit()];
 }
 
-const all = (bytes: number): string[] => [1, 2, 3].map(() => String(bytes));
+const all = (bytes: number): string[] => [1, 2].map(() => String(bytes));
 
 test('a balloon is the same to the service, systemd and the kernel', async () => {
   expect(await lockerctl('balloon', 'web', '200M')).toEqual({
@@ -147,16 +148,46 @@ test('a limit above the host is set with a warning', async () => {
 });
 
 test('a lasting limit is for the next start too, also where the container is stopped', async () => {
-  expect((await lockerctl('stop', 'web')).exitCode).toBe(0);
+  expect(await lockerctl('stop', 'web')).toMatchObject({ exitCode: 0 });
   expect((await lockerctl('balloon', 'web', '120M')).exitCode).not.toBe(0);
-  expect((await lockerctl('balloon', 'web', '128M', '--persist')).exitCode).toBe(0);
-  expect((await lockerctl('start', 'web')).exitCode).toBe(0);
+  expect(await lockerctl('balloon', 'web', '128M', '--persist')).toMatchObject({ exitCode: 0 });
+  expect(await lockerctl('start', 'web')).toMatchObject({ exitCode: 0 });
   expect(await limits()).toEqual(all(128 * mib));
+});
+
+test('a limit outlasts all but the stop, and a lasting one the reboot of the host', async () => {
+  const leaderOf = async (): Promise<string> =>
+    (await host.run('lxc-info', ['-n', 'web', '-pH'])).stdout.trim();
+  await host.waitForGuest('web');
+  expect(await lockerctl('balloon', 'web', '200M')).toMatchObject({ exitCode: 0 });
+  const leader = await leaderOf();
+  expect(await lockerctl('reboot', 'web')).toMatchObject({ exitCode: 0 });
+  expect(await leaderOf()).not.toBe(leader);
+  expect(await limits()).toEqual(all(200 * mib));
+  // LXC has moved the guest to another control group.
+  expect(await lockerctl('balloon', 'web', '190M')).toMatchObject({ exitCode: 0 });
+  expect(await web.leftovers()).toEqual([]);
+  expect(await lockerctl('balloon', 'web', '200M')).toMatchObject({ exitCode: 0 });
+  expect(await limits()).toEqual(all(200 * mib));
+  await systemctl(host, 'restart', 'lockerd.service');
+  expect(await limits()).toEqual(all(200 * mib));
+  await systemctl(host, 'daemon-reload');
+  await systemctl(host, 'set-property', unit, 'CPUWeight=60');
+  expect(await limits()).toEqual(all(200 * mib));
+
+  expect(await lockerctl('balloon', 'web', '220M', '--persist')).toMatchObject({ exitCode: 0 });
+  expect(await limits()).toEqual(all(220 * mib));
+  await host.reboot();
+  expect(await lockerctl('start', 'web')).toMatchObject({ exitCode: 0 });
+  expect(await limits()).toEqual(all(220 * mib));
+  await systemctl(host, 'revert', unit);
+  await host.waitFor('the service knows', async () => (await limits())[1] === 'max');
+  expect(await limits()).toEqual([String(2n ** 64n - 1n), 'max']);
 });
 
 test('a locker that is taken away from under its user is told of', async () => {
   await host.waitForGuest('web');
-  expect((await lockerctl('attach', 'web', 'data')).exitCode).toBe(0);
+  expect(await lockerctl('attach', 'web', 'data')).toMatchObject({ exitCode: 0 });
   await host.shell(
     "lxc-attach -n web --clear-env -- /bin/sh -c 'exec 3> /lockers/data/file; exec sleep 1000' " +
       '</dev/null >/dev/null 2>&1 & until test -e /lockers/data/file; do sleep 0.1; done',

@@ -3,7 +3,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { controlGroups } from '../../src/balloon/cgroup.ts';
+import { controlGroups, findGuestMemory } from '../../src/balloon/cgroup.ts';
 import {
   heldV1,
   heldV2,
@@ -79,7 +79,7 @@ describe('limits', () => {
   });
 });
 
-describe('swap is accounted for', () => {
+describe('a host’s control groups', () => {
   let root: string;
   beforeEach(() => {
     root = mkdtempSync(join(tmpdir(), 'lockerd-cgroup-'));
@@ -94,20 +94,37 @@ describe('swap is accounted for', () => {
     }
   };
 
-  test('on cgroup v1 where there is a limit of the sum', () => {
+  test('account for swap on cgroup v1 where there is a limit of the sum', () => {
     make('memory/memory.limit_in_bytes');
     expect(controlGroups(root)).toEqual({ version: 1, swapIsAccounted: false });
     make('memory/memory.memsw.limit_in_bytes');
     expect(controlGroups(root)).toEqual({ version: 1, swapIsAccounted: true });
   });
 
-  test('on cgroup v2 where services have a limit of it, or nobody can say', () => {
+  test('account for swap on cgroup v2 where services have a limit of it, or nobody can say', () => {
     make('cgroup.controllers');
     expect(controlGroups(root)).toEqual({ version: 2, swapIsAccounted: true });
     make('system.slice/memory.max');
     expect(controlGroups(root)).toEqual({ version: 2, swapIsAccounted: false });
     make('system.slice/memory.swap.max');
     expect(controlGroups(root)).toEqual({ version: 2, swapIsAccounted: true });
+  });
+
+  test.each([
+    'lxc.payload.web',
+    'lxc.payload.web-1',
+    'lxc.payload.web/init.scope',
+    'lxc.pivot/lxc.payload.web',
+    'lxc.pivot/lxc.pivot/lxc.payload.web',
+  ])('have the guest of a unit, with its processes in %s', (group) => {
+    make('cgroup.controllers', 'unit/cgroup.procs', 'unit/lxc.payload.web/cgroup.procs');
+    make('unit/lxc.monitor.web/cgroup.procs', `unit/${group}/cgroup.procs`);
+    writeFileSync(join(root, 'unit/lxc.monitor.web/cgroup.procs'), '6\n');
+    expect(findGuestMemory('/unit', root)).toBeUndefined();
+    writeFileSync(join(root, `unit/${group}/cgroup.procs`), '7\n');
+    const payload = group.replace('/init.scope', '');
+    writeFileSync(join(root, 'unit', payload, 'memory.max'), '4096\n');
+    expect(findGuestMemory('/unit', root)?.guestLimit()).toBe(4096n);
   });
 });
 

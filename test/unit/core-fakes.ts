@@ -116,6 +116,8 @@ export class FakeOutside {
   /** Everything that changed the world, in order. */
   readonly done: string[] = [];
   readonly checks: AuthorizationRequest[] = [];
+  /** Units that were to be looked at. */
+  readonly looks: string[] = [];
   decide: (request: AuthorizationRequest) => Decision | Promise<Decision> = () => 'yes';
   readonly #units = new Map<string, { status: UnitStatus; tell?: (status: UnitStatus) => void }>();
   #lxc: ((status: LxcStatus) => void) | undefined;
@@ -209,6 +211,10 @@ export class FakeOutside {
           this.#units.set(unit, { ...entry, tell });
           tell(entry.status);
           return Promise.resolve(nothing);
+        },
+        look: (unit) => {
+          this.looks.push(unit);
+          return Promise.resolve();
         },
         start: unitJob('start'),
         stop: unitJob('stop'),

@@ -381,6 +381,7 @@ describe('the other verbs', () => {
     await settled();
     expect(outcome(job)).toEqual(['done', undefined]);
     expect(job.stallUsec).toBe(1500n);
+    expect(outside.looks).toEqual(['lxc@web.service']);
     expect(outside.journal.at(-1)?.fields).toMatchObject({ VERB: 'balloon', STALL_USEC: '1500' });
     const stop: Request = { verb: 'stop', container: 'web' };
     expect(await codeOf(started(stop, { swap: 5000n }))).toBe('invalidArgs');
