@@ -1,6 +1,8 @@
 import { defineConfig } from 'vitest/config';
 import { viteHandlebars } from './src/build/handlebars.mjs';
 
+const seed = ['test/seed.ts'];
+
 const shared = {
   plugins: [viteHandlebars],
   define: { LOCKERD_VERSION: '"test"' },
@@ -13,7 +15,12 @@ export default defineConfig({
       {
         ...shared,
         // Properties run hundreds of cases, on a machine that may be busy.
-        test: { name: 'unit', include: ['test/unit/**/*.test.ts'], testTimeout: 60_000 },
+        test: {
+          name: 'unit',
+          include: ['test/unit/**/*.test.ts'],
+          setupFiles: seed,
+          testTimeout: 60_000,
+        },
       },
       {
         ...shared,
@@ -21,7 +28,12 @@ export default defineConfig({
       },
       {
         ...shared,
-        test: { name: 'diff', include: ['test/diff/**/*.test.ts'], testTimeout: 120_000 },
+        test: {
+          name: 'diff',
+          include: ['test/diff/**/*.test.ts'],
+          setupFiles: seed,
+          testTimeout: 120_000,
+        },
       },
       {
         ...shared,

