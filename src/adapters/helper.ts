@@ -89,15 +89,22 @@ export class HelperClient implements HelperPort {
   }
 
   async balloon(
-    { container, limit, force, persist }: Parameters<HelperPort['balloon']>[0],
+    { container, limit, swap, force, persist }: Parameters<HelperPort['balloon']>[0],
     progress: (phase: string, fraction: number) => void,
     signal: AbortSignal,
-  ): Promise<{ warnings: readonly string[] }> {
-    const text = limit === unlimited ? 'max' : limit.toString();
-    const request = { container, limit: text, force, persist };
-    const { warnings } = await this.#request('balloon', request, { signal, progress });
+  ): ReturnType<HelperPort['balloon']> {
+    const word = (bytes: bigint) => (bytes === unlimited ? 'max' : bytes.toString());
+    const request = {
+      ...{ container, limit: word(limit), force, persist },
+      ...(swap === undefined ? {} : { swap: word(swap) }),
+    };
+    const answer = await this.#request('balloon', request, { signal, progress });
+    const { warnings, stallUsec } = answer;
     const isText = (one: unknown): one is string => typeof one === 'string';
-    return { warnings: Array.isArray(warnings) ? warnings.filter(isText) : [] };
+    return {
+      warnings: Array.isArray(warnings) ? warnings.filter(isText) : [],
+      stallUsec: isCount(stallUsec) ? BigInt(stallUsec) : undefined,
+    };
   }
 
   async #request(
@@ -237,6 +244,10 @@ async function* linesOf(socket: Socket, silenceMs = 0): AsyncGenerator<Json> {
 /** A function, for what is asked again after an await is not known to be false. */
 function isAborted(signal: AbortSignal | undefined): boolean {
   return signal?.aborted === true;
+}
+
+function isCount(value: unknown): value is number {
+  return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0;
 }
 
 function booleanOf(answer: Json, key: string): boolean {

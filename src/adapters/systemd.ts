@@ -289,7 +289,7 @@ export class SystemdUnits implements UnitsPort {
     if (isAborted(signal)) cancel();
     try {
       const result = await ended;
-      await this.#readAfterJob(unit);
+      await this.look(unit);
       return result;
     } finally {
       signal.removeEventListener('abort', cancel);
@@ -307,12 +307,12 @@ export class SystemdUnits implements UnitsPort {
     });
   }
 
-  /** Whoever hears that a job has ended finds what it did in the unit's status. */
-  async #readAfterJob(unit: string): Promise<void> {
+  /** Whoever hears that work has ended finds what it did in the unit's status. */
+  async look(unit: string): Promise<void> {
     const watched = this.#watched.get(unitPath(unit));
     if (watched === undefined) return;
     watched.changes++;
-    // The job's result counts also when its unit cannot be looked at.
+    // The work's result counts also when its unit cannot be looked at.
     await this.#read(watched).catch(() => undefined);
   }
 

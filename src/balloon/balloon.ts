@@ -2,10 +2,10 @@ import { CoreError } from '../core/errors.ts';
 import { codeOf } from '../generator/errno.ts';
 import { containerUnit } from '../model/unit-name.ts';
 import type { GuestMemory, Probe, Undo } from './cgroup.ts';
-import { findGuestMemory, memoryOfHost, swapLeftOnHost } from './cgroup.ts';
+import { controlGroups, findGuestMemory, memoryOfHost, swapLeftOnHost } from './cgroup.ts';
 import { LimitBelowUsage } from './errors.ts';
 import { restoreSnapshot, setLastingLimits, takeSnapshot } from './lasting.ts';
-import { formatLimit, minimumLimit, unlimited, wholePages } from './limits.ts';
+import { exactLimit, formatLimit, minimumLimit, unlimited, wholePages } from './limits.ts';
 import type { Phase } from './shrink.ts';
 import { Shrink, ShrinkRefused } from './shrink.ts';
 import { recordUndo, undo, withBalloonLock } from './state.ts';
@@ -101,7 +101,18 @@ function limitsOf(request: BalloonRequest): Limits {
   };
 }
 
-function warningsFor(limit: bigint, swapIsAccounted = true): string[] {
+function noSwapAccounting(): CoreError {
+  return new CoreError(
+    'failed',
+    'the kernel does not account for swap, so it cannot be limited; boot with swapaccount=1',
+  );
+}
+
+function warningsFor(
+  { limit, swap = unlimited }: BalloonRequest,
+  version: 1 | 2,
+  swapIsAccounted: boolean,
+): string[] {
   const host = memoryOfHost();
   const isAbove = limit !== unlimited && limit > host;
   return [
@@ -109,6 +120,9 @@ function warningsFor(limit: bigint, swapIsAccounted = true): string[] {
     ...(swapIsAccounted || swapLeftOnHost() === 0n
       ? []
       : ['the kernel does not account for swap, which the limit does not bound']),
+    ...(version === 1 && swap !== unlimited && limit === unlimited
+      ? ['without a limit of memory, cgroup v1 does not limit swap either']
+      : []),
   ];
 }
 
@@ -119,6 +133,8 @@ async function setForNextStart(
   { systemd, report }: BalloonContext,
 ): Promise<BalloonResult> {
   if (!request.persist) throw notRunning(request.container);
+  const { version, swapIsAccounted } = controlGroups();
+  if (request.swap !== undefined && !swapIsAccounted) throw noSwapAccounting();
   report('setting', 0);
   await setLastingLimits(systemd, unit, limitsOf(request), true);
   const after = await systemd.unit(unit);
@@ -126,7 +142,7 @@ async function setForNextStart(
     before: before.memoryMax,
     limit: after.memoryMax,
     swap: after.memorySwapMax,
-    warnings: warningsFor(request.limit),
+    warnings: warningsFor(request, version, swapIsAccounted),
     reclaimed: 0n,
   };
 }
@@ -162,12 +178,7 @@ class Balloon {
     const start = this.#memory.probe();
     try {
       const swapIsAccounted = this.#memory.swapLimit() !== undefined;
-      if (swap !== undefined && !swapIsAccounted) {
-        throw new CoreError(
-          'failed',
-          'the kernel does not account for swap, so it cannot be limited; boot with swapaccount=1',
-        );
-      }
+      if (swap !== undefined && !swapIsAccounted) throw noSwapAccounting();
       const kernelLimit = this.#memory.unitLimit();
       if (limit >= kernelLimit) await this.#set();
       else if (force) await this.#force();
@@ -178,7 +189,7 @@ class Balloon {
         before: this.#before.memoryMax,
         limit: this.#memory.unitLimit(),
         swap: after.memorySwapMax,
-        warnings: warningsFor(limit, swapIsAccounted),
+        warnings: warningsFor(this.#request, this.#memory.version, swapIsAccounted),
         ...this.#stall(start),
         reclaimed: start.usage > end.usage ? start.usage - end.usage : 0n,
       };
@@ -207,9 +218,13 @@ class Balloon {
   #refusal({ message, lowest }: ShrinkRefused, stallUsec: number | undefined): LimitBelowUsage {
     const { container, limit } = this.#request;
     const known = lowest < this.#memory.unitLimit() ? lowest : this.#memory.unitLimit();
+    const stall =
+      stallUsec === undefined || stallUsec < 1000
+        ? ''
+        : `; to try it made the guest stand still for ${Math.round(stallUsec / 1000)} ms`;
     return new LimitBelowUsage(
       `container "${container}" cannot live with ${formatLimit(limit)}: ${message}; ` +
-        `the lowest limit that would have worked is ${formatLimit(known)}`,
+        `the lowest limit that would have worked is ${exactLimit(known)}${stall}`,
       known,
       stallUsec,
     );

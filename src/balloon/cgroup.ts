@@ -1,6 +1,6 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { open } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { codeOf } from '../generator/errno.ts';
 import type { Held } from './figures.ts';
 import { heldV1, heldV2, parseFlatKeyed, parseMeminfo, parseStall } from './figures.ts';
@@ -113,22 +113,52 @@ function limitV2(limit: bigint): string {
   return limit === unlimited ? 'max' : limit.toString();
 }
 
-/** The guest's group below the unit's: LXC numbers it when an old one is in the way. */
+function groupsBelow(directory: string): string[] {
+  return readdirSync(directory, { withFileTypes: true })
+    .filter((entry) => entry.isDirectory())
+    .map((entry) => join(directory, entry.name));
+}
+
+function isPopulated(directory: string): boolean {
+  if (readOr(join(directory, 'cgroup.procs'), '') !== '') return true;
+  return groupsBelow(directory).some(isPopulated);
+}
+
+/**
+ * The guest's group below the unit's: LXC numbers it when an old one is in the way, and from the
+ * guest's first reboot on it is in the group where LXC's monitor has waited for the old one's end.
+ */
 function payloadBelow(unitDirectory: string): string | undefined {
-  const populated = (directory: string): boolean => {
-    if (readOr(join(directory, 'cgroup.procs'), '') !== '') return true;
-    return readdirSync(directory, { withFileTypes: true }).some(
-      (entry) => entry.isDirectory() && populated(join(directory, entry.name)),
-    );
-  };
   try {
-    return readdirSync(unitDirectory, { withFileTypes: true })
-      .filter((entry) => entry.isDirectory() && entry.name.startsWith('lxc.payload.'))
-      .map((entry) => join(unitDirectory, entry.name))
-      .find(populated);
+    const groups = groupsBelow(unitDirectory);
+    const startingWith = (prefix: string): string[] =>
+      groups.filter((group) => basename(group).startsWith(prefix));
+    const payload = startingWith('lxc.payload.').find(isPopulated);
+    if (payload !== undefined) return payload;
+    return startingWith('lxc.pivot')
+      .map(payloadBelow)
+      .find((group) => group !== undefined);
   } catch {
     return undefined;
   }
+}
+
+/** What the host's control groups can do, where there is no container to look at. */
+export function controlGroups(root: string = cgroupRoot): {
+  readonly version: 1 | 2;
+  readonly swapIsAccounted: boolean;
+} {
+  if (!existsSync(join(root, 'cgroup.controllers'))) {
+    const file = join(root, 'memory', 'memory.memsw.limit_in_bytes');
+    return { version: 1, swapIsAccounted: existsSync(file) };
+  }
+  // The root has no limits. Every service below is in a group of this one.
+  const services = join(root, 'system.slice');
+  const isLimited = (name: string): boolean => existsSync(join(services, name));
+  return {
+    version: 2,
+    swapIsAccounted: isLimited('memory.swap.max') || !isLimited('memory.max'),
+  };
 }
 
 /** Finds the guest of a unit by its control group; undefined while it has no process. */

@@ -42,6 +42,19 @@ export function lowestLimit(held: bigint): bigint {
   return max(minimumLimit, ((limit + mebibyte - 1n) / mebibyte) * mebibyte);
 }
 
+/** A limit as lockerctl(1) takes it, not rounded: `1331M`, `2G`, `max`. */
+export function exactLimit(bytes: bigint): string {
+  if (bytes === unlimited) return 'max';
+  const suffixes = ['', 'K', 'M', 'G', 'T', 'P', 'E'];
+  let value = bytes;
+  let power = 0;
+  while (value > 0n && value % 1024n === 0n && power < suffixes.length - 1) {
+    value /= 1024n;
+    power++;
+  }
+  return `${value}${suffixes[power] ?? ''}`;
+}
+
 /** How people read a limit: `1.5G`, `512M`, `no limit`. */
 export function formatLimit(bytes: bigint): string {
   if (bytes === unlimited) return 'no limit';

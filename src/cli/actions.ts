@@ -91,14 +91,15 @@ async function restart(context: Context, container: string): Promise<Report> {
 async function balloon(context: Context, container: string, size: string): Promise<Report> {
   const { service, terminal, invocation, progress } = context;
   const change = sizeChange(size);
-  const before = (await service.container(container)).memoryLimit;
-  const limitBytes = newLimit(change, before, container);
+  const before = await service.container(container);
+  const limitBytes = newLimit(change, before.memoryLimit, container);
   const outcome = await runJob(
     service,
     {
       member: 'Balloon',
       container,
       limitBytes,
+      swapBytes: invocation.swap,
       options: { force: invocation.force, persist: invocation.persist },
     },
     {
@@ -109,10 +110,33 @@ async function balloon(context: Context, container: string, size: string): Promi
   );
   const isDone = outcome.result === 'done';
   // The kernel counts in pages, so what was asked for is not always what came of it.
-  const after = isDone ? (await service.container(container)).memoryLimit : before;
-  const success = `memory limit ${formatLimit(before)} ${terminal.arrow} ${formatLimit(after)}`;
+  const after = isDone ? await service.container(container) : before;
+  const [memory, swap] = (['memoryLimit', 'swapLimit'] as const).map(
+    (limit) => `${formatLimit(before[limit])} ${terminal.arrow} ${formatLimit(after[limit])}`,
+  );
+  const { stallUsec } = outcome;
+  const isShrink = after.memoryLimit < before.memoryLimit;
+  const success = [
+    `memory limit ${memory}`,
+    ...(invocation.swap === undefined ? [] : [`swap limit ${swap}`]),
+    ...(isShrink && stallUsec !== undefined ? [`guest stalled ${formatStall(stallUsec)}`] : []),
+  ].join(', ');
   const json = (bytes: bigint): bigint | null => (bytes === noLimit ? null : bytes);
-  return { container, outcome, success, facts: { before: json(before), after: json(after) } };
+  const facts = {
+    before: json(before.memoryLimit),
+    after: json(after.memoryLimit),
+    ...(invocation.swap === undefined
+      ? {}
+      : { swap_before: json(before.swapLimit), swap_after: json(after.swapLimit) }),
+    stall_usec: stallUsec ?? null,
+  };
+  return { container, outcome, success, facts };
+}
+
+/** In milliseconds, or in seconds where those would be many. */
+function formatStall(usec: bigint): string {
+  const ms = Number(usec) / 1000;
+  return ms < 10_000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`;
 }
 
 function sizeChange(size: string): ReturnType<typeof parseSizeChange> {

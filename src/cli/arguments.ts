@@ -1,9 +1,10 @@
 import { parseArgs } from 'node:util';
 import { UsageError } from './exit.ts';
+import { noLimit, parseBytes } from './size.ts';
 import { parseTimespan } from './time.ts';
 
 /** Options that some commands have; each names the commands' own use of it. */
-type OwnOption = 'force' | 'persist' | 'read-only' | 'state';
+type OwnOption = 'force' | 'persist' | 'read-only' | 'state' | 'swap';
 
 interface CommandSpec {
   /** As the help shows them. */
@@ -66,7 +67,7 @@ export const commandSpecs = {
     operands: 'NAME SIZE',
     least: 2,
     most: 2,
-    options: ['force', 'persist'],
+    options: ['force', 'persist', 'swap'],
     help: 'Change the memory limit: 2G, +512M, -25%, max',
   },
   attach: {
@@ -121,6 +122,8 @@ export interface Invocation {
   readonly force: boolean;
   readonly persist: boolean;
   readonly readOnly: boolean;
+  /** The operand of --swap, bytes; undefined to leave the limit of swap as it is. */
+  readonly swap: bigint | undefined;
   /** States to list; empty for all. */
   readonly states: readonly string[];
   readonly json: boolean;
@@ -152,6 +155,7 @@ const optionTypes = {
   persist: { type: 'boolean' },
   'read-only': { type: 'boolean' },
   state: { type: 'string' },
+  swap: { type: 'string' },
   json: { type: 'boolean' },
   'no-ask-password': { type: 'boolean' },
   'no-progress': { type: 'boolean' },
@@ -226,6 +230,14 @@ function parseTimeout(text: string): bigint | undefined {
   return usec ?? undefined;
 }
 
+function parseSwap(text: string): bigint {
+  const bytes = text === 'max' ? noLimit : parseBytes(text);
+  if (bytes !== undefined) return bytes;
+  throw new UsageError(
+    `"${text}" is not a size of swap: write --swap=512M, --swap=0 or --swap=max`,
+  );
+}
+
 function parseStates(text: string): string[] {
   const states = text.split(',').filter((state) => state !== '');
   for (const state of states) {
@@ -276,7 +288,7 @@ export function parseArguments(args: readonly string[]): Invocation | 'help' | '
   const [command = 'list', ...operands] = positionals;
   if (!isCommand(command)) throw new UsageError(`unknown command "${command}"`);
   const spec: CommandSpec = commandSpecs[command];
-  for (const own of ['force', 'persist', 'read-only', 'state'] as const) {
+  for (const own of ['force', 'persist', 'read-only', 'state', 'swap'] as const) {
     if (options.has(own) && !spec.options.includes(own)) {
       throw new UsageError(`"${command}" has no option --${own}`);
     }
@@ -288,6 +300,7 @@ export function parseArguments(args: readonly string[]): Invocation | 'help' | '
   };
   const timeout = text('timeout');
   const host = text('host');
+  const swap = text('swap');
   return {
     command,
     operands,
@@ -295,6 +308,7 @@ export function parseArguments(args: readonly string[]): Invocation | 'help' | '
     force: options.has('force'),
     persist: options.has('persist'),
     readOnly: options.has('read-only'),
+    swap: swap === undefined ? undefined : parseSwap(swap),
     states: parseStates(text('state') ?? ''),
     json: options.has('json'),
     askPassword: !options.has('no-ask-password'),
@@ -330,6 +344,7 @@ Options:
                              with the loss that this may mean
       --persist              balloon, attach, detach: also after the next start
       --read-only            attach: mount read-only
+      --swap=SIZE            balloon: also limit swap, to 512M, 0 or max
       --no-block             Do not wait until a job has ended
       --timeout=SPAN         Give a job up after this time
       --no-ask-password      Do not ask for passwords

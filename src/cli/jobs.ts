@@ -20,6 +20,8 @@ export interface JobOutcome {
   readonly hint?: string | undefined;
   /** To be told although it succeeded. */
   readonly warnings?: readonly string[];
+  /** How long the guest stood still for want of memory, where that is known. */
+  readonly stallUsec?: bigint | undefined;
   readonly status: number;
 }
 
@@ -113,8 +115,8 @@ export async function runJob(
   try {
     const { result, errorName, errorMessage } = await service.waitForJob(path);
     if (result === 'done') {
-      const warnings = await service.warningsOf(path);
-      return { result, job, error: '', message: '', warnings, status: 0 };
+      const remarks = await service.remarksOf(path);
+      return { result, job, error: '', message: '', ...remarks, status: 0 };
     }
     const message = errorMessage || errorName || `job ${job} ended as "${result}"`;
     const { hint, status } = reactionTo(errorName);

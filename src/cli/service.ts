@@ -33,6 +33,7 @@ export interface JobRequest {
   readonly locker?: string;
   /** For Balloon. */
   readonly limitBytes?: bigint;
+  readonly swapBytes?: bigint | undefined;
   readonly options?: Readonly<Partial<Record<'force' | 'persist' | 'read-only', boolean>>>;
 }
 
@@ -40,6 +41,13 @@ export interface JobEnd {
   readonly result: string;
   readonly errorName: string;
   readonly errorMessage: string;
+}
+
+/** What a job leaves to be said beside its result. */
+export interface JobRemarks {
+  readonly warnings: readonly string[];
+  /** How long the guest stood still for want of memory; undefined where nobody knows. */
+  readonly stallUsec: bigint | undefined;
 }
 
 export interface ServiceOptions {
@@ -59,6 +67,7 @@ export interface Snapshot {
 type ManagedObjects = Record<string, Record<string, VariantMap>>;
 
 const forever = 2n ** 64n - 1n;
+const unknown = 2n ** 64n - 1n;
 
 /** How long to wait before asking again where the service has too much to do, milliseconds. */
 const retryDelaysMs = [100, 250, 500, 1000, 2000, 4000];
@@ -160,11 +169,12 @@ export class Service {
    * @returns the path of the job
    */
   async startJob(request: JobRequest): Promise<string> {
-    const { member, container, locker, limitBytes } = request;
+    const { member, container, locker, limitBytes, swapBytes } = request;
     const options: VariantMap = {};
     for (const [name, value] of Object.entries(request.options ?? {})) {
       if (value) options[name] = new Variant('b', true);
     }
+    if (swapBytes !== undefined) options['swap'] = new Variant('t', swapBytes);
     const { timeoutUsec } = this.#options;
     if (timeoutUsec !== undefined) options['timeout-usec'] = new Variant('t', timeoutUsec);
     const [signature, body] =
@@ -201,12 +211,17 @@ export class Service {
   }
 
   /** What a job that has ended wants its caller to know; none where it is not known any more. */
-  async warningsOf(path: string): Promise<readonly string[]> {
+  async remarksOf(path: string): Promise<JobRemarks> {
     try {
-      const warnings = (await this.#properties(path, interfaces.job))['Warnings']?.value;
-      return Array.isArray(warnings) ? warnings.map(String) : [];
+      const properties = await this.#properties(path, interfaces.job);
+      const warnings = properties['Warnings']?.value;
+      const stall = properties['StallUsec']?.value;
+      return {
+        warnings: Array.isArray(warnings) ? warnings.map(String) : [],
+        stallUsec: typeof stall === 'bigint' && stall !== unknown ? stall : undefined,
+      };
     } catch (error) {
-      if (error instanceof DBusError) return [];
+      if (error instanceof DBusError) return { warnings: [], stallUsec: undefined };
       throw error;
     }
   }

@@ -348,6 +348,7 @@ export class Core {
 
   #journalEnd(job: Job): void {
     const failure = job.error ? `: ${job.error.message}` : '';
+    const { stallUsec } = job;
     this.#ports.journal.write({
       messageId: messageIds.jobEnded,
       priority: job.result === 'failed' ? priority.warning : priority.info,
@@ -358,6 +359,7 @@ export class Core {
         JOB: String(job.id),
         UID: String(job.uid),
         RESULT: job.result,
+        ...(stallUsec !== undefined && { STALL_USEC: String(stallUsec) }),
         ...(job.error && { ERROR: job.error.code }),
       },
     });
@@ -432,12 +434,12 @@ function isOther(before: Plan, now: Plan): boolean {
 
 /** What makes two requests the same; how long somebody waits for them does not. */
 function fingerprintOf(request: Request, options: Options): string {
-  const { force, readOnly, persist, timeoutUsec } = options;
+  const { force, readOnly, persist, swap, timeoutUsec } = options;
   const limit = request.verb === 'balloon' ? String(request.limit) : '';
   const locker = 'locker' in request ? request.locker : '';
   const { verb, container } = request;
   return JSON.stringify([
     ...[verb, container, locker, limit, force, readOnly, persist],
-    String(timeoutUsec),
+    ...[String(swap), String(timeoutUsec)],
   ]);
 }

@@ -22,6 +22,8 @@ export interface JobContext {
   readonly report: (phase: string, progress?: number) => void;
   /** Something that the caller should know although the job succeeds. */
   readonly warn: (text: string) => void;
+  /** How long the guest stood still for want of memory, microseconds. */
+  readonly stalled: (usec: bigint) => void;
 }
 
 export interface JobSpec {
@@ -57,6 +59,8 @@ export interface Job {
   readonly error: CoreError | undefined;
   /** What callers should know although it succeeded, a sentence each. */
   readonly warnings: readonly string[];
+  /** How long a balloon made the guest stand still, microseconds; undefined where unknown. */
+  readonly stallUsec: bigint | undefined;
   /** Settles when the job is done, whatever its result. */
   readonly ended: Promise<void>;
 }
@@ -69,6 +73,7 @@ interface JobRecord extends Job {
   result: JobResult;
   error: CoreError | undefined;
   warnings: readonly string[];
+  stallUsec: bigint | undefined;
   spec: JobSpec;
   abort: AbortController;
   abortReason: AbortReason | undefined;
@@ -160,6 +165,7 @@ export class Jobs {
       state: 'waiting',
       phase: 'waiting',
       warnings: [],
+      stallUsec: undefined,
       progress: -1,
       isCancelable: true,
       result: '',
@@ -219,6 +225,11 @@ export class Jobs {
         warn: (text) => {
           if (job.state === 'done') return;
           job.warnings = [...job.warnings, text];
+          this.changed.emit(job);
+        },
+        stalled: (usec) => {
+          if (job.state === 'done') return;
+          job.stallUsec = usec;
           this.changed.emit(job);
         },
       });

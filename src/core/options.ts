@@ -15,6 +15,7 @@ const signatures = {
   force: 'b',
   'read-only': 'b',
   persist: 'b',
+  swap: 't',
   'request-id': 's',
 } as const;
 export type OptionName = keyof typeof signatures;
@@ -27,6 +28,8 @@ export interface Options {
   readonly force: boolean;
   readonly readOnly: boolean;
   readonly persist: boolean;
+  /** Bytes of swap beside the memory limit, 2^64-1 for no limit; undefined to leave it. */
+  readonly swap: bigint | undefined;
   readonly requestId: string | undefined;
 }
 
@@ -59,6 +62,7 @@ export function parseOptions(bag: OptionBag, allowed: readonly OptionName[]): Op
   const flag = (name: OptionName) => bag.get(name)?.value === true;
   const timeout = bag.get('timeout-usec')?.value;
   if (timeout === 0n) throw new CoreError('invalidArgs', 'option "timeout-usec" must not be 0');
+  const swap = bag.get('swap')?.value;
   const requestId = bag.get('request-id')?.value;
   if (typeof requestId === 'string' && !/^[\x21-\x7e]+$/.test(requestId)) {
     throw new CoreError('invalidArgs', 'option "request-id" must be printable ASCII, no blanks');
@@ -76,6 +80,7 @@ export function parseOptions(bag: OptionBag, allowed: readonly OptionName[]): Op
     force: flag('force'),
     readOnly: flag('read-only'),
     persist: flag('persist'),
+    swap: typeof swap === 'bigint' ? swap : undefined,
     requestId: typeof requestId === 'string' ? requestId : undefined,
   };
 }

@@ -21,7 +21,7 @@ const noLimit = 2n ** 64n - 1n;
 /** With more lockers (or containers) than this, the rest is not asked for. */
 const maxCandidates = 16;
 
-const plain: PlanOptions = { force: false, readOnly: false, persist: false };
+const plain: PlanOptions = { force: false, readOnly: false, persist: false, swap: undefined };
 const forced: PlanOptions = { ...plain, force: true };
 const readOnly: PlanOptions = { ...plain, readOnly: true };
 

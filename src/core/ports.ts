@@ -77,6 +77,8 @@ export interface UnitsPort {
    * daemon-reexec. Settles after the first report.
    */
   watch(unit: string, changed: (status: UnitStatus) => void): Promise<Unwatch>;
+  /** Reads a watched unit again, after a change of which systemd tells nobody. */
+  look(unit: string): Promise<void>;
   /** Settles when systemd's job has ended. Aborting cancels the job where that is possible. */
   start(unit: string, signal: AbortSignal): Promise<UnitJobResult>;
   stop(unit: string, signal: AbortSignal): Promise<UnitJobResult>;
@@ -130,12 +132,18 @@ export interface HelperPort {
       container: string;
       /** Bytes; 2^64-1 for no limit. */
       limit: bigint;
+      /** The same of swap; undefined to leave it as it is. */
+      swap: bigint | undefined;
       force: boolean;
       persist: boolean;
     },
     progress: (phase: string, fraction: number) => void,
     signal: AbortSignal,
-  ): Promise<{ warnings: readonly string[] }>;
+  ): Promise<{
+    warnings: readonly string[];
+    /** How long the guest stood still for want of memory; undefined where nobody counts it. */
+    stallUsec: bigint | undefined;
+  }>;
   /** LXC's events. Settles after the first report of every container; reconnects by itself. */
   watch(changed: (status: LxcStatus) => void): Promise<Unwatch>;
 }

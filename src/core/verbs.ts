@@ -41,7 +41,7 @@ export const optionsOf: Readonly<Record<Verb, readonly OptionName[]>> = {
   reboot: [...common, 'force'],
   freeze: common,
   thaw: common,
-  balloon: [...common, 'force', 'persist'],
+  balloon: [...common, 'force', 'persist', 'swap'],
   'mount-locker': [...common, 'read-only', 'persist'],
   'unmount-locker': [...common, 'force', 'persist'],
 };
@@ -78,7 +78,7 @@ export const emptyDetails: ActionDetails = {
   'job-uid': '',
 };
 
-export type PlanOptions = Pick<Options, 'force' | 'readOnly' | 'persist'>;
+export type PlanOptions = Pick<Options, 'force' | 'readOnly' | 'persist' | 'swap'>;
 
 export function actionOf(verb: Verb, force: boolean): ActionId {
   switch (verb) {
@@ -439,23 +439,29 @@ export class Work {
   async #balloon(
     container: Container,
     limit: bigint,
-    { force, persist }: PlanOptions,
+    { force, persist, swap }: PlanOptions,
     job: JobContext,
   ): Promise<void> {
     job.report('checking');
-    const { warnings } = await this.#ports.helper.balloon(
-      { container: container.name, limit, force, persist },
+    const { warnings, stallUsec } = await this.#ports.helper.balloon(
+      { container: container.name, limit, swap, force, persist },
       (phase, fraction) => {
         job.report(fixedWord(phase), Math.min(1, Math.max(-1, fraction)));
       },
       job.signal,
     );
     warnings.forEach(job.warn);
-    const inPages = limit === noLimit ? limit : limit - (limit % 4096n);
-    await this.#settle(container, job, ({ unit }) => {
-      const now = unit?.memoryMax;
-      return now === limit || now === inPages;
-    });
+    if (stallUsec !== undefined) job.stalled(stallUsec);
+    // A stopped container has no control group whose limits could be watched.
+    await this.#ports.units.look(container.definition.unit);
+    const inPages = (bytes: bigint) => (bytes === noLimit ? bytes : bytes - (bytes % 4096n));
+    await this.#settle(
+      container,
+      job,
+      ({ unit }) =>
+        unit?.memoryMax === inPages(limit) &&
+        (swap === undefined || unit.memorySwapMax === inPages(swap)),
+    );
   }
 
   async #attach(

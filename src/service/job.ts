@@ -8,6 +8,7 @@ import { containerPath, parsePath } from './paths.ts';
 export const jobInterface = 'org.lockerd1.Job';
 
 const forEver = 2n ** 64n - 1n;
+const unknown = 2n ** 64n - 1n;
 
 /** The bus name of what went wrong, and a text; both empty where nothing did. */
 export function errorOf({ error }: Job): [name: string, message: string] {
@@ -74,6 +75,7 @@ export function jobTable(context: ServiceContext): Interface<Access> {
       Result: property('true', 's', ({ result }) => result),
       Error: property('true', '(ss)', errorOf),
       Warnings: property('true', 'as', ({ warnings }) => [...warnings]),
+      StallUsec: property('true', 't', ({ stallUsec }) => stallUsec ?? unknown),
     },
   };
 }

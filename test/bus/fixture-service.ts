@@ -32,6 +32,7 @@ export interface FixtureContainer {
   since: bigint;
   lockers: { name: string; readOnly: boolean }[];
   limit: bigint;
+  swapLimit: bigint;
 }
 
 export interface FixtureJob {
@@ -45,6 +46,7 @@ export interface FixtureJob {
   result: string;
   error: [string, string];
   warnings: string[];
+  stallUsec: bigint;
 }
 
 export interface RecordedCall {
@@ -144,6 +146,7 @@ export class FixtureService {
       since: 0n,
       lockers: [],
       limit: unlimited,
+      swapLimit: unlimited,
       ...more,
     };
     this.containers.set(name, container);
@@ -213,6 +216,7 @@ export class FixtureService {
       result: '',
       error: ['', ''],
       warnings: [],
+      stallUsec: 2n ** 64n - 1n,
     };
     this.jobs.set(id, job);
     this.#managerSignal('JobNew', 'uoss', id, this.jobPath(id), verb, container.name);
@@ -222,7 +226,11 @@ export class FixtureService {
     this.script(job, (result, error = ['', '']) => {
       if (result === 'done') {
         if (to !== undefined) this.changeState(container, to);
-        if (member === 'Balloon') container.limit = args[1] as bigint;
+        if (member === 'Balloon') {
+          container.limit = args[1] as bigint;
+          container.swapLimit =
+            (options['swap']?.value as bigint | undefined) ?? container.swapLimit;
+        }
         if (member === 'MountLocker') container.lockers.push({ name: locker, readOnly: false });
       }
       this.#endJob(job, result, error);
@@ -318,7 +326,7 @@ export class FixtureService {
         lockers.map((locker) => [locker.name, this.lockerPath(locker.name), locker.readOnly]),
       ),
       MemoryLimit: new Variant('t', limit),
-      SwapLimit: new Variant('t', unlimited),
+      SwapLimit: new Variant('t', container.swapLimit),
       MemoryCurrent: new Variant('t', running ? 120n * megabyte + 512n * 1024n : 0n),
       MemoryPeak: new Variant('t', running ? 300n * megabyte : 0n),
       SwapCurrent: new Variant('t', 0n),
@@ -366,6 +374,7 @@ export class FixtureService {
       Result: new Variant('s', job.result),
       Error: new Variant('(ss)', job.error),
       Warnings: new Variant('as', job.warnings),
+      StallUsec: new Variant('t', job.stallUsec),
     };
   }
 

@@ -383,6 +383,7 @@ describe('commands that make jobs', () => {
     [['stop', 'web', '--force'], 'StopContainer', { force: true }],
     [['reboot', '--force', 'web'], 'RebootContainer', { force: true }],
     [['balloon', 'web', '1G', '--force', '--persist'], 'Balloon', { force: true, persist: true }],
+    [['balloon', 'web', '1G', '--swap', '512M'], 'Balloon', { swap: gigabyte / 2n }],
     [
       ['attach', 'web', 'data', '--read-only', '--persist'],
       'MountLocker',
@@ -570,6 +571,37 @@ describe('balloon', () => {
     expect(call?.args.slice(0, 2)).toEqual(['web', limit]);
   });
 
+  test.each([
+    ['0', 'max → 0B'],
+    ['1.5G', 'max → 1.5G'],
+    ['max', 'max → max'],
+  ])('--swap=%s', async (size, said) => {
+    expect(await lockerctl(['balloon', `--swap=${size}`, 'web', '1G'])).toEqual({
+      status: 0,
+      stdout: `web: memory limit 2G → 1G, swap limit ${said}\n`,
+      stderr: '',
+    });
+  });
+
+  test('tells how long a shrink made the guest stand still', async () => {
+    service.script = (job, end) => {
+      job.stallUsec = 12_345_678n;
+      end('done');
+    };
+    const said = async (size: string) => (await lockerctl(['balloon', 'web', size])).stdout;
+    expect(await said('1G')).toBe('web: memory limit 2G → 1G, guest stalled 12.3 s\n');
+    expect(await said('2G')).toBe('web: memory limit 1G → 2G\n');
+    service.script = (job, end) => {
+      job.stallUsec = 1_600n;
+      end('done');
+    };
+    expect(await said('1G')).toBe('web: memory limit 2G → 1G, guest stalled 2 ms\n');
+    const { stdout } = await lockerctl(['balloon', 'web', '512M', '--swap=0', '--json']);
+    expect(JSON.parse(stdout)).toMatchObject([
+      { stall_usec: 1600, swap_before: null, swap_after: 0 },
+    ]);
+  });
+
   test('--json has bytes before and after', async () => {
     const { stdout } = await lockerctl(['balloon', 'web', 'max', '--json']);
     expect(JSON.parse(stdout)).toMatchObject([{ before: Number(2n * gigabyte), after: null }]);
@@ -577,6 +609,7 @@ describe('balloon', () => {
 
   test.each([
     [['web', 'lots'], 2, /"lots" is not a size: write it as 2G/],
+    [['web', '1G', '--swap=lots'], 2, /"lots" is not a size of swap: write --swap=512M/],
     [['web', '25%'], 2, /Write \+25% or -25% of the present limit/],
     [['db', '+1G'], 1, /container "db": it has no memory limit to start from/],
     [['gone', '1G'], 5, /there is no container "gone"/],
@@ -952,6 +985,9 @@ describe('completion', () => {
     ['lockerctl balloon web -25% ', []],
     ['lockerctl stop --fo', ['--force']],
     ['lockerctl start --fo', []],
+    ['lockerctl balloon --sw', ['--swap=']],
+    ['lockerctl balloon --swap 1G ', ['db', 'mail', 'my\\ web', 'web']],
+    ['lockerctl stop --sw', []],
     ['lockerctl attach --re', ['--read-only']],
     ['lockerctl list --state=fr', ['freezing', 'frozen']],
     ['lockerctl shell web -- l', []],

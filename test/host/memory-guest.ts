@@ -52,6 +52,7 @@ export class MemoryGuest {
   readonly name: string;
   readonly unit: string;
   #group = '';
+  #guestGroup = '';
   #isV2 = false;
 
   constructor(host: TestHost, name: string) {
@@ -74,11 +75,14 @@ export class MemoryGuest {
     await this.locate();
   }
 
-  /** Finds the unit's control group. */
+  /** Finds the unit's control group and the guest's, which is another one after a reboot. */
   async locate(): Promise<void> {
     const group = (await this.host.unit(this.unit))['ControlGroup'] ?? '';
     this.#isV2 = await this.host.exists('/sys/fs/cgroup/cgroup.controllers');
     this.#group = `/sys/fs/cgroup${this.#isV2 ? '' : '/memory'}${group}`;
+    const script = 'find "$1" -type d -name "lxc.payload.$2*" | tail -n 1';
+    const { stdout } = await this.host.run('sh', ['-c', script, 'sh', this.#group, this.name]);
+    this.#guestGroup = stdout.trim();
   }
 
   get isV2(): boolean {
@@ -87,7 +91,7 @@ export class MemoryGuest {
 
   /** Directory of the unit's group, or of the guest's below it. */
   group(part: 'unit' | 'guest' = 'unit'): string {
-    return part === 'unit' ? this.#group : `${this.#group}/lxc.payload.${this.name}`;
+    return part === 'unit' ? this.#group : this.#guestGroup;
   }
 
   async file(name: string, part: 'unit' | 'guest' = 'unit'): Promise<string> {

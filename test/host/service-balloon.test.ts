@@ -1,17 +1,19 @@
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import { bootHost, type Host } from './host.ts';
 import { attachJournalOnFailure } from './journal.ts';
+import { MemoryGuest, mib } from './memory-guest.ts';
 import { configurePackage, runAs } from './service.ts';
-import { offline, systemctl } from './support.ts';
+import { answerOfGuest, offline, systemctl } from './support.ts';
 
 vi.setConfig({ testTimeout: 180_000, hookTimeout: 900_000 });
 
-const mib = 1024 * 1024;
 const unit = 'lxc@web.service';
 
 let host: Host;
+let web: MemoryGuest;
 beforeAll(async () => {
   host = await bootHost({ name: 'service-balloon', boot: false });
+  web = new MemoryGuest(host, 'web');
   await host.createContainer('web', 'busybox', { config: offline });
   await host.writeFile('/etc/fstab', 'data /lockers/data tmpfs size=1m 0 0\n');
   await host.boot();
@@ -27,25 +29,26 @@ async function lockerctl(...args: string[]): Promise<{ output: string; exitCode:
   return runAs(host, 'root', 'lockerctl', ...args);
 }
 
-/** The limit as the service, systemd and the kernel have it, in bytes. */
+/** The limit in bytes, as the service has it, and as systemd's two commands and the kernel do. */
 async function limits(): Promise<string[]> {
-  const { stdout } = await host.shell(`
-    busctl get-property org.lockerd1 /org/lockerd1/container/web org.lockerd1.Container MemoryLimit
-    systemctl show -p MemoryMax --value ${unit}
-    cat "/sys/fs/cgroup/memory$(systemctl show -p ControlGroup --value ${unit})/memory.limit_in_bytes"`);
-  return stdout.trim().replace(/^t /, '').split('\n');
+  const args = ['org.lockerd1', '/org/lockerd1/container/web', 'org.lockerd1.Container'];
+  const { stdout } = await host.run('busctl', ['get-property', ...args, 'MemoryLimit']);
+  await web.locate();
+  return [stdout.trim().replace(/^t /, ''), await web.limit()];
 }
 
-const all = (bytes: number): string[] => [1, 2, 3].map(() => String(bytes));
+const all = (bytes: number): string[] => [1, 2].map(() => String(bytes));
 
 test('a balloon is the same to the service, systemd and the kernel', async () => {
   expect(await lockerctl('balloon', 'web', '200M')).toEqual({
-    output: expect.stringMatching(/^web: memory limit max \S+ 200M\n$/) as string,
+    output: expect.stringMatching(
+      /^web: memory limit max \S+ 200M, guest stalled \d+ ms\n$/,
+    ) as string,
     exitCode: 0,
   });
   expect(await limits()).toEqual(all(200 * mib));
   expect((await lockerctl('balloon', 'web', '-25%')).output).toMatch(
-    /^web: memory limit 200M \S+ 150M\n$/,
+    /^web: memory limit 200M \S+ 150M, guest stalled \d+ ms\n$/,
   );
   await systemctl(host, 'daemon-reload');
   await systemctl(host, 'set-property', '--runtime', unit, 'CPUWeight=50');
@@ -57,6 +60,57 @@ test('a limit below what the guest holds is refused, and nothing changes', async
   expect(exitCode).not.toBe(0);
   expect(output).toContain('cannot balloon "web"');
   expect(await limits()).toEqual(all(150 * mib));
+});
+
+test('a refusal names a limit that can be typed, and that one works', async () => {
+  const fill =
+    'mkdir /full && mount -t tmpfs full /full && head -c 90000000 /dev/zero > /full/file';
+  expect(await answerOfGuest(host, 'web', fill)).toBe('0\n');
+  const refused = await lockerctl('balloon', 'web', '64M');
+  expect(refused.exitCode).toBe(1);
+  const [, lowest = ''] =
+    /"web" cannot live with 64M: .* the lowest limit that would have worked is (\d+M)\b/.exec(
+      refused.output,
+    ) ?? [];
+  expect(await limits()).toEqual(all(150 * mib));
+  expect(await lockerctl('balloon', 'web', lowest)).toMatchObject({ exitCode: 0 });
+  expect(await limits()).toEqual(all(parseInt(lowest) * mib));
+  expect(await answerOfGuest(host, 'web', 'umount /full && rmdir /full')).toBe('0\n');
+  expect(await lockerctl('balloon', 'web', '150M')).toMatchObject({ exitCode: 0 });
+});
+
+test('the limit of swap is changed with it, for the service, systemd and the kernel', async () => {
+  /** The limit of swap as the service and systemd have it, and the kernel's sum with memory. */
+  const swapLimits = async (): Promise<string[]> => {
+    const { stdout } = await host.shell(`
+      busctl get-property org.lockerd1 /org/lockerd1/container/web org.lockerd1.Container SwapLimit
+      systemctl show -p MemorySwapMax --value ${unit}
+      cat "/sys/fs/cgroup/memory$(systemctl show -p ControlGroup --value ${unit})/memory.memsw.limit_in_bytes"`);
+    return stdout.trim().replace(/^t /, '').split('\n');
+  };
+  expect(await lockerctl('balloon', '--swap=50M', 'web', '150M')).toEqual({
+    output: expect.stringMatching(
+      /^web: memory limit 150M \S+ 150M, swap limit max \S+ 50M\n$/,
+    ) as string,
+    exitCode: 0,
+  });
+  expect(await swapLimits()).toEqual([50, 50, 200].map((size) => String(size * mib)));
+  await systemctl(host, 'daemon-reload');
+  expect(await lockerctl('balloon', 'web', '160M')).toMatchObject({ exitCode: 0 });
+  expect(await swapLimits()).toEqual([50, 50, 210].map((size) => String(size * mib)));
+  // The kernel does not keep the sum where there is no limit of memory.
+  const { output } = await lockerctl('balloon', '--swap=60M', 'web', 'max');
+  expect(output).toContain('lockerctl: warning: without a limit of memory, cgroup v1');
+  expect(await lockerctl('balloon', '--swap=max', 'web', '150M')).toMatchObject({ exitCode: 0 });
+  expect(await limits()).toEqual(all(150 * mib));
+  const elsewhere = await host.run(
+    'busctl',
+    ['call', 'org.lockerd1', '/org/lockerd1', 'org.lockerd1.Manager', 'FreezeContainer'].concat(
+      ...['sa{sv}', 'web', '1', 'swap', 't', '1'],
+    ),
+    { reject: false },
+  );
+  expect(elsewhere.stderr).toContain('option "swap" means nothing for this method');
 });
 
 test('a stranger cannot balloon', async () => {
@@ -94,16 +148,46 @@ test('a limit above the host is set with a warning', async () => {
 });
 
 test('a lasting limit is for the next start too, also where the container is stopped', async () => {
-  expect((await lockerctl('stop', 'web')).exitCode).toBe(0);
+  expect(await lockerctl('stop', 'web')).toMatchObject({ exitCode: 0 });
   expect((await lockerctl('balloon', 'web', '120M')).exitCode).not.toBe(0);
-  expect((await lockerctl('balloon', 'web', '128M', '--persist')).exitCode).toBe(0);
-  expect((await lockerctl('start', 'web')).exitCode).toBe(0);
+  expect(await lockerctl('balloon', 'web', '128M', '--persist')).toMatchObject({ exitCode: 0 });
+  expect(await lockerctl('start', 'web')).toMatchObject({ exitCode: 0 });
   expect(await limits()).toEqual(all(128 * mib));
+});
+
+test('a limit outlasts all but the stop, and a lasting one the reboot of the host', async () => {
+  const leaderOf = async (): Promise<string> =>
+    (await host.run('lxc-info', ['-n', 'web', '-pH'])).stdout.trim();
+  await host.waitForGuest('web');
+  expect(await lockerctl('balloon', 'web', '200M')).toMatchObject({ exitCode: 0 });
+  const leader = await leaderOf();
+  expect(await lockerctl('reboot', 'web')).toMatchObject({ exitCode: 0 });
+  expect(await leaderOf()).not.toBe(leader);
+  expect(await limits()).toEqual(all(200 * mib));
+  // LXC has moved the guest to another control group.
+  expect(await lockerctl('balloon', 'web', '190M')).toMatchObject({ exitCode: 0 });
+  expect(await web.leftovers()).toEqual([]);
+  expect(await lockerctl('balloon', 'web', '200M')).toMatchObject({ exitCode: 0 });
+  expect(await limits()).toEqual(all(200 * mib));
+  await systemctl(host, 'restart', 'lockerd.service');
+  expect(await limits()).toEqual(all(200 * mib));
+  await systemctl(host, 'daemon-reload');
+  await systemctl(host, 'set-property', unit, 'CPUWeight=60');
+  expect(await limits()).toEqual(all(200 * mib));
+
+  expect(await lockerctl('balloon', 'web', '220M', '--persist')).toMatchObject({ exitCode: 0 });
+  expect(await limits()).toEqual(all(220 * mib));
+  await host.reboot();
+  expect(await lockerctl('start', 'web')).toMatchObject({ exitCode: 0 });
+  expect(await limits()).toEqual(all(220 * mib));
+  await systemctl(host, 'revert', unit);
+  await host.waitFor('the service knows', async () => (await limits())[1] === 'max');
+  expect(await limits()).toEqual([String(2n ** 64n - 1n), 'max']);
 });
 
 test('a locker that is taken away from under its user is told of', async () => {
   await host.waitForGuest('web');
-  expect((await lockerctl('attach', 'web', 'data')).exitCode).toBe(0);
+  expect(await lockerctl('attach', 'web', 'data')).toMatchObject({ exitCode: 0 });
   await host.shell(
     "lxc-attach -n web --clear-env -- /bin/sh -c 'exec 3> /lockers/data/file; exec sleep 1000' " +
       '</dev/null >/dev/null 2>&1 & until test -e /lockers/data/file; do sleep 0.1; done',

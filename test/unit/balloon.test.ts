@@ -1,5 +1,9 @@
 import fc from 'fast-check';
-import { describe, expect, test } from 'vitest';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { controlGroups, findGuestMemory } from '../../src/balloon/cgroup.ts';
 import {
   heldV1,
   heldV2,
@@ -8,6 +12,7 @@ import {
   parseStall,
 } from '../../src/balloon/figures.ts';
 import {
+  exactLimit,
   formatLimit,
   lowestLimit,
   marginOf,
@@ -17,6 +22,7 @@ import {
   wholePages,
 } from '../../src/balloon/limits.ts';
 import { Trend, Watch } from '../../src/balloon/trial.ts';
+import { parseSizeChange } from '../../src/cli/size.ts';
 import { decideMemory } from '../../src/generator/memory.ts';
 import { parseMemorySize } from '../../src/model/memory-size.ts';
 
@@ -57,6 +63,68 @@ describe('limits', () => {
     expect([0n, 1023n, 1024n, 1536n, 300n * mebibyte, unlimited].map(formatLimit)).toEqual([
       ...['0', '1023', '1K', '1.5K', '300M', 'no limit'],
     ]);
+  });
+
+  test('that are to be typed are what lockerctl reads', () => {
+    const count = fc.bigInt({ min: 0n, max: 2n ** 32n });
+    const limit = fc.tuple(count, fc.constantFrom(1n, 1024n, mebibyte, 1024n * mebibyte));
+    fc.assert(
+      fc.property(limit, ([count, unit]) => {
+        const text = exactLimit(count * unit);
+        expect(parseSizeChange(text)).toEqual({ kind: 'absolute', bytes: count * unit });
+        expect(text).toMatch(unit === mebibyte && count > 0n ? /^\d+[MGTPE]$/ : /^\d+[KMGTPE]?$/);
+      }),
+    );
+    expect(parseSizeChange(exactLimit(unlimited))).toEqual({ kind: 'absolute', bytes: unlimited });
+  });
+});
+
+describe('a host’s control groups', () => {
+  let root: string;
+  beforeEach(() => {
+    root = mkdtempSync(join(tmpdir(), 'lockerd-cgroup-'));
+  });
+  afterEach(() => {
+    rmSync(root, { recursive: true });
+  });
+  const make = (...files: string[]): void => {
+    for (const file of files) {
+      mkdirSync(dirname(join(root, file)), { recursive: true });
+      writeFileSync(join(root, file), '');
+    }
+  };
+
+  test('account for swap on cgroup v1 where there is a limit of the sum', () => {
+    make('memory/memory.limit_in_bytes');
+    expect(controlGroups(root)).toEqual({ version: 1, swapIsAccounted: false });
+    make('memory/memory.memsw.limit_in_bytes');
+    expect(controlGroups(root)).toEqual({ version: 1, swapIsAccounted: true });
+  });
+
+  test('account for swap on cgroup v2 where services have a limit of it, or nobody can say', () => {
+    make('cgroup.controllers');
+    expect(controlGroups(root)).toEqual({ version: 2, swapIsAccounted: true });
+    make('system.slice/memory.max');
+    expect(controlGroups(root)).toEqual({ version: 2, swapIsAccounted: false });
+    make('system.slice/memory.swap.max');
+    expect(controlGroups(root)).toEqual({ version: 2, swapIsAccounted: true });
+  });
+
+  test.each([
+    'lxc.payload.web',
+    'lxc.payload.web-1',
+    'lxc.payload.web/init.scope',
+    'lxc.pivot/lxc.payload.web',
+    'lxc.pivot/lxc.pivot/lxc.payload.web',
+  ])('have the guest of a unit, with its processes in %s', (group) => {
+    make('cgroup.controllers', 'unit/cgroup.procs', 'unit/lxc.payload.web/cgroup.procs');
+    make('unit/lxc.monitor.web/cgroup.procs', `unit/${group}/cgroup.procs`);
+    writeFileSync(join(root, 'unit/lxc.monitor.web/cgroup.procs'), '6\n');
+    expect(findGuestMemory('/unit', root)).toBeUndefined();
+    writeFileSync(join(root, `unit/${group}/cgroup.procs`), '7\n');
+    const payload = group.replace('/init.scope', '');
+    writeFileSync(join(root, 'unit', payload, 'memory.max'), '4096\n');
+    expect(findGuestMemory('/unit', root)?.guestLimit()).toBe(4096n);
   });
 });
 

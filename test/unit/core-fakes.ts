@@ -116,6 +116,8 @@ export class FakeOutside {
   /** Everything that changed the world, in order. */
   readonly done: string[] = [];
   readonly checks: AuthorizationRequest[] = [];
+  /** Units that were to be looked at. */
+  readonly looks: string[] = [];
   decide: (request: AuthorizationRequest) => Decision | Promise<Decision> = () => 'yes';
   readonly #units = new Map<string, { status: UnitStatus; tell?: (status: UnitStatus) => void }>();
   #lxc: ((status: LxcStatus) => void) | undefined;
@@ -210,6 +212,10 @@ export class FakeOutside {
           tell(entry.status);
           return Promise.resolve(nothing);
         },
+        look: (unit) => {
+          this.looks.push(unit);
+          return Promise.resolve();
+        },
         start: unitJob('start'),
         stop: unitJob('stop'),
         restart: unitJob('restart'),
@@ -233,9 +239,10 @@ export class FakeOutside {
         detach: (request) => this.#ask(`detach ${JSON.stringify(Object.values(request))}`),
         freeze: (container) => this.#ask(`freeze ${container}`),
         thaw: (container) => this.#ask(`thaw ${container}`),
-        balloon: ({ container, limit, force, persist }, progress, signal) => {
+        balloon: ({ container, limit, swap, force, persist }, progress, signal) => {
           progress('reclaiming', 0.5);
-          return this.#ask(`balloon ${container} ${limit} ${force} ${persist}`, signal);
+          const words = [container, limit, force, persist, ...(swap === undefined ? [] : [swap])];
+          return this.#ask(`balloon ${words.join(' ')}`, signal);
         },
         watch: (tell) => {
           this.#lxc = tell;

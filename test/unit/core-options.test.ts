@@ -13,6 +13,7 @@ describe('options', () => {
     'force',
     'read-only',
     'persist',
+    'swap',
     'request-id',
   ];
   test('nothing is off', () => {
@@ -23,16 +24,20 @@ describe('options', () => {
       force: false,
       readOnly: false,
       persist: false,
+      swap: undefined,
       requestId: undefined,
     });
   });
 
   test('what is given counts', () => {
-    const bag = options({ wait: true, 'timeout-usec': 7n, 'request-id': 'a-1', 'read-only': true });
+    const bag = options({
+      ...{ wait: true, 'timeout-usec': 7n, 'request-id': 'a-1', 'read-only': true, swap: 0n },
+    });
     expect(parseOptions(bag, all as [])).toMatchObject({
       wait: true,
       timeoutUsec: 7n,
       requestId: 'a-1',
+      swap: 0n,
       readOnly: true,
       force: false,
     });
@@ -47,6 +52,7 @@ describe('options', () => {
     ['an unknown name', options({ Force: true })],
     ['a name of every object', options({ constructor: true })],
     ['a name that means nothing here', options({ persist: true })],
+    ['a size of swap where there is none', options({ swap: 0n })],
     ['a wrong type', new Map([['force', { signature: 's', value: 'true' }]])],
     ['an integer of another size', new Map([['timeout-usec', { signature: 'u', value: 5 }]])],
     ['no time at all', options({ 'timeout-usec': 0n })],
@@ -61,11 +67,12 @@ describe('options', () => {
   });
 
   test('force and read-only are only for verbs that have them', () => {
-    const having = (name: 'force' | 'read-only' | 'persist') =>
+    const having = (name: 'force' | 'read-only' | 'persist' | 'swap') =>
       Object.entries(optionsOf).flatMap(([verb, names]) => (names.includes(name) ? [verb] : []));
     expect(having('force')).toEqual(['stop', 'reboot', 'balloon', 'unmount-locker']);
     expect(having('read-only')).toEqual(['mount-locker']);
     expect(having('persist')).toEqual(['balloon', 'mount-locker', 'unmount-locker']);
+    expect(having('swap')).toEqual(['balloon']);
   });
 
   test("a caller's own words are shown harmless and short", () => {

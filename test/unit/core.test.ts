@@ -369,6 +369,24 @@ describe('the other verbs', () => {
     });
   });
 
+  test('balloon limits swap as well, waits for it and tells how long the guest stood still', async () => {
+    outside.run('web');
+    outside.unit('web', { memoryMax: 8192n });
+    const request: Request = { verb: 'balloon', container: 'web', limit: 8192n };
+    const job = await started(request, { swap: 5000n });
+    outside.answer('balloon web 8192 false false 5000', { warnings: [], stallUsec: 1500n });
+    await settled();
+    expect(job.state).toBe('running');
+    outside.unit('web', { memorySwapMax: 4096n });
+    await settled();
+    expect(outcome(job)).toEqual(['done', undefined]);
+    expect(job.stallUsec).toBe(1500n);
+    expect(outside.looks).toEqual(['lxc@web.service']);
+    expect(outside.journal.at(-1)?.fields).toMatchObject({ VERB: 'balloon', STALL_USEC: '1500' });
+    const stop: Request = { verb: 'stop', container: 'web' };
+    expect(await codeOf(started(stop, { swap: 5000n }))).toBe('invalidArgs');
+  });
+
   test("the helper's refusals are the caller's answer, its accidents are not", async () => {
     outside.run('web');
     const mount: Request = { verb: 'mount-locker', container: 'web', locker: 'data' };

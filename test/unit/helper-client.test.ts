@@ -138,6 +138,7 @@ describe('a request', () => {
 
 describe('balloon', () => {
   const balloon = { container: 'web', limit: 1024n, force: false, persist: true };
+  const noSwap = { ...balloon, swap: undefined };
 
   test('tells how far it is, and is not silent meanwhile', async () => {
     script = (_request, socket) => {
@@ -154,18 +155,30 @@ describe('balloon', () => {
     };
     const seen: [string, number][] = [];
     const never = new AbortController().signal;
-    await client().balloon(balloon, (...progress) => seen.push(progress), never);
+    await client().balloon(noSwap, (...progress) => seen.push(progress), never);
     expect(seen).toHaveLength(5);
     expect(seen[4]).toEqual(['reclaiming', 0.5]);
+    const more = { limit: 2n ** 64n - 1n, swap: 2048n };
     await expect(
-      Promise.all([
-        client().balloon({ ...balloon, limit: 2n ** 64n - 1n }, () => undefined, never),
-      ]),
-    ).resolves.toEqual([{ warnings: [] }]);
+      client().balloon({ ...balloon, ...more }, () => undefined, never),
+    ).resolves.toEqual({ warnings: [], stallUsec: undefined });
     expect(requests).toEqual([
       { verb: 'balloon', ...balloon, limit: '1024' },
-      { verb: 'balloon', ...balloon, limit: 'max' },
+      { verb: 'balloon', ...balloon, limit: 'max', swap: '2048' },
     ]);
+  });
+
+  test.each<[unknown, bigint | undefined]>([
+    [1500, 1500n],
+    [-1, undefined],
+    [0.5, undefined],
+    ['1500', undefined],
+  ])('with %j as the stall tells %s', async (stallUsec, told) => {
+    script = answering(JSON.stringify({ ok: true, warnings: ['careful', 1], stallUsec }));
+    const never = new AbortController().signal;
+    await expect(client().balloon(noSwap, () => undefined, never)).resolves.toEqual({
+      ...{ warnings: ['careful'], stallUsec: told },
+    });
   });
 
   test('is left when it is cancelled', async () => {
@@ -173,12 +186,12 @@ describe('balloon', () => {
     script = () => {
       cancel.abort();
     };
-    const ballooning = client().balloon(balloon, () => undefined, cancel.signal);
+    const ballooning = client().balloon(noSwap, () => undefined, cancel.signal);
     await expect(ballooning).rejects.toMatchObject({ code: 'cancelled' });
     await vi.waitFor(() => {
       expect(closed).toBe(1);
     });
-    await expect(client().balloon(balloon, () => undefined, cancel.signal)).rejects.toMatchObject({
+    await expect(client().balloon(noSwap, () => undefined, cancel.signal)).rejects.toMatchObject({
       code: 'cancelled',
     });
     expect(requests).toHaveLength(1);
