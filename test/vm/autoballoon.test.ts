@@ -48,7 +48,7 @@ async function shares(): Promise<Record<keyof typeof ranges, number>> {
     });
     found[name] = kernel === 'infinity' ? Infinity : Number(kernel);
   }
-  return found as Record<keyof typeof ranges, number>;
+  return found;
 }
 
 async function meminfo(field: string): Promise<number> {
