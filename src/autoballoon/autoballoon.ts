@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { cgroupRoot } from '../balloon/cgroup.ts';
 import { formatLimit, mebibyte, unlimited, wholePages } from '../balloon/limits.ts';
+import { codeOf } from '../generator/errno.ts';
 import { messageIds } from '../core/message-ids.ts';
 import type { JournalPort, UnitsPort, UnitStatus, Unwatch } from '../core/ports.ts';
 import type { HighLimits } from './high.ts';
@@ -15,6 +16,7 @@ import {
   isNear,
   marginOf,
   rangeWithin,
+  roomFor,
   shortageFor,
   shortageOfHost,
   stepOf,
@@ -53,6 +55,9 @@ const balloonRetryMs = 5000;
 /** Taking memory back from one container for another. */
 const reclaimStep = 16n * mebibyte;
 const reclaimMaxMs = 1500;
+
+/** Files of a control group that has gone. */
+const goneCodes = ['ENOENT', 'ENODEV'];
 
 /** Something that was in vain is tried more and more rarely. */
 class Backoff {
@@ -107,6 +112,13 @@ class Ward {
   }
 }
 
+interface Change {
+  readonly ward: Ward;
+  readonly before: bigint;
+  readonly after: bigint;
+  readonly reason: string;
+}
+
 /** A ward that has a share, with what the kernel says of it. */
 interface Held {
   readonly ward: Ward;
@@ -124,6 +136,8 @@ export class Autoballoon {
   readonly #wards = new Map<string, Ward>();
   readonly #pressed = new Set<Ward>();
   readonly #hostRefused = new Backoff();
+  /** What the kernel knows and systemd does not yet. */
+  readonly #unsettled: Change[] = [];
   #end: () => void = () => undefined;
   #fail: (error: Error) => void = () => undefined;
   #mustRead = true;
@@ -187,6 +201,7 @@ export class Autoballoon {
         const pressed = [...this.#pressed];
         this.#pressed.clear();
         for (const ward of pressed) await this.#grow(ward);
+        await this.#settle();
       } else if (this.#hostPressed) {
         this.#hostPressed = false;
         await this.#relieve();
@@ -260,6 +275,7 @@ export class Autoballoon {
     }
     for (const { ward, figures } of newcomers) await this.#takeOn(ward, figures);
     await this.#collect(shortageOfHost(this.#shares(), this.#ports.memory.supply()), 'started');
+    await this.#settle();
   }
 
   #follow(ward: Ward): void {
@@ -368,7 +384,7 @@ export class Autoballoon {
     // It waits for memory, but not for want of a larger share.
     if (!isNear(member) || member.share >= member.ceiling) return;
     const times = now - ward.grownAtMs < inARowMs ? ward.growths + 1 : 0;
-    const step = stepOf(member.share, times);
+    const step = stepOf(member.share, times, roomFor(this.#shares(), memory.supply()));
     const shortage = shortageFor(member, step, this.#shares(ward), memory.supply());
     await this.#collect(shortage, `needed by ${ward.name}`, ward);
     const share = grownShare(member, step, this.#shares(ward), memory.supply());
@@ -396,6 +412,7 @@ export class Autoballoon {
     const given = await this.#collect({ shares: 0n, memory: -supply.spare }, 'host is short');
     if (given) this.#hostRefused.reset();
     else this.#hostRefused.fail(nowMs());
+    await this.#settle();
   }
 
   /** Answers whether anybody gave anything. */
@@ -440,15 +457,29 @@ export class Autoballoon {
     const after = wholePages(share);
     // A unit that is just stopping takes nothing any more.
     if (ward.controlGroup === '') return;
-    await high.set(ward.unit, after);
+    try {
+      await high.apply(ward.unit, ward.controlGroup, after);
+    } catch (error) {
+      if (goneCodes.includes(codeOf(error) ?? '')) return;
+      throw error;
+    }
     ward.share = after;
     ward.changedAtMs = nowMs();
-    const from = before === undefined ? '' : `${formatLimit(before)} -> `;
-    this.#tell(ward, 6, `may use ${from}${formatLimit(after)}: ${reason}`, {
-      BEFORE: (before ?? unlimited).toString(),
-      AFTER: after.toString(),
-      REASON: reason,
-    });
+    this.#unsettled.push({ ward, before: before ?? unlimited, after, reason });
+  }
+
+  /** Tells systemd and the journal, when nobody waits for memory any more. */
+  async #settle(): Promise<void> {
+    for (const { ward, before, after, reason } of this.#unsettled.splice(0)) {
+      // Of more than one change the last one counts.
+      if (ward.share === after) await this.#ports.high.settle(ward.unit, after);
+      const from = before === unlimited ? '' : `${formatLimit(before)} -> `;
+      this.#tell(ward, 6, `may use ${from}${formatLimit(after)}: ${reason}`, {
+        BEFORE: before.toString(),
+        AFTER: after.toString(),
+        REASON: reason,
+      });
+    }
   }
 
   #tell(

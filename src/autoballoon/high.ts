@@ -11,6 +11,7 @@ import {
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import type { SystemdManager } from '../adapters/systemd-manager.ts';
+import { cgroupRoot, write } from '../balloon/cgroup.ts';
 import type { ControlDirectories } from '../balloon/lasting.ts';
 import { controlDirectories } from '../balloon/lasting.ts';
 import { stateDirectory } from '../balloon/state.ts';
@@ -24,7 +25,10 @@ const takeOffHook = '/usr/lib/lockerd/hooks/autoballoon-gone';
 export interface HighLimits {
   /** Whether somebody else has set it: then it is his. */
   isForeign(unit: string): boolean;
-  set(unit: string, bytes: bigint): Promise<void>;
+  /** Sets it in the kernel at once; until systemd is told, whatever it writes undoes this. */
+  apply(unit: string, controlGroup: string, bytes: bigint): Promise<void>;
+  /** Tells systemd, which may take its time. */
+  settle(unit: string, bytes: bigint): Promise<void>;
   /** Puts back what the units have without us. */
   takeOff(units: readonly string[]): Promise<void>;
   /** Forgets a unit that has stopped: what was set goes with its stop (hooks/balloon-gone). */
@@ -68,18 +72,23 @@ export class SystemdHighLimits implements HighLimits {
     return value !== undefined && !textOf(this.#note(unit)).split('\n').includes(value);
   }
 
-  async set(unit: string, bytes: bigint): Promise<void> {
+  #write(unit: string, text: string): void {
     const note = this.#note(unit);
     mkdirSync(stateDirectory(unit), { recursive: true, mode: 0o700 });
-    const write = (text: string): void => {
-      writeFileSync(`${note}.new`, text, { mode: 0o600 });
-      renameSync(`${note}.new`, note);
-    };
+    writeFileSync(`${note}.new`, text, { mode: 0o600 });
+    renameSync(`${note}.new`, note);
+  }
+
+  async apply(unit: string, controlGroup: string, bytes: bigint): Promise<void> {
     // Whenever this process ends, what the drop-in has is in the note.
-    write(`${textOf(note)}${bytes}\n`);
+    this.#write(unit, `${textOf(this.#note(unit))}${bytes}\n`);
+    await write(join(cgroupRoot, controlGroup, 'memory.high'), bytes.toString());
+  }
+
+  async settle(unit: string, bytes: bigint): Promise<void> {
     const properties = [['MemoryHigh', new Variant('t', bytes)]];
     await this.#manager.call('SetUnitProperties', 'sba(sv)', [unit, true, properties]);
-    write(`${bytes}\n`);
+    this.#write(unit, `${bytes}\n`);
     // For hooks/balloon-gone, which compares.
     copyFileSync(this.#runtime(unit), join(stateDirectory(unit), dropIn));
   }

@@ -95,9 +95,12 @@ export function firstShare(
   return clamp(max(newcomer.usage + marginOf(newcomer.usage), min(part, room)), newcomer);
 }
 
-/** How much more a container gets that has grown `times` times in a row and still has too little. */
-export function stepOf(share: bigint, times: number): bigint {
-  return max(share / 8n, 64n * mebibyte) << BigInt(Math.min(times, 2));
+/**
+ * How much more a container gets that has grown `times` times in a row and still has too little. Of
+ * what nobody has, it gets up to a half at once: taken back unused, that costs nobody anything.
+ */
+export function stepOf(share: bigint, times: number, room: bigint): bigint {
+  return max(max(share / 8n, 64n * mebibyte) << BigInt(Math.min(times, 2)), room / 2n);
 }
 
 /** What a container gets in the end, once others have given. */

@@ -1,5 +1,7 @@
 // npm run bench: the CPU time of one generator run beside that of systemd's own fstab generator on
 // the same machine, as a ratio. Absolute times differ between machines; the ratio much less.
+//
+// npm run bench -- autoballoon: see autoballoon.ts.
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -59,34 +61,40 @@ function cpuSeconds(program: string, output: string, environment: Record<string,
   return best;
 }
 
-const work = mkdtempSync(join(tmpdir(), 'lockerd-bench-'));
-try {
-  const output = join(work, 'out');
-  console.log('containers  orders   lockerd ms   fstab-generator ms   ratio');
-  for (const [containers, orders] of [
-    [1, 1],
-    [100, 1],
-    [100, 100],
-    [1000, 1],
-    [1000, 10],
-  ] as const) {
-    const root = join(work, `root-${containers}-${orders}`);
-    makeRoot(root, containers, orders);
-    const ours = cpuSeconds(generator, output, { LOCKERD_ROOT: root });
-    const theirs = cpuSeconds(fstabGenerator, output, {
-      SYSTEMD_FSTAB: join(root, 'etc/fstab'),
-      SYSTEMD_PROC_CMDLINE: 'quiet',
-    });
-    const cells = [
-      String(containers).padStart(10),
-      String(orders).padStart(7),
-      (ours * 1000).toFixed(0).padStart(12),
-      (theirs * 1000).toFixed(0).padStart(20),
-      // The shell's clock has milliseconds; less than one cannot be divided by.
-      (ours / Math.max(theirs, 0.001)).toFixed(1).padStart(7),
-    ];
-    console.log(cells.join(' '));
+function benchGenerator(): void {
+  const work = mkdtempSync(join(tmpdir(), 'lockerd-bench-'));
+  try {
+    const output = join(work, 'out');
+    console.log('containers  orders   lockerd ms   fstab-generator ms   ratio');
+    for (const [containers, orders] of [
+      [1, 1],
+      [100, 1],
+      [100, 100],
+      [1000, 1],
+      [1000, 10],
+    ] as const) {
+      const root = join(work, `root-${containers}-${orders}`);
+      makeRoot(root, containers, orders);
+      const ours = cpuSeconds(generator, output, { LOCKERD_ROOT: root });
+      const theirs = cpuSeconds(fstabGenerator, output, {
+        SYSTEMD_FSTAB: join(root, 'etc/fstab'),
+        SYSTEMD_PROC_CMDLINE: 'quiet',
+      });
+      const cells = [
+        String(containers).padStart(10),
+        String(orders).padStart(7),
+        (ours * 1000).toFixed(0).padStart(12),
+        (theirs * 1000).toFixed(0).padStart(20),
+        // The shell's clock has milliseconds; less than one cannot be divided by.
+        (ours / Math.max(theirs, 0.001)).toFixed(1).padStart(7),
+      ];
+      console.log(cells.join(' '));
+    }
+  } finally {
+    rmSync(work, { recursive: true, force: true });
   }
-} finally {
-  rmSync(work, { recursive: true, force: true });
 }
+
+const [which, ...args] = process.argv.slice(2);
+if (which === 'autoballoon') await (await import('./autoballoon.ts')).benchAutoballoon(args);
+else benchGenerator();

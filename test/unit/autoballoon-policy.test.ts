@@ -93,7 +93,7 @@ describe('always', () => {
       fc.property(named, supply, fc.nat(5), (all, there: Supply, times) => {
         const [first, ...others] = all;
         if (first === undefined) return;
-        const step = stepOf(first.share, times);
+        const step = stepOf(first.share, times, 0n);
         const share = grownShare(first, step, others, there);
         expect(share).toBeGreaterThanOrEqual(first.share);
         expect(share).toBeLessThanOrEqual(most(first.ceiling, first.share));
@@ -110,7 +110,7 @@ describe('always', () => {
       fc.property(named, supply, (all, there: Supply) => {
         const [first, ...others] = all;
         if (first === undefined) return;
-        const step = stepOf(first.share, 0);
+        const step = stepOf(first.share, 0, 0n);
         const { shares, memory } = shortageFor(first, step, others, there);
         const enough = { budget: there.budget + shares, spare: there.spare + memory };
         const wanted = most(first.share, first.ceiling) - first.share;
@@ -156,7 +156,7 @@ describe('a host with three containers and too little memory', () => {
 
   test('memory itself comes from who holds some idle', () => {
     expect(isNear(busy)).toBe(true);
-    const short = shortageFor(busy, stepOf(busy.share, 0), [idle, slack], there);
+    const short = shortageFor(busy, stepOf(busy.share, 0, 0n), [idle, slack], there);
     expect(short).toEqual({ shares: 64n * mib, memory: 64n * mib });
     expect(giftsFor([idle, slack], short)).toEqual([
       { name: 'idle', share: 198n * mib, reclaim: 64n * mib },
@@ -187,13 +187,14 @@ describe('a host with three containers and too little memory', () => {
 });
 
 test('who needs more in a row gets more at once', () => {
-  expect([0, 1, 2, 9].map((times) => stepOf(256n * mib, times) / mib)).toEqual([
+  expect([0, 1, 2, 9].map((times) => stepOf(256n * mib, times, 0n) / mib)).toEqual([
     64n,
     128n,
     256n,
     256n,
   ]);
-  expect(stepOf(4096n * mib, 0)).toBe(512n * mib);
+  expect(stepOf(4096n * mib, 0, 0n)).toBe(512n * mib);
+  expect(stepOf(256n * mib, 0, 1024n * mib)).toBe(512n * mib);
 });
 
 test('an eighth of the host is kept back, and at least 128 MiB', () => {

@@ -25,6 +25,8 @@ class FakeHost {
   ballooning = false;
   readonly figures = new Map<string, UnitFigures>();
   readonly sets: string[] = [];
+  /** What systemd was told. */
+  readonly settled = new Map<string, bigint>();
   readonly takenOff: string[] = [];
   readonly foreign = new Set<string>();
   readonly journal: JournalEntry[] = [];
@@ -58,9 +60,13 @@ class FakeHost {
     },
     high: {
       isForeign: (unit) => this.foreign.has(unit),
-      set: (unit, bytes) => {
+      apply: (unit, _controlGroup, bytes) => {
         this.sets.push(`${unit} ${bytes / mib}`);
         this.update(unit, { high: bytes });
+        return Promise.resolve();
+      },
+      settle: (unit, bytes) => {
+        this.settled.set(unit, bytes);
         return Promise.resolve();
       },
       takeOff: (units) => {
@@ -163,6 +169,9 @@ describe('shares', () => {
     expect(grown).toEqual([`${a} 128`, `${a} 256`, `${a} 512`]);
     const sum = [...host.figures.values()].reduce((total, { high }) => total + high, 0n);
     expect(sum).toBeLessThanOrEqual(host.budget);
+    for (const [unit, bytes] of host.settled) {
+      expect(host.figures.get(`/${unit}`)?.high).toBe(bytes);
+    }
   });
 
   test('stay as they are while there is pressure for another reason', async () => {
