@@ -11,6 +11,7 @@ import {
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import type { SystemdManager } from '../adapters/systemd-manager.ts';
+import { systemdIsAway } from '../adapters/systemd-manager.ts';
 import { cgroupRoot, write } from '../balloon/cgroup.ts';
 import type { ControlDirectories } from '../balloon/lasting.ts';
 import { controlDirectories } from '../balloon/lasting.ts';
@@ -19,6 +20,8 @@ import { Variant } from '../bus/values.ts';
 import { codeOf } from '../generator/errno.ts';
 
 const dropIn = '50-MemoryHigh.conf';
+/** Longer than any daemon-reload takes. */
+const reloadMaxMs = 300_000;
 const takeOffHook = '/usr/lib/lockerd/hooks/autoballoon-gone';
 
 /** MemoryHigh= of units, as far as it is ours. */
@@ -87,7 +90,17 @@ export class SystemdHighLimits implements HighLimits {
 
   async settle(unit: string, bytes: bigint): Promise<void> {
     const properties = [['MemoryHigh', new Variant('t', bytes)]];
-    await this.#manager.call('SetUnitProperties', 'sba(sv)', [unit, true, properties]);
+    const end = Date.now() + reloadMaxMs;
+    for (;;) {
+      try {
+        await this.#manager.call('SetUnitProperties', 'sba(sv)', [unit, true, properties]);
+        break;
+      } catch (error) {
+        // While it reads all unit files again it answers nobody.
+        if (!systemdIsAway(error) || Date.now() > end) throw error;
+        await new Promise((resolve) => setTimeout(resolve, 250));
+      }
+    }
     this.#write(unit, `${bytes}\n`);
     // For hooks/balloon-gone, which compares.
     copyFileSync(this.#runtime(unit), join(stateDirectory(unit), dropIn));
