@@ -208,7 +208,9 @@ export class VirtualHost extends TestHost {
         encoding: 'buffer',
         maxBuffer: 1 << 28,
       });
-      await this.run('tar', ['-C', '/', '--no-same-owner', '-xz'], { input: stdout });
+      // The directories that are there keep their modes; that of the temporary one lets nobody in.
+      const extract = ['-C', '/', '--no-same-owner', '--no-overwrite-dir', '-xz'];
+      await this.run('tar', extract, { input: stdout });
     } finally {
       fs.rmSync(directory, { recursive: true });
     }
