@@ -2,6 +2,7 @@ import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CoreError } from '../core/errors.ts';
 import type { Definitions, DefinitionsPort } from '../core/ports.ts';
+import type { ContainerFactsRead } from '../model/facts.ts';
 import { decodeContainer, decodeHost } from '../model/facts.ts';
 
 const containerDropIn = /^lxc@.+\.service\.d$/;
@@ -16,7 +17,7 @@ export class GeneratedDefinitions implements DefinitionsPort {
     this.#directory = directory;
   }
 
-  async read(): Promise<Definitions> {
+  async read(): Promise<Definitions & { readonly containers: readonly ContainerFactsRead[] }> {
     // systemd empties the directory for each daemon-reload; who reads then sees too little.
     const names = await this.#list();
     const dropIns = names.filter((name) => containerDropIn.test(name)).sort();

@@ -39,6 +39,7 @@ const entries = {
   'lockerd-generator': 'generators/lockerd-generator.ts',
   lockerd: 'src/service/lockerd.ts',
   'lockerd-helper': 'src/helper/lockerd-helper.ts',
+  'lockerd-autoballoon': 'src/autoballoon/lockerd-autoballoon.ts',
   lockerctl: 'src/cli/lockerctl.ts',
 };
 for (const [name, entry] of Object.entries(entries)) {

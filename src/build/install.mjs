@@ -71,6 +71,7 @@ function installProgram(name, directory) {
 installProgram('lockerd-generator', 'usr/lib/systemd/system-generators');
 installProgram('lockerd', 'usr/lib/lockerd');
 installProgram('lockerd-helper', 'usr/lib/lockerd');
+installProgram('lockerd-autoballoon', 'usr/lib/lockerd');
 installProgram('lockerctl', 'usr/bin');
 install('usr/share/bash-completion/completions/lockerctl', read('src/cli/completion/lockerctl'));
 for (const hook of filesIn('dist/hooks')) {

@@ -3,6 +3,8 @@ export const messageIds = {
   /** Whether a caller may do what it asked for. */
   decision: '50dbc41fa8384f3e971af6c9fa1cf7d1',
   jobEnded: '2967aa92c59c43bdabf8eedba8766264',
+  /** The automatic balloon has changed what a container may use, or could not. */
+  autoballoon: 'ff94e73a7d7143e7adcedc671d6027e6',
   /** Something that lockerd needs does not answer as it should. */
   trouble: 'b77ec03bd8024190a239734a64d10a0b',
 } as const;

@@ -61,11 +61,15 @@ interface Value {
   readonly located: Located<string>;
 }
 
-/** Decides the limits of a container's unit; pure. */
-export function decideMemory(entries: readonly MemoryEntry[]): MemoryLimits {
+/**
+ * Decides the limits of a container's unit; pure. `ceiling` is that of an automatic balloon, which
+ * has no other than MemoryMax=.
+ */
+export function decideMemory(entries: readonly MemoryEntry[], ceiling?: bigint): MemoryLimits {
   const decision = new Decision(entries);
   for (const { name, keys } of sources) decision.take(name, keys);
   decision.takeSwap();
+  if (ceiling !== undefined) decision.cap(ceiling);
   return decision;
 }
 
@@ -118,6 +122,16 @@ class Decision implements MemoryLimits {
         this.#warn(value.located, reason, 'remove one of the two lines');
       }
     }
+  }
+
+  cap(ceiling: bigint): void {
+    const limit = this.limits.find(({ name }) => name === 'MemoryMax');
+    if (limit === undefined) this.limits.push({ name: 'MemoryMax', size: ceiling });
+    else if (limit.size === 'unlimited' || limit.size > ceiling) limit.size = ceiling;
+    const high = this.#last(`${unified}high`);
+    if (high === undefined) return;
+    const reason = `${unified}high has no effect while "autoballoon" moves this limit`;
+    this.#warn(high, reason, 'remove the line, or set autoballoon = no');
   }
 
   /** cgroup v1 limits the sum of memory and swap, v2 and systemd swap alone. */

@@ -290,7 +290,7 @@ function modelOne(facts: ContainerFacts, host: HostFacts): RankedContainer {
   needMounts(needs, config, facts.mountFstabText);
   needNetwork(needs, config);
   const groups = [...new Set(config.groups)].sort();
-  const memory = decideMemory(config.memory);
+  const memory = decideMemory(config.memory, settings.autoballoon?.ceiling);
   const { wormhole, ...decided } = decideLockers(
     facts,
     host.lockers,

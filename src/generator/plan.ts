@@ -74,6 +74,7 @@ export interface ContainerView {
 
 interface LimitsView {
   readonly configFile: string;
+  readonly autoballoon: boolean;
   readonly limits: readonly { readonly name: string; readonly size: string }[];
 }
 
@@ -158,6 +159,7 @@ export interface WatchedPath {
 const unitDirectory = '/usr/lib/systemd/system';
 const hookDirectory = '/usr/lib/lockerd/hooks';
 const bootTarget = 'multi-user.target';
+const autoballoonUnit = 'lockerd-autoballoon.service';
 const autostartTarget = 'lxc-autostart.target';
 
 /**
@@ -273,6 +275,12 @@ function planLockerFacts({ wormhole }: Container): [string, string][] {
   ];
 }
 
+function planAutoballoon({ settings: { autoballoon } }: Container): [string, string][] {
+  return autoballoon === undefined
+    ? []
+    : [['Autoballoon', `${autoballoon.floor} ${autoballoon.ceiling}`]];
+}
+
 /** SIGINT, which lxc-stop(1) sends unless lxc.signal.reboot says otherwise. */
 const defaultRebootSignal = 2;
 
@@ -283,6 +291,7 @@ function planFacts(c: Container): Fact[] {
     ['Autostart', c.autostart ? 'yes' : 'no'],
     ['RebootSignal', String(c.rebootSignal ?? defaultRebootSignal)],
     ...c.groups.map((group): [string, string] => ['Group', unitWord(group)]),
+    ...planAutoballoon(c),
     ...planLockerFacts(c),
     ...c.problems.map((problem): [string, string] => [
       'Problem',
@@ -303,6 +312,7 @@ function planContainerDropIn(c: Container, isForwarded: boolean): Planned {
   const attachmentUnits = attachments.map(({ target }) => mountUnit(target));
   const delay = hasDelay(c) ? [delayUnit(c.name)] : [];
   const forward = isForwarded ? [forwardUnit(c.name)] : [];
+  const autoballoon = c.settings.autoballoon === undefined || broken ? [] : [autoballoonUnit];
   return {
     kind: 'file',
     path: `${containerUnit(c.name)}.d/60-container.conf`,
@@ -311,7 +321,13 @@ function planContainerDropIn(c: Container, isForwarded: boolean): Planned {
       configFile: unitText(c.configFile),
       requiresMountsFor: needs.requiredPaths.map(unitWord),
       requires: [...needs.requires, ...(broken ? [] : wormhole)],
-      wants: [...needs.wants, ...(broken ? [] : attachmentUnits), ...delay, ...forward],
+      wants: [
+        ...needs.wants,
+        ...(broken ? [] : attachmentUnits),
+        ...delay,
+        ...forward,
+        ...autoballoon,
+      ],
       after: [
         ...needs.requires,
         ...needs.wants,
@@ -386,6 +402,7 @@ function planLimits(c: Container): Planned[] {
       template: 'limits',
       view: {
         configFile: unitText(c.configFile),
+        autoballoon: c.settings.autoballoon !== undefined,
         limits: c.memory.limits.map(({ name, size }) => ({
           name,
           size: size === 'unlimited' ? 'infinity' : size.toString(),

@@ -1,4 +1,6 @@
+import { minimumLimit } from '../balloon/limits.ts';
 import { decodeField } from '../model/fstab.ts';
+import { parseMemorySize } from '../model/memory-size.ts';
 import { cleanAbsolutePath } from '../model/path.ts';
 import type { Located, Problem } from '../model/problem.ts';
 import { isTimespan } from '../model/timespan.ts';
@@ -8,6 +10,12 @@ import { fitsRestOfLine } from '../model/unit-syntax.ts';
 export interface LockerChoice {
   readonly name: string;
   readonly readOnly: boolean;
+}
+
+/** Between what a container's memory is moved by itself; bytes. */
+export interface AutoballoonRange {
+  readonly floor: bigint;
+  readonly ceiling: bigint;
 }
 
 /** Settings of one container; what is undefined is left to the packaged unit. */
@@ -28,6 +36,8 @@ export interface ContainerSettings {
   readonly strictLockers?: boolean;
   /** When true, a container with user ids of its own sees the ids that are on the locker. */
   readonly idmapLockers?: boolean;
+  /** Undefined for a container whose memory stays as it is set. */
+  readonly autoballoon?: AutoballoonRange;
 }
 
 /** Settings of the host as a whole. */
@@ -84,6 +94,13 @@ function areLockers(value: string): boolean {
   return parseLockers(value).every(({ name }) => !/^(?:\.{0,2})$|\//.test(name));
 }
 
+/** `FLOOR CEILING`; undefined for what is no such range. */
+function parseRange(value: string): AutoballoonRange | undefined {
+  const [floor, ceiling, ...more] = words(value).map((word) => parseMemorySize(word, 'max'));
+  if (typeof floor !== 'bigint' || typeof ceiling !== 'bigint' || more.length > 0) return undefined;
+  return floor >= minimumLimit && floor < ceiling ? { floor, ceiling } : undefined;
+}
+
 function parseSuffixes(value: string): [string, string][] {
   return words(value).map((word) => {
     const [from = '', to = ''] = word.split(':');
@@ -123,6 +140,11 @@ export const settingsKeys: Readonly<Record<string, KeyRule>> = {
   wormhole: { scope: 'container', accepts: isYesOrNo, form: yesOrNoForm },
   'strict-lockers': { scope: 'container', accepts: isYesOrNo, form: yesOrNoForm },
   'idmap-lockers': { scope: 'container', accepts: isYesOrNo, form: yesOrNoForm },
+  autoballoon: {
+    scope: 'container',
+    accepts: (value) => value === 'no' || parseRange(value) !== undefined,
+    form: '"no", or a floor of at least 16M and a ceiling above it, such as "512M 2G"',
+  },
   'locker-directory': { scope: 'host', accepts: isDirectory, form: directoryForm },
   'wormhole-directory': { scope: 'host', accepts: isDirectory, form: directoryForm },
   'locker-path': { scope: 'host', accepts: isDirectory, form: directoryForm },
@@ -210,6 +232,8 @@ function containerSettings(
   const wormhole = yesOrNo(text('wormhole'), base.wormhole);
   const strictLockers = yesOrNo(text('strict-lockers'), base.strictLockers);
   const idmapLockers = yesOrNo(text('idmap-lockers'), base.idmapLockers);
+  const range = text('autoballoon');
+  const autoballoon = range === undefined ? base.autoballoon : parseRange(range);
   return {
     ready: ready === 'booted' ? 'booted' : 'running',
     ...(startTimeout === undefined ? {} : { startTimeout }),
@@ -219,6 +243,7 @@ function containerSettings(
     ...(wormhole === undefined ? {} : { wormhole }),
     ...(strictLockers === undefined ? {} : { strictLockers }),
     ...(idmapLockers === undefined ? {} : { idmapLockers }),
+    ...(autoballoon === undefined ? {} : { autoballoon }),
   };
 }
 

@@ -21,6 +21,8 @@ export interface ContainerFactsRead {
   }[];
   /** Signal number. */
   readonly rebootSignal: number;
+  /** Between what its memory is moved by itself, in bytes. */
+  readonly autoballoon: { readonly floor: bigint; readonly ceiling: bigint } | undefined;
 }
 
 export interface HostFactsRead {
@@ -61,6 +63,11 @@ function factsOf(text: string): (readonly [string, string])[] {
 
 const SIGINT = 2;
 
+function rangeOf([floor = '', ceiling = '']: readonly string[]): ContainerFactsRead['autoballoon'] {
+  if (![floor, ceiling].every((bytes) => /^[0-9]{1,20}$/.test(bytes))) return undefined;
+  return { floor: BigInt(floor), ceiling: BigInt(ceiling) };
+}
+
 /** The facts of one container; undefined when the text names none. */
 export function decodeContainer(text: string): ContainerFactsRead | undefined {
   const facts = factsOf(text);
@@ -89,6 +96,7 @@ export function decodeContainer(text: string): ContainerFactsRead | undefined {
       strict: strictness === 'strict',
     })),
     rebootSignal: rebootSignal >= 1 && rebootSignal <= 64 ? rebootSignal : SIGINT,
+    autoballoon: rangeOf(all('Autoballoon')[0] ?? []),
   };
 }
 

@@ -2,6 +2,7 @@
 // the same machine, as a ratio. Absolute times differ between machines; the ratio much less.
 //
 // npm run bench -- shrinks: see shrinks.ts.
+// npm run bench -- autoballoon: see autoballoon.ts.
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -97,4 +98,5 @@ function benchGenerator(): void {
 
 const [which, ...args] = process.argv.slice(2);
 if (which === 'shrinks') await (await import('./shrinks.ts')).benchShrinks(args);
+else if (which === 'autoballoon') await (await import('./autoballoon.ts')).benchAutoballoon(args);
 else benchGenerator();

@@ -33,7 +33,9 @@ const standInTexts: Readonly<Record<string, string>> = {
 /** Programs that the units start; systemd-analyze looks whether they can be executed. */
 const programs = [
   'bin/true',
+  'usr/bin/mkdir',
   'usr/lib/lockerd/lockerd',
+  'usr/lib/lockerd/lockerd-autoballoon',
   'usr/lib/lockerd/lockerd-helper',
   'usr/bin/lxc-start',
   'usr/bin/lxc-stop',

@@ -105,6 +105,10 @@ describe('what the generator writes is read back', () => {
     groups: fc.array(name, { maxLength: 3 }),
     rebootSignal: fc.option(fc.integer({ min: 1, max: 64 }), { nil: undefined }),
     problems: fc.array(problem, { maxLength: 2 }),
+    autoballoon: fc.option(
+      fc.record({ floor: fc.bigInt(0n, 2n ** 63n), ceiling: fc.bigInt(0n, 2n ** 63n) }),
+      { nil: undefined },
+    ),
     lockers: fc.option(
       fc.array(
         fc.record({
@@ -122,7 +126,7 @@ describe('what the generator writes is read back', () => {
 
   test('of a container', () => {
     fc.assert(
-      fc.property(container, ({ lockers, rebootSignal, ...c }) => {
+      fc.property(container, ({ lockers, rebootSignal, autoballoon, ...c }) => {
         const path = '/var/locker-mappings/c';
         const text = rendered(
           [
@@ -141,7 +145,10 @@ describe('what the generator writes is read back', () => {
               bridges: [],
               startDelaySec: 0,
               startsAfter: [],
-              settings: { ready: 'running' },
+              settings: {
+                ready: 'running',
+                ...(autoballoon === undefined ? {} : { autoballoon }),
+              },
               ...(lockers === undefined
                 ? {}
                 : {
@@ -169,6 +176,7 @@ describe('what the generator writes is read back', () => {
           wormhole: lockers === undefined ? undefined : path,
           lockers: (lockers ?? []).map(({ locker, ...rest }) => ({ name: locker, ...rest })),
           rebootSignal: rebootSignal ?? 2,
+          autoballoon,
         });
       }),
       { numRuns: 300 },
@@ -210,6 +218,14 @@ describe('only the section of facts', () => {
       '[Service]\nContainer=no\n\n[X-Lockerd]\nContainer=web\n# Container=x\n[X-Other]\nWormhole=/w\n';
     expect(decodeContainer(text)).toMatchObject({ name: 'web', wormhole: undefined });
   });
+
+  test.each(['512M 2G', '1', '-1 2', '1 99999999999999999999999'])(
+    'has no range of memory but in bytes: %s',
+    (range) => {
+      const text = `[X-Lockerd]\nContainer=web\nAutoballoon=${range}\n`;
+      expect(decodeContainer(text)?.autoballoon).toBeUndefined();
+    },
+  );
 
   test('makes a container', () => {
     expect(decodeContainer('[Service]\nContainer=web\n')).toBeUndefined();

@@ -65,6 +65,7 @@ describe('installed files', () => {
     'lockerd.8',
     'lockerd-generator.8',
     'lockerd-helper.8',
+    'lockerd-autoballoon.8',
   ]
     .flatMap((page) => section(page, 'FILES'))
     .filter((line) => line.startsWith('.It Pa /usr/'))
@@ -86,6 +87,7 @@ describe('installed files', () => {
       '/usr/lib/systemd/system-generators/lockerd-generator',
       '/usr/lib/lockerd/lockerd',
       '/usr/lib/lockerd/lockerd-helper',
+      '/usr/lib/lockerd/lockerd-autoballoon',
       ...filesBelow('units/system').map((name) => `/usr/lib/systemd/system/${name}`),
       ...filesBelow('units/sysusers').map((name) => `/usr/lib/sysusers.d/${name}`),
       ...installedFrom('units/catalog', '.catalog', '/usr/lib/systemd/catalog'),

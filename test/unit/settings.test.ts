@@ -109,6 +109,10 @@ describe('of the host', () => {
     ['wormhole-directory = /', 'wormhole-directory="/" is not valid'],
     ['locker-path = /a/../b', 'locker-path="/a/../b" is not valid'],
     ['own-locker-suffixes = _vm', 'is not valid; write pairs of endings such as "_vm:_vol"'],
+    ...['512M', '2G 512M', '1G 1G', '8M 1G', '1G max', '1 G', '1G 2G 3G', 'yes'].map((range) => [
+      `autoballoon = ${range}`,
+      `/l.conf:1: autoballoon="${range}" is not valid; write "no", or a floor of at least 16M`,
+    ]),
     ['toString = x', '/l.conf:1: unknown key "toString"'],
     ['constructor = x', '/l.conf:1: unknown key "constructor"'],
   ])('%j is a problem', (text, message) => {
@@ -133,6 +137,15 @@ describe('of a container', () => {
       stopTimeout: '1s',
       logLevel: 'TRACE',
     });
+  });
+
+  test('a range of memory is read in bytes, and "no" takes back the default', () => {
+    const { defaults: all } = parseSettings([file('autoballoon = 512m 2G\n')]);
+    expect(all.autoballoon).toEqual({ floor: 2n ** 29n, ceiling: 2n ** 31n });
+    const of = (text: string) => parseContainerSettings(file(text), all).settings.autoballoon;
+    expect(of('')).toEqual(all.autoballoon);
+    expect(of('autoballoon = no')).toBeUndefined();
+    expect(of('autoballoon = 16M 1G')).toEqual({ floor: 2n ** 24n, ceiling: 2n ** 30n });
   });
 
   test('it cannot set what concerns the host', () => {

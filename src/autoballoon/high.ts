@@ -1,0 +1,116 @@
+import { execFile } from 'node:child_process';
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import type { SystemdManager } from '../adapters/systemd-manager.ts';
+import { systemdIsAway } from '../adapters/systemd-manager.ts';
+import { cgroupRoot, write } from '../balloon/cgroup.ts';
+import type { ControlDirectories } from '../balloon/lasting.ts';
+import { controlDirectories } from '../balloon/lasting.ts';
+import { stateDirectory } from '../balloon/state.ts';
+import { Variant } from '../bus/values.ts';
+import { codeOf } from '../generator/errno.ts';
+
+const dropIn = '50-MemoryHigh.conf';
+/** Longer than any daemon-reload takes. */
+const reloadMaxMs = 300_000;
+const takeOffHook = '/usr/lib/lockerd/hooks/autoballoon-gone';
+
+/** MemoryHigh= of units, as far as it is ours. */
+export interface HighLimits {
+  /** Whether somebody else has set it: then it is his. */
+  isForeign(unit: string): boolean;
+  /** Sets it in the kernel at once; until systemd is told, whatever it writes undoes this. */
+  apply(unit: string, controlGroup: string, bytes: bigint): Promise<void>;
+  /** Tells systemd, which may take its time. */
+  settle(unit: string, bytes: bigint): Promise<void>;
+  /** Puts back what the units have without us. */
+  takeOff(units: readonly string[]): Promise<void>;
+  /** Forgets a unit that has stopped: what was set goes with its stop (hooks/balloon-gone). */
+  forget(unit: string): void;
+}
+
+function textOf(file: string): string {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch (error) {
+    if (codeOf(error) === 'ENOENT') return '';
+    throw error;
+  }
+}
+
+/** As "systemctl set-property --runtime" sets it. */
+export class SystemdHighLimits implements HighLimits {
+  readonly #manager: Pick<SystemdManager, 'call'>;
+  readonly #directories: ControlDirectories;
+
+  constructor(
+    manager: Pick<SystemdManager, 'call'>,
+    directories: ControlDirectories = controlDirectories,
+  ) {
+    this.#manager = manager;
+    this.#directories = directories;
+  }
+
+  /** The values that the drop-in may have from us, one a line; hooks/autoballoon-gone reads it. */
+  #note(unit: string): string {
+    return join(stateDirectory(unit), 'autoballoon');
+  }
+
+  #runtime(unit: string): string {
+    return join(this.#directories.runtime, `${unit}.d`, dropIn);
+  }
+
+  isForeign(unit: string): boolean {
+    if (existsSync(join(this.#directories.persistent, `${unit}.d`, dropIn))) return true;
+    const [, value] = /^MemoryHigh=(.*)$/m.exec(textOf(this.#runtime(unit))) ?? [];
+    return value !== undefined && !textOf(this.#note(unit)).split('\n').includes(value);
+  }
+
+  #write(unit: string, text: string): void {
+    const note = this.#note(unit);
+    mkdirSync(stateDirectory(unit), { recursive: true, mode: 0o700 });
+    writeFileSync(`${note}.new`, text, { mode: 0o600 });
+    renameSync(`${note}.new`, note);
+  }
+
+  async apply(unit: string, controlGroup: string, bytes: bigint): Promise<void> {
+    // Whenever this process ends, what the drop-in has is in the note.
+    this.#write(unit, `${textOf(this.#note(unit))}${bytes}\n`);
+    await write(join(cgroupRoot, controlGroup, 'memory.high'), bytes.toString());
+  }
+
+  async settle(unit: string, bytes: bigint): Promise<void> {
+    const properties = [['MemoryHigh', new Variant('t', bytes)]];
+    const end = Date.now() + reloadMaxMs;
+    for (;;) {
+      try {
+        await this.#manager.call('SetUnitProperties', 'sba(sv)', [unit, true, properties]);
+        break;
+      } catch (error) {
+        // While it reads all unit files again it answers nobody.
+        if (!systemdIsAway(error) || Date.now() > end) throw error;
+        await new Promise((resolve) => setTimeout(resolve, 250));
+      }
+    }
+    this.#write(unit, `${bytes}\n`);
+    // For hooks/balloon-gone, which compares.
+    copyFileSync(this.#runtime(unit), join(stateDirectory(unit), dropIn));
+  }
+
+  async takeOff(units: readonly string[]): Promise<void> {
+    await promisify(execFile)(takeOffHook, [...units], { env: {} });
+  }
+
+  forget(unit: string): void {
+    rmSync(this.#note(unit), { force: true });
+  }
+}

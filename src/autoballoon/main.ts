@@ -1,0 +1,59 @@
+import { GeneratedDefinitions } from '../adapters/definitions.ts';
+import { LoggerJournal } from '../adapters/journal.ts';
+import { CgroupMemory } from '../adapters/memory.ts';
+import { SystemdManager } from '../adapters/systemd-manager.ts';
+import { SystemdUnits } from '../adapters/systemd.ts';
+import { connectBus } from '../bus/connection.ts';
+import { Autoballoon } from './autoballoon.ts';
+import { SystemdHighLimits } from './high.ts';
+import { kernelMemory, whatIsMissing } from './memory.ts';
+import { PressureWatch } from './pressure.ts';
+
+/**
+ * Runs until SIGTERM, or until no container has the setting, which is a success, as it is on a host
+ * that cannot do it: trying again would not help. What was set is taken off by the unit's
+ * ExecStopPost=, however this ends.
+ */
+export async function main(): Promise<number> {
+  const missing = whatIsMissing();
+  if (missing !== undefined) {
+    console.error(`<4>memory of containers is not moved by itself: ${missing}`);
+    return 0;
+  }
+  const stopped = new Promise<number>((resolve) => {
+    for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+      process.once(signal, () => {
+        resolve(0);
+      });
+    }
+  });
+  const failed = (error: Error): number => {
+    console.error(`<3>${error.message}`);
+    return 1;
+  };
+  const connection = await connectBus();
+  const manager = await SystemdManager.connect(connection);
+  const journal = new LoggerJournal();
+  const pressure = new PressureWatch();
+  const definitions = new GeneratedDefinitions();
+  const autoballoon = new Autoballoon({
+    settings: async () => (await definitions.read()).containers,
+    units: new SystemdUnits(manager, new CgroupMemory()),
+    memory: kernelMemory,
+    high: new SystemdHighLimits(manager),
+    pressure,
+    journal,
+    nowMs: () => performance.now(),
+  });
+  autoballoon.start();
+  const status = await Promise.race([
+    stopped,
+    connection.lost.then(failed),
+    pressure.ended.then(failed),
+    autoballoon.ended.then(() => 0, failed),
+  ]);
+  pressure.close();
+  connection.close();
+  await journal.flush();
+  return status;
+}

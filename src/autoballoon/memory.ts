@@ -1,0 +1,124 @@
+import { readFileSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { cgroupRoot, read, write } from '../balloon/cgroup.ts';
+import { parseFlatKeyed, parseMeminfo } from '../balloon/figures.ts';
+import { unlimited } from '../balloon/limits.ts';
+import { stateDirectory } from '../balloon/state.ts';
+import { codeOf } from '../generator/errno.ts';
+import type { Supply } from './policy.ts';
+import { reserveOf } from './policy.ts';
+
+/** What the control group of a container's unit says, in bytes. */
+export interface UnitFigures {
+  readonly usage: bigint;
+  /** The part of the usage that reclaim would take first. */
+  readonly cold: bigint;
+  /** memory.high and memory.max; 2^64-1 for none. */
+  readonly high: bigint;
+  readonly limit: bigint;
+}
+
+export interface Memory {
+  /** Undefined where the control group is gone. */
+  unit(controlGroup: string): UnitFigures | undefined;
+  supply(): Supply;
+  /** Takes back so many bytes at most; false when the kernel found less. */
+  reclaim(controlGroup: string, bytes: bigint): Promise<boolean>;
+  /** Whether a balloon that somebody asked for is under way. */
+  isBallooning(unit: string): boolean;
+}
+
+function limitIn(file: string): bigint {
+  const word = read(file).trim();
+  return word === 'max' ? unlimited : BigInt(word);
+}
+
+function least(...amounts: readonly bigint[]): bigint {
+  return amounts.reduce((a, b) => (a < b ? a : b));
+}
+
+/** What is missing for an automatic balloon on this host, with the remedy; undefined for nothing. */
+export function whatIsMissing(root: string = cgroupRoot): string | undefined {
+  const has = (file: string): boolean => {
+    try {
+      return statSync(file).isFile();
+    } catch {
+      return false;
+    }
+  };
+  if (!has(join(root, 'cgroup.controllers'))) {
+    return 'it needs cgroup v2, and this host has cgroup v1; boot with systemd.unified_cgroup_hierarchy=1';
+  }
+  if (!has('/proc/pressure/memory')) {
+    return 'the kernel does not measure pressure; boot with psi=1';
+  }
+  if (!has(join(root, 'system.slice/memory.reclaim'))) {
+    return 'the kernel has no memory.reclaim; it needs Linux 5.19 or later';
+  }
+  return undefined;
+}
+
+/** Memory as cgroups(7) version 2 and proc(5) have it. */
+export const kernelMemory: Memory = {
+  unit(controlGroup) {
+    const file = (name: string): string => join(cgroupRoot, controlGroup, `memory.${name}`);
+    try {
+      const stat = parseFlatKeyed(read(file('stat')));
+      const get = (name: string): bigint => stat.get(name) ?? 0n;
+      // The kernel moves what is not used from the active list to the inactive one when it comes to
+      // reclaim, until both are equal.
+      const half = (get('inactive_file') + get('active_file')) / 2n;
+      const files = get('inactive_file') > half ? get('inactive_file') : half;
+      const swapFree = parseMeminfo(read('/proc/meminfo'), 'SwapFree');
+      const swap = swapFree === 0n ? 0n : least(swapFree, limitIn(file('swap.max')));
+      return {
+        usage: BigInt(read(file('current')).trim()),
+        cold: files + least(get('inactive_anon'), swap),
+        high: limitIn(file('high')),
+        limit: limitIn(file('max')),
+      };
+    } catch (error) {
+      if (['ENOENT', 'ENODEV'].includes(codeOf(error) ?? '')) return undefined;
+      throw error;
+    }
+  },
+
+  supply() {
+    const meminfo = read('/proc/meminfo');
+    const total = parseMeminfo(meminfo, 'MemTotal');
+    const reserve = reserveOf(total);
+    return { budget: total - reserve, spare: parseMeminfo(meminfo, 'MemAvailable') - reserve };
+  },
+
+  async reclaim(controlGroup, bytes) {
+    try {
+      await write(join(cgroupRoot, controlGroup, 'memory.reclaim'), bytes.toString());
+      return true;
+    } catch (error) {
+      if (['EAGAIN', 'ENOENT', 'ENODEV'].includes(codeOf(error) ?? '')) return false;
+      throw error;
+    }
+  },
+
+  isBallooning(unit) {
+    try {
+      const { dev, ino } = statSync(join(stateDirectory(unit), 'lock'));
+      return holdsLock(readFileSync('/proc/locks', 'utf8'), dev, ino);
+    } catch (error) {
+      if (codeOf(error) === 'ENOENT') return false;
+      throw error;
+    }
+  },
+};
+
+/**
+ * Whether proc_locks(5) has a lock of a file. Looked at, not tried: while a lock is tried, somebody
+ * else's attempt would fail.
+ */
+export function holdsLock(locks: string, device: number, inode: number): boolean {
+  const major = (device >> 8) & 0xfff;
+  const minor = (device & 0xff) | ((device >> 12) & 0xfff00);
+  const hex = (n: number): string => n.toString(16).padStart(2, '0');
+  const file = `${hex(major)}:${hex(minor)}:${inode}`;
+  return locks.split('\n').some((line) => line.split(/ +/).includes(file));
+}
