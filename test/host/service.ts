@@ -1,18 +1,18 @@
 import fs from 'node:fs';
 import path from 'node:path';
-import type { Host } from './host.ts';
+import type { TestHost } from './test-host.ts';
 
 const postinst = path.resolve(import.meta.dirname, '../../src/debian/postinst');
 
 /** What the package's own script does on a booted host after its files are there. */
-export async function configurePackage(host: Host): Promise<void> {
+export async function configurePackage(host: TestHost): Promise<void> {
   const script = fs.readFileSync(postinst, 'utf8');
   await host.run('sh', ['-s', 'configure', '0'], { input: script, timeoutMs: 180_000 });
 }
 
 /** Runs a program as another user, with no group but its own. */
 export async function runAs(
-  host: Host,
+  host: TestHost,
   user: string,
   program: string,
   ...args: string[]
