@@ -184,6 +184,13 @@ describe('a host with three containers and too little memory', () => {
     ]);
   });
 
+  test('the floor stays, however little of it is used', () => {
+    const short = { shares: 4096n * mib, memory: 0n };
+    expect(giftsFor([member({ usage: 0n })], short)).toEqual([
+      { name: 'web', share: 128n * mib, reclaim: 0n },
+    ]);
+  });
+
   test('who waits for memory himself gives none', () => {
     expect(giftsFor([busy, { ...idle, idle: false }], { shares: 0n, memory: 64n * mib })).toEqual(
       [],
