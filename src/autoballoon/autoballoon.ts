@@ -234,7 +234,6 @@ export class Autoballoon {
     for (const ward of gone) this.#drop(ward);
     const taken = gone.filter(({ share }) => share !== undefined);
     if (taken.length > 0) await this.#ports.high.takeOff(taken.map(({ unit }) => unit));
-    for (const { unit } of taken) this.#ports.high.forget(unit);
     for (const [name, setting] of settings) {
       const known = this.#wards.get(name);
       if (known !== undefined) known.setting = setting.autoballoon;
@@ -287,7 +286,6 @@ export class Autoballoon {
     ward.run = run;
     ward.unwatchPressure?.();
     ward.unwatchPressure = undefined;
-    if (ward.share !== undefined) this.#ports.high.forget(ward.unit);
     ward.share = undefined;
     ward.refused.reset();
     if (run === '') return;

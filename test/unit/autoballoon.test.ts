@@ -73,7 +73,6 @@ class FakeHost {
         this.takenOff.push(...units);
         return Promise.resolve();
       },
-      forget: () => undefined,
     },
     pressure: {
       watch: (file, _trigger, handlers) => {
