@@ -8,6 +8,7 @@ import type { HighLimits } from './high.ts';
 import type { Memory, UnitFigures } from './memory.ts';
 import type { Gift, Member, Range, Shortage } from './policy.ts';
 import {
+  excessOf,
   fittedShare,
   firstShare,
   giftsFor,
@@ -18,7 +19,6 @@ import {
   rangeWithin,
   roomFor,
   shortageFor,
-  shortageOfHost,
   stepOf,
 } from './policy.ts';
 import type { Pressure } from './pressure.ts';
@@ -44,8 +44,10 @@ export interface AutoballoonPorts {
 const trigger = 'some 100000 1000000';
 /** No container's share is changed more often. */
 const changeEveryMs = 1000;
-/** Whom memory was short in this time is asked for none. */
-const holdDownMs = 10_000;
+/** Who has waited for memory in this time is asked for none, not even for what it does not use. */
+const calmAfterMs = 3000;
+/** Who has in this time is asked for nothing that it holds. */
+const idleAfterMs = 10_000;
 /** Who needs still more within this time gets twice as much. */
 const inARowMs = 5000;
 /** Where there was nothing to get, one asks again after this time, then after twice of it, ... */
@@ -55,6 +57,10 @@ const balloonRetryMs = 5000;
 /** Taking memory back from one container for another. */
 const reclaimStep = 16n * mebibyte;
 const reclaimMaxMs = 1500;
+/** For processes outside, so much a time; they wait again if it is not enough. */
+const outsideStep = 64n * mebibyte;
+/** Pressure on the host so soon after a container's is the same. */
+const oursMs = 2000;
 
 /** Files of a control group that has gone. */
 const goneCodes = ['ENOENT', 'ENODEV'];
@@ -232,7 +238,6 @@ export class Autoballoon {
     for (const ward of gone) this.#drop(ward);
     const taken = gone.filter(({ share }) => share !== undefined);
     if (taken.length > 0) await this.#ports.high.takeOff(taken.map(({ unit }) => unit));
-    for (const { unit } of taken) this.#ports.high.forget(unit);
     for (const [name, setting] of settings) {
       const known = this.#wards.get(name);
       if (known !== undefined) known.setting = setting.autoballoon;
@@ -274,7 +279,7 @@ export class Autoballoon {
       else await this.#fit(ward, figures);
     }
     for (const { ward, figures } of newcomers) await this.#takeOn(ward, figures);
-    await this.#collect(shortageOfHost(this.#shares(), this.#ports.memory.supply()), 'started');
+    await this.#collect(excessOf(this.#shares(), this.#ports.memory.supply()), 'started');
     await this.#settle();
   }
 
@@ -285,7 +290,6 @@ export class Autoballoon {
     ward.run = run;
     ward.unwatchPressure?.();
     ward.unwatchPressure = undefined;
-    if (ward.share !== undefined) this.#ports.high.forget(ward.unit);
     ward.share = undefined;
     ward.refused.reset();
     if (run === '') return;
@@ -334,6 +338,7 @@ export class Autoballoon {
 
   #hold(ward: Ward, figures: UnitFigures, share: bigint): Held {
     const now = this.#ports.nowMs();
+    const calmMs = now - Math.max(ward.pressedAtMs, ward.grownAtMs);
     return {
       ward,
       member: {
@@ -342,9 +347,8 @@ export class Autoballoon {
         share,
         usage: figures.usage,
         cold: figures.cold,
-        idle:
-          now - Math.max(ward.pressedAtMs, ward.grownAtMs) >= holdDownMs &&
-          now - ward.changedAtMs >= changeEveryMs,
+        calm: calmMs >= calmAfterMs && now - ward.changedAtMs >= changeEveryMs,
+        idle: calmMs >= idleAfterMs,
       },
     };
   }
@@ -407,9 +411,14 @@ export class Autoballoon {
   /** The host is short of memory; who holds some that is idle gives it. */
   async #relieve(): Promise<void> {
     const { memory, nowMs } = this.#ports;
-    const supply = memory.supply();
-    if (supply.spare >= 0n || !this.#hostRefused.isOver(nowMs())) return;
-    const given = await this.#collect({ shares: 0n, memory: -supply.spare }, 'host is short');
+    const now = nowMs();
+    const { spare } = memory.supply();
+    // Who waits in a container that has used up its share waits on the host as well.
+    const isOurs = [...this.#wards.values()].some((ward) => now - ward.pressedAtMs < oursMs);
+    const outside = isOurs ? 0n : outsideStep;
+    const short = -spare > outside ? -spare : outside;
+    if (short === 0n || !this.#hostRefused.isOver(now)) return;
+    const given = await this.#collect({ shares: 0n, memory: short }, 'host is short');
     if (given) this.#hostRefused.reset();
     else this.#hostRefused.fail(nowMs());
     await this.#settle();

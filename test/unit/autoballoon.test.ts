@@ -73,7 +73,6 @@ class FakeHost {
         this.takenOff.push(...units);
         return Promise.resolve();
       },
-      forget: () => undefined,
     },
     pressure: {
       watch: (file, _trigger, handlers) => {
@@ -164,9 +163,11 @@ describe('shares', () => {
       host.update(a, { usage: (host.figures.get(`/${a}`)?.high ?? 0n) - mib });
       host.sets.length = 0;
       await host.press(a);
-      grown.push(...host.sets.filter((set) => set.startsWith(a)));
+      grown.push(
+        ...host.sets.filter((set) => set.startsWith(a)).map((set) => `${host.nowMs} ${set}`),
+      );
     }
-    expect(grown).toEqual([`${a} 128`, `${a} 256`, `${a} 512`]);
+    expect(grown).toEqual([`20000 ${a} 128`, `21000 ${a} 256`, `22000 ${a} 512`]);
     const sum = [...host.figures.values()].reduce((total, { high }) => total + high, 0n);
     expect(sum).toBeLessThanOrEqual(host.budget);
     for (const [unit, bytes] of host.settled) {
@@ -215,16 +216,27 @@ describe('shares', () => {
     expect(host.journal).toHaveLength(3);
   });
 
-  test('go back to a host that is short, and only then', async () => {
+  test('go back to a host whose processes wait for memory, by and by', async () => {
     await start('a');
     const a = await host.run('a', 400n * mib, 300n * mib);
     host.nowMs = 20_000;
     await host.press('');
-    expect(host.sets).toHaveLength(1);
+    expect(host.sets.slice(1)).toEqual([`${a} 378`]);
+    host.nowMs = 21_000;
     host.spare = -100n * mib;
     await host.press('');
-    expect(host.sets.slice(1)).toEqual([`${a} 337`]);
+    expect(host.sets.slice(2)).toEqual([`${a} 265`]);
     expect(host.spare).toBe(0n);
+  });
+
+  test('stay where it is a container that waits, and not the host', async () => {
+    await start('a', 'b');
+    await host.run('a', 400n * mib, 300n * mib);
+    const b = await host.run('b', 20n * mib);
+    host.nowMs = 20_000;
+    await host.press(b);
+    await host.press('');
+    expect(host.sets).toHaveLength(2);
   });
 });
 
