@@ -1,24 +1,56 @@
-import { readdir, readFile } from 'node:fs/promises';
+import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { CoreError } from '../core/errors.ts';
 import type { Definitions, DefinitionsPort } from '../core/ports.ts';
 import type { ContainerFactsRead } from '../model/facts.ts';
-import { decodeContainer, decodeHost } from '../model/facts.ts';
+import { decodeContainer, decodeHost, hostFactsFile } from '../model/facts.ts';
 
 const containerDropIn = /^lxc@.+\.service\.d$/;
 /** Reads so many files at once. */
 const batch = 32;
+/** How long generators may take before what is there counts as all that will come. */
+const settleMs = 10_000;
+const againMs = 100;
+
+type HostDefinitions = Definitions & { readonly containers: readonly ContainerFactsRead[] };
 
 /** What lockerd-generator(8) wrote into its drop-ins for us, which systemd has loaded. */
 export class GeneratedDefinitions implements DefinitionsPort {
   readonly #directory: string;
+  readonly #settleMs: number;
 
-  constructor(directory = '/run/systemd/generator') {
+  constructor(directory = '/run/systemd/generator', options: { settleMs?: number } = {}) {
     this.#directory = directory;
+    this.#settleMs = options.settleMs ?? settleMs;
   }
 
-  async read(): Promise<Definitions & { readonly containers: readonly ContainerFactsRead[] }> {
-    // systemd empties the directory for each daemon-reload; who reads then sees too little.
+  /**
+   * systemd empties the directory for each daemon-reload, and containers must not seem gone
+   * meanwhile: what was read counts when the generator's last file was there all the time.
+   */
+  async read(): Promise<HostDefinitions> {
+    const end = performance.now() + this.#settleMs;
+    for (;;) {
+      const before = await this.#version();
+      const definitions = await this.#readOnce();
+      const isWhole = before !== undefined && before === (await this.#version());
+      if (isWhole || performance.now() >= end) return definitions;
+      await sleep(againMs);
+    }
+  }
+
+  /** Changes with each run of the generator; undefined until it has written everything. */
+  async #version(): Promise<string | undefined> {
+    try {
+      const { ino, mtimeNs } = await stat(join(this.#directory, hostFactsFile), { bigint: true });
+      return `${ino} ${mtimeNs}`;
+    } catch {
+      return undefined;
+    }
+  }
+
+  async #readOnce(): Promise<HostDefinitions> {
     const names = await this.#list();
     const dropIns = names.filter((name) => containerDropIn.test(name)).sort();
     const containers = [];
@@ -33,7 +65,7 @@ export class GeneratedDefinitions implements DefinitionsPort {
         if (container !== undefined) containers.push(container);
       }
     }
-    const host = await this.#text('lockerd.service.d/60-host.conf');
+    const host = await this.#text(hostFactsFile);
     return { ...decodeHost(host ?? ''), containers };
   }
 

@@ -1,4 +1,5 @@
 import { closeSync, constants, openSync, writeSync } from 'node:fs';
+import { hostFactsFile } from '../model/facts.ts';
 import { printable } from '../model/unit-syntax.ts';
 import { generate } from './generate.ts';
 import { errnoText } from './errno.ts';
@@ -83,7 +84,10 @@ function run(log: Log, root: string, directory: string | undefined): number {
     printDryRun(outputs);
     return errors.length > 0 ? 1 : 0;
   }
-  const writeErrors = writeOutputs(directory, outputs);
+  // Who reads what is written while systemd has it made anew sees by the last file that it is whole.
+  const isLast = ({ path }: { path: string }): boolean => path === hostFactsFile;
+  const ordered = [...outputs.filter((one) => !isLast(one)), ...outputs.filter(isLast)];
+  const writeErrors = writeOutputs(directory, ordered);
   const [first] = writeErrors;
   if (first !== undefined) {
     // A full disk fails for every file alike: one line says enough.

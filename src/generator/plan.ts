@@ -1,3 +1,4 @@
+import { hostFactsFile } from '../model/facts.ts';
 import { bindOptions, bindSource, readOnlyPath } from '../model/attachment.ts';
 import { encodeField } from '../model/fstab.ts';
 import { defaultLxcpath } from '../model/path.ts';
@@ -555,7 +556,7 @@ function planHost({ host, lockers }: PlanContext): Planned {
   ];
   return {
     kind: 'file',
-    path: 'lockerd.service.d/60-host.conf',
+    path: hostFactsFile,
     template: 'host',
     view: { facts: facts.map(([key, value]) => ({ key, value })) },
   };

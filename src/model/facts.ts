@@ -1,5 +1,8 @@
 import { containerUnit } from './unit-name.ts';
 
+/** What concerns no container in particular. The generator writes it last of all. */
+export const hostFactsFile = 'lockerd.service.d/60-host.conf';
+
 /**
  * The `[X-Lockerd]` sections of generated drop-ins: facts for the service, which systemd ignores.
  * Words are quoted as `unitWord()` in `unit-syntax.ts` does.

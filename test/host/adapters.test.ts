@@ -333,7 +333,7 @@ describe('definitions', () => {
   });
 
   test('are none where the generator wrote nothing', async () => {
-    expect(await new GeneratedDefinitions('/nonexistent').read()).toMatchObject({
+    expect(await new GeneratedDefinitions('/nonexistent', { settleMs: 0 }).read()).toMatchObject({
       containers: [],
       lockers: [],
       rootNeedsNoAuthority: false,
