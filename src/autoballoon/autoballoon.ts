@@ -8,6 +8,7 @@ import type { HighLimits } from './high.ts';
 import type { Memory, UnitFigures } from './memory.ts';
 import type { Gift, Member, Range, Shortage } from './policy.ts';
 import {
+  excessOf,
   fittedShare,
   firstShare,
   giftsFor,
@@ -18,7 +19,6 @@ import {
   rangeWithin,
   roomFor,
   shortageFor,
-  shortageOfHost,
   stepOf,
 } from './policy.ts';
 import type { Pressure } from './pressure.ts';
@@ -44,8 +44,10 @@ export interface AutoballoonPorts {
 const trigger = 'some 100000 1000000';
 /** No container's share is changed more often. */
 const changeEveryMs = 1000;
-/** Whom memory was short in this time is asked for none. */
-const holdDownMs = 10_000;
+/** Who has waited for memory in this time is asked for none, not even for what it does not use. */
+const calmAfterMs = 3000;
+/** Who has in this time is asked for nothing that it holds. */
+const idleAfterMs = 10_000;
 /** Who needs still more within this time gets twice as much. */
 const inARowMs = 5000;
 /** Where there was nothing to get, one asks again after this time, then after twice of it, ... */
@@ -232,7 +234,6 @@ export class Autoballoon {
     for (const ward of gone) this.#drop(ward);
     const taken = gone.filter(({ share }) => share !== undefined);
     if (taken.length > 0) await this.#ports.high.takeOff(taken.map(({ unit }) => unit));
-    for (const { unit } of taken) this.#ports.high.forget(unit);
     for (const [name, setting] of settings) {
       const known = this.#wards.get(name);
       if (known !== undefined) known.setting = setting.autoballoon;
@@ -274,7 +275,7 @@ export class Autoballoon {
       else await this.#fit(ward, figures);
     }
     for (const { ward, figures } of newcomers) await this.#takeOn(ward, figures);
-    await this.#collect(shortageOfHost(this.#shares(), this.#ports.memory.supply()), 'started');
+    await this.#collect(excessOf(this.#shares(), this.#ports.memory.supply()), 'started');
     await this.#settle();
   }
 
@@ -285,7 +286,6 @@ export class Autoballoon {
     ward.run = run;
     ward.unwatchPressure?.();
     ward.unwatchPressure = undefined;
-    if (ward.share !== undefined) this.#ports.high.forget(ward.unit);
     ward.share = undefined;
     ward.refused.reset();
     if (run === '') return;
@@ -334,6 +334,7 @@ export class Autoballoon {
 
   #hold(ward: Ward, figures: UnitFigures, share: bigint): Held {
     const now = this.#ports.nowMs();
+    const calmMs = now - Math.max(ward.pressedAtMs, ward.grownAtMs);
     return {
       ward,
       member: {
@@ -342,9 +343,8 @@ export class Autoballoon {
         share,
         usage: figures.usage,
         cold: figures.cold,
-        idle:
-          now - Math.max(ward.pressedAtMs, ward.grownAtMs) >= holdDownMs &&
-          now - ward.changedAtMs >= changeEveryMs,
+        calm: calmMs >= calmAfterMs && now - ward.changedAtMs >= changeEveryMs,
+        idle: calmMs >= idleAfterMs,
       },
     };
   }

@@ -5,7 +5,6 @@ import {
   mkdirSync,
   readFileSync,
   renameSync,
-  rmSync,
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
@@ -24,7 +23,10 @@ const dropIn = '50-MemoryHigh.conf';
 const reloadMaxMs = 300_000;
 const takeOffHook = '/usr/lib/lockerd/hooks/autoballoon-gone';
 
-/** MemoryHigh= of units, as far as it is ours. */
+/**
+ * MemoryHigh= of units, as far as it is ours. A unit that stops loses it by hooks/balloon-gone, all
+ * units by hooks/autoballoon-gone when this process ends.
+ */
 export interface HighLimits {
   /** Whether somebody else has set it: then it is his. */
   isForeign(unit: string): boolean;
@@ -34,8 +36,6 @@ export interface HighLimits {
   settle(unit: string, bytes: bigint): Promise<void>;
   /** Puts back what the units have without us. */
   takeOff(units: readonly string[]): Promise<void>;
-  /** Forgets a unit that has stopped: what was set goes with its stop (hooks/balloon-gone). */
-  forget(unit: string): void;
 }
 
 function textOf(file: string): string {
@@ -108,9 +108,5 @@ export class SystemdHighLimits implements HighLimits {
 
   async takeOff(units: readonly string[]): Promise<void> {
     await promisify(execFile)(takeOffHook, [...units], { env: {} });
-  }
-
-  forget(unit: string): void {
-    rmSync(this.#note(unit), { force: true });
   }
 }

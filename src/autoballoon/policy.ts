@@ -15,7 +15,9 @@ export interface Member extends Range {
   readonly usage: bigint;
   /** The part of its usage that it does not miss soon: what reclaim would take first. */
   readonly cold: bigint;
-  /** It has done well with less than it has, and may be asked for some of it. */
+  /** It has not waited for memory just now, and does not need what it does not use. */
+  readonly calm: boolean;
+  /** Nor has it for a while, and may be asked for what it holds and does not use. */
   readonly idle: boolean;
 }
 
@@ -146,17 +148,17 @@ function lowest({ usage, floor }: Member, reclaim: bigint): bigint {
 }
 
 /** What can be taken back from a member without bringing it below its floor. */
-function reclaimable({ usage, cold, floor }: Member): bigint {
-  return max(0n, min(cold, usage - floor));
+function reclaimable({ usage, cold, floor, idle }: Member): bigint {
+  return idle ? max(0n, min(cold, usage - floor)) : 0n;
 }
 
 /**
- * What idle containers give. Memory that is short itself comes from what they hold and do not use;
+ * What others give. Memory that is short itself comes from what they hold and do not use;
  * of their shares, what they have never used is taken first, because that costs nobody anything.
  */
 export function giftsFor(members: readonly Member[], shortage: Shortage): Gift[] {
   const donors: Donor[] = members
-    .filter(({ idle }) => idle)
+    .filter(({ calm }) => calm)
     .map((member) => ({ member, reclaim: 0n, share: member.share }));
   const byCold = [...donors].sort((a, b) => Number(reclaimable(b.member) - reclaimable(a.member)));
   let { memory, shares } = shortage;
@@ -169,6 +171,8 @@ export function giftsFor(members: readonly Member[], shortage: Shortage): Gift[]
     memory -= take;
     shares -= donor.member.share - donor.share;
   }
+  // A share is of no use without the memory for it.
+  shares -= memory;
   const bySlack = [...donors].sort((a, b) =>
     Number(b.share - lowest(b.member, b.reclaim) - (a.share - lowest(a.member, a.reclaim))),
   );
@@ -192,15 +196,9 @@ export function giftsFor(members: readonly Member[], shortage: Shortage): Gift[]
     .map(({ member, share, reclaim }) => ({ name: member.name, share, reclaim }));
 }
 
-/** What is missing when the host itself is short, whoever uses it. */
-export function shortageOfHost(
-  members: readonly Pick<Member, 'share'>[],
-  supply: Supply,
-): Shortage {
-  return {
-    shares: max(0n, sumOf(members) - supply.budget),
-    memory: max(0n, -supply.spare),
-  };
+/** What of the shares is beyond the budget, as after a container has got its floor. */
+export function excessOf(members: readonly Pick<Member, 'share'>[], supply: Supply): Shortage {
+  return { shares: max(0n, sumOf(members) - supply.budget), memory: 0n };
 }
 
 /** The share that fits a range that has changed, as by a balloon that somebody asked for. */

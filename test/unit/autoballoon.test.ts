@@ -73,7 +73,6 @@ class FakeHost {
         this.takenOff.push(...units);
         return Promise.resolve();
       },
-      forget: () => undefined,
     },
     pressure: {
       watch: (file, _trigger, handlers) => {
@@ -164,9 +163,11 @@ describe('shares', () => {
       host.update(a, { usage: (host.figures.get(`/${a}`)?.high ?? 0n) - mib });
       host.sets.length = 0;
       await host.press(a);
-      grown.push(...host.sets.filter((set) => set.startsWith(a)));
+      grown.push(
+        ...host.sets.filter((set) => set.startsWith(a)).map((set) => `${host.nowMs} ${set}`),
+      );
     }
-    expect(grown).toEqual([`${a} 128`, `${a} 256`, `${a} 512`]);
+    expect(grown).toEqual([`20000 ${a} 128`, `21000 ${a} 256`, `22000 ${a} 512`]);
     const sum = [...host.figures.values()].reduce((total, { high }) => total + high, 0n);
     expect(sum).toBeLessThanOrEqual(host.budget);
     for (const [unit, bytes] of host.settled) {

@@ -109,7 +109,7 @@ describe('an automatic balloon', () => {
       const share = found[name as keyof typeof ranges];
       expect(share, name).toBeGreaterThanOrEqual(floor * mib);
       expect(share, name).toBeLessThanOrEqual(ceiling * mib);
-      expect(await guests[name as keyof typeof ranges].limit()).toBe(String(ceiling * mib));
+      expect(await guests[name as keyof typeof ranges].kernelLimit()).toBe(String(ceiling * mib));
     }
     await host.waitFor('the sum is within the budget', async () => {
       return sum(await shares()) <= (await budget());
@@ -175,7 +175,7 @@ describe('an automatic balloon', () => {
     await guests.busy.load({ kind: 'file', processes: 1, mib: 300 });
     const inBetween = await shares();
     expect(inBetween.busy).toBeLessThanOrEqual(200 * mib);
-    expect(await guests.busy.limit()).toBe(String(200 * mib));
+    expect(await guests.busy.kernelLimit()).toBe(String(200 * mib));
     await guests.busy.unload();
     expect(await guests.busy.balloon(1100 * mib)).toMatchObject({ ok: true });
     await guests.busy.load({ kind: 'steady', processes: 1, mib: 400 });
