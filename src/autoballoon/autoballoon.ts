@@ -94,6 +94,8 @@ class Ward {
   /** What run of the unit is watched for pressure. */
   run = '';
   unwatchPressure: (() => void) | undefined;
+  /** Nobody would hear of its need. */
+  isBlind = false;
   /** What it has from us; undefined for one that is left alone. */
   share: bigint | undefined;
   isForeign = false;
@@ -264,7 +266,12 @@ export class Autoballoon {
 
   /** Follows units that have started and stopped and limits that have changed. */
   async #look(): Promise<void> {
-    for (const ward of this.#wards.values()) this.#follow(ward);
+    for (const ward of this.#wards.values()) {
+      this.#follow(ward);
+      if (!ward.isBlind || ward.share === undefined) continue;
+      ward.share = undefined;
+      await this.#ports.high.takeOff([ward.unit]);
+    }
     const newcomers: { ward: Ward; figures: UnitFigures }[] = [];
     for (const ward of this.#wards.values()) {
       const figures = this.#figures(ward);
@@ -286,8 +293,10 @@ export class Autoballoon {
     ward.run = run;
     ward.unwatchPressure?.();
     ward.unwatchPressure = undefined;
+    ward.isBlind = false;
     ward.share = undefined;
-    ward.refused.reset();
+    // Memory may have become free.
+    for (const { refused } of this.#wards.values()) refused.reset();
     if (run === '') return;
     const file = join(cgroupRoot, controlGroup, 'memory.pressure');
     ward.unwatchPressure = this.#ports.pressure.watch(file, trigger, {
@@ -296,14 +305,20 @@ export class Autoballoon {
         this.#pressed.add(ward);
         this.#wake();
       },
-      // Its unit tells the rest.
-      gone: () => undefined,
+      gone: (why) => {
+        // Of a container's end its unit tells.
+        if (this.#ports.memory.unit(ward.controlGroup) === undefined) return;
+        ward.isBlind = true;
+        this.#tell(ward, 4, `is left alone: its memory pressure cannot be watched: ${why}`, {});
+        this.#mustLook = true;
+        this.#wake();
+      },
     });
   }
 
   /** What a container has now; undefined for one that is not to be touched at this moment. */
   #figures(ward: Ward): UnitFigures | undefined {
-    if (ward.controlGroup === '') return undefined;
+    if (ward.controlGroup === '' || ward.isBlind) return undefined;
     const isForeign = this.#ports.high.isForeign(ward.unit);
     if (isForeign && !ward.isForeign) {
       this.#tell(ward, 4, 'is left alone: MemoryHigh= of its unit was set by somebody else', {});
@@ -471,8 +486,11 @@ export class Autoballoon {
   /** Tells systemd and the journal, when nobody waits for memory any more. */
   async #settle(): Promise<void> {
     for (const { ward, before, after, reason } of this.#unsettled.splice(0)) {
-      // Of more than one change the last one counts.
-      if (ward.share === after) await this.#ports.high.settle(ward.unit, after);
+      const { high } = this.#ports;
+      // Of more than one change the last one counts, unless somebody else's does.
+      if (ward.share === after && ward.controlGroup !== '' && !high.isForeign(ward.unit)) {
+        await high.settle(ward.unit, after);
+      }
       const from = before === unlimited ? '' : `${formatLimit(before)} -> `;
       this.#tell(ward, 6, `may use ${from}${formatLimit(after)}: ${reason}`, {
         BEFORE: before.toString(),

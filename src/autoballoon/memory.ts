@@ -1,4 +1,4 @@
-import { readFileSync, statSync } from 'node:fs';
+import { existsSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { cgroupRoot, read, write } from '../balloon/cgroup.ts';
 import { parseFlatKeyed, parseMeminfo } from '../balloon/figures.ts';
@@ -70,10 +70,11 @@ export const kernelMemory: Memory = {
       const half = (get('inactive_file') + get('active_file')) / 2n;
       const files = get('inactive_file') > half ? get('inactive_file') : half;
       const swapFree = parseMeminfo(read('/proc/meminfo'), 'SwapFree');
-      const swap = swapFree === 0n ? 0n : least(swapFree, limitIn(file('swap.max')));
+      // Where swap is not accounted for, there is no such file.
+      const swapMax = existsSync(file('swap.max')) ? limitIn(file('swap.max')) : unlimited;
       return {
         usage: BigInt(read(file('current')).trim()),
-        cold: files + least(get('inactive_anon'), swap),
+        cold: files + least(get('inactive_anon'), swapFree, swapMax),
         high: limitIn(file('high')),
         limit: limitIn(file('max')),
       };

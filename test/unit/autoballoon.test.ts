@@ -117,6 +117,11 @@ class FakeHost {
     return this.settle();
   }
 
+  lose(unit: string, why: string): Promise<void> {
+    this.#handlers.get(`/sys/fs/cgroup/${unit}/memory.pressure`)?.gone(why);
+    return this.settle();
+  }
+
   isWatched(unit: string): boolean {
     return this.#handlers.has(`/sys/fs/cgroup/${unit}/memory.pressure`);
   }
@@ -216,6 +221,40 @@ describe('shares', () => {
     expect(host.journal).toHaveLength(3);
   });
 
+  test('are asked for at once when a container stops', async () => {
+    await start('a', 'b');
+    const a = await host.run('a', 400n * mib);
+    const b = await host.run('b', 380n * mib);
+    host.spare = 0n;
+    host.nowMs = 20_000;
+    await host.press(a);
+    await host.press(b);
+    expect(host.journal.at(-1)?.fields['REASON']).toBe('nothing left');
+    host.figures.delete(`/${a}`);
+    await host.report(a, { activeState: 'inactive', controlGroup: '' });
+    host.spare = 400n * mib;
+    host.sets.length = 0;
+    await host.press(b);
+    expect(host.sets).toEqual([`${b} 512`]);
+  });
+
+  test('are given up where pressure cannot be watched, unless the container has gone', async () => {
+    await start('a', 'b');
+    const a = await host.run('a', 20n * mib);
+    const b = await host.run('b', 20n * mib);
+    host.figures.delete(`/${a}`);
+    await host.lose(a, 'No such device');
+    expect(host.takenOff).toEqual([]);
+    await host.lose(b, 'Too many open files');
+    await host.report(b, { memoryMax: 256n * mib });
+    expect(host.takenOff).toEqual([b]);
+    expect(host.sets).toHaveLength(2);
+    expect(host.journal.at(-1)).toMatchObject({
+      priority: 4,
+      message: expect.stringContaining('Too many open files') as string,
+    });
+  });
+
   test('go back to a host that is short, and only then', async () => {
     await start('a');
     const a = await host.run('a', 400n * mib, 300n * mib);
@@ -258,6 +297,21 @@ describe('what somebody else decides', () => {
     } finally {
       vi.useRealTimers();
     }
+  });
+
+  test('a MemoryHigh= that is set at the same time is not set again', async () => {
+    await start('a');
+    const unit = containerUnit('a');
+    const { apply } = host.ports.high;
+    Object.assign(host.ports.high, {
+      apply: async (...args: Parameters<typeof apply>) => {
+        await apply(...args);
+        host.foreign.add(unit);
+      },
+    });
+    await host.run('a', 20n * mib);
+    expect(host.sets).toHaveLength(1);
+    expect(host.settled.has(unit)).toBe(false);
   });
 
   test('a foreign MemoryHigh= is left, and told of once', async () => {
