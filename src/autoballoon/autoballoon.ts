@@ -52,7 +52,7 @@ const idleAfterMs = 10_000;
 const inARowMs = 5000;
 /** Where there was nothing to get, one asks again after this time, then after twice of it, ... */
 const refusedMs = 1000;
-const refusedMaxMs = 60_000;
+const refusedMaxMs = 10_000;
 const balloonRetryMs = 5000;
 /** Taking memory back from one container for another. */
 const reclaimStep = 16n * mebibyte;
