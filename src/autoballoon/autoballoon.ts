@@ -57,6 +57,10 @@ const balloonRetryMs = 5000;
 /** Taking memory back from one container for another. */
 const reclaimStep = 16n * mebibyte;
 const reclaimMaxMs = 1500;
+/** For processes outside, so much a time; they wait again if it is not enough. */
+const outsideStep = 64n * mebibyte;
+/** Pressure on the host so soon after a container's is the same. */
+const oursMs = 2000;
 
 /** Files of a control group that has gone. */
 const goneCodes = ['ENOENT', 'ENODEV'];
@@ -422,9 +426,14 @@ export class Autoballoon {
   /** The host is short of memory; who holds some that is idle gives it. */
   async #relieve(): Promise<void> {
     const { memory, nowMs } = this.#ports;
-    const supply = memory.supply();
-    if (supply.spare >= 0n || !this.#hostRefused.isOver(nowMs())) return;
-    const given = await this.#collect({ shares: 0n, memory: -supply.spare }, 'host is short');
+    const now = nowMs();
+    const { spare } = memory.supply();
+    // Who waits in a container that has used up its share waits on the host as well.
+    const isOurs = [...this.#wards.values()].some((ward) => now - ward.pressedAtMs < oursMs);
+    const outside = isOurs ? 0n : outsideStep;
+    const short = -spare > outside ? -spare : outside;
+    if (short === 0n || !this.#hostRefused.isOver(now)) return;
+    const given = await this.#collect({ shares: 0n, memory: short }, 'host is short');
     if (given) this.#hostRefused.reset();
     else this.#hostRefused.fail(nowMs());
     await this.#settle();

@@ -1,4 +1,4 @@
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { constants, existsSync, readdirSync, readFileSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { codeOf } from '../generator/errno.ts';
@@ -86,8 +86,9 @@ function readOr(path: string, missing: string): string {
 }
 
 export async function write(path: string, value: string): Promise<void> {
-  // Control group files take one write(2) each and must not be created.
-  const file = await open(path, 'r+');
+  // Control group files take one write(2) each and must not be created. Some can only be written,
+  // also by a root without capabilities.
+  const file = await open(path, constants.O_WRONLY);
   try {
     await file.write(value);
   } finally {

@@ -122,7 +122,11 @@ export class MemoryGuest {
     const [kernel, systemd] = [await this.kernelLimit(), await this.systemdLimit()];
     const args = ['status', '--no-pager', this.unit];
     const { stdout } = await this.host.run('systemctl', args, { reject: false });
-    const [, shown = 'max'] = /Memory: \S+ \(.*?(?:max|limit): (\S+?)[ )]/.exec(stdout) ?? [];
+    // Also "swap max: 1G" may be there.
+    const facts = /Memory: \S+ \((.*?)\)/.exec(stdout)?.[1]?.split(', ') ?? [];
+    const fact = facts.find((one) => /^(max|limit): /.test(one)) ?? 'max: max';
+    // Newer versions of systemd write 2G, older ones 2.0G.
+    const shown = fact.replace(/^.*: /, '').replace(/\.0(?=[A-Z]$)/, '');
     const isShown = shown === (kernel === 'max' ? 'max' : formatStatus(Number(kernel)));
     if (kernel === systemd && isShown) return kernel;
     return `kernel ${kernel}, show ${systemd}, status ${shown}`;
@@ -216,7 +220,7 @@ export class MemoryGuest {
   }
 }
 
-/** systemd's format_bytes(): one decimal, cut. */
+/** systemd's format_bytes(): one decimal where it is not 0, cut. */
 function formatStatus(bytes: number): string {
   const units = ['B', 'K', 'M', 'G', 'T', 'P'];
   let unit = 0;
@@ -225,5 +229,5 @@ function formatStatus(bytes: number): string {
     value /= 1024;
     unit++;
   }
-  return `${(Math.floor(value * 10) / 10).toFixed(1)}${units[unit] ?? ''}`;
+  return `${Math.floor(value * 10) / 10}${units[unit] ?? ''}`;
 }

@@ -255,16 +255,27 @@ describe('shares', () => {
     });
   });
 
-  test('go back to a host that is short, and only then', async () => {
+  test('go back to a host whose processes wait for memory, by and by', async () => {
     await start('a');
     const a = await host.run('a', 400n * mib, 300n * mib);
     host.nowMs = 20_000;
     await host.press('');
-    expect(host.sets).toHaveLength(1);
+    expect(host.sets.slice(1)).toEqual([`${a} 378`]);
+    host.nowMs = 21_000;
     host.spare = -100n * mib;
     await host.press('');
-    expect(host.sets.slice(1)).toEqual([`${a} 337`]);
+    expect(host.sets.slice(2)).toEqual([`${a} 265`]);
     expect(host.spare).toBe(0n);
+  });
+
+  test('stay where it is a container that waits, and not the host', async () => {
+    await start('a', 'b');
+    await host.run('a', 400n * mib, 300n * mib);
+    const b = await host.run('b', 20n * mib);
+    host.nowMs = 20_000;
+    await host.press(b);
+    await host.press('');
+    expect(host.sets).toHaveLength(2);
   });
 });
 

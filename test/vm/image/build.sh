@@ -135,8 +135,8 @@ configure() {
   done
   ln -sf /lib/systemd/system/multi-user.target "$root/etc/systemd/system/default.target"
   mkdir -p "$root/etc/systemd/system.conf.d"
-  # Tests decide themselves how often they restart a unit. The watchdogs expect a faster machine.
-  printf '[Manager]\nDefaultStartLimitIntervalSec=0\nDefaultTimeoutStartSec=300\nDefaultDeviceTimeoutSec=300\n' \
+  # Tests decide themselves how often they restart a unit. The timeouts expect a faster machine.
+  printf '[Manager]\nDefaultStartLimitIntervalSec=0\nDefaultTimeoutStartSec=900\nDefaultDeviceTimeoutSec=900\n' \
     >"$root/etc/systemd/system.conf.d/testhost.conf"
   install -m 755 "$here/testhost-agent" "$root/usr/local/sbin/testhost-agent"
   install -m 644 "$here/testhost-agent.service" "$root/etc/systemd/system/testhost-agent.service"
