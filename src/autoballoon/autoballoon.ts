@@ -430,7 +430,8 @@ export class Autoballoon {
     const { spare } = memory.supply();
     // Who waits in a container that has used up its share waits on the host as well.
     const isOurs = [...this.#wards.values()].some((ward) => now - ward.pressedAtMs < oursMs);
-    const outside = isOurs ? 0n : outsideStep;
+    // And who has reached a limit of his own waits whatever the host has left.
+    const outside = isOurs || !memory.isFull() ? 0n : outsideStep;
     const short = -spare > outside ? -spare : outside;
     if (short === 0n || !this.#hostRefused.isOver(now)) return;
     const given = await this.#collect({ shares: 0n, memory: short }, 'host is short');

@@ -6,7 +6,7 @@ import { unlimited } from '../balloon/limits.ts';
 import { stateDirectory } from '../balloon/state.ts';
 import { codeOf } from '../generator/errno.ts';
 import type { Supply } from './policy.ts';
-import { reserveOf } from './policy.ts';
+import { fullBelow, reserveOf } from './policy.ts';
 
 /** What the control group of a container's unit says, in bytes. */
 export interface UnitFigures {
@@ -22,6 +22,8 @@ export interface Memory {
   /** Undefined where the control group is gone. */
   unit(controlGroup: string): UnitFigures | undefined;
   supply(): Supply;
+  /** Whether the kernel has to take memory back from somebody before it gives any. */
+  isFull(): boolean;
   /** Takes back so many bytes at most; false when the kernel found less. */
   reclaim(controlGroup: string, bytes: bigint): Promise<boolean>;
   /** Whether a balloon that somebody asked for is under way. */
@@ -89,6 +91,11 @@ export const kernelMemory: Memory = {
     const total = parseMeminfo(meminfo, 'MemTotal');
     const reserve = reserveOf(total);
     return { budget: total - reserve, spare: parseMeminfo(meminfo, 'MemAvailable') - reserve };
+  },
+
+  isFull() {
+    const meminfo = read('/proc/meminfo');
+    return parseMeminfo(meminfo, 'MemFree') < fullBelow(parseMeminfo(meminfo, 'MemTotal'));
   },
 
   async reclaim(controlGroup, bytes) {

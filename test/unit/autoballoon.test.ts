@@ -23,6 +23,9 @@ class FakeHost {
   spare = 896n * mib;
   nowMs = 0;
   ballooning = false;
+  full = true;
+  /** What else happens when something is set. */
+  applied: () => void = () => undefined;
   readonly figures = new Map<string, UnitFigures>();
   readonly sets: string[] = [];
   /** What systemd was told. */
@@ -48,6 +51,7 @@ class FakeHost {
     memory: {
       unit: (group) => this.figures.get(group),
       supply: () => ({ budget: this.budget, spare: this.spare }),
+      isFull: () => this.full,
       reclaim: (group, bytes) => {
         const figures = this.figures.get(group);
         if (figures === undefined || figures.cold < bytes) return Promise.resolve(false);
@@ -63,6 +67,7 @@ class FakeHost {
       apply: (unit, _controlGroup, bytes) => {
         this.sets.push(`${unit} ${bytes / mib}`);
         this.update(unit, { high: bytes });
+        this.applied();
         return Promise.resolve();
       },
       settle: (unit, bytes) => {
@@ -259,6 +264,11 @@ describe('shares', () => {
     await start('a');
     const a = await host.run('a', 400n * mib, 300n * mib);
     host.nowMs = 20_000;
+    // Of some limit on the host, not of its memory.
+    host.full = false;
+    await host.press('');
+    expect(host.sets).toHaveLength(1);
+    host.full = true;
     await host.press('');
     expect(host.sets.slice(1)).toEqual([`${a} 378`]);
     host.nowMs = 21_000;
@@ -313,13 +323,7 @@ describe('what somebody else decides', () => {
   test('a MemoryHigh= that is set at the same time is not set again', async () => {
     await start('a');
     const unit = containerUnit('a');
-    const { apply } = host.ports.high;
-    Object.assign(host.ports.high, {
-      apply: async (...args: Parameters<typeof apply>) => {
-        await apply(...args);
-        host.foreign.add(unit);
-      },
-    });
+    host.applied = () => host.foreign.add(unit);
     await host.run('a', 20n * mib);
     expect(host.sets).toHaveLength(1);
     expect(host.settled.has(unit)).toBe(false);
