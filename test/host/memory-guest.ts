@@ -123,10 +123,9 @@ export class MemoryGuest {
     const args = ['status', '--no-pager', this.unit];
     const { stdout } = await this.host.run('systemctl', args, { reject: false });
     // Also "swap max: 1G" may be there.
-    const facts = /Memory: \S+ \((.*?)\)/.exec(stdout)?.[1]?.split(', ') ?? [];
-    const fact = facts.find((one) => /^(max|limit): /.test(one)) ?? 'max: max';
+    const [, word = 'max'] = /Memory: .*?(?<!swap )(?:max|limit): ([^ ,)]+)/.exec(stdout) ?? [];
     // Newer versions of systemd write 2G, older ones 2.0G.
-    const shown = fact.replace(/^.*: /, '').replace(/\.0(?=[A-Z]$)/, '');
+    const shown = word.replace(/\.0(?=[A-Z]$)/, '');
     const isShown = shown === (kernel === 'max' ? 'max' : formatStatus(Number(kernel)));
     if (kernel === systemd && isShown) return kernel;
     return `kernel ${kernel}, show ${systemd}, status ${shown}`;
