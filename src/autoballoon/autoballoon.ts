@@ -245,6 +245,8 @@ export class Autoballoon {
       if (known !== undefined) known.setting = setting.autoballoon;
       else this.#add(new Ward(setting, setting.autoballoon));
     }
+    // Who runs already is known before anything is divided.
+    await Promise.all([...this.#wards.values()].map(({ unwatch }) => unwatch));
     this.#mustLook = true;
     if (settings.size === 0) this.#end();
   }
@@ -285,7 +287,8 @@ export class Autoballoon {
       if (ward.share === undefined) newcomers.push({ ward, figures });
       else await this.#fit(ward, figures);
     }
-    for (const { ward, figures } of newcomers) await this.#takeOn(ward, figures);
+    const running = this.#shares().length + newcomers.length;
+    for (const { ward, figures } of newcomers) await this.#takeOn(ward, figures, running);
     await this.#collect(excessOf(this.#shares(), this.#ports.memory.supply()), 'started');
     await this.#settle();
   }
@@ -377,10 +380,10 @@ export class Autoballoon {
     });
   }
 
-  async #takeOn(ward: Ward, figures: UnitFigures): Promise<void> {
+  async #takeOn(ward: Ward, figures: UnitFigures, running: number): Promise<void> {
     const supply = this.#ports.memory.supply();
     const newcomer = { ...this.#range(ward, figures), usage: figures.usage };
-    await this.#set(ward, firstShare(newcomer, this.#shares(ward), supply), 'started');
+    await this.#set(ward, firstShare(newcomer, this.#shares(ward), supply, running), 'started');
   }
 
   async #fit(ward: Ward, figures: UnitFigures): Promise<void> {

@@ -89,14 +89,16 @@ export function roomFor(members: readonly Pick<Member, 'share'>[], supply: Suppl
 
 /**
  * The first share of a container that has just started: what it uses and an equal part of all, as
- * far as there is room. The floor it gets in any case.
+ * far as there is room. The floor it gets in any case. `running` counts also those that have no share
+ * yet.
  */
 export function firstShare(
   newcomer: Range & Pick<Member, 'usage'>,
   others: readonly Pick<Member, 'share'>[],
   supply: Supply,
+  running: number,
 ): bigint {
-  const part = supply.budget / BigInt(others.length + 1);
+  const part = supply.budget / BigInt(running);
   // What it uses already the host has not left, and need not have.
   const room = roomFor(others, { ...supply, spare: supply.spare + newcomer.usage });
   return clamp(max(newcomer.usage + marginOf(newcomer.usage), min(part, room)), newcomer);

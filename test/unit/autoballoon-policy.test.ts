@@ -127,7 +127,7 @@ describe('always', () => {
       fc.property(named, supply, (all, there: Supply) => {
         const [first, ...others] = all;
         if (first === undefined) return;
-        const share = firstShare(first, others, there);
+        const share = firstShare(first, others, there, all.length);
         expect(share).toBeGreaterThanOrEqual(first.floor);
         expect(share).toBeLessThanOrEqual(first.ceiling);
         const used = first.usage + most(first.usage / 8n, 16n * mib);

@@ -42,6 +42,7 @@ class FakeHost {
     units: {
       watch: (unit, changed) => {
         this.#status.set(unit, changed);
+        if (this.figures.has(`/${unit}`)) void this.report(unit, {});
         return Promise.resolve(() => Promise.resolve());
       },
       onReloaded: (handler) => {
@@ -159,6 +160,20 @@ describe('shares', () => {
     const b = await host.run('b', 20n * mib);
     expect(host.sets).toEqual([`${a} 512`, `${b} 384`]);
     expect(host.journal.map(({ fields }) => fields['REASON'])).toEqual(['started', 'started']);
+  });
+
+  test('are equal for those that were there before', async () => {
+    host = new FakeHost();
+    host.settings = ['a', 'b', 'c'].map(setting);
+    const units = ['a', 'b', 'c'].map(containerUnit);
+    for (const unit of units) {
+      const usage = 20n * mib;
+      host.figures.set(`/${unit}`, { usage, cold: 0n, high: unlimited, limit: range.ceiling });
+    }
+    autoballoon = new Autoballoon(host.ports);
+    autoballoon.start();
+    await host.settle();
+    expect(host.sets).toEqual(units.map((unit) => `${unit} 298`));
   });
 
   test('grow under pressure, once a second, by more and more, up to the ceiling', async () => {

@@ -33,7 +33,14 @@ beforeAll(async () => {
 afterAll(() => host.close());
 afterEach(async ({ task }) => {
   if (task.result?.state !== 'fail') return;
-  console.log((await host.run('journalctl', ['-b', '-t', 'lockerd', '-u', service])).stdout);
+  const who = [
+    'SYSLOG_IDENTIFIER=lockerd',
+    '+',
+    `_SYSTEMD_UNIT=${service}`,
+    '+',
+    `UNIT=${service}`,
+  ];
+  console.log((await host.run('journalctl', ['-b', ...who])).stdout);
 });
 
 /** What each container may use, in bytes; Infinity for no limit. Kernel and systemd must agree. */
