@@ -52,7 +52,7 @@ const idleAfterMs = 10_000;
 const inARowMs = 5000;
 /** Where there was nothing to get, one asks again after this time, then after twice of it, ... */
 const refusedMs = 1000;
-const refusedMaxMs = 60_000;
+const refusedMaxMs = 10_000;
 const balloonRetryMs = 5000;
 /** Taking memory back from one container for another. */
 const reclaimStep = 16n * mebibyte;
@@ -98,6 +98,8 @@ class Ward {
   /** What run of the unit is watched for pressure. */
   run = '';
   unwatchPressure: (() => void) | undefined;
+  /** Nobody would hear of its need. */
+  isBlind = false;
   /** What it has from us; undefined for one that is left alone. */
   share: bigint | undefined;
   isForeign = false;
@@ -270,7 +272,12 @@ export class Autoballoon {
 
   /** Follows units that have started and stopped and limits that have changed. */
   async #look(): Promise<void> {
-    for (const ward of this.#wards.values()) this.#follow(ward);
+    for (const ward of this.#wards.values()) {
+      this.#follow(ward);
+      if (!ward.isBlind || ward.share === undefined) continue;
+      ward.share = undefined;
+      await this.#ports.high.takeOff([ward.unit]);
+    }
     const newcomers: { ward: Ward; figures: UnitFigures }[] = [];
     for (const ward of this.#wards.values()) {
       const figures = this.#figures(ward);
@@ -293,8 +300,10 @@ export class Autoballoon {
     ward.run = run;
     ward.unwatchPressure?.();
     ward.unwatchPressure = undefined;
+    ward.isBlind = false;
     ward.share = undefined;
-    ward.refused.reset();
+    // Memory may have become free.
+    for (const { refused } of this.#wards.values()) refused.reset();
     if (run === '') return;
     const file = join(cgroupRoot, controlGroup, 'memory.pressure');
     ward.unwatchPressure = this.#ports.pressure.watch(file, trigger, {
@@ -303,14 +312,20 @@ export class Autoballoon {
         this.#pressed.add(ward);
         this.#wake();
       },
-      // Its unit tells the rest.
-      gone: () => undefined,
+      gone: (why) => {
+        // Of a container's end its unit tells.
+        if (this.#ports.memory.unit(ward.controlGroup) === undefined) return;
+        ward.isBlind = true;
+        this.#tell(ward, 4, `is left alone: its memory pressure cannot be watched: ${why}`, {});
+        this.#mustLook = true;
+        this.#wake();
+      },
     });
   }
 
   /** What a container has now; undefined for one that is not to be touched at this moment. */
   #figures(ward: Ward): UnitFigures | undefined {
-    if (ward.controlGroup === '') return undefined;
+    if (ward.controlGroup === '' || ward.isBlind) return undefined;
     const isForeign = this.#ports.high.isForeign(ward.unit);
     if (isForeign && !ward.isForeign) {
       this.#tell(ward, 4, 'is left alone: MemoryHigh= of its unit was set by somebody else', {});
@@ -418,7 +433,8 @@ export class Autoballoon {
     const { spare } = memory.supply();
     // Who waits in a container that has used up its share waits on the host as well.
     const isOurs = [...this.#wards.values()].some((ward) => now - ward.pressedAtMs < oursMs);
-    const outside = isOurs ? 0n : outsideStep;
+    // And who has reached a limit of his own waits whatever the host has left.
+    const outside = isOurs || !memory.isFull() ? 0n : outsideStep;
     const short = -spare > outside ? -spare : outside;
     if (short === 0n || !this.#hostRefused.isOver(now)) return;
     const given = await this.#collect({ shares: 0n, memory: short }, 'host is short');
@@ -483,8 +499,11 @@ export class Autoballoon {
   /** Tells systemd and the journal, when nobody waits for memory any more. */
   async #settle(): Promise<void> {
     for (const { ward, before, after, reason } of this.#unsettled.splice(0)) {
-      // Of more than one change the last one counts.
-      if (ward.share === after) await this.#ports.high.settle(ward.unit, after);
+      const { high } = this.#ports;
+      // Of more than one change the last one counts, unless somebody else's does.
+      if (ward.share === after && ward.controlGroup !== '' && !high.isForeign(ward.unit)) {
+        await high.settle(ward.unit, after);
+      }
       const from = before === unlimited ? '' : `${formatLimit(before)} -> `;
       this.#tell(ward, 6, `may use ${from}${formatLimit(after)}: ${reason}`, {
         BEFORE: before.toString(),

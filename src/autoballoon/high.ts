@@ -10,17 +10,15 @@ import {
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import type { SystemdManager } from '../adapters/systemd-manager.ts';
-import { systemdIsAway } from '../adapters/systemd-manager.ts';
 import { cgroupRoot, write } from '../balloon/cgroup.ts';
 import type { ControlDirectories } from '../balloon/lasting.ts';
 import { controlDirectories } from '../balloon/lasting.ts';
 import { stateDirectory } from '../balloon/state.ts';
 import { Variant } from '../bus/values.ts';
 import { codeOf } from '../generator/errno.ts';
+import { askPatiently } from './settings.ts';
 
 const dropIn = '50-MemoryHigh.conf';
-/** Longer than any daemon-reload takes. */
-const reloadMaxMs = 300_000;
 const takeOffHook = '/usr/lib/lockerd/hooks/autoballoon-gone';
 
 /**
@@ -90,17 +88,9 @@ export class SystemdHighLimits implements HighLimits {
 
   async settle(unit: string, bytes: bigint): Promise<void> {
     const properties = [['MemoryHigh', new Variant('t', bytes)]];
-    const end = Date.now() + reloadMaxMs;
-    for (;;) {
-      try {
-        await this.#manager.call('SetUnitProperties', 'sba(sv)', [unit, true, properties]);
-        break;
-      } catch (error) {
-        // While it reads all unit files again it answers nobody.
-        if (!systemdIsAway(error) || Date.now() > end) throw error;
-        await new Promise((resolve) => setTimeout(resolve, 250));
-      }
-    }
+    await askPatiently(() =>
+      this.#manager.call('SetUnitProperties', 'sba(sv)', [unit, true, properties]),
+    );
     this.#write(unit, `${bytes}\n`);
     // For hooks/balloon-gone, which compares.
     copyFileSync(this.#runtime(unit), join(stateDirectory(unit), dropIn));

@@ -8,6 +8,7 @@ import { Autoballoon } from './autoballoon.ts';
 import { SystemdHighLimits } from './high.ts';
 import { kernelMemory, whatIsMissing } from './memory.ts';
 import { PressureWatch } from './pressure.ts';
+import { settingsBetweenReloads } from './settings.ts';
 
 /**
  * Runs until SIGTERM, or until no container has the setting, which is a success, as it is on a host
@@ -35,9 +36,8 @@ export async function main(): Promise<number> {
   const manager = await SystemdManager.connect(connection);
   const journal = new LoggerJournal();
   const pressure = new PressureWatch();
-  const definitions = new GeneratedDefinitions();
   const autoballoon = new Autoballoon({
-    settings: async () => (await definitions.read()).containers,
+    settings: settingsBetweenReloads(new GeneratedDefinitions(), manager),
     units: new SystemdUnits(manager, new CgroupMemory()),
     memory: kernelMemory,
     high: new SystemdHighLimits(manager),

@@ -1,4 +1,4 @@
-import { readFileSync, statSync } from 'node:fs';
+import { existsSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { cgroupRoot, read, write } from '../balloon/cgroup.ts';
 import { parseFlatKeyed, parseMeminfo } from '../balloon/figures.ts';
@@ -6,7 +6,7 @@ import { unlimited } from '../balloon/limits.ts';
 import { stateDirectory } from '../balloon/state.ts';
 import { codeOf } from '../generator/errno.ts';
 import type { Supply } from './policy.ts';
-import { reserveOf } from './policy.ts';
+import { fullBelow, reserveOf } from './policy.ts';
 
 /** What the control group of a container's unit says, in bytes. */
 export interface UnitFigures {
@@ -22,6 +22,8 @@ export interface Memory {
   /** Undefined where the control group is gone. */
   unit(controlGroup: string): UnitFigures | undefined;
   supply(): Supply;
+  /** Whether the kernel has to take memory back from somebody before it gives any. */
+  isFull(): boolean;
   /** Takes back so many bytes at most; false when the kernel found less. */
   reclaim(controlGroup: string, bytes: bigint): Promise<boolean>;
   /** Whether a balloon that somebody asked for is under way. */
@@ -70,10 +72,11 @@ export const kernelMemory: Memory = {
       const half = (get('inactive_file') + get('active_file')) / 2n;
       const files = get('inactive_file') > half ? get('inactive_file') : half;
       const swapFree = parseMeminfo(read('/proc/meminfo'), 'SwapFree');
-      const swap = swapFree === 0n ? 0n : least(swapFree, limitIn(file('swap.max')));
+      // Where swap is not accounted for, there is no such file.
+      const swapMax = existsSync(file('swap.max')) ? limitIn(file('swap.max')) : unlimited;
       return {
         usage: BigInt(read(file('current')).trim()),
-        cold: files + least(get('inactive_anon'), swap),
+        cold: files + least(get('inactive_anon'), swapFree, swapMax),
         high: limitIn(file('high')),
         limit: limitIn(file('max')),
       };
@@ -88,6 +91,11 @@ export const kernelMemory: Memory = {
     const total = parseMeminfo(meminfo, 'MemTotal');
     const reserve = reserveOf(total);
     return { budget: total - reserve, spare: parseMeminfo(meminfo, 'MemAvailable') - reserve };
+  },
+
+  isFull() {
+    const meminfo = read('/proc/meminfo');
+    return parseMeminfo(meminfo, 'MemFree') < fullBelow(parseMeminfo(meminfo, 'MemTotal'));
   },
 
   async reclaim(controlGroup, bytes) {

@@ -57,6 +57,11 @@ export function reserveOf(hostMemory: bigint): bigint {
   return max(hostMemory / 8n, 128n * mebibyte);
 }
 
+/** With less free, the kernel is near to taking memory back: above what it keeps for itself. */
+export function fullBelow(hostMemory: bigint): bigint {
+  return max(hostMemory / 64n, 64n * mebibyte);
+}
+
 /** The limit that the container has counts, whoever set it; without one, that of the settings. */
 export function rangeWithin(setting: Range, limit: bigint): Range {
   const ceiling = limit === unlimited ? setting.ceiling : limit;

@@ -161,6 +161,8 @@ export interface ActionDetails {
   readonly 'memory-limit': string;
   readonly 'memory-current': string;
   readonly 'memory-direction': '' | 'grow' | 'shrink' | 'same';
+  /** Bytes in decimal, or `max`; empty where the limit of swap stays as it is. */
+  readonly 'swap-limit': string;
   /** Uid of who started the job that is to be cancelled; else empty. */
   readonly 'job-uid': string;
 }

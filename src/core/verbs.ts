@@ -75,6 +75,7 @@ export const emptyDetails: ActionDetails = {
   'memory-limit': '',
   'memory-current': '',
   'memory-direction': '',
+  'swap-limit': '',
   'job-uid': '',
 };
 
@@ -120,6 +121,7 @@ export function detailsOf(
         'memory-limit': bytesWord(limit),
         'memory-current': bytesWord(current),
         'memory-direction': limit > current ? 'grow' : limit < current ? 'shrink' : 'same',
+        'swap-limit': options.swap === undefined ? '' : bytesWord(options.swap),
       };
     }
     case 'mount-locker':

@@ -82,6 +82,7 @@ const noDetails: ActionDetails = {
   'memory-limit': '',
   'memory-current': '',
   'memory-direction': '',
+  'swap-limit': '',
   'job-uid': '',
 };
 

@@ -23,6 +23,9 @@ class FakeHost {
   spare = 896n * mib;
   nowMs = 0;
   ballooning = false;
+  full = true;
+  /** What else happens when something is set. */
+  applied: () => void = () => undefined;
   readonly figures = new Map<string, UnitFigures>();
   readonly sets: string[] = [];
   /** What systemd was told. */
@@ -49,6 +52,7 @@ class FakeHost {
     memory: {
       unit: (group) => this.figures.get(group),
       supply: () => ({ budget: this.budget, spare: this.spare }),
+      isFull: () => this.full,
       reclaim: (group, bytes) => {
         const figures = this.figures.get(group);
         if (figures === undefined || figures.cold < bytes) return Promise.resolve(false);
@@ -64,6 +68,7 @@ class FakeHost {
       apply: (unit, _controlGroup, bytes) => {
         this.sets.push(`${unit} ${bytes / mib}`);
         this.update(unit, { high: bytes });
+        this.applied();
         return Promise.resolve();
       },
       settle: (unit, bytes) => {
@@ -115,6 +120,11 @@ class FakeHost {
   press(unit: string): Promise<void> {
     const file = unit === '' ? '/proc/pressure/memory' : `/sys/fs/cgroup/${unit}/memory.pressure`;
     this.#handlers.get(file)?.fired();
+    return this.settle();
+  }
+
+  lose(unit: string, why: string): Promise<void> {
+    this.#handlers.get(`/sys/fs/cgroup/${unit}/memory.pressure`)?.gone(why);
     return this.settle();
   }
 
@@ -231,10 +241,49 @@ describe('shares', () => {
     expect(host.journal).toHaveLength(3);
   });
 
+  test('are asked for at once when a container stops', async () => {
+    await start('a', 'b');
+    const a = await host.run('a', 400n * mib);
+    const b = await host.run('b', 380n * mib);
+    host.spare = 0n;
+    host.nowMs = 20_000;
+    await host.press(a);
+    await host.press(b);
+    expect(host.journal.at(-1)?.fields['REASON']).toBe('nothing left');
+    host.figures.delete(`/${a}`);
+    await host.report(a, { activeState: 'inactive', controlGroup: '' });
+    host.spare = 400n * mib;
+    host.sets.length = 0;
+    await host.press(b);
+    expect(host.sets).toEqual([`${b} 512`]);
+  });
+
+  test('are given up where pressure cannot be watched, unless the container has gone', async () => {
+    await start('a', 'b');
+    const a = await host.run('a', 20n * mib);
+    const b = await host.run('b', 20n * mib);
+    host.figures.delete(`/${a}`);
+    await host.lose(a, 'No such device');
+    expect(host.takenOff).toEqual([]);
+    await host.lose(b, 'Too many open files');
+    await host.report(b, { memoryMax: 256n * mib });
+    expect(host.takenOff).toEqual([b]);
+    expect(host.sets).toHaveLength(2);
+    expect(host.journal.at(-1)).toMatchObject({
+      priority: 4,
+      message: expect.stringContaining('Too many open files') as string,
+    });
+  });
+
   test('go back to a host whose processes wait for memory, by and by', async () => {
     await start('a');
     const a = await host.run('a', 400n * mib, 300n * mib);
     host.nowMs = 20_000;
+    // Of some limit on the host, not of its memory.
+    host.full = false;
+    await host.press('');
+    expect(host.sets).toHaveLength(1);
+    host.full = true;
     await host.press('');
     expect(host.sets.slice(1)).toEqual([`${a} 378`]);
     host.nowMs = 21_000;
@@ -284,6 +333,15 @@ describe('what somebody else decides', () => {
     } finally {
       vi.useRealTimers();
     }
+  });
+
+  test('a MemoryHigh= that is set at the same time is not set again', async () => {
+    await start('a');
+    const unit = containerUnit('a');
+    host.applied = () => host.foreign.add(unit);
+    await host.run('a', 20n * mib);
+    expect(host.sets).toHaveLength(1);
+    expect(host.settled.has(unit)).toBe(false);
   });
 
   test('a foreign MemoryHigh= is left, and told of once', async () => {

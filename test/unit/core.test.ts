@@ -350,6 +350,7 @@ describe('the other verbs', () => {
       'memory-limit': '5000',
       'memory-current': '4096000',
       'memory-direction': 'shrink',
+      'swap-limit': '',
       'job-uid': '',
     } satisfies ActionDetails);
     expect(job).toMatchObject({ phase: 'reclaiming', progress: 0.5, isCancelable: true });
@@ -374,6 +375,10 @@ describe('the other verbs', () => {
     outside.unit('web', { memoryMax: 8192n });
     const request: Request = { verb: 'balloon', container: 'web', limit: 8192n };
     const job = await started(request, { swap: 5000n });
+    expect(outside.checks.at(-1)?.details).toMatchObject({
+      'memory-direction': 'same',
+      'swap-limit': '5000',
+    });
     outside.answer('balloon web 8192 false false 5000', { warnings: [], stallUsec: 1500n });
     await settled();
     expect(job.state).toBe('running');
