@@ -246,7 +246,7 @@ export class Autoballoon {
       else this.#add(new Ward(setting, setting.autoballoon));
     }
     // Who runs already is known before anything is divided.
-    await Promise.all([...this.#wards.values()].map(({ unwatch }) => unwatch));
+    for (const { unwatch } of this.#wards.values()) await unwatch;
     this.#mustLook = true;
     if (settings.size === 0) this.#end();
   }
