@@ -182,7 +182,7 @@ export class MemoryGuest {
     const script = `
       for try in $(seq 100); do
         left=
-        for p in $(cat "$1/cgroup.procs" 2>/dev/null); do
+        for p in $(find "$1" -name cgroup.procs -exec cat {} + 2>/dev/null); do
           case $(cat /proc/$p/comm 2>/dev/null) in memory-load) kill -9 $p || :; left=yes ;; esac
         done
         [ -n "$left" ] || break
