@@ -231,7 +231,7 @@ describe('an automatic balloon', () => {
   test('leaves nothing behind when it is killed', async () => {
     await host.writeFile(`/run/systemd/system/${service}.d/test.conf`, '[Service]\nRestart=no\n');
     await systemctl(host, 'daemon-reload');
-    await systemctl(host, 'kill', '--signal=KILL', service);
+    await systemctl(host, 'kill', '--kill-whom=main', '--signal=KILL', service);
     await host.waitFor('it has failed', async () => {
       return (await host.unit(service))['ActiveState'] === 'failed';
     });
