@@ -112,6 +112,11 @@ export function stepOf(share: bigint, times: number, room: bigint): bigint {
   return max(max(share / 8n, 64n * mebibyte) << BigInt(Math.min(times, 2)), room / 2n);
 }
 
+/** A step, but not beyond the ceiling. */
+function wantedBy({ ceiling, share }: Member, step: bigint): bigint {
+  return min(max(ceiling - share, 0n), step);
+}
+
 /** What a container gets in the end, once others have given. */
 export function grownShare(
   member: Member,
@@ -119,7 +124,7 @@ export function grownShare(
   others: readonly Pick<Member, 'share'>[],
   supply: Supply,
 ): bigint {
-  const wanted = min(max(member.ceiling - member.share, 0n), step);
+  const wanted = wantedBy(member, step);
   return member.share + min(wanted, roomFor([...others, member], supply));
 }
 
@@ -130,7 +135,7 @@ export function shortageFor(
   others: readonly Pick<Member, 'share'>[],
   supply: Supply,
 ): Shortage {
-  const wanted = min(max(member.ceiling - member.share, 0n), step);
+  const wanted = wantedBy(member, step);
   const left = supply.budget - sumOf([...others, member]);
   return { shares: max(0n, wanted - left), memory: max(0n, wanted - supply.spare) };
 }
