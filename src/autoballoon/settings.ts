@@ -22,7 +22,8 @@ export async function askPatiently<T>(ask: () => Promise<T>): Promise<T> {
 
 /**
  * What the generator has written about the containers, whole: a daemon-reload begins by deleting
- * it, and who has no setting any more loses its share.
+ * it, and who has no setting any more loses its share. `definitions` waits for the generator's end
+ * by itself, but not for ever, and on a slow host a reload takes longer.
  */
 export function settingsBetweenReloads(
   definitions: Pick<GeneratedDefinitions, 'read'>,
