@@ -9,6 +9,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import { askPatiently } from '../adapters/reloads.ts';
 import type { SystemdManager } from '../adapters/systemd-manager.ts';
 import { cgroupRoot, write } from '../balloon/cgroup.ts';
 import type { ControlDirectories } from '../balloon/lasting.ts';
@@ -16,7 +17,6 @@ import { controlDirectories } from '../balloon/lasting.ts';
 import { stateDirectory } from '../balloon/state.ts';
 import { Variant } from '../bus/values.ts';
 import { codeOf } from '../generator/errno.ts';
-import { askPatiently } from './settings.ts';
 
 const dropIn = '50-MemoryHigh.conf';
 const takeOffHook = '/usr/lib/lockerd/hooks/autoballoon-gone';

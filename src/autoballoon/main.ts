@@ -1,6 +1,7 @@
 import { GeneratedDefinitions } from '../adapters/definitions.ts';
 import { LoggerJournal } from '../adapters/journal.ts';
 import { CgroupMemory } from '../adapters/memory.ts';
+import { betweenReloads } from '../adapters/reloads.ts';
 import { SystemdManager } from '../adapters/systemd-manager.ts';
 import { SystemdUnits } from '../adapters/systemd.ts';
 import { connectBus } from '../bus/connection.ts';
@@ -8,7 +9,6 @@ import { Autoballoon } from './autoballoon.ts';
 import { SystemdHighLimits } from './high.ts';
 import { kernelMemory, whatIsMissing } from './memory.ts';
 import { PressureWatch } from './pressure.ts';
-import { settingsBetweenReloads } from './settings.ts';
 
 /**
  * Runs until SIGTERM, or until no container has the setting, which is a success, as it is on a host
@@ -34,10 +34,11 @@ export async function main(): Promise<number> {
   };
   const connection = await connectBus();
   const manager = await SystemdManager.connect(connection);
+  const definitions = betweenReloads(new GeneratedDefinitions(), manager);
   const journal = new LoggerJournal();
   const pressure = new PressureWatch();
   const autoballoon = new Autoballoon({
-    settings: settingsBetweenReloads(new GeneratedDefinitions(), manager),
+    settings: async () => (await definitions.read()).containers,
     units: new SystemdUnits(manager, new CgroupMemory()),
     memory: kernelMemory,
     high: new SystemdHighLimits(manager),

@@ -1,5 +1,4 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { execa } from 'execa';
 import { DBusError } from '../bus/values.ts';
 import { mountUnit } from '../model/unit-name.ts';
 import type { Attachment } from '../model/attachment.ts';
@@ -45,6 +44,7 @@ async function waitUntil(condition: () => Promise<boolean>, timeoutMs: number): 
 
 /** umount(8) of exactly one mount, at once, whoever uses it; what is used ends with its users. */
 async function unmountLazily(target: string): Promise<void> {
+  const { execa } = await import('execa');
   await execa('/bin/umount', ['--no-canonicalize', '--lazy', '--', target], {
     extendEnv: false,
     env: { LC_ALL: 'C' },

@@ -1,5 +1,4 @@
 import { readFileSync } from 'node:fs';
-import { execa, ExecaError } from 'execa';
 import { HelperError } from './errors.ts';
 
 /** A container as LXC's own programs are told of it. */
@@ -26,6 +25,8 @@ export function lxcArguments({ name, lxcpath }: LxcContainer): string[] {
 }
 
 async function lxc(program: string, args: readonly string[], withinMs: number): Promise<string> {
+  // Loading it takes as long as most requests, which do not need it.
+  const { execa } = await import('execa');
   const { stdout } = await execa(program, args, {
     extendEnv: false,
     env: lxcEnvironment,
@@ -50,6 +51,7 @@ export async function statusWithin(
   try {
     text = await lxc('/usr/bin/lxc-info', args, withinMs);
   } catch (error) {
+    const { ExecaError } = await import('execa');
     if (!(error instanceof ExecaError) || error.exitCode === undefined) return undefined;
   }
   return {

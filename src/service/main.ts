@@ -5,6 +5,7 @@ import { LoggerJournal } from '../adapters/journal.ts';
 import { CgroupMemory } from '../adapters/memory.ts';
 import { SystemdMounts } from '../adapters/mounts.ts';
 import { PolkitAuthority } from '../adapters/polkit.ts';
+import { betweenReloads } from '../adapters/reloads.ts';
 import { SystemdManager } from '../adapters/systemd-manager.ts';
 import { SystemdUnits } from '../adapters/systemd.ts';
 import { connectBus, type ServiceConnection } from '../bus/connection.ts';
@@ -47,7 +48,7 @@ async function serveOn(connection: ServiceConnection, journal: LoggerJournal): P
     clock: systemClock,
     version: LOCKERD_VERSION,
     ports: {
-      definitions: new GeneratedDefinitions(),
+      definitions: betweenReloads(new GeneratedDefinitions(), manager),
       units: new SystemdUnits(manager, memory),
       mounts: new SystemdMounts(manager),
       helper: new HelperClient(helperSocket),

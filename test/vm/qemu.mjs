@@ -34,6 +34,8 @@ export function qemuArguments(directory, image, memoryMiB, state) {
   const kernel = [
     'root=/dev/vda rw console=ttyS0 loglevel=4 mitigations=off random.trust_cpu=on',
     '8250.nr_uarts=1 cryptomgr.notests audit=0 systemd.log_color=0 TERM=dumb',
+    // Code at the same addresses each time need not be translated again: Node starts in half the time.
+    'norandmaps',
   ].join(' ');
   return [
     ...['-nodefaults', '-no-user-config', '-display', 'none', '-machine', 'q35,accel=tcg'],

@@ -1,12 +1,12 @@
 import { expect, test } from 'vitest';
-import { settingsBetweenReloads } from '../../src/autoballoon/settings.ts';
+import { betweenReloads } from '../../src/adapters/reloads.ts';
 import type { ListedUnit, ManagerListener } from '../../src/adapters/systemd-manager.ts';
 import { busError, DBusError } from '../../src/bus/values.ts';
 import { decodeContainer } from '../../src/model/facts.ts';
 
 const facts = decodeContainer('[X-Lockerd]\nContainer=web\nAutoballoon=67108864 536870912\n');
 
-test('settings that are read while systemd reads its unit files are read again', async () => {
+test('definitions that are read while systemd reads its unit files are read again', async () => {
   if (facts === undefined) throw new Error('no container');
   const found = [[], [facts]];
   let listener: ManagerListener = {};
@@ -20,7 +20,7 @@ test('settings that are read while systemd reads its unit files are read again',
     },
     () => [],
   ];
-  const settings = settingsBetweenReloads(
+  const definitions = betweenReloads(
     {
       read: () =>
         Promise.resolve({ containers: found.shift() ?? [], lockers: [], problems: [] } as never),
@@ -36,6 +36,6 @@ test('settings that are read while systemd reads its unit files are read again',
         }),
     },
   );
-  expect((await settings()).map(({ name }) => name)).toEqual(['web']);
+  expect((await definitions.read()).containers.map(({ name }) => name)).toEqual(['web']);
   expect([found, answers]).toEqual([[], []]);
 });

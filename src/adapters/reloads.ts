@@ -1,0 +1,47 @@
+import type { GeneratedDefinitions } from './definitions.ts';
+import type { SystemdManager } from './systemd-manager.ts';
+import { systemdIsAway } from './systemd-manager.ts';
+
+/** Longer than any daemon-reload takes. */
+const reloadMaxMs = 300_000;
+const retryMs = 250;
+
+/** Asks systemd, which answers nobody while it reads all unit files again. */
+export async function askPatiently<T>(ask: () => Promise<T>): Promise<T> {
+  const end = Date.now() + reloadMaxMs;
+  for (;;) {
+    try {
+      return await ask();
+    } catch (error) {
+      if (!systemdIsAway(error) || Date.now() > end) throw error;
+      await new Promise((resolve) => setTimeout(resolve, retryMs));
+    }
+  }
+}
+
+/**
+ * What the generator has written, whole: a daemon-reload begins by deleting it. `definitions` waits
+ * for the generator's end by itself, but not for ever, and on a slow host a reload takes longer.
+ */
+export function betweenReloads(
+  definitions: Pick<GeneratedDefinitions, 'read'>,
+  manager: Pick<SystemdManager, 'listen' | 'listLoaded'>,
+): Pick<GeneratedDefinitions, 'read'> {
+  let reloads = 0;
+  manager.listen({
+    reloaded: () => {
+      reloads++;
+    },
+  });
+  return {
+    read: async () => {
+      for (;;) {
+        const before = reloads;
+        const read = await definitions.read();
+        // From a reload's beginning on this waits for its end, which is told before the answer.
+        await askPatiently(() => manager.listLoaded(['lockerd.service']));
+        if (reloads === before) return read;
+      }
+    },
+  };
+}
