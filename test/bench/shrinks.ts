@@ -1,4 +1,4 @@
-// npm run bench -- shrinks [--vm] [--count N]: what shrinks do to guests that allocate meanwhile,
+// npm run bench -- shrinks [--vm] [--count N] [--controls N]: what shrinks do to guests that allocate meanwhile,
 // and what becomes of the same guests where the limit is just written.
 import process from 'node:process';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -121,18 +121,24 @@ function printRow(cells: readonly (string | number)[]): void {
   console.log(columns.map(([, width], index) => String(cells[index]).padStart(width)).join(''));
 }
 
-async function measure(host: TestHost, count: number): Promise<void> {
+async function measure(host: TestHost, count: number, controls: number): Promise<void> {
   const guest = new MemoryGuest(host, 'web');
   await guest.locate();
   const bench = new Bench(guest);
   printRow(columns.map(([header]) => header));
   for (const [index, processes] of processCounts.entries()) {
-    const rounds = Math.floor((count + index) / processCounts.length);
+    const share = (all: number) => Math.floor((all + index) / processCounts.length);
+    const rounds = share(count);
     const shrinks: Shrink[] = [];
+    let written = 0;
     let controlKills = 0;
     for (let round = 0; round < rounds; round++) {
       shrinks.push(await bench.shrink(round, processes));
-      if (await bench.control(round, processes)) controlKills++;
+      // Spread evenly over the rounds, so that they meet all kinds and limits.
+      if (Math.floor(((round + 1) * share(controls)) / rounds) > written) {
+        written++;
+        if (await bench.control(round, processes)) controlKills++;
+      }
       if (process.stderr.isTTY) process.stderr.write(`\r${round + 1} of ${rounds} `);
     }
     if (process.stderr.isTTY) process.stderr.write('\r\u001b[K');
@@ -148,7 +154,7 @@ async function measure(host: TestHost, count: number): Promise<void> {
         shrinks.map(({ seconds }) => seconds),
         1,
       ),
-      controlKills,
+      `${controlKills} of ${written}`,
     ]);
   }
 }
@@ -157,9 +163,17 @@ async function measure(host: TestHost, count: number): Promise<void> {
 export async function benchShrinks(args: string[]): Promise<void> {
   const { values } = parseArgs({
     args,
-    options: { vm: { type: 'boolean', default: false }, count: { type: 'string', default: '100' } },
+    options: {
+      vm: { type: 'boolean', default: false },
+      count: { type: 'string', default: '100' },
+      controls: { type: 'string' },
+    },
   });
   const count = Number(values.count);
+  const controls = Number(values.controls ?? count);
+  if (!Number.isInteger(controls) || controls < 0 || controls > count) {
+    throw new Error(`--controls=${values.controls}: give a number up to that of the shrinks`);
+  }
   if (!Number.isInteger(count) || count < processCounts.length) {
     throw new Error(`--count=${values.count}: give a number from ${processCounts.length} on`);
   }
@@ -171,7 +185,7 @@ export async function benchShrinks(args: string[]): Promise<void> {
     await host.shell('systemctl daemon-reload; systemctl start lockerd-helper.socket');
     await guest.start();
     console.log(values.vm ? 'cgroup v2, emulated Debian 13' : 'cgroup v1, Debian 12');
-    await measure(host, count);
+    await measure(host, count, controls);
   } finally {
     await host.close();
   }
