@@ -13,7 +13,7 @@ interface Timing {
   readonly reconnectMaxMs: number;
 }
 
-type Verb = 'attach' | 'detach' | 'freeze' | 'thaw' | 'balloon';
+type Verb = 'attach' | 'detach' | 'freeze' | 'thaw' | 'balloon' | 'apply-limits';
 
 const defaultTiming: Timing = {
   silenceMs: {
@@ -24,6 +24,8 @@ const defaultTiming: Timing = {
     thaw: 30_000,
     // Between two lines about its progress.
     balloon: 120_000,
+    // The kernel takes back first what is above.
+    'apply-limits': 120_000,
   },
   reconnectMinMs: 200,
   reconnectMaxMs: 30_000,
@@ -105,6 +107,10 @@ export class HelperClient implements HelperPort {
       warnings: Array.isArray(warnings) ? warnings.filter(isText) : [],
       stallUsec: isCount(stallUsec) ? BigInt(stallUsec) : undefined,
     };
+  }
+
+  async applyLimits(container: string): Promise<void> {
+    await this.#request('apply-limits', { container });
   }
 
   async #request(

@@ -1,7 +1,7 @@
 import { type FSWatcher, watch } from 'node:fs';
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { MemoryFigures, MemoryPort, Unwatch } from '../core/ports.ts';
+import type { KernelLimits, MemoryFigures, MemoryPort, Unwatch } from '../core/ports.ts';
 
 /** Where the kernel tells of nothing: cgroup v1 announces OOM kills by eventfd(2) only. */
 const pollMs = 5000;
@@ -40,6 +40,17 @@ export class CgroupMemory implements MemoryPort {
     const found = await this.#find(controlGroup);
     if (found === undefined) throw new Error(`no control group ${controlGroup}`);
     return found.version === 2 ? readV2(found.directory) : readV1(found.directory);
+  }
+
+  async limits(controlGroup: string): Promise<KernelLimits | undefined> {
+    const found = await this.#find(controlGroup);
+    if (found === undefined) return undefined;
+    const names =
+      found.version === 2 ? ['memory.max', 'memory.swap.max'] : ['memory.limit_in_bytes'];
+    const [memory, swap] = await Promise.all(
+      names.map(async (name) => parseLimit(await readText(join(found.directory, name)))),
+    );
+    return memory === undefined ? undefined : { memory, swap };
   }
 
   /** Tells when somebody writes a memory limit of the control group, also behind systemd's back. */
@@ -131,6 +142,15 @@ async function readText(file: string): Promise<string | undefined> {
   } catch {
     return undefined;
   }
+}
+
+const unlimited = 2n ** 64n - 1n;
+
+/** cgroup v1 writes "no limit" as the largest number of pages. */
+function parseLimit(text: string | undefined): bigint | undefined {
+  if (text?.trim() === 'max') return unlimited;
+  const bytes = numberIn(text);
+  return bytes !== undefined && bytes >= 2n ** 63n - 2n ** 20n ? unlimited : bytes;
 }
 
 function numberIn(text: string | undefined): bigint | undefined {

@@ -74,6 +74,22 @@ export async function balloon(
   });
 }
 
+/**
+ * Brings the limits of a running container's unit to the kernel, as systemd would: a lower one may
+ * kill. Throws CoreErrors: notRunning, and jobConflict while a balloon is under way.
+ */
+export async function applyLimits(container: string, systemd: Systemd): Promise<void> {
+  const unit = containerUnit(container);
+  await withBalloonLock(container, unit, async () => {
+    await undo(unit, systemd);
+    const { activeState, controlGroup, memoryMax, memorySwapMax } = await systemd.unit(unit);
+    const memory = activeState === 'active' ? findGuestMemory(controlGroup) : undefined;
+    if (memory === undefined) throw notRunning(container);
+    await memory.setUnitLimit(memoryMax);
+    await memory.setUnitSwapLimit(memorySwapMax);
+  });
+}
+
 function notRunning(container: string): CoreError {
   return new CoreError(
     'notRunning',

@@ -61,6 +61,8 @@ export interface GuestMemory {
   seal(limit: bigint, note: (changes: readonly Undo[]) => void): Promise<boolean>;
   /** Sets the limit of the unit's group behind systemd's back. */
   setUnitLimit(limit: bigint): Promise<void>;
+  /** The same for swap, where it is a limit of its own. */
+  setUnitSwapLimit(limit: bigint): Promise<void>;
   /** Bytes of swap that the unit may use; undefined where the kernel does not account for swap. */
   swapLimit(): bigint | undefined;
   swapUsed(): bigint;
@@ -277,6 +279,10 @@ class MemoryV1 implements GuestMemory {
     return write(`${this.#unit}/memory.limit_in_bytes`, limitV1(limit));
   }
 
+  async setUnitSwapLimit(): Promise<void> {
+    // setSum() does it.
+  }
+
   #sum(): bigint {
     return parseLimit(read(`${this.#unit}/memory.memsw.limit_in_bytes`));
   }
@@ -405,6 +411,11 @@ class MemoryV2 implements GuestMemory {
 
   setUnitLimit(limit: bigint): Promise<void> {
     return write(`${this.#unit}/memory.max`, limitV2(limit));
+  }
+
+  async setUnitSwapLimit(limit: bigint): Promise<void> {
+    if (this.swapLimit() === undefined) return;
+    await write(`${this.#unit}/memory.swap.max`, limitV2(limit));
   }
 
   swapLimit(): bigint | undefined {

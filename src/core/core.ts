@@ -2,6 +2,7 @@ import type { Caller } from './caller.ts';
 import type { Clock } from './clock.ts';
 import { CoreError } from './errors.ts';
 import { busy, describe, Jobs, type Job } from './jobs.ts';
+import { LimitKeeper } from './limit-keeper.ts';
 import { Admission, defaultLimits, Turns, type Limits } from './limits.ts';
 import { messageIds } from './message-ids.ts';
 import { parseOptions, type OptionBag, type Options } from './options.ts';
@@ -53,9 +54,11 @@ export class Core {
   constructor(ports: CorePorts, clock: Clock, limits: Limits = defaultLimits) {
     this.#ports = ports;
     this.admission = new Admission(clock, limits);
-    this.world = new World(ports, clock, (what, error) => {
+    const trouble = (what: string, error: unknown) => {
       this.trouble(what, error);
-    });
+    };
+    this.world = new World(ports, clock, trouble);
+    new LimitKeeper(this.world, ports, clock, trouble);
     this.jobs = new Jobs(clock, limits);
     this.#work = new Work(this.world, ports);
     this.jobs.ended.add((job) => {

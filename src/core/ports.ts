@@ -144,6 +144,8 @@ export interface HelperPort {
     /** How long the guest stood still for want of memory; undefined where nobody counts it. */
     stallUsec: bigint | undefined;
   }>;
+  /** Gives the kernel the limits that the running container's unit has. */
+  applyLimits(container: string): Promise<void>;
   /** LXC's events. Settles after the first report of every container; reconnects by itself. */
   watch(changed: (status: LxcStatus) => void): Promise<Unwatch>;
 }
@@ -235,8 +237,17 @@ export interface MemoryFigures {
   readonly oomKills: bigint;
 }
 
+/** Limits in the kernel, in bytes; 2^64-1 for none. */
+export interface KernelLimits {
+  readonly memory: bigint;
+  /** Undefined where it is not a limit of its own: on cgroup v1, and without swap accounting. */
+  readonly swap: bigint | undefined;
+}
+
 export interface MemoryPort {
   read(controlGroup: string): Promise<MemoryFigures>;
+  /** Undefined for a control group that is not there. */
+  limits(controlGroup: string): Promise<KernelLimits | undefined>;
   /** Reports the number of OOM kills at every change, without polling where the kernel allows. */
   watchOomKills(controlGroup: string, changed: (kills: bigint) => void): Promise<Unwatch>;
 }

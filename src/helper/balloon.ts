@@ -1,4 +1,4 @@
-import { balloon } from '../balloon/balloon.ts';
+import { applyLimits, balloon } from '../balloon/balloon.ts';
 import { LimitBelowUsage } from '../balloon/errors.ts';
 import { unlimited } from '../balloon/limits.ts';
 import { BusSystemd } from '../balloon/systemd.ts';
@@ -101,6 +101,20 @@ export async function changeMemory(request: BalloonRequest): Promise<Record<stri
       reclaimed: reclaimed.toString(),
       ...(stallUsec === undefined ? {} : { stallUsec }),
     };
+  } catch (error) {
+    if (error instanceof CoreError) throw toHelperError(error);
+    throw error;
+  } finally {
+    bus.close();
+  }
+}
+
+/** Gives the kernel the limits that a running container's unit has. */
+export async function applyMemoryLimits(container: string): Promise<Record<string, unknown>> {
+  const bus = await connectBus();
+  try {
+    await applyLimits(container, new BusSystemd(bus));
+    return {};
   } catch (error) {
     if (error instanceof CoreError) throw toHelperError(error);
     throw error;

@@ -1,7 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { printable } from '../model/unit-syntax.ts';
 import { attach } from './attach.ts';
-import { changeMemory } from './balloon.ts';
+import { applyMemoryLimits, changeMemory } from './balloon.ts';
 import { withSystemd } from './context.ts';
 import { detach } from './detach.ts';
 import { HelperError } from './errors.ts';
@@ -73,6 +73,9 @@ async function serve(request: Request): Promise<Record<string, unknown>> {
     case 'balloon':
       viewContainer(request.container);
       return changeMemory(request);
+    case 'apply-limits':
+      viewContainer(request.container);
+      return applyMemoryLimits(request.container);
     case 'freeze':
     case 'thaw': {
       const { name, lxcpath } = viewContainer(request.container);

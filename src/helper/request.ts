@@ -30,7 +30,7 @@ export type Request =
       readonly force: boolean;
       readonly persist: boolean;
     }
-  | { readonly verb: 'freeze' | 'thaw'; readonly container: string }
+  | { readonly verb: 'freeze' | 'thaw' | 'apply-limits'; readonly container: string }
   | { readonly verb: 'watch' };
 
 type Kind = 'name' | 'boolean' | 'limit';
@@ -48,6 +48,7 @@ const members: Readonly<Record<Request['verb'], Readonly<Record<string, Kind>>>>
   },
   freeze: { container: 'name' },
   thaw: { container: 'name' },
+  'apply-limits': { container: 'name' },
   watch: {},
 };
 

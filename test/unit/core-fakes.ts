@@ -9,6 +9,7 @@ import type {
   Decision,
   Definitions,
   JournalEntry,
+  KernelLimits,
   LxcStatus,
   MountPoint,
   UnitJobResult,
@@ -125,6 +126,8 @@ export class FakeOutside {
   #mounted: MountPoint[] = [];
   #reloaded: (() => void) | undefined;
   oomKills: ((kills: bigint) => void) | undefined;
+  /** Of every container. */
+  kernelLimits: KernelLimits = { memory: noLimit, swap: noLimit };
 
   unit(name: string, change: Partial<UnitStatus>): void {
     const unit = `lxc@${name}.service`;
@@ -244,6 +247,7 @@ export class FakeOutside {
           const words = [container, limit, force, persist, ...(swap === undefined ? [] : [swap])];
           return this.#ask(`balloon ${words.join(' ')}`, signal);
         },
+        applyLimits: (container) => this.#ask(`apply-limits ${container}`),
         watch: (tell) => {
           this.#lxc = tell;
           return Promise.resolve(nothing);
@@ -251,6 +255,7 @@ export class FakeOutside {
       },
       memory: {
         read: () => Promise.reject(new Error('there is none')),
+        limits: () => Promise.resolve(this.kernelLimits),
         watchOomKills: (_, tell) => {
           this.oomKills = tell;
           return Promise.resolve(nothing);

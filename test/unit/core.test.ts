@@ -883,6 +883,52 @@ describe('the world', () => {
     expect(core.world.container('web')?.oomKills).toBe(3n);
   });
 
+  describe('a limit that the unit of a running container has', () => {
+    const controlGroup = '/system.slice/web';
+    beforeEach(async () => {
+      outside.run('web');
+      outside.unit('web', { controlGroup });
+      await outside.clock.pass(10_000);
+      outside.done.length = 0;
+    });
+
+    test('is brought to the kernel where systemd has not done it', async () => {
+      outside.unit('web', { memoryMax: 600n * 4096n + 17n });
+      await outside.clock.pass(1000);
+      expect(outside.done).toEqual([]);
+      await outside.clock.pass(5000);
+      expect(outside.done).toEqual(['apply-limits web']);
+    });
+
+    test('is left to systemd where it has', async () => {
+      outside.kernelLimits = { memory: 600n * 4096n, swap: 4096n };
+      outside.unit('web', { memoryMax: 600n * 4096n + 17n, memorySwapMax: 4096n });
+      await outside.clock.pass(10_000);
+      outside.kernelLimits = { memory: noLimit, swap: undefined };
+      outside.unit('web', { memoryMax: noLimit, memorySwapMax: 8192n });
+      await outside.clock.pass(10_000);
+      expect(outside.done).toEqual([]);
+    });
+
+    test('is no concern of one that does not run any more', async () => {
+      outside.unit('web', { memoryMax: 4096n });
+      outside.stop('web');
+      await outside.clock.pass(10_000);
+      expect(outside.done).toEqual([]);
+    });
+
+    test('may fail to get there', async () => {
+      for (const code of ['jobConflict', 'failed'] as const) {
+        outside.unit('web', { memoryMax: code === 'failed' ? 4096n : 8192n });
+        await outside.clock.pass(10_000);
+        outside.fail('apply-limits web', new CoreError(code, 'no'));
+        await settled();
+      }
+      const told = outside.journal.filter(({ message }) => message.includes('memory limit'));
+      expect(told).toHaveLength(1);
+    });
+  });
+
   test('dates changes by systemd, and those that only LXC knows by the clock', async () => {
     outside.unit('web', { activeState: 'active', stateChangeUsec: 7_000_000n });
     outside.lxc('web', 'RUNNING', 100);

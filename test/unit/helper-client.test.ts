@@ -46,7 +46,10 @@ afterEach(async () => {
   fs.rmSync(directory, { recursive: true });
 });
 
-const silenceMs = { attach: 300, detach: 300, freeze: 300, thaw: 300, balloon: 300 };
+const silenceMs = {
+  ...{ attach: 300, detach: 300, freeze: 300, thaw: 300, balloon: 300 },
+  'apply-limits': 300,
+};
 
 function client(): HelperClient {
   return new HelperClient(socketPath, { silenceMs, reconnectMinMs: 10, reconnectMaxMs: 50 });

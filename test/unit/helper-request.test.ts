@@ -36,6 +36,7 @@ describe('a request', () => {
     { verb: 'detach', container: 'web', locker: 'data', force: true, persist: true },
     { verb: 'freeze', container: 'web' },
     { verb: 'thaw', container: 'web' },
+    { verb: 'apply-limits', container: 'web' },
     { verb: 'watch' },
   ])('%j', (request) => {
     expect(parse(request)).toEqual(request);

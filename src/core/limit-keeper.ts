@@ -1,0 +1,80 @@
+import type { Clock } from './clock.ts';
+import { CoreError } from './errors.ts';
+import type { HelperPort, MemoryPort, UnitStatus } from './ports.ts';
+import type { TroubleHandler, World } from './world.ts';
+
+/** systemd brings a limit that it knows to the kernel within this time, or not by itself. */
+const settleMs = 2_000;
+/** A container that is about to start or stop, or whose limit is about to change. */
+const passing: readonly CoreError['code'][] = ['notRunning', 'jobConflict', 'noSuchContainer'];
+
+/**
+ * Sees to it that the kernel has the limits that a running unit has. With systemd 257 those that a
+ * daemon-reload changes, as "systemctl revert" does, wait for the next change of a unit nearby.
+ */
+export class LimitKeeper {
+  readonly #world: World;
+  readonly #ports: { readonly helper: HelperPort; readonly memory: MemoryPort };
+  readonly #clock: Clock;
+  readonly #trouble: TroubleHandler;
+  /** By container: the limits and the run of its unit that were looked at last. */
+  readonly #seen = new Map<string, string>();
+
+  constructor(
+    world: World,
+    ports: { readonly helper: HelperPort; readonly memory: MemoryPort },
+    clock: Clock,
+    trouble: TroubleHandler,
+  ) {
+    this.#world = world;
+    this.#ports = ports;
+    this.#clock = clock;
+    this.#trouble = trouble;
+    world.changed.add(({ kind, type, name }) => {
+      if (type !== 'container') return;
+      if (kind === 'removed') this.#seen.delete(name);
+      else this.#note(name);
+    });
+  }
+
+  #unit(name: string): UnitStatus | undefined {
+    const unit = this.#world.container(name)?.unit;
+    return unit?.activeState === 'active' && unit.controlGroup !== '' ? unit : undefined;
+  }
+
+  #note(name: string): void {
+    const unit = this.#unit(name);
+    const now = unit === undefined ? '' : limitsOf(unit);
+    if (now === (this.#seen.get(name) ?? '')) return;
+    this.#seen.set(name, now);
+    if (now === '') return;
+    this.#clock.after(settleMs, () => {
+      this.#compare(name).catch((error: unknown) => {
+        if (error instanceof CoreError && passing.includes(error.code)) return;
+        this.#trouble(`the kernel cannot be given the memory limit of container "${name}"`, error);
+      });
+    });
+  }
+
+  async #compare(name: string): Promise<void> {
+    const unit = this.#unit(name);
+    if (unit === undefined) return;
+    const kernel = await this.#ports.memory.limits(unit.controlGroup);
+    const isSame =
+      inPages(unit.memoryMax) === kernel?.memory &&
+      (kernel.swap === undefined || inPages(unit.memorySwapMax) === kernel.swap);
+    if (kernel === undefined || isSame) return;
+    await this.#ports.helper.applyLimits(name);
+  }
+}
+
+function limitsOf({ memoryMax, memorySwapMax, controlGroup }: UnitStatus): string {
+  return `${memoryMax} ${memorySwapMax} ${controlGroup}`;
+}
+
+const pageBytes = 4096n;
+
+/** As the kernel counts; no limit stays none. */
+function inPages(bytes: bigint): bigint {
+  return bytes === 2n ** 64n - 1n ? bytes : bytes - (bytes % pageBytes);
+}
