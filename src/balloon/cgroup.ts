@@ -49,8 +49,11 @@ export interface GuestMemory {
   undo(): Undo[];
   /** From here on the guest cannot be killed by what a trial does. */
   begin(): Promise<void>;
-  /** Takes back up to `step` bytes on the way down to `goal`. */
-  reclaim(goal: bigint, step: bigint): Promise<Reclaimed>;
+  /**
+   * Takes back up to `step` bytes on the way down to `goal`. With `hold` the guest cannot take them
+   * again, which slows it down where the kernel needs a brake for that.
+   */
+  reclaim(goal: bigint, step: bigint, hold: boolean): Promise<Reclaimed>;
   /** Lets the guest live with `goal` bytes, for the trial. */
   brake(goal: bigint): Promise<void>;
   /**
@@ -366,9 +369,15 @@ class MemoryV2 implements GuestMemory {
     // Reclaim on request never kills.
   }
 
-  async reclaim(goal: bigint, step: bigint): Promise<Reclaimed> {
-    const excess = this.probe().usage - goal;
+  async reclaim(goal: bigint, step: bigint, hold: boolean): Promise<Reclaimed> {
+    const { usage } = this.probe();
+    const excess = usage - goal;
     if (excess <= 0n) return 'some';
+    if (hold) {
+      const next = wholePages(excess < step ? goal : usage - step);
+      await write(`${this.#guest}/memory.high`, next.toString());
+      return 'some';
+    }
     try {
       await write(`${this.#guest}/memory.reclaim`, (excess < step ? excess : step).toString());
       return 'some';

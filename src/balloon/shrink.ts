@@ -112,6 +112,8 @@ export class Shrink {
     const begun = Date.now();
     let lowest = start;
     let progressAt = begun;
+    let tookSome = false;
+    let hold = false;
     for (;;) {
       this.#interrupted();
       const probe = this.#memory.probe();
@@ -120,10 +122,18 @@ export class Shrink {
       if (trouble !== undefined) throw await this.#troubled(trouble);
       if (probe.usage < lowest) {
         // A page or two is no progress.
-        if (lowest - probe.usage >= mebibyte / 4n) progressAt = Date.now();
+        if (lowest - probe.usage >= mebibyte / 4n) {
+          progressAt = Date.now();
+          tookSome = false;
+        }
         lowest = probe.usage;
       }
       const now = Date.now();
+      if (now - progressAt > stuckMs && tookSome && !hold) {
+        // A guest that reads files takes again as fast as it is taken from.
+        hold = true;
+        progressAt = now;
+      }
       if (now - progressAt > stuckMs || now - begun > reclaimDeadlineMs) {
         throw this.#refuse(
           `no more than ${formatLimit(start > lowest ? start - lowest : 0n)} of its memory could be taken back`,
@@ -133,8 +143,9 @@ export class Shrink {
       const done = start - probe.usage;
       const all = start - this.#goal;
       this.#request.report('reclaiming', done > 0n ? Number((done * 100n) / all) / 100 : 0);
-      const reclaimed = await this.#memory.reclaim(this.#goal, stepBytes);
+      const reclaimed = await this.#memory.reclaim(this.#goal, stepBytes, hold);
       if (reclaimed === 'nothing') await sleep(pollMs);
+      else tookSome = true;
     }
   }
 
