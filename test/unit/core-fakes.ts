@@ -125,6 +125,9 @@ export class FakeOutside {
   #mounted: MountPoint[] = [];
   #reloaded: (() => void) | undefined;
   oomKills: ((kills: bigint) => void) | undefined;
+  oom: ((container: string) => void) | undefined;
+  /** Control groups in which OOM kills are expected. */
+  readonly expected: string[] = [];
 
   unit(name: string, change: Partial<UnitStatus>): void {
     const unit = `lxc@${name}.service`;
@@ -244,8 +247,9 @@ export class FakeOutside {
           const words = [container, limit, force, persist, ...(swap === undefined ? [] : [swap])];
           return this.#ask(`balloon ${words.join(' ')}`, signal);
         },
-        watch: (tell) => {
+        watch: (tell, oom) => {
           this.#lxc = tell;
+          this.oom = oom;
           return Promise.resolve(nothing);
         },
       },
@@ -255,6 +259,7 @@ export class FakeOutside {
           this.oomKills = tell;
           return Promise.resolve(nothing);
         },
+        expectOomKills: (group) => this.expected.push(group),
       },
       authority: {
         check: async (request) => {
