@@ -225,6 +225,14 @@ test('OOM kills are signalled within a second, whose limit of the container it i
   expect(await lockerctl('reboot', 'web')).toMatchObject({ exitCode: 0 });
   await setGuestLimit('60M');
   delays.push(await signalledAfter(), await signalledAfter());
+  // It is started again when it is looked for new groups, and hears all of them.
+  const listeners = async (): Promise<string> =>
+    (await host.shell("pgrep -f 'hooks/oom-watc[h]' || :")).stdout.trim();
+  const listener = await listeners();
+  expect(listener).toMatch(/^\d+$/);
+  await host.run('kill', ['-KILL', listener]);
+  await host.waitFor('another one listens', async () => /^\d+$/.test(await listeners()));
+  delays.push(await signalledAfter(), await signalledAfter());
   await setGuestLimit('-1');
   await host.run('kill', [pid.trim()]);
   console.info(`OOM kills were signalled after ${delays.map((s) => s.toFixed(2)).join(', ')} s`);
@@ -232,6 +240,9 @@ test('OOM kills are signalled within a second, whose limit of the container it i
   // chance in five each time.
   const late = delays.filter((delay) => delay >= 1);
   expect(late.length, delays.join(' ')).toBeLessThan(2);
+  await systemctl(host, 'stop', 'lockerd.service');
+  await host.waitFor('nobody listens any more', async () => (await listeners()) === '');
+  await systemctl(host, 'start', 'lockerd.service');
 });
 
 test('a locker that is taken away from under its user is told of', async () => {
