@@ -151,10 +151,13 @@ export class HelperClient implements HelperPort {
     }
   }
 
-  async watch(changed: (status: LxcStatus) => void): Promise<Unwatch> {
+  async watch(
+    changed: (status: LxcStatus) => void,
+    oom: (container: string) => void,
+  ): Promise<Unwatch> {
     const over = new AbortController();
     await new Promise<void>((ready) => {
-      void this.#watchForEver(changed, ready, over.signal);
+      void this.#watchForEver(changed, oom, ready, over.signal);
     });
     return () => {
       over.abort();
@@ -164,6 +167,7 @@ export class HelperClient implements HelperPort {
 
   async #watchForEver(
     changed: (status: LxcStatus) => void,
+    oom: (container: string) => void,
     ready: () => void,
     over: AbortSignal,
   ): Promise<void> {
@@ -174,7 +178,7 @@ export class HelperClient implements HelperPort {
     while (!over.aborted) {
       const told = new Set<string>();
       try {
-        await this.#watchOnce(over, (status) => {
+        await this.#watchOnce(over, oom, (status) => {
           if (typeof status === 'object' && 'silent' in status) {
             told.add(status.silent);
             return;
@@ -204,6 +208,7 @@ export class HelperClient implements HelperPort {
 
   async #watchOnce(
     over: AbortSignal,
+    oom: (container: string) => void,
     tell: (status: LxcStatus | { readonly silent: string } | 'ready') => void,
   ): Promise<void> {
     const socket = connect(this.#socketPath);
@@ -218,6 +223,7 @@ export class HelperClient implements HelperPort {
         if (line['event'] === 'ready') tell('ready');
         else if (line['event'] === 'state') tell(statusOf(line));
         else if (line['event'] === 'silent') tell({ silent: String(line['container']) });
+        else if (line['event'] === 'oom') oom(String(line['container']));
         else if (line['ok'] === false) throw errorOf(line);
       }
     } finally {

@@ -3,8 +3,13 @@ import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { KernelLimits, MemoryFigures, MemoryPort, Unwatch } from '../core/ports.ts';
 
-/** Where the kernel tells of nothing: cgroup v1 announces OOM kills by eventfd(2) only. */
+/**
+ * On cgroup v1, where the kernel announces OOM kills to root only, see expectOomKills(): for limits
+ * that a guest has set in itself, for a host that is short, and while there is no helper.
+ */
 const pollMs = 5000;
+/** An announcement comes before the kill. */
+const recountMs = [20, 100, 300, 700];
 /** A guest can make control groups without end. */
 const cgroupsMax = 2000;
 
@@ -12,6 +17,8 @@ const cgroupsMax = 2000;
 export class CgroupMemory implements MemoryPort {
   readonly #mountPoint: string;
   readonly #pollMs: number;
+  /** By control group, on cgroup v1. */
+  readonly #expect = new Map<string, () => void>();
 
   constructor(mountPoint = '/sys/fs/cgroup', options: { readonly pollMs?: number } = {}) {
     this.#mountPoint = mountPoint;
@@ -104,12 +111,35 @@ export class CgroupMemory implements MemoryPort {
     };
     const stop = isV2
       ? watchFile(join(directory, 'memory.events'), () => void look())
-      : poll(this.#pollMs, look);
+      : this.#recount(controlGroup, look);
     await look();
     return () => {
       isOver = true;
       stop();
       return Promise.resolve();
+    };
+  }
+
+  expectOomKills(controlGroup: string): void {
+    this.#expect.get(controlGroup)?.();
+  }
+
+  /** Looks now and then, and more often when kills are expected. */
+  #recount(controlGroup: string, look: () => Promise<void>): () => void {
+    let timers: NodeJS.Timeout[] = [];
+    const stop = poll(this.#pollMs, look);
+    const cancel = (): void => {
+      for (const timer of timers) clearTimeout(timer);
+    };
+    const expect = (): void => {
+      cancel();
+      timers = recountMs.map((ms) => setTimeout(() => void look(), ms));
+    };
+    this.#expect.set(controlGroup, expect);
+    return () => {
+      stop();
+      cancel();
+      if (this.#expect.get(controlGroup) === expect) this.#expect.delete(controlGroup);
     };
   }
 }

@@ -146,8 +146,11 @@ export interface HelperPort {
   }>;
   /** Gives the kernel the limits that the running container's unit has. */
   applyLimits(container: string): Promise<void>;
-  /** LXC's events. Settles after the first report of every container; reconnects by itself. */
-  watch(changed: (status: LxcStatus) => void): Promise<Unwatch>;
+  /**
+   * LXC's events, and on cgroup v1 the kernel's announcements of OOM kills. Settles after the first
+   * report of every container; reconnects by itself.
+   */
+  watch(changed: (status: LxcStatus) => void, oom: (container: string) => void): Promise<Unwatch>;
 }
 
 /** Details of an authorization, every key always present, values never a caller's free text. */
@@ -250,4 +253,6 @@ export interface MemoryPort {
   limits(controlGroup: string): Promise<KernelLimits | undefined>;
   /** Reports the number of OOM kills at every change, without polling where the kernel allows. */
   watchOomKills(controlGroup: string, changed: (kills: bigint) => void): Promise<Unwatch>;
+  /** Kills in a watched control group have been announced; they are counted a moment later. */
+  expectOomKills(controlGroup: string): void;
 }

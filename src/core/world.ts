@@ -124,9 +124,15 @@ export class World {
     this.#lxcWatch = this.#watch(
       'LXC',
       () =>
-        this.#ports.helper.watch((status) => {
-          this.#onLxc(status);
-        }),
+        this.#ports.helper.watch(
+          (status) => {
+            this.#onLxc(status);
+          },
+          (container) => {
+            const group = this.#containers.get(container)?.oomWatch?.group;
+            if (group !== undefined) this.#ports.memory.expectOomKills(group);
+          },
+        ),
       lxcAttemptMs,
     );
     this.#ports.units.onReloaded(() => void this.reload());

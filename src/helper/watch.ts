@@ -8,6 +8,7 @@ import { HostReader } from '../generator/read.ts';
 import { HelperError } from './errors.ts';
 import type { LxcStatus } from './lxc.ts';
 import { lxcEnvironment, Monitors, statusWithin } from './lxc.ts';
+import { OomWatch } from './oom.ts';
 import { lxcpathOf } from './view.ts';
 
 export interface StateChange {
@@ -52,6 +53,10 @@ class Teller {
   constructor(output: Writable, lxcpath: string) {
     this.#output = output;
     this.#lxcpath = lxcpath;
+  }
+
+  get names(): string[] {
+    return [...this.#told.keys()];
   }
 
   write(event: object): void {
@@ -123,7 +128,7 @@ class Teller {
 
 /**
  * Writes the state of each container and then each change, one JSON object a line, until the client
- * goes. Throws when LXC's monitor ends before.
+ * goes; and where it is told of OOM on cgroup v1. Throws when LXC's monitor ends before.
  */
 export async function watch(input: Readable, output: Writable): Promise<void> {
   const lxcpath = lxcpathOf(new HostReader(''));
@@ -136,13 +141,25 @@ export async function watch(input: Readable, output: Writable): Promise<void> {
   const ended = once(monitor, 'exit');
   const lines = createInterface({ input: monitor.stdout });
   const teller = new Teller(output, lxcpath);
+  let failed: (error: unknown) => void = () => undefined;
+  const failure = new Promise<never>((_, reject) => (failed = reject));
+  const oom = new OomWatch({
+    names: () => teller.names,
+    tell: (container) => {
+      try {
+        teller.write({ event: 'oom', container });
+      } catch (error) {
+        failed(error);
+      }
+    },
+  });
   const follow = async (): Promise<void> => {
-    let failed: (error: unknown) => void = () => undefined;
-    const failure = new Promise<never>((_, reject) => (failed = reject));
     const reading = (async () => {
       for await (const line of lines) {
         const change = parseMonitorLine(line);
-        if (change !== undefined) teller.change(change, failed);
+        if (change === undefined) continue;
+        teller.change(change, failed);
+        if (change.state === 'STARTING' || change.state === 'RUNNING') oom.scanSoon();
       }
       await ended;
       throw new HelperError('Failed', 'lxc-monitor ended; see "journalctl -t lockerd-helper"');
@@ -156,6 +173,7 @@ export async function watch(input: Readable, output: Writable): Promise<void> {
     for (const container of teller.silent) teller.write({ event: 'silent', container });
     teller.write({ event: 'ready' });
     await first;
+    oom.scanSoon();
     await sleep(secondLookMs);
     await teller.tellAll();
     await teller.askSilent();
@@ -164,5 +182,6 @@ export async function watch(input: Readable, output: Writable): Promise<void> {
     await Promise.race([look(), follow(), gone]);
   } finally {
     monitor.kill();
+    oom.close();
   }
 }

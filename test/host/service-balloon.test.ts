@@ -185,6 +185,66 @@ test('a limit outlasts all but the stop, and a lasting one the reboot of the hos
   expect(await limits()).toEqual([String(2n ** 64n - 1n), 'max']);
 });
 
+/** Lets the guest be killed at; ends with the seconds from then until the signal. */
+async function signalledAfter(): Promise<number> {
+  const property = ['/org/lockerd1/container/web', 'org.lockerd1.Container', 'OomKills'];
+  const { stdout } = await host.shell(
+    `told() { grep -o '"OomKills":{[^}]*}' /run/signals | tail -n 1; }
+     before=$(told)
+     set -- $(busctl get-property org.lockerd1 ${property.join(' ')})
+     # More than any limit here, and in one process: tail(1) keeps what has no end of a line.
+     lxc-attach -n web --clear-env -- /bin/sh -c 'tail /dev/zero; true' >&2
+     killed=$(date +%s%3N)
+     for try in $(seq 400); do
+       ! told | grep -q "[^0-9]$2}" && [ "$(told)" != "$before" ] && break
+       sleep 0.02
+     done
+     echo $(($(date +%s%3N) - killed))`,
+    { timeoutMs: 120_000 },
+  );
+  return Number(stdout) / 1000;
+}
+
+test('OOM kills are signalled within a second, whose limit of the container it is', async () => {
+  const match = `--match "type='signal',sender='org.lockerd1'"`;
+  const { stdout: pid } = await host.shell(`
+    (exec busctl --json=short ${match} monitor >/run/signals 2>/dev/null) </dev/null &
+    echo $!`);
+  const delays: number[] = [];
+  const setGuestLimit = async (limit: string): Promise<void> => {
+    await web.locate();
+    await host.writeFile(`${web.group('guest')}/memory.limit_in_bytes`, limit);
+  };
+  await host.waitForGuest('web');
+  await systemctl(host, 'set-property', '--runtime', unit, 'MemoryMax=60M');
+  delays.push(await signalledAfter(), await signalledAfter());
+  await web.reset();
+  await setGuestLimit('60M');
+  delays.push(await signalledAfter(), await signalledAfter());
+  await setGuestLimit('-1');
+  expect(await lockerctl('reboot', 'web')).toMatchObject({ exitCode: 0 });
+  await setGuestLimit('60M');
+  delays.push(await signalledAfter(), await signalledAfter());
+  // It is started again when it is looked for new groups, and hears all of them.
+  const listeners = async (): Promise<string> =>
+    (await host.shell("pgrep -f 'hooks/oom-watc[h]' || :")).stdout.trim();
+  const listener = await listeners();
+  expect(listener).toMatch(/^\d+$/);
+  await host.run('kill', ['-KILL', listener]);
+  await host.waitFor('another one listens', async () => /^\d+$/.test(await listeners()));
+  delays.push(await signalledAfter(), await signalledAfter());
+  await setGuestLimit('-1');
+  await host.run('kill', [pid.trim()]);
+  console.info(`OOM kills were signalled after ${delays.map((s) => s.toFixed(2)).join(', ')} s`);
+  // The machine may be busy with other things now and then. Who looks every five seconds has one
+  // chance in five each time.
+  const late = delays.filter((delay) => delay >= 1);
+  expect(late.length, delays.join(' ')).toBeLessThan(2);
+  await systemctl(host, 'stop', 'lockerd.service');
+  await host.waitFor('nobody listens any more', async () => (await listeners()) === '');
+  await systemctl(host, 'start', 'lockerd.service');
+});
+
 test('a locker that is taken away from under its user is told of', async () => {
   await host.waitForGuest('web');
   expect(await lockerctl('attach', 'web', 'data')).toMatchObject({ exitCode: 0 });

@@ -128,6 +128,9 @@ export class FakeOutside {
   oomKills: ((kills: bigint) => void) | undefined;
   /** Of every container. */
   kernelLimits: KernelLimits = { memory: noLimit, swap: noLimit };
+  oom: ((container: string) => void) | undefined;
+  /** Control groups in which OOM kills are expected. */
+  readonly expected: string[] = [];
 
   unit(name: string, change: Partial<UnitStatus>): void {
     const unit = `lxc@${name}.service`;
@@ -248,8 +251,9 @@ export class FakeOutside {
           return this.#ask(`balloon ${words.join(' ')}`, signal);
         },
         applyLimits: (container) => this.#ask(`apply-limits ${container}`),
-        watch: (tell) => {
+        watch: (tell, oom) => {
           this.#lxc = tell;
+          this.oom = oom;
           return Promise.resolve(nothing);
         },
       },
@@ -260,6 +264,7 @@ export class FakeOutside {
           this.oomKills = tell;
           return Promise.resolve(nothing);
         },
+        expectOomKills: (group) => this.expected.push(group),
       },
       authority: {
         check: async (request) => {

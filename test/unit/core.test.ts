@@ -881,6 +881,10 @@ describe('the world', () => {
     outside.unit('web', { controlGroup: '/system.slice/web' });
     outside.oomKills?.(3n);
     expect(core.world.container('web')?.oomKills).toBe(3n);
+    outside.oom?.('web');
+    outside.oom?.('idle');
+    outside.oom?.('nobody');
+    expect(outside.expected).toEqual(['/system.slice/web']);
   });
 
   describe('a limit that the unit of a running container has', () => {

@@ -207,13 +207,14 @@ describe('watch', () => {
 
   test('tells all, then each change; reconnects, and notices what has gone meanwhile', async () => {
     const seen: LxcStatus[] = [];
+    const ooms: string[] = [];
     let connections = 0;
     script = (_request, socket) => {
       connections++;
       if (connections === 1) {
         socket.write(state('a', 'RUNNING', 7) + state('b', 'STOPPED', 0));
         socket.write(state('c', 'STARTING', 0) + '{"event":"ready"}\n');
-        socket.write(state('b', 'RUNNING', 8));
+        socket.write(state('b', 'RUNNING', 8) + '{"event":"oom","container":"a"}\n');
         setTimeout(() => socket.end('{"event":"nonsense"}\nbroken\n'), 30);
       } else if (connections < 4) {
         // Broken again before it was ready: nothing is known to be gone.
@@ -223,7 +224,10 @@ describe('watch', () => {
         socket.write('{"event":"ready"}\n');
       }
     };
-    const unwatch = await client().watch((status) => seen.push(status));
+    const unwatch = await client().watch(
+      (status) => seen.push(status),
+      (container) => ooms.push(container),
+    );
     expect(seen.slice(0, 2)).toEqual([
       { container: 'a', state: 'RUNNING', leader: 7 },
       { container: 'b', state: 'STOPPED', leader: 0 },
@@ -239,6 +243,7 @@ describe('watch', () => {
     expect(seen.filter(({ container }) => container === 'c')).toEqual([
       { container: 'c', state: 'STARTING', leader: 0 },
     ]);
+    expect(ooms).toEqual(['a']);
     await unwatch();
     await vi.waitFor(() => {
       expect(open.size).toBe(0);

@@ -80,6 +80,36 @@ test('OOM kills are told of once each time they grow, and limits when they are s
   expect(kills).toEqual([2n, 3n]);
 });
 
+test('on cgroup v1 kills in all groups are counted soon after they were announced', async () => {
+  const put = (name: string, kills: number): void => {
+    const directory = path.join(mountPoint, 'memory', group, name);
+    fs.mkdirSync(directory, { recursive: true });
+    fs.writeFileSync(path.join(directory, 'memory.usage_in_bytes'), '4096\n');
+    fs.writeFileSync(path.join(directory, 'memory.oom_control'), `oom_kill ${kills}\n`);
+  };
+  put('', 0);
+  put('lxc.payload.web', 1);
+  const memory = new CgroupMemory(mountPoint, { pollMs: 1e9 });
+  const kills: bigint[] = [];
+  const unwatch = await memory.watchOomKills(group, (count) => kills.push(count));
+  expect(kills).toEqual([1n]);
+  memory.expectOomKills('/system.slice/other.service');
+  memory.expectOomKills(group);
+  await new Promise((resolve) => setTimeout(resolve, 150));
+  expect(kills).toEqual([1n]);
+  // The kernel announces before it kills.
+  put('lxc.payload.web', 2);
+  await vi.waitFor(() => {
+    expect(kills).toEqual([1n, 2n]);
+  });
+  memory.expectOomKills(group);
+  await unwatch();
+  put('', 5);
+  await new Promise((resolve) => setTimeout(resolve, 150));
+  memory.expectOomKills(group);
+  expect(kills).toEqual([1n, 2n]);
+});
+
 test('a control group that is not there', async () => {
   await expect(new CgroupMemory(mountPoint).read(group)).rejects.toThrow('no control group');
 });
