@@ -28,9 +28,25 @@ interface Shrink {
 
 class Bench {
   readonly #guest: MemoryGuest;
+  /** The load that is there: starting one takes long on an emulated host. */
+  #loaded = '';
 
   constructor(guest: MemoryGuest) {
     this.#guest = guest;
+  }
+
+  async #load(kind: LoadKind, processes: number): Promise<void> {
+    const wanted = `${kind} ${processes}`;
+    if (this.#loaded === wanted) return;
+    await this.unload();
+    await this.#guest.load({ kind, processes, mib: loadMib });
+    this.#loaded = wanted;
+    await sleep(500);
+  }
+
+  async unload(): Promise<void> {
+    if (this.#loaded !== '') await this.#guest.unload();
+    this.#loaded = '';
   }
 
   /** Runs `act` beside a hostile load, and counts whom the kernel killed. */
@@ -40,20 +56,20 @@ class Bench {
     act: (limitMib: number, before: number) => Promise<T>,
   ) {
     const guest = this.#guest;
-    const kind = kinds[round % kinds.length] ?? 'saw';
-    const limitMib = targetsMib[round % targetsMib.length] ?? 0;
-    await guest.load({ kind, processes, mib: loadMib });
-    await sleep(500);
+    await this.#load(kindOf(round), processes);
     const before = await guest.kills();
-    const result = await act(limitMib, before);
+    const result = await act(targetsMib[round % targetsMib.length] ?? 0, before);
     const kills = (await guest.kills()) - before;
-    await guest.unload();
     await guest.reset();
-    const { ActiveState: state } = await guest.host.unit(guest.unit);
-    // The kernel may have chosen the guest's init.
-    if (state !== 'active' || kills === Infinity) {
-      await guest.host.run('systemctl', ['stop', guest.unit], { timeoutMs: 180_000 });
-      await guest.start();
+    if (kills > 0) {
+      // Whoever is left is another load.
+      await this.unload();
+      const { ActiveState: state } = await guest.host.unit(guest.unit);
+      // The kernel may have chosen the guest's init.
+      if (state !== 'active' || kills === Infinity) {
+        await guest.host.run('systemctl', ['stop', guest.unit], { timeoutMs: 180_000 });
+        await guest.start();
+      }
     }
     return { result, kills };
   }
@@ -88,6 +104,16 @@ class Bench {
     });
     return kills > 0;
   }
+}
+
+function kindOf(round: number): LoadKind {
+  return kinds[round % kinds.length] ?? 'saw';
+}
+
+/** Rounds in an order in which one load comes after the other. */
+function roundsByKind(count: number): number[] {
+  const rounds = Array.from({ length: count }, (_, round) => round);
+  return kinds.flatMap((kind) => rounds.filter((round) => kindOf(round) === kind));
 }
 
 function resultOf(answer: BalloonAnswer): Shrink['result'] {
@@ -130,17 +156,19 @@ async function measure(host: TestHost, count: number, controls: number): Promise
     const share = (all: number) => Math.floor((all + index) / processCounts.length);
     const rounds = share(count);
     const shrinks: Shrink[] = [];
-    let written = 0;
     let controlKills = 0;
-    for (let round = 0; round < rounds; round++) {
+    for (const [done, round] of roundsByKind(rounds).entries()) {
       shrinks.push(await bench.shrink(round, processes));
-      // Spread evenly over the rounds, so that they meet all kinds and limits.
-      if (Math.floor(((round + 1) * share(controls)) / rounds) > written) {
-        written++;
-        if (await bench.control(round, processes)) controlKills++;
-      }
-      if (process.stderr.isTTY) process.stderr.write(`\r${round + 1} of ${rounds} `);
+      if (process.stderr.isTTY) process.stderr.write(`\r${done + 1} of ${rounds} `);
     }
+    // Spread evenly over the rounds, so that they meet all kinds and limits.
+    const written = roundsByKind(rounds).filter(
+      (round) =>
+        Math.floor(((round + 1) * share(controls)) / rounds) >
+        Math.floor((round * share(controls)) / rounds),
+    );
+    for (const round of written) if (await bench.control(round, processes)) controlKills++;
+    await bench.unload();
     if (process.stderr.isTTY) process.stderr.write('\r\u001b[K');
     const results = (result: Shrink['result']) =>
       shrinks.filter((shrink) => shrink.result === result).length;
@@ -154,7 +182,7 @@ async function measure(host: TestHost, count: number, controls: number): Promise
         shrinks.map(({ seconds }) => seconds),
         1,
       ),
-      `${controlKills} of ${written}`,
+      `${controlKills} of ${written.length}`,
     ]);
   }
 }

@@ -38,11 +38,13 @@ export interface BalloonOptions {
 
 export const mib = 2 ** 20;
 
-const client = '/usr/local/lib/ask-helper.cjs';
-const clientText = `
-const socket = require('node:net').connect('/run/lockerd/helper.sock');
-socket.write(process.argv[2] + '\\n');
-socket.pipe(process.stdout);
+/** Not in Node, which starts slowly on an emulated host. */
+const client = '/usr/local/bin/ask-helper';
+const clientText = `#!/usr/bin/perl
+use IO::Socket::UNIX;
+my $socket = IO::Socket::UNIX->new('/run/lockerd/helper.sock') or die "helper: $!";
+syswrite $socket, "$ARGV[0]\\n";
+print while <$socket>;
 `;
 const loadProgram = path.join(import.meta.dirname, 'guest/memory-load.pl');
 
@@ -66,7 +68,7 @@ export class MemoryGuest {
     const text = readFileSync(loadProgram, 'utf8');
     const program = `/var/lib/lxc/${this.name}/rootfs/usr/local/bin/memory-load`;
     await this.host.writeFile(program, text, 0o755);
-    await this.host.writeFile(client, clientText);
+    await this.host.writeFile(client, clientText, 0o755);
   }
 
   async start(): Promise<void> {
@@ -203,8 +205,8 @@ export class MemoryGuest {
       force: options.force ?? false,
       persist: options.persist ?? false,
     };
-    const args = [client, JSON.stringify(request)];
-    const { stdout } = await this.host.run('node', args, { timeoutMs: 180_000 });
+    const args = [JSON.stringify(request)];
+    const { stdout } = await this.host.run(client, args, { timeoutMs: 180_000 });
     const lines = stdout.trim().split('\n');
     const answer = JSON.parse(lines.pop() ?? '') as Omit<BalloonAnswer, 'progress'>;
     const progress = lines.map((line) => JSON.parse(line) as BalloonAnswer['progress'][number]);
