@@ -15,7 +15,7 @@ import { defaultMemoryMiB, ensureState, ensureVmImage } from './vm/machine.mjs';
  * Tests; `unstable` ones failed at first and passed when they ran once more.
  * @typedef {{ passed: number, failed: number, skipped: number, unstable?: number }} Counts
  */
-/** @typedef {{ name: string, run: () => Counts | Promise<Counts>, needsBuild?: boolean, onRequest?: string }} Tier */
+/** @typedef {{ name: string, run: () => Counts | Promise<Counts>, needsBuild?: boolean }} Tier */
 
 const root = path.resolve(import.meta.dirname, '..');
 process.chdir(root);
@@ -247,7 +247,6 @@ const tiers = [
   {
     name: 'vm',
     needsBuild: true,
-    onRequest: 'a whole emulated machine takes long',
     run: async () => {
       await ensureState(await ensureVmImage(), defaultMemoryMiB);
       return vitestOfHosts('vm', ['--maxWorkers=2']);
@@ -287,11 +286,8 @@ async function runTier(tier, built) {
   }
 }
 
-/**
- * @param {Tier[]} chosen
- * @param {Tier[]} left tiers that nobody asked for
- */
-async function runTiers(chosen, left = []) {
+/** @param {Tier[]} chosen */
+async function runTiers(chosen) {
   const built = chosen.every(({ name }) => name === 'lint') || build();
   const rows = [];
   // A failed build is a failure also where no chosen tier needs what it makes.
@@ -311,9 +307,6 @@ async function runTiers(chosen, left = []) {
     total.passed += passed;
     total.failed += failed;
     total.skipped += skipped;
-  }
-  for (const { name, onRequest } of left) {
-    console.log(`\nNOT RUN: ${name}, for ${onRequest}; to run it: npm test -- ${name}`);
   }
   if (remarks.length > 0) console.log(`\n${remarks.join('\n')}`);
   const skipped = total.skipped > 0 ? `, ${total.skipped} skipped` : '';
@@ -360,12 +353,7 @@ async function main(action, args) {
     console.error(error instanceof Error ? error.message : error);
   }
   const chosen = action === 'lint' ? ['lint'] : args;
-  if (chosen.length > 0) return runTiers(tiers.filter(({ name }) => chosen.includes(name)));
-  const left = tiers.filter(({ onRequest }) => onRequest !== undefined);
-  return runTiers(
-    tiers.filter((tier) => !left.includes(tier)),
-    left,
-  );
+  return runTiers(chosen.length > 0 ? tiers.filter(({ name }) => chosen.includes(name)) : tiers);
 }
 
 process.exitCode = (await main(process.argv[2], process.argv.slice(3))) ? 0 : 1;

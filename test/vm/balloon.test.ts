@@ -159,6 +159,10 @@ describe('when something else happens', () => {
     await host.waitFor('the limit of the trial is off', async () => {
       return (await web.file('memory.high', 'guest')) === 'max';
     });
+    await host.waitFor('no failed unit stays', async () => {
+      const args = ['list-units', '--failed', '--plain', '--no-legend', 'lockerd-*'];
+      return (await host.run('systemctl', args)).stdout === '';
+    });
     expect(await web.file('cgroup.freeze', 'guest')).toBe('1');
     expect(await web.balloon(150 * mib)).toMatchObject({ ok: true });
     expect(await web.file('cgroup.freeze', 'guest')).toBe('1');
