@@ -1,6 +1,5 @@
-// npm run bench -- shrinks [--vm] [--count N] [--controls N]: what shrinks do to guests that allocate meanwhile,
+// npm run bench -- shrinks [--vm] [--count N] [--controls N] [--processes N]: what shrinks do to guests that allocate meanwhile,
 // and what becomes of the same guests where the limit is just written.
-import process from 'node:process';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { bootHost } from '../host/host.ts';
@@ -39,7 +38,14 @@ class Bench {
     const wanted = `${kind} ${processes}`;
     if (this.#loaded === wanted) return;
     await this.unload();
-    await this.#guest.load({ kind, processes, mib: loadMib });
+    try {
+      await this.#guest.load({ kind, processes, mib: loadMib });
+    } catch {
+      // The kernel has killed the guest's init.
+      await this.#guest.host.run('systemctl', ['stop', this.#guest.unit], { timeoutMs: 180_000 });
+      await this.#guest.start();
+      await this.#guest.load({ kind, processes, mib: loadMib });
+    }
     this.#loaded = wanted;
     await sleep(500);
   }
@@ -64,12 +70,6 @@ class Bench {
     if (kills > 0) {
       // Whoever is left is another load.
       await this.unload();
-      const { ActiveState: state } = await guest.host.unit(guest.unit);
-      // The kernel may have chosen the guest's init.
-      if (state !== 'active' || kills === Infinity) {
-        await guest.host.run('systemctl', ['stop', guest.unit], { timeoutMs: 180_000 });
-        await guest.start();
-      }
     }
     return { result, kills };
   }
@@ -147,19 +147,29 @@ function printRow(cells: readonly (string | number)[]): void {
   console.log(columns.map(([, width], index) => String(cells[index]).padStart(width)).join(''));
 }
 
-async function measure(host: TestHost, count: number, controls: number): Promise<void> {
+async function measure(
+  host: TestHost,
+  count: number,
+  controls: number,
+  only: number | undefined,
+): Promise<void> {
   const guest = new MemoryGuest(host, 'web');
   await guest.locate();
   const bench = new Bench(guest);
   printRow(columns.map(([header]) => header));
   for (const [index, processes] of processCounts.entries()) {
+    if (only !== undefined && processes !== only) continue;
     const share = (all: number) => Math.floor((all + index) / processCounts.length);
     const rounds = share(count);
     const shrinks: Shrink[] = [];
     let controlKills = 0;
     for (const [done, round] of roundsByKind(rounds).entries()) {
-      shrinks.push(await bench.shrink(round, processes));
-      if (process.stderr.isTTY) process.stderr.write(`\r${done + 1} of ${rounds} `);
+      const shrink = await bench.shrink(round, processes);
+      shrinks.push(shrink);
+      console.error(
+        `${processes} processes, ${done + 1} of ${rounds}: ${shrink.result}, ${shrink.kills} kills, ` +
+          `stall ${shrink.stallMs?.toFixed(0) ?? '-'} ms, ${shrink.seconds.toFixed(1)} s`,
+      );
     }
     // Spread evenly over the rounds, so that they meet all kinds and limits.
     const written = roundsByKind(rounds).filter(
@@ -169,7 +179,6 @@ async function measure(host: TestHost, count: number, controls: number): Promise
     );
     for (const round of written) if (await bench.control(round, processes)) controlKills++;
     await bench.unload();
-    if (process.stderr.isTTY) process.stderr.write('\r\u001b[K');
     const results = (result: Shrink['result']) =>
       shrinks.filter((shrink) => shrink.result === result).length;
     const stalls = shrinks.flatMap(({ stallMs }) => (stallMs === undefined ? [] : [stallMs]));
@@ -195,10 +204,12 @@ export async function benchShrinks(args: string[]): Promise<void> {
       vm: { type: 'boolean', default: false },
       count: { type: 'string', default: '100' },
       controls: { type: 'string' },
+      processes: { type: 'string' },
     },
   });
   const count = Number(values.count);
   const controls = Number(values.controls ?? count);
+  const only = values.processes === undefined ? undefined : Number(values.processes);
   if (!Number.isInteger(controls) || controls < 0 || controls > count) {
     throw new Error(`--controls=${values.controls}: give a number up to that of the shrinks`);
   }
@@ -213,7 +224,7 @@ export async function benchShrinks(args: string[]): Promise<void> {
     await host.shell('systemctl daemon-reload; systemctl start lockerd-helper.socket');
     await guest.start();
     console.log(values.vm ? 'cgroup v2, emulated Debian 13' : 'cgroup v1, Debian 12');
-    await measure(host, count, controls);
+    await measure(host, count, controls, only);
   } finally {
     await host.close();
   }
