@@ -166,8 +166,9 @@ async function state(): Promise<string> {
 
 async function settled(): Promise<string> {
   await host.waitFor('no helper runs', async () => {
-    const list = ['list-units', '--all', '--plain', '--no-legend', 'lockerd-helper@*'];
-    return (await systemctl(host, ...list)) === '';
+    const list = ['list-units', '--all', '--plain', '--no-legend'];
+    const patterns = ['lockerd-helper@*', 'lockerd-balloon-undo@*'];
+    return (await systemctl(host, ...list, ...patterns)) === '';
   });
   let before = '';
   await host.waitFor('nothing changes any more', async () => {
