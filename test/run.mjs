@@ -245,6 +245,14 @@ const tiers = [
     },
   },
   {
+    name: 'swap',
+    needsBuild: true,
+    run: async () => {
+      await ensureImage();
+      return vitestOfHosts('swap', []);
+    },
+  },
+  {
     name: 'vm',
     needsBuild: true,
     run: async () => {
