@@ -2,6 +2,7 @@ import { type FSWatcher, watch } from 'node:fs';
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { KernelLimits, MemoryFigures, MemoryPort, Unwatch } from '../core/ports.ts';
+import { parseKernelLimit } from '../model/memory-limit.ts';
 
 /**
  * On cgroup v1, where the kernel announces OOM kills to root only, see expectOomKills(): for limits
@@ -55,7 +56,10 @@ export class CgroupMemory implements MemoryPort {
     const names =
       found.version === 2 ? ['memory.max', 'memory.swap.max'] : ['memory.limit_in_bytes'];
     const [memory, swap] = await Promise.all(
-      names.map(async (name) => parseLimit(await readText(join(found.directory, name)))),
+      names.map(async (name) => {
+        const text = await readText(join(found.directory, name));
+        return text === undefined ? undefined : parseKernelLimit(text);
+      }),
     );
     return memory === undefined ? undefined : { memory, swap };
   }
@@ -172,15 +176,6 @@ async function readText(file: string): Promise<string | undefined> {
   } catch {
     return undefined;
   }
-}
-
-const unlimited = 2n ** 64n - 1n;
-
-/** cgroup v1 writes "no limit" as the largest number of pages. */
-function parseLimit(text: string | undefined): bigint | undefined {
-  if (text?.trim() === 'max') return unlimited;
-  const bytes = numberIn(text);
-  return bytes !== undefined && bytes >= 2n ** 63n - 2n ** 20n ? unlimited : bytes;
 }
 
 function numberIn(text: string | undefined): bigint | undefined {

@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { cgroupRoot } from '../balloon/cgroup.ts';
-import { formatLimit, mebibyte, unlimited, wholePages } from '../balloon/limits.ts';
+import { formatLimit, mebibyte } from '../balloon/limits.ts';
+import { unlimited, wholePages } from '../model/memory-limit.ts';
 import { codeOf } from '../generator/errno.ts';
 import { messageIds } from '../core/message-ids.ts';
 import type { JournalPort, UnitsPort, UnitStatus, Unwatch } from '../core/ports.ts';

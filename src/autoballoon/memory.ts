@@ -2,7 +2,7 @@ import { existsSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { cgroupRoot, read, write } from '../balloon/cgroup.ts';
 import { parseFlatKeyed, parseMeminfo } from '../balloon/figures.ts';
-import { unlimited } from '../balloon/limits.ts';
+import { unlimited } from '../model/memory-limit.ts';
 import { stateDirectory } from '../balloon/state.ts';
 import { codeOf } from '../generator/errno.ts';
 import type { Supply } from './policy.ts';

@@ -1,5 +1,6 @@
 /** Who gives memory and who gets it; pure. Bytes. */
-import { mebibyte, unlimited } from '../balloon/limits.ts';
+import { mebibyte } from '../balloon/limits.ts';
+import { unlimited } from '../model/memory-limit.ts';
 
 /** The present limits of a container's share. */
 export interface Range {

@@ -4,7 +4,7 @@ import { basename, join } from 'node:path';
 import { codeOf } from '../generator/errno.ts';
 import type { Held } from './figures.ts';
 import { heldV1, heldV2, parseFlatKeyed, parseMeminfo, parseStall } from './figures.ts';
-import { unlimited, wholePages } from './limits.ts';
+import { parseKernelLimit, unlimited, wholePages } from '../model/memory-limit.ts';
 
 /** Where control groups are mounted; the tests of the adapter have another tree. */
 export const cgroupRoot = '/sys/fs/cgroup';
@@ -99,16 +99,6 @@ export async function write(path: string, value: string): Promise<void> {
   } finally {
     await file.close();
   }
-}
-
-/** On cgroup v1 "no limit" is the largest number of pages. */
-const unlimitedV1 = 2n ** 63n - 2n ** 20n;
-
-function parseLimit(text: string): bigint {
-  const word = text.trim();
-  if (word === 'max') return unlimited;
-  const bytes = BigInt(word);
-  return bytes >= unlimitedV1 ? unlimited : bytes;
 }
 
 function limitV1(limit: bigint): string {
@@ -208,7 +198,7 @@ class MemoryV1 implements GuestMemory {
   }
 
   unitLimit(): bigint {
-    return parseLimit(read(`${this.#unit}/memory.limit_in_bytes`));
+    return parseKernelLimit(read(`${this.#unit}/memory.limit_in_bytes`));
   }
 
   unitUsage(): bigint {
@@ -216,7 +206,7 @@ class MemoryV1 implements GuestMemory {
   }
 
   guestLimit(): bigint {
-    return parseLimit(read(`${this.#guest}/memory.limit_in_bytes`));
+    return parseKernelLimit(read(`${this.#guest}/memory.limit_in_bytes`));
   }
 
   guestPeak(): bigint {
@@ -287,7 +277,7 @@ class MemoryV1 implements GuestMemory {
   }
 
   #sum(): bigint {
-    return parseLimit(read(`${this.#unit}/memory.memsw.limit_in_bytes`));
+    return parseKernelLimit(read(`${this.#unit}/memory.memsw.limit_in_bytes`));
   }
 
   swapLimit(): bigint | undefined {
@@ -329,7 +319,7 @@ class MemoryV2 implements GuestMemory {
   }
 
   unitLimit(): bigint {
-    return parseLimit(read(`${this.#unit}/memory.max`));
+    return parseKernelLimit(read(`${this.#unit}/memory.max`));
   }
 
   unitUsage(): bigint {
@@ -337,7 +327,7 @@ class MemoryV2 implements GuestMemory {
   }
 
   guestLimit(): bigint {
-    return parseLimit(read(`${this.#guest}/memory.max`));
+    return parseKernelLimit(read(`${this.#guest}/memory.max`));
   }
 
   guestPeak(): bigint | undefined {
@@ -429,7 +419,7 @@ class MemoryV2 implements GuestMemory {
 
   swapLimit(): bigint | undefined {
     const limit = readOr(`${this.#unit}/memory.swap.max`, '');
-    return limit === '' ? undefined : parseLimit(limit);
+    return limit === '' ? undefined : parseKernelLimit(limit);
   }
 
   swapUsed(): bigint {

@@ -1,11 +1,8 @@
 /** Arithmetic of memory limits, in bytes; pure. */
 
-/** How systemd writes "no limit" in a property of type `t`. */
-export const unlimited = 2n ** 64n - 1n;
+import { unlimited } from '../model/memory-limit.ts';
 
 export const mebibyte = 2n ** 20n;
-
-const pageBytes = 4096n;
 
 /**
  * No smaller limit is accepted. A busybox guest with its monitor holds 2 MiB and one with systemd
@@ -19,11 +16,6 @@ function max(a: bigint, b: bigint): bigint {
 
 function min(a: bigint, b: bigint): bigint {
   return a < b ? a : b;
-}
-
-/** The kernel counts pages and rounds down; what is asked for is rounded in the same way. */
-export function wholePages(bytes: bigint): bigint {
-  return bytes === unlimited ? unlimited : bytes - (bytes % pageBytes);
 }
 
 /**

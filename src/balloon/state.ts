@@ -6,7 +6,7 @@ import { CoreError } from '../core/errors.ts';
 import { codeOf } from '../generator/errno.ts';
 import type { Undo } from './cgroup.ts';
 import { write } from './cgroup.ts';
-import { unlimited } from './limits.ts';
+import { unlimited } from '../model/memory-limit.ts';
 import type { Systemd } from './systemd.ts';
 
 /** What a balloon keeps while it is under way, one directory a unit; only root reaches it. */

@@ -1,3 +1,4 @@
+import { wholePages } from '../model/memory-limit.ts';
 import type { Clock } from './clock.ts';
 import { CoreError } from './errors.ts';
 import type { HelperPort, MemoryPort, UnitStatus } from './ports.ts';
@@ -61,8 +62,8 @@ export class LimitKeeper {
     if (unit === undefined) return;
     const kernel = await this.#ports.memory.limits(unit.controlGroup);
     const isSame =
-      inPages(unit.memoryMax) === kernel?.memory &&
-      (kernel.swap === undefined || inPages(unit.memorySwapMax) === kernel.swap);
+      wholePages(unit.memoryMax) === kernel?.memory &&
+      (kernel.swap === undefined || wholePages(unit.memorySwapMax) === kernel.swap);
     if (kernel === undefined || isSame) return;
     await this.#ports.helper.applyLimits(name);
   }
@@ -70,11 +71,4 @@ export class LimitKeeper {
 
 function limitsOf({ memoryMax, memorySwapMax, controlGroup }: UnitStatus): string {
   return `${memoryMax} ${memorySwapMax} ${controlGroup}`;
-}
-
-const pageBytes = 4096n;
-
-/** As the kernel counts; no limit stays none. */
-function inPages(bytes: bigint): bigint {
-  return bytes === 2n ** 64n - 1n ? bytes : bytes - (bytes % pageBytes);
 }

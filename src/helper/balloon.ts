@@ -1,6 +1,6 @@
 import { applyLimits, balloon } from '../balloon/balloon.ts';
 import { LimitBelowUsage } from '../balloon/errors.ts';
-import { unlimited } from '../balloon/limits.ts';
+import { unlimited } from '../model/memory-limit.ts';
 import { BusSystemd } from '../balloon/systemd.ts';
 import { connectBus } from '../bus/connection.ts';
 import { CoreError } from '../core/errors.ts';

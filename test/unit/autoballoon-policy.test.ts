@@ -13,7 +13,7 @@ import {
   shortageFor,
   stepOf,
 } from '../../src/autoballoon/policy.ts';
-import { unlimited } from '../../src/balloon/limits.ts';
+import { unlimited } from '../../src/model/memory-limit.ts';
 
 const mib = 2n ** 20n;
 

@@ -8,7 +8,7 @@ import { holdsLock, whatIsMissing } from '../../src/autoballoon/memory.ts';
 import type { UnitFigures } from '../../src/autoballoon/memory.ts';
 import type { PressureHandlers } from '../../src/autoballoon/pressure.ts';
 import { PressureWatch } from '../../src/autoballoon/pressure.ts';
-import { unlimited } from '../../src/balloon/limits.ts';
+import { unlimited } from '../../src/model/memory-limit.ts';
 import { messageIds } from '../../src/core/message-ids.ts';
 import type { JournalEntry, UnitStatus } from '../../src/core/ports.ts';
 import { containerUnit } from '../../src/model/unit-name.ts';

@@ -18,9 +18,8 @@ import {
   marginOf,
   mebibyte,
   minimumLimit,
-  unlimited,
-  wholePages,
 } from '../../src/balloon/limits.ts';
+import { unlimited, wholePages } from '../../src/model/memory-limit.ts';
 import { Trend, Watch } from '../../src/balloon/trial.ts';
 import { parseSizeChange } from '../../src/cli/size.ts';
 import { decideMemory } from '../../src/generator/memory.ts';
