@@ -47,6 +47,7 @@ export default defineConfig({
         test: { name: 'host', include: ['test/host/**/*.test.ts'], exclude: [withSwap] },
       },
       { ...shared, test: { name: 'swap', include: [withSwap] } },
+      { ...shared, test: { name: 'attack', include: ['test/attack/**/*.test.ts'] } },
       { ...shared, test: { name: 'vm', include: ['test/vm/**/*.test.ts'] } },
     ],
   },

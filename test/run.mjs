@@ -245,6 +245,14 @@ const tiers = [
     },
   },
   {
+    name: 'attack',
+    needsBuild: true,
+    run: async () => {
+      await ensureImage();
+      return vitestOfHosts('attack', ['--maxWorkers=2']);
+    },
+  },
+  {
     name: 'swap',
     needsBuild: true,
     run: async () => {
