@@ -1,6 +1,6 @@
 // Runs everything, from a fresh clone on: `npm test`, `npm run try`, `npm run lint`, `npm run bench`.
 //
-//   usage: run.mjs test [TIER...] | lint | try [ARGUMENT...] | bench [ARGUMENT...]
+//   usage: run.mjs test [TIER...|fast] | lint | try [ARGUMENT...] | bench [ARGUMENT...]
 //
 // Node built-ins only: what npm installs may not be there yet.
 
@@ -270,6 +270,9 @@ const tiers = [
   },
 ];
 
+/** What is tested between commits, in minutes: all that boots no host. */
+const fast = ['lint', 'unit', 'golden', 'differential', 'bus'];
+
 function installDependencies() {
   const installed = 'node_modules/.package-lock.json';
   const current =
@@ -350,12 +353,13 @@ function runTypeScript(file, args) {
  * @param {string[]} args
  */
 async function main(action, args) {
-  const unknown = args.filter((name) => !tiers.some((tier) => tier.name === name));
+  const names = args.flatMap((name) => (name === 'fast' ? fast : [name]));
+  const unknown = names.filter((name) => !tiers.some((tier) => tier.name === name));
   const known = ['test', 'lint', 'try', 'bench'].includes(action ?? '');
   if (!known || (action === 'test' && unknown.length > 0)) {
-    const names = tiers.map(({ name }) => name).join(' | ');
+    const all = tiers.map(({ name }) => name).join(' | ');
     console.error(
-      `usage: run.mjs test [${names}]... | lint | try [ARGUMENT...] | bench [ARGUMENT...]`,
+      `usage: run.mjs test [fast | ${all}]... | lint | try [ARGUMENT...] | bench [ARGUMENT...]`,
     );
     return false;
   }
@@ -368,7 +372,7 @@ async function main(action, args) {
     // The tiers that need them fail by themselves; the others still tell something.
     console.error(error instanceof Error ? error.message : error);
   }
-  const chosen = action === 'lint' ? ['lint'] : args;
+  const chosen = action === 'lint' ? ['lint'] : names;
   return runTiers(chosen.length > 0 ? tiers.filter(({ name }) => chosen.includes(name)) : tiers);
 }
 
