@@ -1,7 +1,7 @@
 import { CoreError } from '../core/errors.ts';
 import type { MountPoint, MountsPort, Unwatch } from '../core/ports.ts';
 import { escapePath, unescapePath } from '../model/unit-name.ts';
-import { type SystemdManager, systemdIsAway, unitPath } from './systemd-manager.ts';
+import { type SystemdManager, systemdIsAway, unitPath } from '../systemd/manager.ts';
 
 const suffix = '.mount';
 /** How long to wait for systemd when it is off the bus. */

@@ -1,8 +1,8 @@
 import { join } from 'node:path';
-import { cgroupRoot } from '../balloon/cgroup.ts';
+import { cgroupRoot } from '../cgroup/guest.ts';
 import { formatLimit, mebibyte } from '../balloon/limits.ts';
 import { unlimited, wholePages } from '../model/memory-limit.ts';
-import { codeOf } from '../generator/errno.ts';
+import { codeOf } from '../model/errno.ts';
 import { messageIds } from '../core/message-ids.ts';
 import type { JournalPort, UnitsPort, UnitStatus, Unwatch } from '../core/ports.ts';
 import type { HighLimits } from './high.ts';

@@ -9,14 +9,14 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { askPatiently } from '../adapters/reloads.ts';
-import type { SystemdManager } from '../adapters/systemd-manager.ts';
-import { cgroupRoot, write } from '../balloon/cgroup.ts';
+import { askPatiently } from '../systemd/reloads.ts';
+import type { SystemdManager } from '../systemd/manager.ts';
+import { cgroupRoot, write } from '../cgroup/guest.ts';
 import type { ControlDirectories } from '../balloon/lasting.ts';
 import { controlDirectories } from '../balloon/lasting.ts';
 import { stateDirectory } from '../balloon/state.ts';
 import { Variant } from '../bus/values.ts';
-import { codeOf } from '../generator/errno.ts';
+import { codeOf } from '../model/errno.ts';
 
 const dropIn = '50-MemoryHigh.conf';
 const takeOffHook = '/usr/lib/lockerd/hooks/autoballoon-gone';

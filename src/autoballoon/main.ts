@@ -1,9 +1,9 @@
 import { GeneratedDefinitions } from '../adapters/definitions.ts';
 import { LoggerJournal } from '../adapters/journal.ts';
 import { CgroupMemory } from '../adapters/memory.ts';
-import { betweenReloads } from '../adapters/reloads.ts';
-import { SystemdManager } from '../adapters/systemd-manager.ts';
-import { SystemdUnits } from '../adapters/systemd.ts';
+import { betweenReloads } from '../systemd/reloads.ts';
+import { SystemdManager } from '../systemd/manager.ts';
+import { SystemdUnits } from '../adapters/units.ts';
 import { connectBus } from '../bus/connection.ts';
 import { Autoballoon } from './autoballoon.ts';
 import { SystemdHighLimits } from './high.ts';

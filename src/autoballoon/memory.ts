@@ -1,10 +1,10 @@
 import { existsSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { cgroupRoot, read, write } from '../balloon/cgroup.ts';
-import { parseFlatKeyed, parseMeminfo } from '../balloon/figures.ts';
+import { cgroupRoot, read, write } from '../cgroup/guest.ts';
+import { parseFlatKeyed, parseMeminfo } from '../cgroup/figures.ts';
 import { unlimited } from '../model/memory-limit.ts';
 import { stateDirectory } from '../balloon/state.ts';
-import { codeOf } from '../generator/errno.ts';
+import { codeOf } from '../model/errno.ts';
 import type { Supply } from './policy.ts';
 import { fullBelow, reserveOf } from './policy.ts';
 

@@ -1,8 +1,8 @@
 import { CoreError } from '../core/errors.ts';
-import { codeOf } from '../generator/errno.ts';
+import { codeOf } from '../model/errno.ts';
 import { containerUnit } from '../model/unit-name.ts';
-import type { GuestMemory, Probe, Undo } from './cgroup.ts';
-import { controlGroups, findGuestMemory, memoryOfHost, swapLeftOnHost } from './cgroup.ts';
+import type { GuestMemory, Probe, Undo } from '../cgroup/guest.ts';
+import { controlGroups, findGuestMemory, memoryOfHost, swapLeftOnHost } from '../cgroup/guest.ts';
 import { LimitBelowUsage } from './errors.ts';
 import { restoreSnapshot, setLastingLimits, takeSnapshot } from './lasting.ts';
 import { exactLimit, formatLimit, minimumLimit } from './limits.ts';

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { CoreError } from '../core/errors.ts';
-import type { GuestMemory } from './cgroup.ts';
+import type { GuestMemory } from '../cgroup/guest.ts';
 import { formatLimit, lowestLimit, marginOf, mebibyte } from './limits.ts';
 import type { Trouble } from './trial.ts';
 import { Trend, Watch } from './trial.ts';

@@ -3,9 +3,9 @@ import { once } from 'node:events';
 import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { CoreError } from '../core/errors.ts';
-import { codeOf } from '../generator/errno.ts';
-import type { Undo } from './cgroup.ts';
-import { write } from './cgroup.ts';
+import { codeOf } from '../model/errno.ts';
+import type { Undo } from '../cgroup/guest.ts';
+import { write } from '../cgroup/guest.ts';
 import { unlimited } from '../model/memory-limit.ts';
 import type { Systemd } from './systemd.ts';
 

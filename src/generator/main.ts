@@ -2,7 +2,7 @@ import { closeSync, constants, openSync, writeSync } from 'node:fs';
 import { hostFactsFile } from '../model/facts.ts';
 import { printable } from '../model/unit-syntax.ts';
 import { generate } from './generate.ts';
-import { errnoText } from './errno.ts';
+import { errnoText } from '../model/errno.ts';
 import { writeOutputs } from './write.ts';
 
 const usage = `Usage: lockerd-generator NORMAL [EARLY LATE]

@@ -17,13 +17,13 @@ import {
   unitNameFits,
 } from '../model/unit-name.ts';
 import { fitsUnitFile, printable } from '../model/unit-syntax.ts';
-import type { BootPolicy } from './boot-policy.ts';
-import { bootPass, startsAtBoot } from './boot-policy.ts';
-import type { Lockers, Wormhole } from './lockers.ts';
-import { decideLockers } from './lockers.ts';
-import type { MemoryLimits } from './memory.ts';
-import { decideMemory } from './memory.ts';
-import type { ContainerSettings, HostSettings } from './settings.ts';
+import type { BootPolicy } from '../host/boot-policy.ts';
+import { bootPass, startsAtBoot } from '../host/boot-policy.ts';
+import type { Lockers, Wormhole } from '../host/lockers.ts';
+import { decideLockers } from '../host/lockers.ts';
+import type { MemoryLimits } from './unit-limits.ts';
+import { decideMemory } from './unit-limits.ts';
+import type { ContainerSettings, HostSettings } from '../host/settings.ts';
 
 /** What the guest's file tree says about its init; unknown where it cannot be read yet. */
 export type GuestInit = 'systemd' | 'other' | 'unknown';

@@ -19,8 +19,8 @@ import {
   unitText,
   unitWord,
 } from '../model/unit-syntax.ts';
-import type { Attachment, Lockers, Wormhole } from './lockers.ts';
-import { whyNoMountUnit } from './lockers.ts';
+import type { Attachment, Lockers, Wormhole } from '../host/lockers.ts';
+import { whyNoMountUnit } from '../host/lockers.ts';
 import type { Container } from './model.ts';
 import { compareText, hasDelay } from './model.ts';
 

@@ -1,6 +1,6 @@
 import { mkdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { errnoText } from './errno.ts';
+import { errnoText } from '../model/errno.ts';
 
 /** One thing to write below a generator directory: a file's text or a link's target. */
 export interface Output {

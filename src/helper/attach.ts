@@ -13,7 +13,7 @@ import {
 } from './attachment.ts';
 import { hostMounts } from './context.ts';
 import { HelperError } from './errors.ts';
-import { mountAt } from './mountinfo.ts';
+import { mountAt } from '../host/mountinfo.ts';
 import { record } from './persist.ts';
 import type { Systemd } from './systemd.ts';
 import type { ContainerView } from './view.ts';

@@ -1,8 +1,8 @@
 import { readFileSync } from 'node:fs';
 import type { BusConnection } from '../bus/connection.ts';
 import { connectBus } from '../bus/connection.ts';
-import { parseMountinfo } from './mountinfo.ts';
-import type { Mount } from './mountinfo.ts';
+import { parseMountinfo } from '../host/mountinfo.ts';
+import type { Mount } from '../host/mountinfo.ts';
 import { Systemd } from './systemd.ts';
 
 /** The host's mounts; the helper lives in the host's mount namespace. */

@@ -8,7 +8,7 @@ import { hostMounts } from './context.ts';
 import { HelperError } from './errors.ts';
 import type { Holder } from './holders.ts';
 import { findHolders } from './holders.ts';
-import { mountAt } from './mountinfo.ts';
+import { mountAt } from '../host/mountinfo.ts';
 import { checkRecord, record } from './persist.ts';
 import type { Systemd } from './systemd.ts';
 import type { ContainerView } from './view.ts';

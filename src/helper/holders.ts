@@ -1,7 +1,7 @@
 import { closeSync, openSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { printable } from '../model/unit-syntax.ts';
-import type { Mount } from './mountinfo.ts';
-import { parseMountinfo } from './mountinfo.ts';
+import type { Mount } from '../host/mountinfo.ts';
+import { parseMountinfo } from '../host/mountinfo.ts';
 
 /** A process that keeps an attachment from being unmounted. */
 export interface Holder {

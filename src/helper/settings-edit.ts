@@ -1,7 +1,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import { parse as parseIni } from 'ini';
-import type { ContainerSettings, LockerChoice } from '../generator/settings.ts';
-import { parseContainerSettings } from '../generator/settings.ts';
+import type { ContainerSettings, LockerChoice } from '../host/settings.ts';
+import { parseContainerSettings } from '../host/settings.ts';
 import { encodeField } from '../model/fstab.ts';
 import { HelperError } from './errors.ts';
 

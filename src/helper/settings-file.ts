@@ -13,7 +13,7 @@ import {
 } from 'node:fs';
 import type { Stats } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
-import { codeOf, errnoText } from '../generator/errno.ts';
+import { codeOf, errnoText } from '../model/errno.ts';
 import { HelperError } from './errors.ts';
 
 function statOf(path: string): Stats | undefined {

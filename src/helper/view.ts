@@ -1,10 +1,10 @@
-import { findLockers, decideLockers } from '../generator/lockers.ts';
-import type { Lockers, Wormhole } from '../generator/lockers.ts';
-import { parseLxcConfig } from '../generator/parse.ts';
-import { createLxcReader } from '../generator/read-lxc.ts';
-import { HostReader } from '../generator/read.ts';
-import { parseContainerSettings, parseSettings } from '../generator/settings.ts';
-import type { ContainerSettings, LockerChoice, Settings } from '../generator/settings.ts';
+import { findLockers, decideLockers } from '../host/lockers.ts';
+import type { Lockers, Wormhole } from '../host/lockers.ts';
+import { parseLxcConfig } from '../host/parse-lxc.ts';
+import { createLxcReader } from '../host/read-lxc.ts';
+import { HostReader } from '../host/read.ts';
+import { parseContainerSettings, parseSettings } from '../host/settings.ts';
+import type { ContainerSettings, LockerChoice, Settings } from '../host/settings.ts';
 import { parseFstab } from '../model/fstab.ts';
 import { formatProblem } from '../model/problem.ts';
 import { containerUnit, escapeInstance, escapePath } from '../model/unit-name.ts';

@@ -4,7 +4,7 @@ import { createInterface } from 'node:readline';
 import type { Readable, Writable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Turns } from '../core/limits.ts';
-import { HostReader } from '../generator/read.ts';
+import { HostReader } from '../host/read.ts';
 import { HelperError } from './errors.ts';
 import type { LxcStatus } from './lxc.ts';
 import { lxcEnvironment, Monitors, statusWithin } from './lxc.ts';

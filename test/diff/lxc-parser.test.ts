@@ -14,8 +14,8 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterAll, describe, expect, test } from 'vitest';
 
-import { parseLxcConfig } from '../../src/generator/parse.ts';
-import { readLxcSource } from '../../src/generator/read-lxc.ts';
+import { parseLxcConfig } from '../../src/host/parse-lxc.ts';
+import { readLxcSource } from '../../src/host/read-lxc.ts';
 import { formatProblem } from '../../src/model/problem.ts';
 import { askLxc, printLikeLxc, withUnsetTypes } from './lxc-info.ts';
 

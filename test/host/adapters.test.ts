@@ -3,10 +3,10 @@ import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vite
 import { BusClients } from '../../src/adapters/clients.ts';
 import { GeneratedDefinitions } from '../../src/adapters/definitions.ts';
 import { CgroupMemory } from '../../src/adapters/memory.ts';
-import { SystemdManager } from '../../src/adapters/systemd-manager.ts';
+import { SystemdManager } from '../../src/systemd/manager.ts';
 import { encodeJournalEntry } from '../../src/adapters/journal.ts';
 import { SystemdMounts } from '../../src/adapters/mounts.ts';
-import { SystemdUnits } from '../../src/adapters/systemd.ts';
+import { SystemdUnits } from '../../src/adapters/units.ts';
 import { type BusConnection, connectBus } from '../../src/bus/connection.ts';
 import type { MountPoint, UnitStatus, Unwatch } from '../../src/core/ports.ts';
 import { containerUnit } from '../../src/model/unit-name.ts';

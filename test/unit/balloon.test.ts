@@ -3,14 +3,14 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { controlGroups, findGuestMemory } from '../../src/balloon/cgroup.ts';
+import { controlGroups, findGuestMemory } from '../../src/cgroup/guest.ts';
 import {
   heldV1,
   heldV2,
   parseFlatKeyed,
   parseMeminfo,
   parseStall,
-} from '../../src/balloon/figures.ts';
+} from '../../src/cgroup/figures.ts';
 import {
   exactLimit,
   formatLimit,
@@ -22,7 +22,7 @@ import {
 import { unlimited, wholePages } from '../../src/model/memory-limit.ts';
 import { Trend, Watch } from '../../src/balloon/trial.ts';
 import { parseSizeChange } from '../../src/cli/size.ts';
-import { decideMemory } from '../../src/generator/memory.ts';
+import { decideMemory } from '../../src/generator/unit-limits.ts';
 import { parseMemorySize } from '../../src/model/memory-size.ts';
 
 const bytes = fc.bigInt({ min: 0n, max: 2n ** 50n });

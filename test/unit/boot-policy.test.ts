@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { formatProblem } from '../../src/model/problem.ts';
-import { bootPass, parseBootPolicy, startsAtBoot } from '../../src/generator/boot-policy.ts';
+import { bootPass, parseBootPolicy, startsAtBoot } from '../../src/host/boot-policy.ts';
 
 const FILE = '/etc/default/lxc';
 

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 
-import { includeTarget, splitLxcText } from '../../src/generator/grammar.ts';
+import { includeTarget, splitLxcText } from '../../src/host/grammar.ts';
 
 const key = 'lxc.uts.name';
 

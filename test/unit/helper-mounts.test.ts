@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { copiesOf } from '../../src/helper/holders.ts';
-import { isSameTree, mountAt, parseMountinfo } from '../../src/helper/mountinfo.ts';
+import { isSameTree, mountAt, parseMountinfo } from '../../src/host/mountinfo.ts';
 import { Monitors } from '../../src/helper/lxc.ts';
 import { parseMonitorLine } from '../../src/helper/watch.ts';
 

@@ -15,8 +15,8 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import { parse as parseIni } from 'ini';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import type { ContainerSettings, LockerChoice } from '../../src/generator/settings.ts';
-import { parseContainerSettings } from '../../src/generator/settings.ts';
+import type { ContainerSettings, LockerChoice } from '../../src/host/settings.ts';
+import { parseContainerSettings } from '../../src/host/settings.ts';
 import { editSettings } from '../../src/helper/settings-edit.ts';
 import { readSettingsFile, writeSettingsFile } from '../../src/helper/settings-file.ts';
 

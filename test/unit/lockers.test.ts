@@ -1,10 +1,10 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import type { UnitFile } from '../../src/generator/lockers.ts';
-import { decideLockers, findLockers } from '../../src/generator/lockers.ts';
-import { parseLxcConfig } from '../../src/generator/parse.ts';
-import { parseContainerSettings, parseSettings } from '../../src/generator/settings.ts';
-import { splitLxcText } from '../../src/generator/grammar.ts';
+import type { UnitFile } from '../../src/host/lockers.ts';
+import { decideLockers, findLockers } from '../../src/host/lockers.ts';
+import { parseLxcConfig } from '../../src/host/parse-lxc.ts';
+import { parseContainerSettings, parseSettings } from '../../src/host/settings.ts';
+import { splitLxcText } from '../../src/host/grammar.ts';
 import { decodeField, encodeField, parseFstab } from '../../src/model/fstab.ts';
 import { formatProblem } from '../../src/model/problem.ts';
 import { escapePath, unescapePath } from '../../src/model/unit-name.ts';

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
 
-import { settingsKeys } from '../../src/generator/settings.ts';
+import { settingsKeys } from '../../src/host/settings.ts';
 
 const project = fileURLToPath(new URL('../..', import.meta.url));
 const pages = readdirSync(join(project, 'src/man'));

@@ -1,10 +1,10 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { parseBootPolicy } from '../../src/generator/boot-policy.ts';
+import { parseBootPolicy } from '../../src/host/boot-policy.ts';
 import type { Container, ContainerFacts } from '../../src/generator/model.ts';
 import { modelContainers, planHalt } from '../../src/generator/model.ts';
-import { findLockers } from '../../src/generator/lockers.ts';
-import { parseSettings } from '../../src/generator/settings.ts';
+import { findLockers } from '../../src/host/lockers.ts';
+import { parseSettings } from '../../src/host/settings.ts';
 import type { LxcConfig } from '../../src/model/lxc-config.ts';
 import { formatProblem } from '../../src/model/problem.ts';
 import { parseFstab } from '../../src/model/fstab.ts';

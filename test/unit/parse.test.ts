@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest';
 
-import { splitLxcText } from '../../src/generator/grammar.ts';
-import { parseLxcConfig } from '../../src/generator/parse.ts';
-import type { LxcFile } from '../../src/generator/parse.ts';
+import { splitLxcText } from '../../src/host/grammar.ts';
+import { parseLxcConfig } from '../../src/host/parse-lxc.ts';
+import type { LxcFile } from '../../src/host/parse-lxc.ts';
 import type { LxcConfig } from '../../src/model/lxc-config.ts';
 import { formatProblem } from '../../src/model/problem.ts';
 

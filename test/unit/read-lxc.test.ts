@@ -13,8 +13,8 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 
-import { parseLxcConfig } from '../../src/generator/parse.ts';
-import { createLxcReader, readLxcSource } from '../../src/generator/read-lxc.ts';
+import { parseLxcConfig } from '../../src/host/parse-lxc.ts';
+import { createLxcReader, readLxcSource } from '../../src/host/read-lxc.ts';
 import { formatProblem } from '../../src/model/problem.ts';
 
 let dir = '';

@@ -11,7 +11,7 @@ import {
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { HostReader } from '../../src/generator/read.ts';
+import { HostReader } from '../../src/host/read.ts';
 import { formatProblem } from '../../src/model/problem.ts';
 
 let root = '';

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
-import { betweenReloads } from '../../src/adapters/reloads.ts';
-import type { ListedUnit, ManagerListener } from '../../src/adapters/systemd-manager.ts';
+import { betweenReloads } from '../../src/systemd/reloads.ts';
+import type { ListedUnit, ManagerListener } from '../../src/systemd/manager.ts';
 import { busError, DBusError } from '../../src/bus/values.ts';
 import { decodeContainer } from '../../src/model/facts.ts';
 

@@ -1,12 +1,8 @@
 import { parse as parseIni } from 'ini';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import {
-  parseContainerSettings,
-  parseSettings,
-  settingsKeys,
-} from '../../src/generator/settings.ts';
-import type { SettingsFile } from '../../src/generator/settings.ts';
+import { parseContainerSettings, parseSettings, settingsKeys } from '../../src/host/settings.ts';
+import type { SettingsFile } from '../../src/host/settings.ts';
 import { formatProblem } from '../../src/model/problem.ts';
 
 function file(text: string, path = '/l.conf'): SettingsFile {

@@ -15,7 +15,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { build } from 'esbuild';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { errnoText } from '../../src/generator/errno.ts';
+import { errnoText } from '../../src/model/errno.ts';
 import { WriteError, writeOutputs } from '../../src/generator/write.ts';
 
 let directory = '';

@@ -1,6 +1,6 @@
-import type { GeneratedDefinitions } from './definitions.ts';
-import type { SystemdManager } from './systemd-manager.ts';
-import { systemdIsAway } from './systemd-manager.ts';
+import type { GeneratedDefinitions } from '../adapters/definitions.ts';
+import type { SystemdManager } from './manager.ts';
+import { systemdIsAway } from './manager.ts';
 
 /** Longer than any daemon-reload takes. */
 const reloadMaxMs = 300_000;

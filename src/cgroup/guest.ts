@@ -1,7 +1,7 @@
 import { constants, existsSync, readdirSync, readFileSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { basename, join } from 'node:path';
-import { codeOf } from '../generator/errno.ts';
+import { codeOf } from '../model/errno.ts';
 import type { Held } from './figures.ts';
 import { heldV1, heldV2, parseFlatKeyed, parseMeminfo, parseStall } from './figures.ts';
 import { parseKernelLimit, unlimited, wholePages } from '../model/memory-limit.ts';

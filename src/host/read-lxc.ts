@@ -2,10 +2,10 @@ import { isUtf8 } from 'node:buffer';
 import { constants, existsSync, lstatSync, opendirSync, readFileSync, statSync } from 'node:fs';
 import type { Stats } from 'node:fs';
 
-import { codeOf } from './errno.ts';
+import { codeOf } from '../model/errno.ts';
 import { includeTarget, splitLxcText } from './grammar.ts';
 import { locate } from './locate.ts';
-import type { LxcFile, LxcInclude, LxcSource, ReadProblem } from './parse.ts';
+import type { LxcFile, LxcInclude, LxcSource, ReadProblem } from './parse-lxc.ts';
 
 /** A container's configuration has some kilobytes; what is larger was not written by hand. */
 const MAX_BYTES = 1024 * 1024;

@@ -6,7 +6,7 @@ import {
   type SystemdManager,
   systemdIsAway,
   unitPath,
-} from './systemd-manager.ts';
+} from '../systemd/manager.ts';
 
 const activeStates: readonly string[] = [
   'active',

@@ -11,11 +11,11 @@ import { parse as parseIni } from 'ini';
 import { cleanAbsolutePath, defaultLxcpath } from '../model/path.ts';
 import type { Problem } from '../model/problem.ts';
 import { fitsUnitFile } from '../model/unit-syntax.ts';
-import { codeOf, errnoText } from './errno.ts';
+import { codeOf, errnoText } from '../model/errno.ts';
 import { locate, locateEntry } from './locate.ts';
 import type { UnitFile } from './lockers.ts';
-import type { GuestInit } from './model.ts';
-import type { WatchedPath } from './plan.ts';
+import type { GuestInit } from '../generator/model.ts';
+import type { WatchedPath } from '../generator/plan.ts';
 import type { SettingsFile } from './settings.ts';
 
 /** A container directory as it was found below the lxcpath. */

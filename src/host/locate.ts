@@ -1,5 +1,5 @@
 import { lstatSync, readlinkSync } from 'node:fs';
-import { codeOf } from './errno.ts';
+import { codeOf } from '../model/errno.ts';
 
 /** As many as the kernel follows (path_resolution(7)). */
 const MAX_LINKS = 40;
