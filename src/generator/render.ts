@@ -1,15 +1,15 @@
-import attachment from '../../units/attachment.mount.hbs';
-import bridge from '../../units/bridge.conf.hbs';
-import container from '../../units/container.conf.hbs';
-import containers from '../../units/containers.conf.hbs';
-import delay from '../../units/delay.conf.hbs';
-import forward from '../../units/forward.service.hbs';
-import group from '../../units/group.conf.hbs';
-import host from '../../units/host.conf.hbs';
-import limits from '../../units/limits.conf.hbs';
-import readOnly from '../../units/read-only.mount.hbs';
-import rescan from '../../units/rescan.conf.hbs';
-import wormhole from '../../units/wormhole.mount.hbs';
+import attachment from '../../units/generated/WORMHOLES-NAME-LOCKER.mount.hbs';
+import bridge from '../../units/generated/INTERFACE.device.d/60-lockerd.conf.hbs';
+import container from '../../units/generated/lxc@NAME.service.d/60-container.conf.hbs';
+import containers from '../../units/generated/lockerd-containers.path.d/60-lxcpath.conf.hbs';
+import delay from '../../units/generated/lxc-delay@NAME.service.d/60-container.conf.hbs';
+import forward from '../../units/generated/lxc.NAME.service.hbs';
+import group from '../../units/generated/lxc-group@GROUP.target.d/60-members.conf.hbs';
+import host from '../../units/generated/lockerd.service.d/60-host.conf.hbs';
+import limits from '../../units/generated/lxc@NAME.service.d/40-limits.conf.hbs';
+import readOnly from '../../units/generated/READONLY-LOCKER.mount.hbs';
+import rescan from '../../units/generated/lockerd-rescan.service.d/60-paths.conf.hbs';
+import wormhole from '../../units/generated/WORMHOLES-NAME.mount.hbs';
 import type { PlannedFile, TemplateViews } from './plan.ts';
 
 const templates: Readonly<Record<keyof TemplateViews, (view: object) => string>> = {
