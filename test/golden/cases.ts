@@ -93,21 +93,29 @@ export async function withTemporaryDirectory<T>(use: (directory: string) => Prom
   }
 }
 
+/** Makes the files of a case's host below a directory and returns where they are. */
+async function makeRoot(name: string, directory: string): Promise<string> {
+  const root = join(directory, 'root');
+  cpSync(join(fixtures, name, 'root'), root, { recursive: true, verbatimSymlinks: true });
+  const setup = join(fixtures, name, 'setup.sh');
+  if (existsSync(setup)) {
+    const { status, stderr } = await run('/bin/sh', [setup], { cwd: root });
+    if (status !== 0) throw new Error(`${setup} failed: ${stderr}`);
+  }
+  return root;
+}
+
+function runGenerator(root: string, args: readonly string[]): Promise<Ended> {
+  return run(generator, args, { env: { PATH: process.env['PATH'], LOCKERD_ROOT: root } });
+}
+
 /** What the built generator makes of a case: the written tree and its log. */
 export function generate(name: string): Promise<{ tree: Tree; log: string }> {
   return withTemporaryDirectory(async (directory) => {
-    const root = join(directory, 'root');
-    cpSync(join(fixtures, name, 'root'), root, { recursive: true, verbatimSymlinks: true });
-    const setup = join(fixtures, name, 'setup.sh');
-    if (existsSync(setup)) {
-      const { status, stderr } = await run('/bin/sh', [setup], { cwd: root });
-      if (status !== 0) throw new Error(`${setup} failed: ${stderr}`);
-    }
+    const root = await makeRoot(name, directory);
     const directories = ['normal', 'early', 'late'].map((each) => join(directory, each));
     for (const each of directories) mkdirSync(each);
-    const { status, stdout, stderr } = await run(generator, directories, {
-      env: { PATH: process.env['PATH'], LOCKERD_ROOT: root },
-    });
+    const { status, stdout, stderr } = await runGenerator(root, directories);
     const unexpected = [
       ...readTree(join(directory, 'early')),
       ...readTree(join(directory, 'late')),
@@ -119,4 +127,22 @@ export function generate(name: string): Promise<{ tree: Tree; log: string }> {
       log: `exit status ${String(status)}\n${stderr}`,
     };
   });
+}
+
+/** What the built generator prints of a case instead of writing it. */
+export function dryRun(name: string): Promise<string> {
+  return withTemporaryDirectory(async (directory) => {
+    const { stdout } = await runGenerator(await makeRoot(name, directory), ['--dry-run']);
+    return stableText(stdout);
+  });
+}
+
+/** A tree in the form of `--dry-run`. */
+export function printTree(tree: Tree): string {
+  return [...tree]
+    .sort(([a], [b]) => (a < b ? -1 : 1))
+    .map(([path, text]) =>
+      text.startsWith('-> ') ? `# ${path} ${text}\n\n` : `# ${path}\n${text}\n`,
+    )
+    .join('');
 }

@@ -1,7 +1,7 @@
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
-import { caseNames, fixtures, project, run, withTemporaryDirectory } from './cases.ts';
+import { caseNames, generate, project, run, withTemporaryDirectory, writeTree } from './cases.ts';
 import type { Ended } from './cases.ts';
 
 /** The units of Debian's lxc package that the drop-ins belong to. */
@@ -88,16 +88,18 @@ function makeLockers(generated: string): void {
   }
 }
 
-/** Lets systemd itself load generated units; `change` may break them first. */
-function verify(
-  expected: string,
+/** Lets systemd itself load the units of a case; `change` may break them first. */
+async function verify(
+  name: string,
   change: (generated: string) => void = () => undefined,
 ): Promise<Ended> {
+  const { tree } = await generate(name);
   return withTemporaryDirectory((root) => {
     makeRoot(root);
     // What a generator wrote is not read from its own directory here, only from /etc.
     const generated = join(root, 'etc/systemd/system');
-    cpSync(expected, generated, { recursive: true, verbatimSymlinks: true });
+    mkdirSync(generated, { recursive: true });
+    writeTree(generated, tree);
     makeLockers(generated);
     change(generated);
     return run('systemd-analyze', [
@@ -122,14 +124,14 @@ beforeAll(() => {
 
 describe.concurrent('systemd finds nothing wrong with', () => {
   test.each(caseNames)('%s', async (name) => {
-    expect(await verify(join(fixtures, name, 'expected'))).toEqual(good);
+    expect(await verify(name)).toEqual(good);
   });
 });
 
 describe.concurrent('systemd would find', () => {
   const dropIn = 'lxc@web.service.d/60-container.conf';
   const verifyWith = (lines: string): Promise<Ended> =>
-    verify(join(fixtures, 'rootfs-dir/expected'), (generated) => {
+    verify('rootfs-dir', (generated) => {
       writeFileSync(join(generated, dropIn), lines, { flag: 'a' });
     });
 
@@ -149,7 +151,7 @@ describe.concurrent('systemd would find', () => {
   });
 
   test('a mistake in a packaged drop-in', async () => {
-    const { status, stderr } = await verify(join(fixtures, 'rootfs-dir/expected'), (generated) => {
+    const { status, stderr } = await verify('rootfs-dir', (generated) => {
       const packaged = join(generated, '../../../usr/lib/systemd/system/lxc@.service.d');
       writeFileSync(join(packaged, '50-lockerd.conf'), 'Nonsense=1\n', { flag: 'a' });
     });
