@@ -4,7 +4,8 @@ import tseslint from 'typescript-eslint';
 /** The parts of the generator that must run on any JavaScript engine, not only on Node. */
 const enginePortable = [
   'src/model/**/*.ts',
-  'src/generator/{parse,grammar,settings,model,plan,render}.ts',
+  'src/host/{parse-lxc,grammar,settings}.ts',
+  'src/generator/{model,plan,render}.ts',
 ];
 
 export default tseslint.config(

@@ -62,6 +62,7 @@ const bin = path.join('node_modules', '.bin');
 const lintSteps = [
   { name: 'prettier', command: `${bin}/prettier`, args: ['--check', '.'] },
   { name: 'eslint', command: `${bin}/eslint`, args: ['.'] },
+  { name: 'depcruise', command: `${bin}/depcruise`, args: ['src', 'generators'] },
   { name: 'tsc', command: `${bin}/tsc`, args: ['--noEmit'] },
   { name: 'knip', command: `${bin}/knip`, args: [] },
   {

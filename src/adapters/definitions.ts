@@ -1,7 +1,7 @@
 import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { CoreError } from '../core/errors.ts';
+import { CoreError } from '../model/errors.ts';
 import type { Definitions, DefinitionsPort } from '../core/ports.ts';
 import type { ContainerFactsRead } from '../model/facts.ts';
 import { decodeContainer, decodeHost, hostFactsFile } from '../model/facts.ts';

@@ -1,5 +1,5 @@
 import { connect, type Socket } from 'node:net';
-import { CoreError, type CoreErrorCode } from '../core/errors.ts';
+import { CoreError, type CoreErrorCode } from '../model/errors.ts';
 import type { HelperPort, LxcStatus, Unwatch } from '../core/ports.ts';
 
 /** A line longer than this is no answer of the helper's. */

@@ -1,4 +1,4 @@
-import { CoreError } from '../core/errors.ts';
+import { CoreError } from '../model/errors.ts';
 import type { MountPoint, MountsPort, Unwatch } from '../core/ports.ts';
 import { escapePath, unescapePath } from '../model/unit-name.ts';
 import { type SystemdManager, systemdIsAway, unitPath } from '../systemd/manager.ts';

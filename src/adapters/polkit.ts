@@ -1,6 +1,6 @@
 import type { BusConnection } from '../bus/connection.ts';
 import { busError, DBusError, Variant } from '../bus/values.ts';
-import { CoreError } from '../core/errors.ts';
+import { CoreError } from '../model/errors.ts';
 import type { AuthorityPort, AuthorizationRequest, Decision } from '../core/ports.ts';
 
 const name = 'org.freedesktop.PolicyKit1';

@@ -1,4 +1,4 @@
-import { CoreError } from '../core/errors.ts';
+import { CoreError } from '../model/errors.ts';
 import type { UnitJobResult, UnitsPort, UnitStatus, Unwatch } from '../core/ports.ts';
 import { busError, DBusError } from '../bus/values.ts';
 import {

@@ -1,7 +1,6 @@
 import { join } from 'node:path';
 import { cgroupRoot } from '../cgroup/guest.ts';
-import { formatLimit, mebibyte } from '../balloon/limits.ts';
-import { unlimited, wholePages } from '../model/memory-limit.ts';
+import { formatLimit, mebibyte, unlimited, wholePages } from '../model/memory-limit.ts';
 import { codeOf } from '../model/errno.ts';
 import { messageIds } from '../core/message-ids.ts';
 import type { JournalPort, UnitsPort, UnitStatus, Unwatch } from '../core/ports.ts';

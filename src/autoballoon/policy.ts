@@ -1,6 +1,5 @@
 /** Who gives memory and who gets it; pure. Bytes. */
-import { mebibyte } from '../balloon/limits.ts';
-import { unlimited } from '../model/memory-limit.ts';
+import { mebibyte, unlimited } from '../model/memory-limit.ts';
 
 /** The present limits of a container's share. */
 export interface Range {

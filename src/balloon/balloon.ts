@@ -1,12 +1,17 @@
-import { CoreError } from '../core/errors.ts';
+import { CoreError } from '../model/errors.ts';
 import { codeOf } from '../model/errno.ts';
 import { containerUnit } from '../model/unit-name.ts';
 import type { GuestMemory, Probe, Undo } from '../cgroup/guest.ts';
 import { controlGroups, findGuestMemory, memoryOfHost, swapLeftOnHost } from '../cgroup/guest.ts';
 import { LimitBelowUsage } from './errors.ts';
 import { restoreSnapshot, setLastingLimits, takeSnapshot } from './lasting.ts';
-import { exactLimit, formatLimit, minimumLimit } from './limits.ts';
-import { unlimited, wholePages } from '../model/memory-limit.ts';
+import {
+  exactLimit,
+  formatLimit,
+  minimumLimit,
+  unlimited,
+  wholePages,
+} from '../model/memory-limit.ts';
 import type { Phase } from './shrink.ts';
 import { Shrink, ShrinkRefused } from './shrink.ts';
 import { recordUndo, undo, withBalloonLock } from './state.ts';

@@ -1,4 +1,4 @@
-import { CoreError } from '../core/errors.ts';
+import { CoreError } from '../model/errors.ts';
 
 /** A shrink that could not be done; everything is as it was before. */
 export class LimitBelowUsage extends CoreError {

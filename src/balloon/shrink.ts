@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { CoreError } from '../core/errors.ts';
+import { CoreError } from '../model/errors.ts';
 import type { GuestMemory } from '../cgroup/guest.ts';
-import { formatLimit, lowestLimit, marginOf, mebibyte } from './limits.ts';
+import { formatLimit, lowestLimit, marginOf, mebibyte } from '../model/memory-limit.ts';
 import type { Trouble } from './trial.ts';
 import { Trend, Watch } from './trial.ts';
 

@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { CoreError } from '../core/errors.ts';
+import { CoreError } from '../model/errors.ts';
 import { codeOf } from '../model/errno.ts';
 import type { Undo } from '../cgroup/guest.ts';
 import { write } from '../cgroup/guest.ts';

@@ -1,7 +1,6 @@
 import type { Frame } from './frame.ts';
 import { unmarshal } from './marshal.ts';
 import { busDriver } from './names.ts';
-import type { BusConnection, Log } from './connection.ts';
 import { busError, DBusError } from './values.ts';
 
 /** Which signals: the D-Bus specification, section "Match Rules". */
@@ -66,13 +65,26 @@ function ownerChanges(name: string): SignalMatch {
   return { sender, path, interface: driver, member: 'NameOwnerChanged', arg0: name };
 }
 
+/** What subscriptions need of the connection that they are of. */
+interface Subscriber {
+  call(request: {
+    readonly destination: string;
+    readonly path: string;
+    readonly interface: string;
+    readonly member: string;
+    readonly signature?: string;
+    readonly body?: readonly unknown[];
+  }): Promise<readonly unknown[]>;
+  readonly log: (problem: string, error: unknown) => void;
+}
+
 /** The signals somebody here wants to hear. */
 export class Subscriptions {
-  readonly #connection: Pick<BusConnection, 'call'> & { readonly log: Log };
+  readonly #connection: Subscriber;
   readonly #subscriptions = new Set<Subscription>();
   readonly #tracked = new Map<string, TrackedName>();
 
-  constructor(connection: Pick<BusConnection, 'call'> & { readonly log: Log }) {
+  constructor(connection: Subscriber) {
     this.#connection = connection;
   }
 

@@ -1,8 +1,9 @@
 /** Commands that change something: each container's request, and what is said of its end. */
 
-import { DBusError } from '../bus/values.ts';
+import { errorNames } from '../api/names.ts';
+import { busError, DBusError } from '../bus/values.ts';
 import type { Invocation } from './arguments.ts';
-import { asCommandError, CommandError, errorNames, exitStatus } from './exit.ts';
+import { asCommandError, CommandError, exitStatus } from './exit.ts';
 import { JobProgress, runJob, type JobOutcome } from './jobs.ts';
 import { toJson, type JsonValue } from './json.ts';
 import { mapParallel } from './parallel.ts';
@@ -318,7 +319,7 @@ export async function cancelJobs(
       if (!invocation.quiet && !invocation.json) terminal.print(`${id}: cancelled`);
       results.push({ job: id, result: 'cancelled', error: null, message: null });
     } catch (error) {
-      const isUnknown = error instanceof DBusError && error.errorName === errorNames.unknownObject;
+      const isUnknown = error instanceof DBusError && error.errorName === busError.unknownObject;
       const problem = isUnknown
         ? new CommandError('there is no such job', exitStatus.noSuchObject)
         : asCommandError(error);

@@ -1,4 +1,5 @@
-import { DBusError } from '../bus/values.ts';
+import { errorNames } from '../api/names.ts';
+import { busError, DBusError } from '../bus/values.ts';
 
 /** Exit statuses, those of systemctl(1) and of the LSB for init scripts. */
 export const exitStatus = {
@@ -37,23 +38,6 @@ export class UsageError extends CommandError {
 }
 
 const freedesktop = 'org.freedesktop.DBus.Error.';
-const lockerd = 'org.lockerd1.Error.';
-
-/** Names of errors that this program reacts to. */
-export const errorNames = {
-  accessDenied: `${freedesktop}AccessDenied`,
-  authorizationNeeded: `${freedesktop}InteractiveAuthorizationRequired`,
-  limitsExceeded: `${freedesktop}LimitsExceeded`,
-  unknownObject: `${freedesktop}UnknownObject`,
-  noReply: `${freedesktop}NoReply`,
-  noSuchContainer: `${lockerd}NoSuchContainer`,
-  noSuchLocker: `${lockerd}NoSuchLocker`,
-  alreadyRunning: `${lockerd}AlreadyRunning`,
-  notRunning: `${lockerd}NotRunning`,
-  dismissed: `${lockerd}AuthorizationDismissed`,
-  authorityUnavailable: `${lockerd}AuthorityUnavailable`,
-} as const;
-
 interface Reaction {
   readonly status: number;
   readonly hint?: string;
@@ -65,24 +49,24 @@ const reactions = new Map<string, Reaction>(
       status: exitStatus.notPermitted,
       hint: 'polkit rules decide who may do what; "lockerctl permissions NAME" shows what you may.',
     },
-    [errorNames.authorizationNeeded]: {
+    [errorNames.interactiveAuthorizationRequired]: {
       status: exitStatus.notPermitted,
       hint: 'It takes a password: call it on a terminal, without --no-ask-password.',
     },
-    [errorNames.dismissed]: { status: exitStatus.notPermitted },
+    [errorNames.authorizationDismissed]: { status: exitStatus.notPermitted },
     [errorNames.authorityUnavailable]: {
       status: exitStatus.notPermitted,
       hint: 'See "systemctl status polkit".',
     },
     [errorNames.noSuchContainer]: { status: exitStatus.noSuchObject },
     [errorNames.noSuchLocker]: { status: exitStatus.noSuchObject },
-    [errorNames.unknownObject]: { status: exitStatus.noSuchObject },
-    [`${freedesktop}InvalidArgs`]: { status: exitStatus.usage },
+    [busError.unknownObject]: { status: exitStatus.noSuchObject },
+    [errorNames.invalidArgs]: { status: exitStatus.usage },
     [`${freedesktop}ServiceUnknown`]: {
       status: exitStatus.failure,
       hint: 'lockerd is not on the bus and cannot be started; see "systemctl status lockerd".',
     },
-    [`${freedesktop}NameHasNoOwner`]: {
+    [busError.nameHasNoOwner]: {
       status: exitStatus.failure,
       hint: 'lockerd is not on the bus; see "systemctl status lockerd".',
     },

@@ -1,9 +1,10 @@
 /** Jobs of the service, their progress, and how they end. */
 
+import { interfaces } from '../api/names.ts';
 import type { Signal } from '../bus/connection.ts';
-import { DBusError, type VariantMap } from '../bus/values.ts';
-import { errorNames, reactionTo } from './exit.ts';
-import { interfaces, jobId } from './objects.ts';
+import { busError, DBusError, type VariantMap } from '../bus/values.ts';
+import { reactionTo } from './exit.ts';
+import { jobId } from './objects.ts';
 import type { JobRequest, Service } from './service.ts';
 import type { Terminal } from './terminal.ts';
 
@@ -87,9 +88,10 @@ function failure(job: number | undefined, error: DBusError): JobOutcome {
 /** The job was there and is not any more: the service has ended or was replaced. */
 function isGone(errorName: string): boolean {
   return (
-    [errorNames.noReply, errorNames.unknownObject].some((name) => name === errorName) ||
-    errorName === 'org.freedesktop.DBus.Error.ServiceUnknown' ||
-    errorName === 'org.freedesktop.DBus.Error.NameHasNoOwner'
+    errorName === busError.noReply ||
+    errorName === busError.unknownObject ||
+    errorName === busError.nameHasNoOwner ||
+    errorName === 'org.freedesktop.DBus.Error.ServiceUnknown'
   );
 }
 

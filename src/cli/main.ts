@@ -1,3 +1,4 @@
+import { managerPath } from '../api/paths.ts';
 import { connectBus, type BusConnection } from '../bus/connection.ts';
 import { cancelJobs, complain, runAction } from './actions.ts';
 import { PasswordAgent } from './agent.ts';
@@ -6,7 +7,7 @@ import { enter } from './enter.ts';
 import { asCommandError, CommandError, exitStatus } from './exit.ts';
 import { toJson, type JsonValue } from './json.ts';
 import { monitor } from './monitor.ts';
-import { isUp, managerPath, type ContainerInfo, type JobInfo } from './objects.ts';
+import { isUp, type ContainerInfo, type JobInfo } from './objects.ts';
 import { connectRemote } from './remote.ts';
 import { Service } from './service.ts';
 import { Terminal, type TerminalTraits } from './terminal.ts';

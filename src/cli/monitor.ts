@@ -1,10 +1,12 @@
 /** "monitor": the service's signals as lines, until somebody ends it. */
 
+import { interfaces } from '../api/names.ts';
+import { parsePath } from '../api/paths.ts';
 import type { Signal } from '../bus/connection.ts';
 import { type Variant, type VariantMap } from '../bus/values.ts';
 import { toJson, type JsonValue } from './json.ts';
 import { formatProgress } from './jobs.ts';
-import { interfaces, nameOf, objectOf } from './objects.ts';
+import { nameOf } from './objects.ts';
 import type { Service } from './service.ts';
 import { formatLimit } from './size.ts';
 import type { Terminal } from './terminal.ts';
@@ -34,9 +36,9 @@ function isVariant(value: unknown): value is Variant {
 
 /** A job's number goes with its kind; containers and lockers are known by their names. */
 function label(path: string): string {
-  const object = objectOf(path);
-  if (object === undefined) return path === '/org/lockerd1' ? 'lockerd' : path;
-  return object.kind === 'container' ? object.name : `${object.kind} ${object.name}`;
+  const kind = parsePath(path)?.kind;
+  if (kind === 'manager') return 'lockerd';
+  return kind === 'job' || kind === 'locker' ? `${kind} ${nameOf(path)}` : nameOf(path);
 }
 
 /** `StateChangeTimestamp` as `state change timestamp`. */
@@ -94,7 +96,7 @@ export function describeSignal(signal: Signal): string[] {
     case 'InterfacesRemoved': {
       const [path] = body as [string];
       // A job has signals of its own.
-      if (objectOf(path)?.kind === 'job') return [];
+      if (parsePath(path)?.kind === 'job') return [];
       return [`${label(path)} ${member === 'InterfacesAdded' ? 'came' : 'went'}`];
     }
     default:

@@ -1,20 +1,9 @@
 /** The objects of org.lockerd1 as this program uses them, read from properties on the bus. */
 
+import { parsePath } from '../api/paths.ts';
 import type { Variant, VariantMap } from '../bus/values.ts';
 import { CommandError, exitStatus } from './exit.ts';
 import { noLimit } from './size.ts';
-
-export const managerPath = '/org/lockerd1';
-const containerPrefix = `${managerPath}/container/`;
-const lockerPrefix = `${managerPath}/locker/`;
-const jobPrefix = `${managerPath}/job/`;
-
-export const interfaces = {
-  manager: 'org.lockerd1.Manager',
-  container: 'org.lockerd1.Container',
-  locker: 'org.lockerd1.Locker',
-  job: 'org.lockerd1.Job',
-} as const;
 
 export interface LockerUse {
   readonly name: string;
@@ -70,49 +59,18 @@ export interface JobInfo {
   readonly error: string;
 }
 
-/** Undoes sd_bus_path_encode(3). */
-function decodeLabel(label: string): string {
-  if (label === '_') return '';
-  const bytes: number[] = [];
-  for (let index = 0; index < label.length; index++) {
-    const hex = /^_([0-9a-fA-F]{2})/.exec(label.slice(index, index + 3))?.[1];
-    bytes.push(hex === undefined ? label.charCodeAt(index) : Number.parseInt(hex, 16));
-    if (hex !== undefined) index += 2;
-  }
-  return Buffer.from(bytes).toString('utf8');
-}
-
-/** What a path names: `web` of `/org/lockerd1/container/web`; undefined for a foreign path. */
-export function objectOf(
-  path: string,
-): { readonly kind: 'container' | 'locker' | 'job'; readonly name: string } | undefined {
-  const prefixes = [
-    ['container', containerPrefix],
-    ['locker', lockerPrefix],
-    ['job', jobPrefix],
-  ] as const;
-  for (const [kind, prefix] of prefixes) {
-    const label = path.startsWith(prefix) ? path.slice(prefix.length) : '';
-    if (label !== '' && !label.includes('/')) return { kind, name: decodeLabel(label) };
-  }
-  return undefined;
-}
-
 /** The name in a path, or the path itself where it is none of ours. */
 export function nameOf(path: string): string {
-  return objectOf(path)?.name ?? path;
+  const object = parsePath(path);
+  if (object === undefined || object.kind === 'manager') return path;
+  return object.kind === 'job' ? String(object.id) : object.name;
 }
 
 /** A job's number from its path. */
 export function jobId(path: string): number {
-  const object = objectOf(path);
-  const id = object?.kind === 'job' ? Number(object.name) : Number.NaN;
-  if (!Number.isInteger(id)) throw strangeAnswer(`"${path}" is not a job`);
-  return id;
-}
-
-export function jobPath(id: number): string {
-  return `${jobPrefix}${id}`;
+  const object = parsePath(path);
+  if (object?.kind !== 'job') throw strangeAnswer(`"${path}" is not a job`);
+  return object.id;
 }
 
 function strangeAnswer(what: string): CommandError {

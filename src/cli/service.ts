@@ -1,12 +1,10 @@
 /** org.lockerd1 as a client sees it: one function a call. */
 
+import { errorNames, interfaces, serviceName } from '../api/names.ts';
+import { jobPath, managerPath } from '../api/paths.ts';
 import type { BusConnection, CallRequest, Signal } from '../bus/connection.ts';
 import { DBusError, Variant, type VariantMap } from '../bus/values.ts';
-import { errorNames } from './exit.ts';
 import {
-  interfaces,
-  jobPath,
-  managerPath,
   readContainer,
   readJob,
   readLocker,
@@ -14,8 +12,6 @@ import {
   type JobInfo,
   type LockerInfo,
 } from './objects.ts';
-
-export const serviceName = 'org.lockerd1';
 
 /** A method of Manager that makes a job of its container. */
 export interface JobRequest {

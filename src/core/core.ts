@@ -1,6 +1,6 @@
 import type { Caller } from './caller.ts';
 import type { Clock } from './clock.ts';
-import { CoreError } from './errors.ts';
+import { CoreError } from '../model/errors.ts';
 import { busy, describe, Jobs, type Job } from './jobs.ts';
 import { LimitKeeper } from './limit-keeper.ts';
 import { Admission, defaultLimits, Turns, type Limits } from './limits.ts';

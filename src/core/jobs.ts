@@ -1,5 +1,5 @@
 import type { Clock } from './clock.ts';
-import { CoreError, type CoreErrorCode } from './errors.ts';
+import { CoreError, type CoreErrorCode } from '../model/errors.ts';
 import type { Limits } from './limits.ts';
 import { Listeners } from './listeners.ts';
 

@@ -1,6 +1,6 @@
 import { wholePages } from '../model/memory-limit.ts';
 import type { Clock } from './clock.ts';
-import { CoreError } from './errors.ts';
+import { CoreError } from '../model/errors.ts';
 import type { HelperPort, MemoryPort, UnitStatus } from './ports.ts';
 import type { TroubleHandler, World } from './world.ts';
 

@@ -1,5 +1,5 @@
 import type { Clock } from './clock.ts';
-import { CoreError } from './errors.ts';
+import { CoreError } from '../model/errors.ts';
 
 /** What Manager.Limits shows: how much one uid, or everybody together, may have at a time. */
 export const defaultLimits = {

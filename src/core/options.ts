@@ -1,4 +1,4 @@
-import { CoreError } from './errors.ts';
+import { CoreError } from '../model/errors.ts';
 import { quoted } from './text.ts';
 
 /** An option as it came: its D-Bus signature and what was in it. */

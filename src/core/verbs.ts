@@ -1,4 +1,4 @@
-import { CoreError } from './errors.ts';
+import { CoreError } from '../model/errors.ts';
 import type { AbortReason, Job, JobContext, Verb } from './jobs.ts';
 import type { OptionName, Options } from './options.ts';
 import type { ActionDetails, ActionId, HelperPort, UnitsPort } from './ports.ts';

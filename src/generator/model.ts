@@ -1,3 +1,4 @@
+import type { GuestInit } from '../model/sight.ts';
 import type { FstabEntry } from '../model/fstab.ts';
 import { parseFstab, parseFstabLine } from '../model/fstab.ts';
 import type { LxcConfig } from '../model/lxc-config.ts';
@@ -24,9 +25,6 @@ import { decideLockers } from '../host/lockers.ts';
 import type { MemoryLimits } from './unit-limits.ts';
 import { decideMemory } from './unit-limits.ts';
 import type { ContainerSettings, HostSettings } from '../host/settings.ts';
-
-/** What the guest's file tree says about its init; unknown where it cannot be read yet. */
-export type GuestInit = 'systemd' | 'other' | 'unknown';
 
 /** Everything known about one container before any decision is made. */
 export interface ContainerFacts {

@@ -1,3 +1,4 @@
+import type { WatchedPath } from '../model/sight.ts';
 import { hostFactsFile } from '../model/facts.ts';
 import { bindOptions, bindSource, readOnlyPath } from '../model/attachment.ts';
 import { encodeField } from '../model/fstab.ts';
@@ -149,12 +150,6 @@ export interface HostFacts {
   readonly lockerDirectory: string;
   readonly wormholeDirectory: string;
   readonly rootWithoutPolkit: boolean;
-}
-
-export interface WatchedPath {
-  readonly path: string;
-  /** `DEVICE:INODE` in decimal, or `-` where nothing is there. */
-  readonly identity: string;
 }
 
 const unitDirectory = '/usr/lib/systemd/system';

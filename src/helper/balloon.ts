@@ -3,7 +3,7 @@ import { LimitBelowUsage } from '../balloon/errors.ts';
 import { unlimited } from '../model/memory-limit.ts';
 import { BusSystemd } from '../balloon/systemd.ts';
 import { connectBus } from '../bus/connection.ts';
-import { CoreError } from '../core/errors.ts';
+import { CoreError } from '../model/errors.ts';
 import type { HelperErrorCode } from './errors.ts';
 import { HelperError } from './errors.ts';
 import type { BalloonRequest } from './request.ts';

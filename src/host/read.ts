@@ -14,8 +14,7 @@ import { fitsUnitFile } from '../model/unit-syntax.ts';
 import { codeOf, errnoText } from '../model/errno.ts';
 import { locate, locateEntry } from './locate.ts';
 import type { UnitFile } from './lockers.ts';
-import type { GuestInit } from '../generator/model.ts';
-import type { WatchedPath } from '../generator/plan.ts';
+import type { GuestInit, WatchedPath } from '../model/sight.ts';
 import type { SettingsFile } from './settings.ts';
 
 /** A container directory as it was found below the lxcpath. */

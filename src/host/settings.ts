@@ -1,4 +1,4 @@
-import { minimumLimit } from '../balloon/limits.ts';
+import { minimumLimit } from '../model/memory-limit.ts';
 import { decodeField } from '../model/fstab.ts';
 import { parseMemorySize } from '../model/memory-size.ts';
 import { cleanAbsolutePath } from '../model/path.ts';

@@ -20,3 +20,64 @@ export function parseKernelLimit(text: string): bigint {
   const bytes = BigInt(word);
   return bytes >= unlimitedV1 ? unlimited : bytes;
 }
+
+export const mebibyte = 2n ** 20n;
+
+/**
+ * No smaller limit is accepted. A busybox guest with its monitor holds 2 MiB and one with systemd
+ * 14 MiB, so that below this a typing error is more likely than a wish.
+ */
+export const minimumLimit = 16n * mebibyte;
+
+function max(a: bigint, b: bigint): bigint {
+  return a > b ? a : b;
+}
+
+function min(a: bigint, b: bigint): bigint {
+  return a < b ? a : b;
+}
+
+/**
+ * What a guest must leave free below a new limit before it gets it. A guest that lives within less
+ * than this would be killed by its next cron job.
+ */
+export function marginOf(limit: bigint): bigint {
+  return min(max(limit / 16n, 8n * mebibyte), limit / 4n);
+}
+
+/** The smallest limit, in whole MiB, that leaves its margin above what a guest holds. */
+export function lowestLimit(held: bigint): bigint {
+  let limit = max(held, minimumLimit);
+  // marginOf() grows by at most a quarter of the limit, so that a few rounds close the gap.
+  while (limit - marginOf(limit) < held) limit = held + marginOf(limit) + 1n;
+  return max(minimumLimit, ((limit + mebibyte - 1n) / mebibyte) * mebibyte);
+}
+
+/** A limit as lockerctl(1) takes it, not rounded: `1331M`, `2G`, `max`. */
+export function exactLimit(bytes: bigint): string {
+  if (bytes === unlimited) return 'max';
+  const suffixes = ['', 'K', 'M', 'G', 'T', 'P', 'E'];
+  let value = bytes;
+  let power = 0;
+  while (value > 0n && value % 1024n === 0n && power < suffixes.length - 1) {
+    value /= 1024n;
+    power++;
+  }
+  return `${value}${suffixes[power] ?? ''}`;
+}
+
+/** How people read a limit: `1.5G`, `512M`, `no limit`. */
+export function formatLimit(bytes: bigint): string {
+  if (bytes === unlimited) return 'no limit';
+  const units = ['', 'K', 'M', 'G', 'T', 'P', 'E'];
+  let unit = 0;
+  let value = bytes;
+  let rest = 0n;
+  while (value >= 1024n && unit < units.length - 1) {
+    rest = value % 1024n;
+    value /= 1024n;
+    unit++;
+  }
+  const tenths = (rest * 10n) / 1024n;
+  return `${value}${tenths === 0n ? '' : `.${tenths}`}${units[unit] ?? ''}`;
+}

@@ -1,11 +1,10 @@
+import { interfaces } from '../api/names.ts';
 import { method, type Call, type Interface } from '../bus/table.ts';
 import { busError, DBusError } from '../bus/values.ts';
 import type { MemoryFigures } from '../core/ports.ts';
 import type { Container } from '../core/world.ts';
 import { requestJob, type Access, type Options, type ServiceContext } from './context.ts';
-import { jobPath, lockerPath, parsePath } from './paths.ts';
-
-export const containerInterface = 'org.lockerd1.Container';
+import { jobPath, lockerPath, parsePath } from '../api/paths.ts';
 
 const noLimit = 2n ** 64n - 1n;
 const optionsArgument = ['options', 'a{sv}'] as const;
@@ -58,7 +57,7 @@ export function containerTable(context: ServiceContext): Interface<Access> {
     },
   });
   return {
-    name: containerInterface,
+    name: interfaces.container,
     methods: {
       Start: plain('start'),
       Stop: plain('stop'),

@@ -7,7 +7,7 @@ import type { MemoryFigures } from '../core/ports.ts';
 import type { Request } from '../core/verbs.ts';
 import { answering } from './bus-errors.ts';
 import type { Callers } from './callers.ts';
-import { jobPath } from './paths.ts';
+import { jobPath } from '../api/paths.ts';
 
 /** How a method that is not free gets its authorization; see {@link requestJob}. */
 export type Access = 'by-core';

@@ -1,18 +1,16 @@
+import { errorNames, interfaces } from '../api/names.ts';
 import { method, type Interface } from '../bus/table.ts';
 import { busError, DBusError } from '../bus/values.ts';
 import type { Job } from '../core/jobs.ts';
-import { busErrorName } from './bus-errors.ts';
 import { forCaller, optionBag, type Access, type Options, type ServiceContext } from './context.ts';
-import { containerPath, parsePath } from './paths.ts';
-
-export const jobInterface = 'org.lockerd1.Job';
+import { containerPath, parsePath } from '../api/paths.ts';
 
 const forEver = 2n ** 64n - 1n;
 const unknown = 2n ** 64n - 1n;
 
 /** The bus name of what went wrong, and a text; both empty where nothing did. */
 export function errorOf({ error }: Job): [name: string, message: string] {
-  return error ? [busErrorName[error.code], error.message] : ['', ''];
+  return error ? [errorNames[error.code], error.message] : ['', ''];
 }
 
 /** org.lockerd1.Job, for all jobs: the path says which. */
@@ -30,7 +28,7 @@ export function jobTable(context: ServiceContext): Interface<Access> {
     get: (path: string) => get(at(path)),
   });
   return {
-    name: jobInterface,
+    name: interfaces.job,
     methods: {
       Cancel: method({
         in: [['options', 'a{sv}']],

@@ -1,10 +1,9 @@
+import { interfaces } from '../api/names.ts';
 import type { Interface } from '../bus/table.ts';
 import { busError, DBusError } from '../bus/values.ts';
 import type { Locker } from '../core/world.ts';
 import type { Access, ServiceContext } from './context.ts';
-import { containerPath, parsePath } from './paths.ts';
-
-export const lockerInterface = 'org.lockerd1.Locker';
+import { containerPath, parsePath } from '../api/paths.ts';
 
 /** org.lockerd1.Locker, for all lockers: the path says which. */
 export function lockerTable({ core: { world } }: ServiceContext): Interface<Access> {
@@ -20,7 +19,7 @@ export function lockerTable({ core: { world } }: ServiceContext): Interface<Acce
     get: (path: string) => get(at(path)),
   });
   return {
-    name: lockerInterface,
+    name: interfaces.locker,
     properties: {
       Name: { signature: 's', emits: 'const', get: (path) => at(path).name },
       Description: told('s', description),

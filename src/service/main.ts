@@ -1,3 +1,4 @@
+import { serviceName } from '../api/names.ts';
 import { GeneratedDefinitions } from '../adapters/definitions.ts';
 import { BusClients } from '../adapters/clients.ts';
 import { HelperClient } from '../adapters/helper.ts';
@@ -12,7 +13,6 @@ import { connectBus, type ServiceConnection } from '../bus/connection.ts';
 import { systemClock } from './clock.ts';
 import { startService } from './service.ts';
 
-const busName = 'org.lockerd1';
 const helperSocket = '/run/lockerd/helper.sock';
 
 /**
@@ -59,5 +59,5 @@ async function serveOn(connection: ServiceConnection, journal: LoggerJournal): P
     },
   });
   // Who sees the name finds everything in place.
-  await connection.requestName(busName);
+  await connection.requestName(serviceName);
 }

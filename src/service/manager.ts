@@ -1,6 +1,7 @@
+import { interfaces } from '../api/names.ts';
 import { method, type Interface } from '../bus/table.ts';
 import { busError, DBusError } from '../bus/values.ts';
-import { CoreError } from '../core/errors.ts';
+import { CoreError } from '../model/errors.ts';
 import type { PermissionObject } from '../core/permissions.ts';
 import { quoted } from '../core/text.ts';
 import { answering } from './bus-errors.ts';
@@ -11,9 +12,7 @@ import {
   type Options,
   type ServiceContext,
 } from './context.ts';
-import { containerPath, jobPath, lockerPath, parsePath } from './paths.ts';
-
-export const managerInterface = 'org.lockerd1.Manager';
+import { containerPath, jobPath, lockerPath, parsePath } from '../api/paths.ts';
 
 /** What a client can count on beyond the interface itself. */
 const features = ['balloon', 'freeze', 'lockers', 'persist', 'request-id'];
@@ -42,7 +41,7 @@ export function managerTable(context: ServiceContext): Interface<Access> {
         requestJob(context, call, { verb, container, locker }, options as Options),
     });
   return {
-    name: managerInterface,
+    name: interfaces.manager,
     methods: {
       StartContainer: plain('start'),
       StopContainer: plain('stop'),

@@ -1,3 +1,4 @@
+import { interfaces } from '../api/names.ts';
 import type { ServiceConnection } from '../bus/connection.ts';
 import type { ObjectTree } from '../bus/objects.ts';
 import { serve } from '../bus/serve.ts';
@@ -13,8 +14,8 @@ import { containerTable } from './container.ts';
 import type { Access, ServiceContext } from './context.ts';
 import { errorOf, jobTable } from './job.ts';
 import { lockerTable } from './locker.ts';
-import { managerInterface, managerTable } from './manager.ts';
-import { containerPath, jobPath, lockerPath, managerPath } from './paths.ts';
+import { managerTable } from './manager.ts';
+import { containerPath, jobPath, lockerPath, managerPath } from '../api/paths.ts';
 import { Published } from './published.ts';
 
 export interface ServiceOptions {
@@ -60,7 +61,7 @@ export async function startService(options: ServiceOptions): Promise<Core> {
     published.update();
   });
   ports.authority.onPermissionsChanged(() => {
-    tree.signal(managerPath, managerInterface, 'PermissionsChanged', []);
+    tree.signal(managerPath, interfaces.manager, 'PermissionsChanged', []);
   });
   return core;
 }
@@ -137,7 +138,7 @@ class Publisher {
   }
 
   #signal(member: string, values: readonly unknown[]): void {
-    this.#tree.signal(managerPath, managerInterface, member, values);
+    this.#tree.signal(managerPath, interfaces.manager, member, values);
   }
 }
 

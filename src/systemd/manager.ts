@@ -1,6 +1,6 @@
 import type { BusConnection, Signal } from '../bus/connection.ts';
 import { busError, DBusError } from '../bus/values.ts';
-import { escapeLabel } from '../bus/label.ts';
+import { escapeLabel } from '../model/object-label.ts';
 
 const systemd = 'org.freedesktop.systemd1';
 const managerPath = '/org/freedesktop/systemd1';

@@ -1,4 +1,3 @@
-import type { GeneratedDefinitions } from '../adapters/definitions.ts';
 import type { SystemdManager } from './manager.ts';
 import { systemdIsAway } from './manager.ts';
 
@@ -23,10 +22,10 @@ export async function askPatiently<T>(ask: () => Promise<T>): Promise<T> {
  * What the generator has written, whole: a daemon-reload begins by deleting it. `definitions` waits
  * for the generator's end by itself, but not for ever, and on a slow host a reload takes longer.
  */
-export function betweenReloads(
-  definitions: Pick<GeneratedDefinitions, 'read'>,
+export function betweenReloads<T>(
+  definitions: { read(): Promise<T> },
   manager: Pick<SystemdManager, 'listen' | 'listLoaded'>,
-): Pick<GeneratedDefinitions, 'read'> {
+): { read(): Promise<T> } {
   let reloads = 0;
   manager.listen({
     reloaded: () => {

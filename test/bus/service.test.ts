@@ -4,10 +4,10 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from 'vit
 import { BusClients } from '../../src/adapters/clients.ts';
 import { PolkitAuthority } from '../../src/adapters/polkit.ts';
 import type { ServiceConnection } from '../../src/bus/connection.ts';
-import { escapeLabel } from '../../src/bus/label.ts';
+import { escapeLabel } from '../../src/model/object-label.ts';
 import { Variant, type VariantMap } from '../../src/bus/values.ts';
 import type { Core } from '../../src/core/core.ts';
-import { CoreError } from '../../src/core/errors.ts';
+import { CoreError } from '../../src/model/errors.ts';
 import { defaultLimits } from '../../src/core/limits.ts';
 import { systemClock } from '../../src/service/clock.ts';
 import { startService } from '../../src/service/service.ts';

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
-import { escapeLabel } from '../../src/bus/label.ts';
+import { escapeLabel } from '../../src/model/object-label.ts';
 import { escapeInstance } from '../../src/model/unit-name.ts';
 import { bootHost, type Host } from './host.ts';
 import { attachJournalOnFailure } from './journal.ts';

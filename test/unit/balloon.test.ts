@@ -18,8 +18,9 @@ import {
   marginOf,
   mebibyte,
   minimumLimit,
-} from '../../src/balloon/limits.ts';
-import { unlimited, wholePages } from '../../src/model/memory-limit.ts';
+  unlimited,
+  wholePages,
+} from '../../src/model/memory-limit.ts';
 import { Trend, Watch } from '../../src/balloon/trial.ts';
 import { parseSizeChange } from '../../src/cli/size.ts';
 import { decideMemory } from '../../src/generator/unit-limits.ts';

@@ -3,7 +3,7 @@ import dbusMarshall from 'dbus-next/lib/marshall-compat.js';
 import { Message } from 'dbus-next';
 import { describe, expect, test } from 'vitest';
 import { encodeFrame, FrameReader, type Frame } from '../../src/bus/frame.ts';
-import { escapeLabel, unescapeLabel } from '../../src/bus/label.ts';
+import { escapeLabel, unescapeLabel } from '../../src/model/object-label.ts';
 import { marshal, MarshalError, unmarshal, UnmarshalError } from '../../src/bus/marshal.ts';
 import { parseSignature } from '../../src/bus/signature.ts';
 import { Variant } from '../../src/bus/values.ts';

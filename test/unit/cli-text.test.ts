@@ -1,7 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { toJson } from '../../src/cli/json.ts';
-import { nameOf, objectOf } from '../../src/cli/objects.ts';
+import { parsePath } from '../../src/api/paths.ts';
+import { nameOf } from '../../src/cli/objects.ts';
 import { renderTable, type Column } from '../../src/cli/table.ts';
 import { ellipsize, escapeText, pad, textWidth, wrapText } from '../../src/cli/text.ts';
 import { formatAgo, formatTimestamp, parseTimespan } from '../../src/cli/time.ts';
@@ -182,13 +183,14 @@ describe('object paths', () => {
     ['/org/lockerd1/locker/_', 'locker', ''],
     ['/org/lockerd1/job/12', 'job', '12'],
   ])('%s', (path, kind, name) => {
-    expect(objectOf(path)).toEqual({ kind, name });
+    expect(parsePath(path)?.kind).toBe(kind);
+    expect(nameOf(path)).toBe(name);
   });
 
-  test.each(['/org/lockerd1', '/org/lockerd1/container/a/b', '/org/other/container/web'])(
+  test.each(['/org/lockerd1/container/a/b', '/org/other/container/web'])(
     '%s is none of ours',
     (path) => {
-      expect(objectOf(path)).toBeUndefined();
+      expect(parsePath(path)).toBeUndefined();
       expect(nameOf(path)).toBe(path);
     },
   );

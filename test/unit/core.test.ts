@@ -1,6 +1,6 @@
 import { beforeEach, describe, expect, test } from 'vitest';
 import type { Core } from '../../src/core/core.ts';
-import { CoreError } from '../../src/core/errors.ts';
+import { CoreError } from '../../src/model/errors.ts';
 import type { Job } from '../../src/core/jobs.ts';
 import { messageIds } from '../../src/core/message-ids.ts';
 import type { ActionDetails, Decision } from '../../src/core/ports.ts';

@@ -22,8 +22,7 @@ test('definitions that are read while systemd reads its unit files are read agai
   ];
   const definitions = betweenReloads(
     {
-      read: () =>
-        Promise.resolve({ containers: found.shift() ?? [], lockers: [], problems: [] } as never),
+      read: () => Promise.resolve({ containers: found.shift() ?? [], lockers: [], problems: [] }),
     },
     {
       listen: (one) => {

@@ -1,4 +1,4 @@
-import { escapeLabel, unescapeLabel } from '../bus/label.ts';
+import { escapeLabel, unescapeLabel } from '../model/object-label.ts';
 
 export const managerPath = '/org/lockerd1';
 const containers = `${managerPath}/container/`;
