@@ -85,7 +85,7 @@ export interface WorldPorts {
 /** What a watch gets to report troubles to; the words name what cannot be watched. */
 export type TroubleHandler = (what: string, error: unknown) => void;
 
-/** How long the beginning waits for LXC's news, which say little that systemd does not. */
+/** How long the beginning waits for news of guests, which say little that systemd does not. */
 const lxcAttemptMs = 2_000;
 /** How long it waits for what nothing can be said without; a bus gives up on a service after 25 s. */
 const hostAttemptMs = 15_000;
@@ -106,6 +106,9 @@ export class World {
   /** LXC's last word about every name, also of containers that are not defined (yet). */
   readonly #lxc = new Map<string, LxcStatus>();
   #lxcWatch: Watch | undefined;
+  /** Somebody tells of guests. */
+  #isHeard = false;
+  #helperProblem = '';
   /** By the directory that is watched. */
   readonly #mounts = new Map<string, { watch: Watch; points: readonly MountPoint[] }>();
   #rootNeedsNoAuthority = false;
@@ -132,6 +135,9 @@ export class World {
             const group = this.#containers.get(container)?.oomWatch?.group;
             if (group !== undefined) this.#ports.memory.expectOomKills(group);
           },
+          (problem) => {
+            this.#onHeard(problem);
+          },
         ),
       lxcAttemptMs,
     );
@@ -150,6 +156,11 @@ export class World {
 
   get rootNeedsNoAuthority(): boolean {
     return this.#rootNeedsNoAuthority;
+  }
+
+  /** Why nobody tells of guests, with the remedy; empty when all is well. */
+  get helperProblem(): string {
+    return this.#helperProblem;
   }
 
   /** Sorted by name, as are lockers. */
@@ -369,11 +380,25 @@ export class World {
     this.#derive(record, 'other');
   }
 
+  /** Guests are told of from now on, or are not: what systemd knows is what is left then. */
+  #onHeard(problem: string | undefined): void {
+    const before = this.#helperProblem;
+    this.#isHeard = problem === undefined;
+    this.#helperProblem = problem ?? '';
+    if (problem !== undefined) {
+      this.#lxc.clear();
+      for (const record of this.#containers.values()) record.lxc = undefined;
+      if (problem !== before) this.#trouble('guests of containers are out of sight', problem);
+    }
+    for (const record of this.#containers.values()) this.#derive(record, 'other');
+  }
+
   #derive(record: ContainerRecord, cause: 'first' | 'unit' | 'other'): void {
     const facts = {
       broken: record.definition.problem !== '',
       unit: record.unit,
       lxc: record.lxc?.state,
+      isHeard: this.#isHeard,
     };
     const state = deriveState(facts);
     const fromUnit = record.unit?.stateChangeUsec ?? 0n;
