@@ -279,7 +279,7 @@ function booleanOf(answer: Json, key: string): boolean {
   return answer[key] === true;
 }
 
-function statusOf({ container, state, leader }: Json): LxcStatus {
+function statusOf({ container, state, leader, squatter }: Json): LxcStatus {
   if (
     typeof container !== 'string' ||
     typeof state !== 'string' ||
@@ -288,7 +288,9 @@ function statusOf({ container, state, leader }: Json): LxcStatus {
   ) {
     throw new Error('no state of a container');
   }
-  return { container, state, leader };
+  const { pid, uid } = (squatter ?? {}) as Json;
+  const isKnown = isCount(pid) && isCount(uid);
+  return { container, state, leader, ...(isKnown && { squatter: { pid, uid } }) };
 }
 
 function errorOf({ error, message }: Json): CoreError {

@@ -109,6 +109,8 @@ export interface LxcStatus {
   readonly state: string;
   /** Process id of the guest's init on the host; 0 when there is none. */
   readonly leader: number;
+  /** Who has the command socket of a container that does not run, and keeps LXC from starting it. */
+  readonly squatter?: { readonly pid: number; readonly uid: number } | undefined;
 }
 
 /** The root side, one request a call. Failures are CoreErrors with the helper's own message. */

@@ -40,6 +40,8 @@ export interface Container {
   /** Sorted by name. */
   readonly attachments: readonly Attachment[];
   readonly oomKills: bigint;
+  /** Who keeps LXC from starting it, with the remedy; empty where nobody does. */
+  readonly obstacle: string;
   /** LXC runs it, but not its unit. */
   readonly isOutsideUnit: boolean;
   readonly isGone: boolean;
@@ -315,6 +317,7 @@ export class World {
       leader: 0,
       attachments: [],
       oomKills: 0n,
+      obstacle: obstacleOf(lxc),
       isOutsideUnit: false,
       isGone: false,
       lxc: lxc && { state: lxc.state, leader: lxc.leader },
@@ -373,6 +376,7 @@ export class World {
     const record = this.#containers.get(status.container);
     if (!record) return;
     record.lxc = { state: status.state, leader: status.leader };
+    record.obstacle = obstacleOf(status);
     if (status.state === 'STOPPED') record.isOwnedByUnit = record.unit?.activeState === 'active';
     else if (status.state === 'STARTING' && record.unit?.activeState === 'activating') {
       record.isOwnedByUnit = true;
@@ -387,7 +391,10 @@ export class World {
     this.#helperProblem = problem ?? '';
     if (problem !== undefined) {
       this.#lxc.clear();
-      for (const record of this.#containers.values()) record.lxc = undefined;
+      for (const record of this.#containers.values()) {
+        record.lxc = undefined;
+        record.obstacle = '';
+      }
       if (problem !== before) this.#trouble('guests of containers are out of sight', problem);
     }
     for (const record of this.#containers.values()) this.#derive(record, 'other');
@@ -491,6 +498,15 @@ export class World {
       this.changed.emit({ kind: 'changed', type: 'locker', name: record.name });
     }
   }
+}
+
+function obstacleOf(status: LxcStatus | undefined): string {
+  const { pid, uid } = status?.squatter ?? {};
+  if (pid === undefined) return '';
+  return (
+    `process ${pid} of uid ${uid} has the container's command socket, so that LXC cannot start it; ` +
+    `end that process: kill ${pid}`
+  );
 }
 
 function watchesOf({ watches, oomWatch }: ContainerRecord): Watch[] {

@@ -1,4 +1,4 @@
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, lstatSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { containerUnit } from '../model/unit-name.ts';
 
@@ -70,6 +70,20 @@ function payloadOf(group: string): string {
 const groupsMax = 64;
 const processesMax = 64;
 
+/** Groups of the host that are looked through for monitors outside of units, the upper ones first. */
+const hostGroupsMax = 1000;
+
+/**
+ * The container in the title that LXC gives a monitor in the background; undefined where it is
+ * another directory's, or no title. A title is trusted only where root's groups hold the process.
+ */
+export function containerInTitle(title: string, lxcpath: string): string | undefined {
+  const start = '[lxc monitor] ';
+  if (!title.startsWith(`${start}${lxcpath}`)) return undefined;
+  // LXC repeats the path as it was given.
+  return /^\/* (.+)$/s.exec(title.slice(start.length + lxcpath.length))?.[1];
+}
+
 interface Guest {
   readonly monitor: Process;
   /** Undefined while it comes or goes. */
@@ -136,14 +150,44 @@ export class Guests {
   }
 
   /**
-   * Takes the process that answers at a container's command socket for its monitor, if it is the
-   * host's root's. False when it is a stranger.
+   * Takes the process that has begun to listen at a container's command socket for its monitor, if
+   * it is the host's root's. One in the background has begun as another process, which is gone.
    */
-  setOutside(name: string, pid: number): boolean {
+  setOutside(name: string, pid: number): 'monitor' | 'stranger' | 'gone' {
     const process = this.#process(pid);
-    if (process === undefined || !this.#isHostRoot(pid)) return false;
+    if (process === undefined) return 'gone';
+    if (!this.#isHostRoot(pid)) return 'stranger';
     this.#outside.set(name, process);
-    return true;
+    return 'monitor';
+  }
+
+  /** Finds the monitors that root has started in the background, outside of units. */
+  findOutside(lxcpath: string, names: ReadonlySet<string>): string[] {
+    const found: string[] = [];
+    for (const pid of this.#monitorsOfHost()) {
+      const title = this.#read(pid, 'cmdline').split('\0', 1)[0] ?? '';
+      const name = containerInTitle(title, lxcpath);
+      if (name !== undefined && names.has(name) && this.setOutside(name, pid) === 'monitor') {
+        found.push(name);
+      }
+    }
+    return found;
+  }
+
+  /** Processes in LXC's groups for monitors that only root can enter. */
+  #monitorsOfHost(): number[] {
+    const pids: number[] = [];
+    const groups = [this.#root];
+    for (const group of groups) {
+      for (const name of directoriesIn(group)) {
+        const directory = join(group, name);
+        // A group that root has given away can have any name. Guests are in some as well.
+        if (name.startsWith('lxc.payload.') || !isOfRoot(directory)) continue;
+        if (name.startsWith('lxc.monitor.')) pids.push(...processesIn(directory));
+        else if (groups.length < hostGroupsMax) groups.push(directory);
+      }
+    }
+    return pids;
   }
 
   #read(...path: (string | number)[]): string {
@@ -301,6 +345,14 @@ function textOf(file: string): string {
 
 function numbersIn(text: string): number[] {
   return text.split(/\s+/).flatMap((word) => (/^[1-9][0-9]*$/.test(word) ? [Number(word)] : []));
+}
+
+function isOfRoot(directory: string): boolean {
+  try {
+    return lstatSync(directory).uid === 0;
+  } catch {
+    return false;
+  }
 }
 
 function processesIn(directory: string): number[] {

@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { HelperError } from './errors.ts';
 import type { LxcStatus } from './guests.ts';
 import { Guests } from './guests.ts';
+import type { SocketOwner } from './socket-owner.ts';
 import { commandSocketOwners } from './socket-owner.ts';
 
 /** A container as LXC's own programs are told of it; its name is in root's directory of containers. */
@@ -32,10 +33,9 @@ async function lxc(program: string, { name, lxcpath }: LxcContainer): Promise<vo
   });
 }
 
-/** Whom LXC's programs would talk to where there is no guest. */
+/** A state, and who keeps LXC from starting a container that does not run. */
 interface Found extends LxcStatus {
-  /** A process that is no monitor of LXC's has the container's command socket. */
-  readonly squatter?: { readonly pid: number; readonly uid: number };
+  readonly squatter?: SocketOwner | undefined;
 }
 
 /** A container's state as the kernel shows it, whoever started it. */
@@ -43,9 +43,30 @@ async function find(guests: Guests, { name, lxcpath }: LxcContainer): Promise<Fo
   const look = (): LxcStatus => guests.look([name]).get(name) ?? { state: 'STOPPED', leader: 0 };
   const inUnit = look();
   if (inUnit.state !== 'STOPPED') return inUnit;
-  const owner = (await commandSocketOwners(lxcpath, [name])).get(name);
-  if (owner === undefined) return inUnit;
-  return guests.setOutside(name, owner.pid) ? look() : { ...inUnit, squatter: owner };
+  const { found, squatters } = await findOutside(guests, lxcpath, [name]);
+  return found.includes(name) ? look() : { ...inUnit, squatter: squatters.get(name) };
+}
+
+/**
+ * Finds which of some containers, which do not run as their units, root's LXC runs outside of them,
+ * and who else has their command sockets.
+ */
+export async function findOutside(
+  guests: Pick<Guests, 'findOutside' | 'setOutside'>,
+  lxcpath: string,
+  names: readonly string[],
+  socketOwners = commandSocketOwners,
+): Promise<{ found: string[]; squatters: Map<string, SocketOwner> }> {
+  const found = new Set(guests.findOutside(lxcpath, new Set(names)));
+  const others = names.filter((name) => !found.has(name));
+  const squatters = new Map<string, SocketOwner>();
+  for (const [name, owner] of await socketOwners(lxcpath, others)) {
+    const what = guests.setOutside(name, owner.pid);
+    if (what === 'monitor') found.add(name);
+    // It may be one of LXC's that is about to go into the background.
+    else if (what === 'stranger' || owner.uid !== 0) squatters.set(name, owner);
+  }
+  return { found: [...found], squatters };
 }
 
 /** A container's state as the kernel shows it; STOPPED where LXC has no monitor of it. */

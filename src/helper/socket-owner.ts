@@ -5,25 +5,6 @@ const program = '/usr/lib/lockerd/hooks/socket-owner';
 /** It only asks the kernel, which does not wait for anybody. */
 const patienceMs = 5000;
 
-/** Longest name of an abstract socket that LXC makes; it hashes what would be longer. */
-const addressMaxBytes = 105;
-
-/** Hash of FNV-1a with 64 bits, in hex. */
-function fnv1a(text: string): string {
-  let hash = 0xcbf29ce484222325n;
-  for (const byte of Buffer.from(text)) {
-    hash = BigInt.asUintN(64, (hash ^ BigInt(byte)) * 0x100000001b3n);
-  }
-  return hash.toString(16).padStart(16, '0');
-}
-
-/** Address of the socket at which LXC's monitor of a container takes commands, without its NUL. */
-export function commandSocket(lxcpath: string, name: string): string {
-  const path = `${lxcpath}/${name}`;
-  const address = `${path}/command`;
-  return Buffer.byteLength(address) > addressMaxBytes ? `lxc/${fnv1a(path)}/command` : address;
-}
-
 export interface SocketOwner {
   readonly pid: number;
   readonly uid: number;
@@ -44,7 +25,7 @@ export async function commandSocketOwners(
   });
   // Its end says it all.
   child.stdin.on('error', () => undefined);
-  child.stdin.end(names.map((name, id) => `${id} ${commandSocket(lxcpath, name)}\n`).join(''));
+  child.stdin.end(names.map((name, id) => `${id} ${lxcpath}/${name}\n`).join(''));
   await new Promise<void>((resolve) => {
     child.once('error', () => {
       resolve();

@@ -6,10 +6,10 @@ import { HostReader } from '../generator/read.ts';
 import { HelperError } from './errors.ts';
 import type { LxcStatus } from './guests.ts';
 import { Guests } from './guests.ts';
-import { lxcEnvironment } from './lxc.ts';
+import { findOutside, lxcEnvironment } from './lxc.ts';
 import { OomWatch } from './oom.ts';
 import { isName } from './request.ts';
-import { commandSocketOwners } from './socket-owner.ts';
+import type { SocketOwner } from './socket-owner.ts';
 import { lxcpathOf } from './view.ts';
 
 /** The container in a line of lxc-monitor(1) about a state; undefined for what it says besides. */
@@ -46,10 +46,10 @@ interface Hint {
 export interface WatcherPorts {
   /** Names of all containers, from root's directory. */
   readonly list: () => readonly string[];
-  readonly guests: Pick<Guests, 'look' | 'setOutside'>;
-  /** Who has the command sockets of some containers, by name; see commandSocketOwners(). */
-  readonly owners: (names: readonly string[]) => Promise<ReadonlyMap<string, { pid: number }>>;
-  readonly tell: (container: string, status: LxcStatus) => void;
+  readonly guests: Pick<Guests, 'look'>;
+  /** Finds which of some containers run outside their units; see findOutside(). */
+  readonly findOutside: (names: readonly string[]) => ReturnType<typeof findOutside>;
+  readonly tell: (container: string, status: LxcStatus, squatter?: SocketOwner) => void;
   readonly failed: (error: unknown) => void;
 }
 
@@ -61,6 +61,8 @@ export class Watcher {
   readonly #ports: WatcherPorts;
   readonly #told = new Map<string, LxcStatus>();
   readonly #hints = new Map<string, Hint>();
+  /** Who was told to keep LXC from starting a container. */
+  readonly #squatters = new Map<string, SocketOwner>();
   #timer: NodeJS.Timeout | undefined;
   #nextAllMs = 0;
   #lastAllMs = -Infinity;
@@ -150,8 +152,18 @@ export class Watcher {
       const before = this.#told.get(name);
       if (before?.state === status.state && before.leader === status.leader) continue;
       this.#told.set(name, status);
+      this.#squatters.delete(name);
       this.#ports.tell(name, status);
     }
+  }
+
+  #tellSquatter(name: string, squatter: SocketOwner | undefined): void {
+    const told = this.#told.get(name);
+    const before = this.#squatters.get(name);
+    if (told?.state !== 'STOPPED' || before?.pid === squatter?.pid) return;
+    if (squatter === undefined) this.#squatters.delete(name);
+    else this.#squatters.set(name, squatter);
+    this.#ports.tell(name, told, squatter);
   }
 
   /** A container that is there no more. */
@@ -174,12 +186,11 @@ export class Watcher {
     if (names.length === 0) return;
     this.#isAsking = true;
     try {
-      const owners = await this.#ports.owners(names);
-      const found = [...owners].flatMap(([name, { pid }]) =>
-        this.#told.has(name) && this.#ports.guests.setOutside(name, pid) ? [name] : [],
-      );
+      const { found: all, squatters } = await this.#ports.findOutside(names);
+      const found = all.filter((name) => this.#told.has(name));
       if (this.#isClosed) return;
       this.#tell(this.#ports.guests.look(found));
+      for (const name of names) this.#tellSquatter(name, squatters.get(name));
       // Its guest comes a moment later.
       for (const name of found) this.#hints.set(name, { step: 1, atMs: performance.now() });
     } finally {
@@ -262,13 +273,14 @@ export async function watch(input: Readable, output: Writable): Promise<void> {
       failed(new HelperError('Failed', 'the client does not read what it asked for'));
     }
   };
+  const guests = new Guests();
   const watcher = new Watcher({
     list: () =>
       new HostReader('').containers(lxcpath).flatMap(({ name }) => (isName(name) ? [name] : [])),
-    guests: new Guests(),
-    owners: (names) => commandSocketOwners(lxcpath, names),
-    tell: (container, { state, leader }) => {
-      write({ event: 'state', container, state, leader });
+    guests,
+    findOutside: (names) => findOutside(guests, lxcpath, names),
+    tell: (container, { state, leader }, squatter) => {
+      write({ event: 'state', container, state, leader, ...(squatter && { squatter }) });
       if (state === 'STARTING' || state === 'RUNNING') oom.scanSoon();
     },
     failed,

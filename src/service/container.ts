@@ -82,8 +82,10 @@ export function containerTable(context: ServiceContext): Interface<Access> {
       Unit: constant(({ definition }) => definition.unit),
       ConfigFile: constant(({ definition }) => definition.configFile),
       State: told('s', ({ state }) => state),
-      Problem: told('s', ({ definition }) =>
-        [definition.problem, world.helperProblem].filter((text) => text !== '').join('\n'),
+      Problem: told('s', ({ definition, obstacle }) =>
+        [definition.problem, obstacle, world.helperProblem]
+          .filter((text) => text !== '')
+          .join('\n'),
       ),
       Autostart: told('b', ({ definition }) => definition.autostart),
       Leader: told('u', ({ leader }) => leader),

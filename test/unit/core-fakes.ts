@@ -141,8 +141,8 @@ export class FakeOutside {
     entry.tell?.(entry.status);
   }
 
-  lxc(container: string, state: string, leader = 0): void {
-    this.#lxc?.({ container, state, leader });
+  lxc(container: string, state: string, leader = 0, squatter?: LxcStatus['squatter']): void {
+    this.#lxc?.({ container, state, leader, squatter });
   }
 
   /** A container whose unit runs it. */
