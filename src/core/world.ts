@@ -354,9 +354,16 @@ export class World {
 
   #onUnit(record: ContainerRecord, status: UnitStatus): void {
     if (record.isGone) return;
+    const before = record.unit?.activeState;
     const isFirst = record.unit === undefined;
     record.unit = status;
     const { activeState } = status;
+    // What comes is told of a little later than its unit.
+    const comes = activeState === 'activating' || activeState === 'active';
+    if (comes && activeState !== before && record.lxc?.state === 'STOPPED') {
+      record.lxc = undefined;
+      this.#lxc.delete(record.name);
+    }
     // Which of the two tells first of a start is chance.
     const isStarting = activeState === 'activating' && record.lxc?.state === 'STARTING';
     if (activeState === 'active' || isStarting) record.isOwnedByUnit = true;
