@@ -176,12 +176,13 @@ export class HelperClient implements HelperPort {
     let delayMs = reconnectMinMs;
     while (!over.aborted) {
       const told = new Set<string>();
-      let isReady = false;
+      // An object, for what a callback changes is not known to be changed.
+      const seen = { ready: false };
       let problem = 'the helper of lockerd ended before it had told of all containers';
       try {
         await this.#watchOnce(over, oom, (status) => {
           if (status === 'ready') {
-            isReady = true;
+            seen.ready = true;
             delayMs = reconnectMinMs;
             // What went while nobody listened is not told of any more.
             for (const container of [...alive].filter((one) => !told.has(one))) {
@@ -204,7 +205,7 @@ export class HelperClient implements HelperPort {
             : whyNoAnswer('watch', error);
       }
       // One that ends and is there again at once, such as with a new version, is nobody's trouble.
-      if (!isReady && !isAborted(over)) {
+      if (!seen.ready && !isAborted(over)) {
         alive.clear();
         heard(problem);
         settled();

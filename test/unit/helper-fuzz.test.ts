@@ -28,11 +28,13 @@ function isSound(request: Readonly<Record<string, unknown>>): boolean {
     Object.keys(given).every((name) => Object.hasOwn(members, name)) &&
     Object.entries(members).every(([name, type]) => type.test(types[typeof given[name]] ?? '')) &&
     [given['container'], given['locker']].every(
-      // eslint-disable-next-line no-control-regex -- these must not be in a name
-      (name) => name === undefined || /^[^./\u0000-\u001f][^/\u0000-\u001f]*$/.test(String(name)),
+      (name) =>
+        name === undefined ||
+        (typeof name === 'string' && /^[^./\u0000-\u001f][^/\u0000-\u001f]*$/.test(name)),
     ) &&
     [given['limit'], given['swap']].every(
-      (limit) => limit === undefined || /^(max|[0-9]{1,20})$/.test(String(limit)),
+      (limit) =>
+        limit === undefined || (typeof limit === 'string' && /^(max|[0-9]{1,20})$/.test(limit)),
     )
   );
 }
