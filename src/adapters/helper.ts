@@ -11,6 +11,8 @@ interface Timing {
   readonly silenceMs: Readonly<Record<Verb, number>>;
   readonly reconnectMinMs: number;
   readonly reconnectMaxMs: number;
+  /** How long the first report of all containers may take. */
+  readonly readyMs: number;
 }
 
 type Verb = 'attach' | 'detach' | 'freeze' | 'thaw' | 'balloon' | 'apply-limits';
@@ -29,6 +31,7 @@ const defaultTiming: Timing = {
   },
   reconnectMinMs: 200,
   reconnectMaxMs: 30_000,
+  readyMs: 20_000,
 };
 
 type Json = Readonly<Record<string, unknown>>;
@@ -151,13 +154,10 @@ export class HelperClient implements HelperPort {
     }
   }
 
-  async watch(
-    changed: (status: LxcStatus) => void,
-    oom: (container: string) => void,
-  ): Promise<Unwatch> {
+  async watch(...listeners: Parameters<HelperPort['watch']>): Promise<Unwatch> {
     const over = new AbortController();
-    await new Promise<void>((ready) => {
-      void this.#watchForEver(changed, oom, ready, over.signal);
+    await new Promise<void>((settled) => {
+      void this.#watchForEver(listeners, settled, over.signal);
     });
     return () => {
       over.abort();
@@ -166,9 +166,8 @@ export class HelperClient implements HelperPort {
   }
 
   async #watchForEver(
-    changed: (status: LxcStatus) => void,
-    oom: (container: string) => void,
-    ready: () => void,
+    [changed, oom, heard]: Parameters<HelperPort['watch']>,
+    settled: () => void,
     over: AbortSignal,
   ): Promise<void> {
     const { reconnectMinMs, reconnectMaxMs } = this.#timing;
@@ -177,20 +176,21 @@ export class HelperClient implements HelperPort {
     let delayMs = reconnectMinMs;
     while (!over.aborted) {
       const told = new Set<string>();
+      // An object, for what a callback changes is not known to be changed.
+      const seen = { ready: false };
+      let problem = 'the helper of lockerd ended before it had told of all containers';
       try {
         await this.#watchOnce(over, oom, (status) => {
-          if (typeof status === 'object' && 'silent' in status) {
-            told.add(status.silent);
-            return;
-          }
           if (status === 'ready') {
+            seen.ready = true;
             delayMs = reconnectMinMs;
             // What went while nobody listened is not told of any more.
             for (const container of [...alive].filter((one) => !told.has(one))) {
               alive.delete(container);
               changed({ container, state: 'STOPPED', leader: 0 });
             }
-            ready();
+            heard(undefined);
+            settled();
             return;
           }
           told.add(status.container);
@@ -198,8 +198,17 @@ export class HelperClient implements HelperPort {
           else alive.add(status.container);
           changed(status);
         });
-      } catch {
-        // The helper is away or talks nonsense: ask again, less and less often.
+      } catch (error) {
+        problem =
+          error instanceof CoreError
+            ? `the helper of lockerd refuses to tell of containers: ${error.message}; see "journalctl -t lockerd-helper"`
+            : whyNoAnswer('watch', error);
+      }
+      // One that ends and is there again at once, such as with a new version, is nobody's trouble.
+      if (!seen.ready && !isAborted(over)) {
+        alive.clear();
+        heard(problem);
+        settled();
       }
       await pause(delayMs, over);
       delayMs = Math.min(delayMs * 2, reconnectMaxMs);
@@ -209,24 +218,29 @@ export class HelperClient implements HelperPort {
   async #watchOnce(
     over: AbortSignal,
     oom: (container: string) => void,
-    tell: (status: LxcStatus | { readonly silent: string } | 'ready') => void,
+    tell: (status: LxcStatus | 'ready') => void,
   ): Promise<void> {
     const socket = connect(this.#socketPath);
     const leave = (): void => {
       socket.destroy();
     };
+    const late = setTimeout(() => {
+      socket.destroy(new Error('silence'));
+    }, this.#timing.readyMs);
     over.addEventListener('abort', leave, { once: true });
     try {
       socket.write(`${JSON.stringify({ verb: 'watch' })}\n`);
       for await (const line of linesOf(socket)) {
         if (over.aborted) return;
-        if (line['event'] === 'ready') tell('ready');
-        else if (line['event'] === 'state') tell(statusOf(line));
-        else if (line['event'] === 'silent') tell({ silent: String(line['container']) });
+        if (line['event'] === 'ready') {
+          clearTimeout(late);
+          tell('ready');
+        } else if (line['event'] === 'state') tell(statusOf(line));
         else if (line['event'] === 'oom') oom(String(line['container']));
         else if (line['ok'] === false) throw errorOf(line);
       }
     } finally {
+      clearTimeout(late);
       over.removeEventListener('abort', leave);
       socket.destroy();
     }
@@ -266,7 +280,7 @@ function booleanOf(answer: Json, key: string): boolean {
   return answer[key] === true;
 }
 
-function statusOf({ container, state, leader }: Json): LxcStatus {
+function statusOf({ container, state, leader, squatter }: Json): LxcStatus {
   if (
     typeof container !== 'string' ||
     typeof state !== 'string' ||
@@ -275,7 +289,9 @@ function statusOf({ container, state, leader }: Json): LxcStatus {
   ) {
     throw new Error('no state of a container');
   }
-  return { container, state, leader };
+  const { pid, uid } = (squatter ?? {}) as Json;
+  const isKnown = isCount(pid) && isCount(uid);
+  return { container, state, leader, ...(isKnown && { squatter: { pid, uid } }) };
 }
 
 function errorOf({ error, message }: Json): CoreError {

@@ -148,6 +148,7 @@ export const containerStates = [
   'stopping',
   'failed',
   'broken',
+  'unknown',
 ] as const;
 
 const optionTypes = {

@@ -9,7 +9,7 @@ export const exitStatus = {
   usage: 2,
   /** "status": a container does not run. */
   notRunning: 3,
-  /** "status": no such container. */
+  /** "status": no such container, or nobody knows whether it runs. */
   unknown: 4,
   /** Any other command: not permitted. */
   notPermitted: 4,

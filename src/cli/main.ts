@@ -94,7 +94,8 @@ async function status({ service, terminal, invocation }: Session): Promise<numbe
       own = exitStatus.unknown;
     } else {
       // Without names it is the host that is asked about, and that runs.
-      if (operands.length > 0 && !isUp(container.state)) own = exitStatus.notRunning;
+      if (container.state === 'unknown') own = exitStatus.unknown;
+      else if (operands.length > 0 && !isUp(container.state)) own = exitStatus.notRunning;
       if (!json && !quiet) {
         if (shown.length > 0) terminal.print('');
         printStatus(terminal, container, jobsOf(name), now);

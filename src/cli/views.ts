@@ -14,6 +14,7 @@ const stateColours: Readonly<Record<string, Colour>> = {
   running: 'green',
   failed: 'red',
   broken: 'red',
+  unknown: 'red',
   frozen: 'blue',
   starting: 'yellow',
   stopping: 'yellow',

@@ -102,13 +102,15 @@ export interface MountsPort {
   watch(directory: string, changed: (mounts: readonly MountPoint[]) => void): Promise<Unwatch>;
 }
 
-/** What LXC says of a container, whoever started it. */
+/** A container's guest as the kernel shows it, whoever started it. */
 export interface LxcStatus {
   readonly container: string;
-  /** LXC's own word: STOPPED, STARTING, RUNNING, STOPPING, ABORTING, FREEZING, FROZEN, THAWED. */
+  /** LXC's own word: STOPPED, STARTING, RUNNING, STOPPING, FREEZING, FROZEN. */
   readonly state: string;
   /** Process id of the guest's init on the host; 0 when there is none. */
   readonly leader: number;
+  /** Who has the command socket of a container that does not run, and keeps LXC from starting it. */
+  readonly squatter?: { readonly pid: number; readonly uid: number } | undefined;
 }
 
 /** The root side, one request a call. Failures are CoreErrors with the helper's own message. */
@@ -147,10 +149,15 @@ export interface HelperPort {
   /** Gives the kernel the limits that the running container's unit has. */
   applyLimits(container: string): Promise<void>;
   /**
-   * LXC's events, and on cgroup v1 the kernel's announcements of OOM kills. Settles after the first
-   * report of every container; reconnects by itself.
+   * Guests as they come and go, and on cgroup v1 the kernel's announcements of OOM kills. `heard` is
+   * told undefined when every container has been told of, and why there is no more news when there
+   * is none; then what was told counts no longer. Settles at the first of these; reconnects by itself.
    */
-  watch(changed: (status: LxcStatus) => void, oom: (container: string) => void): Promise<Unwatch>;
+  watch(
+    changed: (status: LxcStatus) => void,
+    oom: (container: string) => void,
+    heard: (problem: string | undefined) => void,
+  ): Promise<Unwatch>;
 }
 
 /** Details of an authorization, every key always present, values never a caller's free text. */

@@ -2,15 +2,26 @@ import type { UnitStatus } from './ports.ts';
 
 /** A container's state as callers see it. */
 export type ContainerState =
-  'stopped' | 'starting' | 'running' | 'freezing' | 'frozen' | 'stopping' | 'failed' | 'broken';
+  | 'stopped'
+  | 'starting'
+  | 'running'
+  | 'freezing'
+  | 'frozen'
+  | 'stopping'
+  | 'failed'
+  | 'broken'
+  /** Its unit does not run, and nobody says whether LXC runs it without. */
+  | 'unknown';
 
 export interface StateFacts {
   /** The definition has a problem. */
   readonly broken: boolean;
   /** Undefined while systemd does not answer. */
   readonly unit: Pick<UnitStatus, 'activeState'> | undefined;
-  /** LXC's word; undefined while nobody listens to LXC. */
+  /** LXC's word; undefined where nothing was told of it. */
   readonly lxc: string | undefined;
+  /** Guests are told of, so that what is not told of is not there. */
+  readonly isHeard: boolean;
 }
 
 /** What LXC's word means where the unit has nothing to add. */
@@ -38,9 +49,10 @@ function lxcMeaning(word: string | undefined): ContainerState | undefined {
  * work to do before and after LXC; in between LXC knows more, and it alone knows a container that
  * runs outside its unit.
  */
-export function deriveState({ broken, unit, lxc }: StateFacts): ContainerState {
+export function deriveState({ broken, unit, lxc, isHeard }: StateFacts): ContainerState {
   const guest = lxcMeaning(lxc);
   const down = broken ? 'broken' : 'stopped';
+  const isUnknown = lxc === undefined && !isHeard;
   switch (unit?.activeState) {
     case 'active':
     case 'reloading':
@@ -57,17 +69,17 @@ export function deriveState({ broken, unit, lxc }: StateFacts): ContainerState {
     case 'inactive':
     case 'maintenance':
     case undefined:
-      return guest ?? down;
+      return guest ?? (isUnknown ? 'unknown' : down);
   }
 }
 
 /** Whether there is a guest, perhaps one that comes or goes. */
 export function isUp(state: ContainerState): boolean {
-  return state !== 'stopped' && state !== 'failed' && state !== 'broken';
+  return !['stopped', 'failed', 'broken', 'unknown'].includes(state);
 }
 
 /** LXC has a guest although its unit has ended or never began. */
-export function runsOutsideUnit({ unit, lxc }: Omit<StateFacts, 'broken'>): boolean {
+export function runsOutsideUnit({ unit, lxc }: Pick<StateFacts, 'unit' | 'lxc'>): boolean {
   const unitIsDown = unit?.activeState === 'inactive' || unit?.activeState === 'failed';
   return unitIsDown && lxcMeaning(lxc) !== undefined;
 }

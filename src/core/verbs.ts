@@ -404,7 +404,8 @@ export class Work {
     if (leader === 0) {
       throw new CoreError(
         'failed',
-        `LXC does not tell of the guest of ${named(container)}; see: systemctl status lockerd-helper.socket`,
+        `nothing is known of the guest of ${named(container)}; ` +
+          (this.#world.helperProblem || 'try again in a moment'),
       );
     }
     job.report('rebooting');
@@ -519,7 +520,7 @@ export class Work {
     const why = unitResult === 'success' ? result : unitResult;
     return new CoreError(
       'failed',
-      `${named(container)} ${what} (${fixedWord(why)}); ${seeJournal(container)}`,
+      `${named(container)} ${what} (${fixedWord(why)}); ${container.obstacle || seeJournal(container)}`,
     );
   }
 }

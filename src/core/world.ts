@@ -40,6 +40,8 @@ export interface Container {
   /** Sorted by name. */
   readonly attachments: readonly Attachment[];
   readonly oomKills: bigint;
+  /** Who keeps LXC from starting it, with the remedy; empty where nobody does. */
+  readonly obstacle: string;
   /** LXC runs it, but not its unit. */
   readonly isOutsideUnit: boolean;
   readonly isGone: boolean;
@@ -85,7 +87,7 @@ export interface WorldPorts {
 /** What a watch gets to report troubles to; the words name what cannot be watched. */
 export type TroubleHandler = (what: string, error: unknown) => void;
 
-/** How long the beginning waits for LXC's news, which say little that systemd does not. */
+/** How long the beginning waits for news of guests, which say little that systemd does not. */
 const lxcAttemptMs = 2_000;
 /** How long it waits for what nothing can be said without; a bus gives up on a service after 25 s. */
 const hostAttemptMs = 15_000;
@@ -106,6 +108,9 @@ export class World {
   /** LXC's last word about every name, also of containers that are not defined (yet). */
   readonly #lxc = new Map<string, LxcStatus>();
   #lxcWatch: Watch | undefined;
+  /** Somebody tells of guests. */
+  #isHeard = false;
+  #helperProblem = '';
   /** By the directory that is watched. */
   readonly #mounts = new Map<string, { watch: Watch; points: readonly MountPoint[] }>();
   #rootNeedsNoAuthority = false;
@@ -132,6 +137,9 @@ export class World {
             const group = this.#containers.get(container)?.oomWatch?.group;
             if (group !== undefined) this.#ports.memory.expectOomKills(group);
           },
+          (problem) => {
+            this.#onHeard(problem);
+          },
         ),
       lxcAttemptMs,
     );
@@ -150,6 +158,11 @@ export class World {
 
   get rootNeedsNoAuthority(): boolean {
     return this.#rootNeedsNoAuthority;
+  }
+
+  /** Why nobody tells of guests, with the remedy; empty when all is well. */
+  get helperProblem(): string {
+    return this.#helperProblem;
   }
 
   /** Sorted by name, as are lockers. */
@@ -304,6 +317,7 @@ export class World {
       leader: 0,
       attachments: [],
       oomKills: 0n,
+      obstacle: obstacleOf(lxc),
       isOutsideUnit: false,
       isGone: false,
       lxc: lxc && { state: lxc.state, leader: lxc.leader },
@@ -340,9 +354,16 @@ export class World {
 
   #onUnit(record: ContainerRecord, status: UnitStatus): void {
     if (record.isGone) return;
+    const before = record.unit?.activeState;
     const isFirst = record.unit === undefined;
     record.unit = status;
     const { activeState } = status;
+    // What comes is told of a little later than its unit.
+    const comes = activeState === 'activating' || activeState === 'active';
+    if (comes && activeState !== before && record.lxc?.state === 'STOPPED') {
+      record.lxc = undefined;
+      this.#lxc.delete(record.name);
+    }
     // Which of the two tells first of a start is chance.
     const isStarting = activeState === 'activating' && record.lxc?.state === 'STARTING';
     if (activeState === 'active' || isStarting) record.isOwnedByUnit = true;
@@ -362,6 +383,7 @@ export class World {
     const record = this.#containers.get(status.container);
     if (!record) return;
     record.lxc = { state: status.state, leader: status.leader };
+    record.obstacle = obstacleOf(status);
     if (status.state === 'STOPPED') record.isOwnedByUnit = record.unit?.activeState === 'active';
     else if (status.state === 'STARTING' && record.unit?.activeState === 'activating') {
       record.isOwnedByUnit = true;
@@ -369,11 +391,28 @@ export class World {
     this.#derive(record, 'other');
   }
 
+  /** Guests are told of from now on, or are not: what systemd knows is what is left then. */
+  #onHeard(problem: string | undefined): void {
+    const before = this.#helperProblem;
+    this.#isHeard = problem === undefined;
+    this.#helperProblem = problem ?? '';
+    if (problem !== undefined) {
+      this.#lxc.clear();
+      for (const record of this.#containers.values()) {
+        record.lxc = undefined;
+        record.obstacle = '';
+      }
+      if (problem !== before) this.#trouble('guests of containers are out of sight', problem);
+    }
+    for (const record of this.#containers.values()) this.#derive(record, 'other');
+  }
+
   #derive(record: ContainerRecord, cause: 'first' | 'unit' | 'other'): void {
     const facts = {
       broken: record.definition.problem !== '',
       unit: record.unit,
       lxc: record.lxc?.state,
+      isHeard: this.#isHeard,
     };
     const state = deriveState(facts);
     const fromUnit = record.unit?.stateChangeUsec ?? 0n;
@@ -466,6 +505,15 @@ export class World {
       this.changed.emit({ kind: 'changed', type: 'locker', name: record.name });
     }
   }
+}
+
+function obstacleOf(status: LxcStatus | undefined): string {
+  const { pid, uid } = status?.squatter ?? {};
+  if (pid === undefined) return '';
+  return (
+    `process ${pid} of uid ${uid} has the container's command socket, so that LXC cannot start it; ` +
+    `end that process: kill ${pid}`
+  );
 }
 
 function watchesOf({ watches, oomWatch }: ContainerRecord): Watch[] {

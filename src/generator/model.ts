@@ -59,8 +59,8 @@ export interface HaltPlan {
   readonly signal: string;
   /** Signals whose handling in the guest means that a stop will be heard, the best one first. */
   readonly heardBy: readonly number[];
-  /** Let LXC choose at stop time, because only then can the guest be looked at. */
-  readonly askLxc: boolean;
+  /** Send it at stop time as well, because only then can the guest be looked at. */
+  readonly isSentAtStop: boolean;
 }
 
 /** One container as its unit needs it: the decisions, without any unit syntax. */
@@ -99,13 +99,13 @@ export interface Container {
 const replacementCharacter = '\ufffd';
 
 const SIGCONT = 18;
-const SIGPWR = 30;
-const SIGRTMIN_3 = 37;
+export const SIGPWR = 30;
+export const SIGRTMIN_3 = 37;
 
 /**
  * Chooses the halt signal. lxc-start in the foreground forwards what it receives, so KillSignal=
- * does the work; LXC's own choice at stop time is the way out where the signal cannot travel so
- * or the guest cannot be known yet.
+ * does the work; stop-guest chooses at stop time where the signal cannot travel so or the guest
+ * cannot be known yet.
  */
 export function planHalt(
   signal: number | undefined,
@@ -114,21 +114,22 @@ export function planHalt(
 ): HaltPlan {
   if (signal !== undefined) {
     if (whyNotForwarded(signal) !== undefined) {
-      // SIGCONT follows lxc-stop's signal and means nothing to a guest that runs already.
-      return { signal: signalName(SIGCONT), heardBy: [signal], askLxc: true };
+      // SIGCONT follows stop-guest's signal and means nothing to a guest that runs already.
+      return { signal: signalName(SIGCONT), heardBy: [signal], isSentAtStop: true };
     }
-    return { signal: signalName(signal), heardBy: [signal], askLxc: false };
+    return { signal: signalName(signal), heardBy: [signal], isSentAtStop: false };
   }
   if (init === 'systemd') {
-    return { signal: signalName(SIGRTMIN_3), heardBy: [SIGRTMIN_3], askLxc: false };
+    return { signal: signalName(SIGRTMIN_3), heardBy: [SIGRTMIN_3], isSentAtStop: false };
   }
-  if (init === 'other') return { signal: signalName(SIGPWR), heardBy: [SIGPWR], askLxc: false };
+  if (init === 'other')
+    return { signal: signalName(SIGPWR), heardBy: [SIGPWR], isSentAtStop: false };
   // Only systemd reports that it has booted, and a stop before that report runs no ExecStop=.
   if (ready === 'booted') {
-    return { signal: signalName(SIGRTMIN_3), heardBy: [SIGRTMIN_3], askLxc: true };
+    return { signal: signalName(SIGRTMIN_3), heardBy: [SIGRTMIN_3], isSentAtStop: true };
   }
   // systemd handles SIGPWR as well, but does not shut down on it.
-  return { signal: signalName(SIGPWR), heardBy: [SIGRTMIN_3, SIGPWR], askLxc: true };
+  return { signal: signalName(SIGPWR), heardBy: [SIGRTMIN_3, SIGPWR], isSentAtStop: true };
 }
 
 /** PATH_MAX of the kernel, without the NUL. */

@@ -23,7 +23,7 @@ import {
 import type { Attachment, Lockers, Wormhole } from '../host/lockers.ts';
 import { whyNoMountUnit } from '../host/lockers.ts';
 import type { Container } from './model.ts';
-import { compareText, hasDelay } from './model.ts';
+import { compareText, hasDelay, SIGPWR, SIGRTMIN_3 } from './model.ts';
 
 /** The templates in units/, each with what it is given; every value is ready for a unit file. */
 export interface TemplateViews {
@@ -228,13 +228,17 @@ function planExecStart(c: Container): string {
   ]);
 }
 
+/** Signals that stop-guest chooses from, the best one first; none where KillSignal= does it all. */
+function signalsAtStop({ isSentAtStop, heardBy }: Container['halt']): readonly number[] {
+  if (!isSentAtStop) return [];
+  // A guest that was thought to run systemd may have another init.
+  return heardBy.includes(SIGRTMIN_3) ? [SIGRTMIN_3, SIGPWR] : heardBy;
+}
+
 function planExecStop(c: Container): string[] {
   return [
     // A frozen guest hears no signal.
-    `-${command('/usr/bin/lxc-unfreeze', ['-n', c.name])}`,
-    ...(c.halt.askLxc
-      ? [`-${command('/usr/bin/lxc-stop', ['-n', c.name, '--nokill', '--nowait'])}`]
-      : []),
+    `-${command(`${hookDirectory}/stop-guest`, signalsAtStop(c.halt).map(String))}`,
   ];
 }
 

@@ -1,4 +1,5 @@
 import { existsSync, readFileSync } from 'node:fs';
+import type { Readable, Writable } from 'node:stream';
 import { printable } from '../model/unit-syntax.ts';
 import { attach } from './attach.ts';
 import { applyMemoryLimits, changeMemory } from './balloon.ts';
@@ -95,12 +96,12 @@ function toHelperError(error: unknown): HelperError {
 }
 
 /** Writes the answer; a client that has gone does not get it. */
-async function answer(value: Readonly<Record<string, unknown>>): Promise<void> {
+async function answer(output: Writable, value: Readonly<Record<string, unknown>>): Promise<void> {
   await new Promise<void>((resolve) => {
-    process.stdout.once('error', () => {
+    output.once('error', () => {
       resolve();
     });
-    process.stdout.write(`${JSON.stringify(value)}\n`, () => {
+    output.write(`${JSON.stringify(value)}\n`, () => {
       resolve();
     });
   });
@@ -114,28 +115,47 @@ function limitTime(): void {
   }, requestMaxMs).unref();
 }
 
-/** Reads, checks and does one request. */
-async function run(instance: string | undefined): Promise<number> {
+/** What stands around a request; a test stands something else there. */
+export interface Surroundings {
+  readonly input: Readable;
+  readonly output: Writable;
+  /** Text in the form of passwd(5). */
+  readonly passwd: () => string;
+  readonly serve: (request: Request) => Promise<Record<string, unknown>>;
+}
+
+const here: Surroundings = {
+  input: process.stdin,
+  output: process.stdout,
+  passwd: () => readFileSync('/etc/passwd', 'utf8'),
+  serve,
+};
+
+/** Reads, checks and does one request, and answers it once. */
+export async function run(
+  instance: string | undefined,
+  { input, output, passwd, serve: doIt }: Surroundings = here,
+): Promise<number> {
   let request: Request | undefined;
   let uid: number | undefined;
   try {
     uid = instance === undefined ? process.getuid?.() : peerOf(instance);
-    const allowed = parseUserId(readFileSync('/etc/passwd', 'utf8'), 'lockerd');
+    const allowed = parseUserId(passwd(), 'lockerd');
     if (uid === undefined || (uid !== 0 && uid !== allowed)) {
       throw new HelperError('AccessDenied', 'only lockerd may ask its helper');
     }
-    request = parseRequest(await readRequest(process.stdin));
+    request = parseRequest(await readRequest(input));
     log('info', describe(request, uid));
     if (request.verb !== 'watch') limitTime();
-    const result = await serve(request);
-    await answer({ ok: true, ...result });
+    const result = await doIt(request);
+    await answer(output, { ok: true, ...result });
     return 0;
   } catch (thrown) {
     const error = toHelperError(thrown);
     const { code, message, details } = error;
     const more = Object.keys(details).length === 0 ? '' : ` ${JSON.stringify(details)}`;
     log('warning', `${describe(request, uid)}: ${code}: ${message}${more}`);
-    await answer({ ok: false, error: code, message, ...details });
+    await answer(output, { ok: false, error: code, message, ...details });
     // A request that was refused is no failure of the unit that refused it.
     return instance === undefined ? 1 : 0;
   }

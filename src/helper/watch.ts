@@ -1,187 +1,309 @@
+import type { ChildProcess } from 'node:child_process';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { createInterface } from 'node:readline';
 import type { Readable, Writable } from 'node:stream';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { Turns } from '../core/limits.ts';
 import { HostReader } from '../host/read.ts';
 import { HelperError } from './errors.ts';
-import type { LxcStatus } from './lxc.ts';
-import { lxcEnvironment, Monitors, statusWithin } from './lxc.ts';
+import type { LxcStatus } from './guests.ts';
+import { Guests } from './guests.ts';
+import { findOutside, lxcEnvironment } from './lxc.ts';
 import { OomWatch } from './oom.ts';
+import { isName } from './request.ts';
+import type { SocketOwner } from './socket-owner.ts';
 import { lxcpathOf } from './view.ts';
 
-export interface StateChange {
-  readonly container: string;
-  readonly state: string;
-}
-
-/** A line of lxc-monitor(1) about a state; undefined for what it says besides. */
-export function parseMonitorLine(line: string): StateChange | undefined {
-  const [, container, state] = /^'(.*)' changed state to \[([A-Z]+)\]$/.exec(line) ?? [];
-  return container === undefined || state === undefined ? undefined : { container, state };
+/** The container in a line of lxc-monitor(1) about a state; undefined for what it says besides. */
+export function parseMonitorLine(line: string): string | undefined {
+  return /^'(.*)' changed state to \[[A-Z]+\]$/.exec(line)?.[1];
 }
 
 /** More than this unread by the client means that it does not read. */
 const unreadMaxBytes = 1024 * 1024;
 
-/** lxc-monitor does not say when it listens: what changed until then is looked for again. */
-const secondLookMs = 1500;
+/** All is looked at this often, for what no hint was given of. */
+const lookMs = 2000;
+/** An unknown name may be that of a new container, or a stranger's word. */
+const unknownMs = 1000;
+/** After a hint, which comes a little before or after what it is about. */
+const looksAfterHintMs: readonly number[] = [0, 40, 120, 400, 1200];
+/** Time between looks, in times of what the last one took: hints are as many as strangers like. */
+const restFactor = 10;
+/** Command sockets are looked at for containers that run outside their units. */
+const outsideMs = 5000;
+const outsideGapMs = 200;
 
-/** A container that answers does so in less, though perhaps not on a busy host. */
-const firstPatienceMs = 1000;
-const longestPatienceMs = 16_000;
-/** How long the first report waits for those that do not answer. */
-const readyMs = 3000;
-/** Programs of LXC's at a time; the unit has a TasksMax=. */
-const questionsAtATime = 16;
+/** Lines of lxc-monitor's are read so much at a time. */
+const hintsEveryMs = 50;
+const hintMaxBytes = 64 * 1024;
+const restartMinMs = 1000;
+const restartMaxMs = 60_000;
 
-/** States without a guest that could be asked for. */
-const withoutGuest = ['STOPPED', 'STARTING', 'ABORTING'];
+interface Hint {
+  step: number;
+  atMs: number;
+}
 
-/** Tells each state once, and again when it has changed. */
-class Teller {
-  readonly #output: Writable;
-  readonly #lxcpath: string;
-  readonly #turns = new Turns(questionsAtATime);
+export interface WatcherPorts {
+  /** Names of all containers, from root's directory. */
+  readonly list: () => readonly string[];
+  readonly guests: Pick<Guests, 'look'>;
+  /** Finds which of some containers run outside their units; see findOutside(). */
+  readonly findOutside: (names: readonly string[]) => ReturnType<typeof findOutside>;
+  readonly tell: (container: string, status: LxcStatus, squatter?: SocketOwner) => void;
+  readonly failed: (error: unknown) => void;
+}
+
+/**
+ * Tells each container's state once, and again when it has changed. Only what the kernel shows is
+ * told. Hints say when to look for it; they may come from anybody, and cost little.
+ */
+export class Watcher {
+  readonly #ports: WatcherPorts;
   readonly #told = new Map<string, LxcStatus>();
-  /** How often the monitor has spoken of each: an answer from before is out of date. */
-  readonly #changes = new Map<string, number>();
-  /** Those that LXC has not answered about. */
-  readonly silent = new Set<string>();
+  readonly #hints = new Map<string, Hint>();
+  /** Who was told to keep LXC from starting a container. */
+  readonly #squatters = new Map<string, SocketOwner>();
+  #timer: NodeJS.Timeout | undefined;
+  #nextAllMs = 0;
+  #lastAllMs = -Infinity;
+  #restUntilMs = 0;
+  readonly #toAsk = new Set<string>();
+  #isAsking = false;
+  #nextAskMs = 0;
+  #nextAskAllMs = 0;
+  #isClosed = false;
 
-  constructor(output: Writable, lxcpath: string) {
-    this.#output = output;
-    this.#lxcpath = lxcpath;
+  constructor(ports: WatcherPorts) {
+    this.#ports = ports;
   }
 
+  /** Names of all containers at the last look. */
   get names(): string[] {
     return [...this.#told.keys()];
   }
 
-  write(event: object): void {
-    this.#output.write(`${JSON.stringify(event)}\n`);
-    if (this.#output.writableLength > unreadMaxBytes) {
-      throw new HelperError('Failed', 'the client does not read what it asked for');
+  /** Tells of all, and goes on until it is closed. */
+  async start(): Promise<void> {
+    this.#look();
+    await this.#ask();
+    this.#plan();
+  }
+
+  close(): void {
+    this.#isClosed = true;
+    clearTimeout(this.#timer);
+  }
+
+  /** Something may have happened to a container of this name, if there is one. */
+  hint(name: string): void {
+    const now = performance.now();
+    if (this.#told.has(name)) this.#hints.set(name, { step: 0, atMs: now });
+    else this.#nextAllMs = Math.min(this.#nextAllMs, Math.max(now, this.#lastAllMs + unknownMs));
+    this.#plan();
+  }
+
+  #plan(): void {
+    if (this.#isClosed) return;
+    clearTimeout(this.#timer);
+    const next = Math.min(this.#nextAllMs, ...[...this.#hints.values()].map(({ atMs }) => atMs));
+    const delay = Math.max(next, this.#restUntilMs) - performance.now();
+    this.#timer = setTimeout(
+      () => {
+        try {
+          this.#look();
+          this.#ask().catch(this.#ports.failed);
+        } catch (error) {
+          this.#ports.failed(error);
+        }
+        this.#plan();
+      },
+      Math.max(0, delay),
+    );
+  }
+
+  #look(): void {
+    const start = performance.now();
+    if (start >= this.#nextAllMs) {
+      const names = this.#ports.list();
+      this.#tell(this.#ports.guests.look(names, true));
+      const listed = new Set(names);
+      for (const name of this.#told.keys()) if (!listed.has(name)) this.#forget(name);
+      this.#lastAllMs = start;
+      this.#nextAllMs = start + lookMs;
+    }
+    const due = [...this.#hints].filter(([, { atMs }]) => atMs <= start);
+    this.#tell(this.#ports.guests.look(due.map(([name]) => name)));
+    for (const [name, hint] of due) {
+      // One that runs outside its unit is found by its socket only.
+      const isFirst = hint.step === 0;
+      hint.step += 1;
+      const laterMs = looksAfterHintMs[hint.step];
+      if (laterMs === undefined) this.#hints.delete(name);
+      else hint.atMs = start + laterMs;
+      if (isFirst || laterMs === undefined) this.#toAsk.add(name);
+    }
+    const end = performance.now();
+    this.#restUntilMs = end + (end - start) * restFactor;
+    this.#nextAllMs = Math.max(this.#nextAllMs, this.#restUntilMs);
+  }
+
+  #tell(found: ReadonlyMap<string, LxcStatus>): void {
+    for (const [name, status] of found) {
+      const before = this.#told.get(name);
+      if (before?.state === status.state && before.leader === status.leader) continue;
+      this.#told.set(name, status);
+      this.#squatters.delete(name);
+      this.#ports.tell(name, status);
     }
   }
 
-  #tell(container: string, { state, leader }: LxcStatus): void {
-    const before = this.#told.get(container);
-    if (before?.state === state && before.leader === leader) return;
-    this.#told.set(container, { state, leader });
-    this.write({ event: 'state', container, state, leader });
+  #tellSquatter(name: string, squatter: SocketOwner | undefined): void {
+    const told = this.#told.get(name);
+    const before = this.#squatters.get(name);
+    if (told?.state !== 'STOPPED' || before?.pid === squatter?.pid) return;
+    if (squatter === undefined) this.#squatters.delete(name);
+    else this.#squatters.set(name, squatter);
+    this.#ports.tell(name, told, squatter);
   }
 
-  /** Asks about a container and tells the answer, when there is one in time. */
-  async #ask(name: string, withinMs: number, word?: string): Promise<void> {
-    const changes = this.#changes.get(name);
-    this.silent.add(name);
-    const container = { name, lxcpath: this.#lxcpath };
-    const status = await this.#turns.run(() => statusWithin(container, withinMs));
-    if (this.#changes.get(name) !== changes) return;
-    if (status !== undefined) {
-      this.silent.delete(name);
-      this.#tell(name, { state: word ?? status.state, leader: status.leader });
-    } else if (word !== undefined) {
-      // It comes or goes, and its leader has to follow.
-      this.#tell(name, { state: word, leader: 0 });
-      await this.#ask(name, longestPatienceMs);
+  /** A container that is there no more. */
+  #forget(name: string): void {
+    this.#hints.delete(name);
+    this.#tell(new Map([[name, { state: 'STOPPED', leader: 0 }]]));
+    this.#told.delete(name);
+  }
+
+  /** Looks for guests outside of units, where none is known. */
+  async #ask(): Promise<void> {
+    const start = performance.now();
+    if (this.#isAsking || start < this.#nextAskMs) return;
+    const isAll = start >= this.#nextAskAllMs;
+    const names = [...this.#told].flatMap(([name, { state }]) =>
+      state === 'STOPPED' && (isAll || this.#toAsk.has(name)) ? [name] : [],
+    );
+    this.#toAsk.clear();
+    if (isAll) this.#nextAskAllMs = start + outsideMs;
+    if (names.length === 0) return;
+    this.#isAsking = true;
+    try {
+      const { found: all, squatters } = await this.#ports.findOutside(names);
+      const found = all.filter((name) => this.#told.has(name));
+      if (this.#isClosed) return;
+      this.#tell(this.#ports.guests.look(found));
+      for (const name of names) this.#tellSquatter(name, squatters.get(name));
+      // Its guest comes a moment later.
+      for (const name of found) this.#hints.set(name, { step: 1, atMs: performance.now() });
+    } finally {
+      this.#isAsking = false;
+      const took = performance.now() - start;
+      this.#nextAskMs = performance.now() + Math.max(outsideGapMs, took * restFactor);
     }
+    this.#plan();
+  }
+}
+
+/**
+ * Runs lxc-monitor(1) for its hints. What it says comes from lxc-monitord(8), in whose place any
+ * local user can be; so it is read slowly, and whether and what it tells makes no difference but to
+ * how soon a change is seen.
+ */
+class Hints {
+  readonly #lxcpath: string;
+  readonly #hint: (name: string) => void;
+  #monitor: ChildProcess | undefined;
+  #timer: NodeJS.Timeout | undefined;
+  #restartMs = restartMinMs;
+  #isClosed = false;
+
+  constructor(lxcpath: string, hint: (name: string) => void) {
+    this.#lxcpath = lxcpath;
+    this.#hint = hint;
+    this.#start();
   }
 
-  /** Tells of all containers; those with a monitor are asked side by side. */
-  async tellAll(): Promise<void> {
-    const monitors = new Monitors(this.#lxcpath);
-    const known = new HostReader('').containers(this.#lxcpath).map(({ name }) => name);
-    const names = [...new Set([...known, ...monitors.names])];
-    for (const name of names) {
-      if (!monitors.has(name)) this.#tell(name, { state: 'STOPPED', leader: 0 });
-    }
-    const asked = names.filter((name) => monitors.has(name));
-    await Promise.all(asked.map((name) => this.#ask(name, firstPatienceMs)));
+  #start(): void {
+    const monitor = spawn('/usr/bin/lxc-monitor', ['-P', this.#lxcpath, '-n', '.*'], {
+      stdio: ['ignore', 'pipe', 'ignore'],
+      env: lxcEnvironment,
+    });
+    this.#monitor = monitor;
+    const startedMs = performance.now();
+    let rest = '';
+    monitor.stdout.setEncoding('utf8').on('data', (chunk: string) => {
+      const lines = (rest + chunk).split('\n');
+      rest = (lines.pop() ?? '').slice(-hintMaxBytes);
+      const names = new Set(lines.map(parseMonitorLine));
+      for (const name of names) if (name !== undefined) this.#hint(name);
+      monitor.stdout.pause();
+      setTimeout(() => monitor.stdout.resume(), hintsEveryMs);
+    });
+    const ended = (): void => {
+      if (this.#isClosed || this.#monitor !== monitor) return;
+      this.#monitor = undefined;
+      if (performance.now() - startedMs > restartMaxMs) this.#restartMs = restartMinMs;
+      this.#timer = setTimeout(() => {
+        this.#start();
+      }, this.#restartMs);
+      this.#restartMs = Math.min(this.#restartMs * 2, restartMaxMs);
+    };
+    monitor.once('error', ended);
+    monitor.once('exit', ended);
   }
 
-  /** Asks those that have not answered, again and again. */
-  async askSilent(): Promise<void> {
-    let patienceMs = firstPatienceMs;
-    for (;;) {
-      await sleep(patienceMs);
-      const { silent } = this;
-      patienceMs =
-        silent.size === 0 ? firstPatienceMs : Math.min(patienceMs * 2, longestPatienceMs);
-      await Promise.all([...silent].map((name) => this.#ask(name, patienceMs)));
-    }
-  }
-
-  /** Tells what the monitor says, with the leader; asks without waiting for the answer. */
-  change({ container, state }: StateChange, failed: (error: unknown) => void): void {
-    this.#changes.set(container, (this.#changes.get(container) ?? 0) + 1);
-    this.silent.delete(container);
-    const leader = this.#told.get(container)?.leader ?? 0;
-    if (withoutGuest.includes(state)) this.#tell(container, { state, leader: 0 });
-    // A guest that runs may be another one than before.
-    else if (state !== 'RUNNING' && leader > 0) this.#tell(container, { state, leader });
-    else this.#ask(container, firstPatienceMs, state).catch(failed);
+  close(): void {
+    this.#isClosed = true;
+    clearTimeout(this.#timer);
+    this.#monitor?.kill();
   }
 }
 
 /**
  * Writes the state of each container and then each change, one JSON object a line, until the client
- * goes; and where it is told of OOM on cgroup v1. Throws when LXC's monitor ends before.
+ * goes; and where it is told of OOM on cgroup v1.
  */
 export async function watch(input: Readable, output: Writable): Promise<void> {
   const lxcpath = lxcpathOf(new HostReader(''));
   const gone = Promise.race([once(input, 'end'), once(input, 'close'), once(output, 'error')]);
   input.resume();
-  const monitor = spawn('/usr/bin/lxc-monitor', ['-P', lxcpath, '-n', '.*'], {
-    stdio: ['ignore', 'pipe', 'ignore'],
-    env: lxcEnvironment,
-  });
-  const ended = once(monitor, 'exit');
-  const lines = createInterface({ input: monitor.stdout });
-  const teller = new Teller(output, lxcpath);
   let failed: (error: unknown) => void = () => undefined;
   const failure = new Promise<never>((_, reject) => (failed = reject));
+  const write = (event: object): void => {
+    output.write(`${JSON.stringify(event)}\n`);
+    if (output.writableLength > unreadMaxBytes) {
+      failed(new HelperError('Failed', 'the client does not read what it asked for'));
+    }
+  };
+  const guests = new Guests();
+  const watcher = new Watcher({
+    list: () =>
+      new HostReader('').containers(lxcpath).flatMap(({ name }) => (isName(name) ? [name] : [])),
+    guests,
+    findOutside: (names) => findOutside(guests, lxcpath, names),
+    tell: (container, { state, leader }, squatter) => {
+      write({ event: 'state', container, state, leader, ...(squatter && { squatter }) });
+      if (state === 'STARTING' || state === 'RUNNING') oom.scanSoon();
+    },
+    failed,
+  });
   const oom = new OomWatch({
-    names: () => teller.names,
+    names: () => watcher.names,
     tell: (container) => {
-      try {
-        teller.write({ event: 'oom', container });
-      } catch (error) {
-        failed(error);
-      }
+      write({ event: 'oom', container });
     },
   });
-  const follow = async (): Promise<void> => {
-    const reading = (async () => {
-      for await (const line of lines) {
-        const change = parseMonitorLine(line);
-        if (change === undefined) continue;
-        teller.change(change, failed);
-        if (change.state === 'STARTING' || change.state === 'RUNNING') oom.scanSoon();
-      }
-      await ended;
-      throw new HelperError('Failed', 'lxc-monitor ended; see "journalctl -t lockerd-helper"');
-    })();
-    await Promise.race([reading, failure]);
-  };
-  const look = async (): Promise<void> => {
-    const first = teller.tellAll();
-    await Promise.race([first, sleep(readyMs)]);
-    // They are not stopped, and told of when they answer.
-    for (const container of teller.silent) teller.write({ event: 'silent', container });
-    teller.write({ event: 'ready' });
-    await first;
-    oom.scanSoon();
-    await sleep(secondLookMs);
-    await teller.tellAll();
-    await teller.askSilent();
+  const hints = new Hints(lxcpath, (name) => {
+    watcher.hint(name);
+  });
+  const look = async (): Promise<never> => {
+    await watcher.start();
+    write({ event: 'ready' });
+    return failure;
   };
   try {
-    await Promise.race([look(), follow(), gone]);
+    await Promise.race([look(), failure, gone]);
   } finally {
-    monitor.kill();
+    watcher.close();
+    hints.close();
     oom.close();
   }
 }

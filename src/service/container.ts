@@ -81,7 +81,11 @@ export function containerTable(context: ServiceContext): Interface<Access> {
       Unit: constant(({ definition }) => definition.unit),
       ConfigFile: constant(({ definition }) => definition.configFile),
       State: told('s', ({ state }) => state),
-      Problem: told('s', ({ definition }) => definition.problem),
+      Problem: told('s', ({ definition, obstacle }) =>
+        [definition.problem, obstacle, world.helperProblem]
+          .filter((text) => text !== '')
+          .join('\n'),
+      ),
       Autostart: told('b', ({ definition }) => definition.autostart),
       Leader: told('u', ({ leader }) => leader),
       StateChangeTimestamp: told('t', ({ stateChangeUsec }) => stateChangeUsec),

@@ -38,8 +38,6 @@ const programs = [
   'usr/lib/lockerd/lockerd-autoballoon',
   'usr/lib/lockerd/lockerd-helper',
   'usr/bin/lxc-start',
-  'usr/bin/lxc-stop',
-  'usr/bin/lxc-unfreeze',
   'usr/bin/lxc-wait',
   'usr/bin/sleep',
   'usr/bin/systemctl',

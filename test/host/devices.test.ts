@@ -63,9 +63,9 @@ test('a root file system on a block device is waited for, and its guest shuts do
   const pid = await guestPid(host, 'disk');
   await host.waitFor('the guest has booted', () => host.exists(`/proc/${pid}/root/dev/booted`));
 
-  // The generator could not look into the device for the guest's init, so LXC chooses the signal.
+  // The generator could not look into the device for the guest's init, so it is chosen at the stop.
   const stopped = await host.unit('lxc@disk');
-  expect(stopped['ExecStop']).toContain('lxc-stop -n disk --nokill --nowait');
+  expect(stopped['ExecStop']).toContain('stop-guest 37 30');
   const start = Date.now();
   await systemctl(host, 'stop', 'lxc@disk');
   expect(Date.now() - start).toBeLessThan(20_000);

@@ -149,11 +149,11 @@ while :; do sleep 0.1; done
   );
 }
 
-test('a halt signal that lxc-start does not pass on is sent by LXC itself', async () => {
+test('a halt signal that lxc-start does not pass on is sent to the guest itself', async () => {
   await writeInit('window', 'WINCH', 0);
   const unit = await host.unit('lxc@window');
   expect(unit['KillSignal']).toBe('18');
-  expect(unit['ExecStop']).toContain('lxc-stop -n window --nokill --nowait');
+  expect(unit['ExecStop']).toContain('stop-guest 28');
   await systemctl(host, 'start', 'lxc@window');
   await host.waitForGuest('window');
   const { ms } = await timed(() => systemctl(host, 'stop', 'lxc@window'));

@@ -129,6 +129,7 @@ export class FakeOutside {
   /** Of every container. */
   kernelLimits: KernelLimits = { memory: noLimit, swap: noLimit };
   oom: ((container: string) => void) | undefined;
+  heard: ((problem: string | undefined) => void) | undefined;
   /** Control groups in which OOM kills are expected. */
   readonly expected: string[] = [];
 
@@ -140,8 +141,8 @@ export class FakeOutside {
     entry.tell?.(entry.status);
   }
 
-  lxc(container: string, state: string, leader = 0): void {
-    this.#lxc?.({ container, state, leader });
+  lxc(container: string, state: string, leader = 0, squatter?: LxcStatus['squatter']): void {
+    this.#lxc?.({ container, state, leader, squatter });
   }
 
   /** A container whose unit runs it. */
@@ -251,9 +252,11 @@ export class FakeOutside {
           return this.#ask(`balloon ${words.join(' ')}`, signal);
         },
         applyLimits: (container) => this.#ask(`apply-limits ${container}`),
-        watch: (tell, oom) => {
+        watch: (tell, oom, heard) => {
           this.#lxc = tell;
           this.oom = oom;
+          this.heard = heard;
+          heard(undefined);
           return Promise.resolve(nothing);
         },
       },

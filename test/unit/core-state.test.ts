@@ -4,8 +4,13 @@ import { deriveState, isUp, runsOutsideUnit } from '../../src/core/state.ts';
 
 type Unit = UnitStatus['activeState'];
 
-function state(activeState: Unit | undefined, lxc?: string, broken = false): string {
-  return deriveState({ broken, unit: activeState && { activeState }, lxc });
+function state(
+  activeState: Unit | undefined,
+  lxc?: string,
+  broken = false,
+  isHeard = true,
+): string {
+  return deriveState({ broken, unit: activeState && { activeState }, lxc, isHeard });
 }
 
 describe('the state of a container', () => {
@@ -47,9 +52,24 @@ describe('the state of a container', () => {
     expect(state(unit, lxc)).toBe(expected);
   });
 
+  test.each<[Unit | undefined, string]>([
+    ['active', 'running'],
+    ['activating', 'starting'],
+    ['deactivating', 'stopping'],
+    ['failed', 'failed'],
+    // LXC may run it without its unit.
+    ['inactive', 'unknown'],
+    [undefined, 'unknown'],
+  ])('unit %s while nobody tells of guests: %s', (unit, expected) => {
+    expect(state(unit, undefined, false, false)).toBe(expected);
+    // What was told before all has been is true.
+    expect(state('inactive', 'STOPPED', false, false)).toBe('stopped');
+  });
+
   test('a broken definition shows where nothing runs', () => {
     expect(state('inactive', 'STOPPED', true)).toBe('broken');
     expect(state('failed', 'STOPPED', true)).toBe('broken');
+    expect(state('inactive', undefined, true, false)).toBe('unknown');
     expect(state('active', 'RUNNING', true)).toBe('running');
     expect(state('inactive', 'RUNNING', true)).toBe('running');
   });
@@ -70,6 +90,7 @@ describe('the state of a container', () => {
       false,
       false,
     ]);
+    expect(isUp('unknown')).toBe(false);
     expect(isUp('stopping')).toBe(true);
   });
 });

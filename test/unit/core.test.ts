@@ -230,6 +230,71 @@ describe('stop', () => {
   });
 });
 
+describe('while nobody tells of guests', () => {
+  const problem = 'the helper of lockerd cannot be reached; see "systemctl status"';
+
+  test('systemd says what runs, and the rest is unknown', () => {
+    outside.run('web', 77);
+    outside.lxc('web', 'FROZEN', 77);
+    outside.heard?.(problem);
+    expect(core.world.container('web')).toMatchObject({ state: 'running', leader: 0 });
+    expect(core.world.container('db')).toMatchObject({ state: 'unknown', leader: 0 });
+    expect(core.world.helperProblem).toBe(problem);
+    // Once in the journal.
+    outside.heard?.(problem);
+    const told = outside.journal.filter(({ message }) => message.endsWith(problem));
+    expect(told).toHaveLength(1);
+    outside.lxc('web', 'FROZEN', 77);
+    outside.heard?.(undefined);
+    expect(core.world.container('web')).toMatchObject({ state: 'frozen', leader: 77 });
+    expect(core.world.container('db')).toMatchObject({ state: 'stopped' });
+    expect(core.world.helperProblem).toBe('');
+  });
+
+  test('a container is started, stopped, and not rebooted blindly', async () => {
+    outside.heard?.(problem);
+    const job = await started(verb('start', 'db'));
+    outside.unit('db', { activeState: 'active' });
+    outside.answer('start lxc@db.service', 'done');
+    await settled();
+    expect(outcome(job)).toEqual(['done', undefined]);
+    const reboot = await started(verb('reboot', 'db'));
+    await settled();
+    expect(reboot.error?.message).toContain(problem);
+    const stopping = await started(verb('stop', 'db'));
+    outside.unit('db', { activeState: 'inactive' });
+    outside.answer('stop lxc@db.service', 'done');
+    await settled();
+    expect(outcome(stopping)).toEqual(['done', undefined]);
+  });
+});
+
+test('who keeps LXC from starting a container is told when it does not start', async () => {
+  outside.lxc('web', 'STOPPED', 0, { pid: 4321, uid: 1000 });
+  const who = 'process 4321 of uid 1000 has';
+  expect(core.world.container('web')?.obstacle).toContain(who);
+  const job = await started();
+  outside.unit('web', { activeState: 'failed', result: 'protocol' });
+  outside.answer('start lxc@web.service', 'failed');
+  await settled();
+  expect(job.error?.message).toContain(who);
+  outside.lxc('web', 'STOPPED');
+  expect(core.world.container('web')?.obstacle).toBe('');
+});
+
+test('a container that has come is not stopping because it is told of later', () => {
+  outside.lxc('web', 'STOPPED');
+  const states: string[] = [];
+  core.world.changed.add(() => states.push(core.world.container('web')?.state ?? ''));
+  outside.unit('web', { activeState: 'activating' });
+  outside.lxc('web', 'STOPPED');
+  outside.unit('web', { activeState: 'active' });
+  outside.lxc('web', 'RUNNING', 7);
+  // A guest that reboots.
+  outside.lxc('web', 'STOPPED');
+  expect([...new Set(states)]).toEqual(['starting', 'running', 'stopping']);
+});
+
 describe('a container outside its unit', () => {
   test('runs, but is not stopped by a unit that does not run it', async () => {
     outside.lxc('web', 'RUNNING', 77);

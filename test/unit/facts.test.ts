@@ -136,7 +136,7 @@ describe('what the generator writes is read back', () => {
               instance: escapeInstance(c.name),
               configFile: `/var/lib/lxc/${c.name}/config`.replaceAll(/[\s\\]*$/g, ''),
               warnings: [],
-              halt: { signal: 'SIGPWR', heardBy: [30], askLxc: false },
+              halt: { signal: 'SIGPWR', heardBy: [30], isSentAtStop: false },
               memory: { limits: [], taken: [], warnings: [] },
               hasLogFile: false,
               requiredPaths: [],

@@ -52,7 +52,12 @@ const silenceMs = {
 };
 
 function client(): HelperClient {
-  return new HelperClient(socketPath, { silenceMs, reconnectMinMs: 10, reconnectMaxMs: 50 });
+  return new HelperClient(socketPath, {
+    silenceMs,
+    reconnectMinMs: 10,
+    reconnectMaxMs: 50,
+    readyMs: 500,
+  });
 }
 
 function answering(...lines: string[]): Script {
@@ -208,6 +213,7 @@ describe('watch', () => {
   test('tells all, then each change; reconnects, and notices what has gone meanwhile', async () => {
     const seen: LxcStatus[] = [];
     const ooms: string[] = [];
+    const heard: (string | undefined)[] = [];
     let connections = 0;
     script = (_request, socket) => {
       connections++;
@@ -220,13 +226,13 @@ describe('watch', () => {
         // Broken again before it was ready: nothing is known to be gone.
         socket.end(state('b', 'RUNNING', 8));
       } else {
-        socket.write(state('b', 'FROZEN', 8) + '{"event":"silent","container":"c"}\n');
-        socket.write('{"event":"ready"}\n');
+        socket.write(state('b', 'FROZEN', 8) + '{"event":"ready"}\n');
       }
     };
     const unwatch = await client().watch(
       (status) => seen.push(status),
       (container) => ooms.push(container),
+      (problem) => heard.push(problem),
     );
     expect(seen.slice(0, 2)).toEqual([
       { container: 'a', state: 'RUNNING', leader: 7 },
@@ -234,19 +240,71 @@ describe('watch', () => {
     ]);
     await vi.waitFor(
       () => {
-        expect(seen.at(-1)).toEqual({ container: 'a', state: 'STOPPED', leader: 0 });
+        expect(heard).toHaveLength(4);
       },
       { timeout: 10_000 },
     );
-    expect(seen).toContainEqual({ container: 'b', state: 'FROZEN', leader: 8 });
-    // LXC does not answer about it, which is not to say that it went.
-    expect(seen.filter(({ container }) => container === 'c')).toEqual([
-      { container: 'c', state: 'STARTING', leader: 0 },
-    ]);
+    // The first connection was lost, and the next two broke before they had told of all.
+    expect(heard).toEqual([undefined, expect.any(String), expect.any(String), undefined]);
+    // What was told before counts no longer, so nothing is told of as gone.
+    expect(seen.at(-1)).toEqual({ container: 'b', state: 'FROZEN', leader: 8 });
     expect(ooms).toEqual(['a']);
     await unwatch();
     await vi.waitFor(() => {
       expect(open.size).toBe(0);
     });
+  });
+
+  test('of a helper that is there again at once tells what has gone, and no trouble', async () => {
+    const seen: LxcStatus[] = [];
+    const heard: (string | undefined)[] = [];
+    let connections = 0;
+    script = (_request, socket) => {
+      connections++;
+      if (connections > 1) socket.write('{"event":"ready"}\n');
+      else socket.end(state('a', 'RUNNING', 7) + '{"event":"ready"}\n');
+    };
+    const unwatch = await client().watch(
+      (status) => seen.push(status),
+      () => undefined,
+      (problem) => heard.push(problem),
+    );
+    await vi.waitFor(() => {
+      expect(seen.at(-1)).toEqual({ container: 'a', state: 'STOPPED', leader: 0 });
+    });
+    expect(new Set(heard)).toEqual(new Set([undefined]));
+    await unwatch();
+  });
+
+  test.each<[string, Script, RegExp]>([
+    [
+      'refuses',
+      answering('{"ok":false,"error":"AccessDenied","message":"only lockerd may ask"}'),
+      /refuses to tell of containers: only lockerd may ask; see "journalctl -t lockerd-helper"/,
+    ],
+    ['says nothing', () => undefined, /no sound answer \(watch\); see "journalctl/],
+    ['ends', answering(), /ended before it had told of all/],
+    ['talks nonsense', answering('nonsense'), /no sound answer \(watch\)/],
+  ])('of a helper that %s tells so, and goes on', async (_what, answer, message) => {
+    script = answer;
+    const heard: (string | undefined)[] = [];
+    const nothing = (): undefined => undefined;
+    const unwatch = await client().watch(nothing, nothing, (problem) => heard.push(problem));
+    expect(heard).toEqual([expect.stringMatching(message)]);
+    script = answering('{"event":"ready"}');
+    await vi.waitFor(() => {
+      expect(heard).toContain(undefined);
+    });
+    await unwatch();
+  });
+
+  test('of a helper that is not there says where to look', async () => {
+    const nobody = new HelperClient(path.join(directory, 'nobody'));
+    const nothing = (): undefined => undefined;
+    const heard: (string | undefined)[] = [];
+    await (
+      await nobody.watch(nothing, nothing, (problem) => heard.push(problem))
+    )();
+    expect(heard).toEqual([expect.stringContaining('systemctl status lockerd-helper.socket')]);
   });
 });

@@ -1,8 +1,6 @@
 import { expect, test } from 'vitest';
 import { copiesOf } from '../../src/helper/holders.ts';
 import { isSameTree, mountAt, parseMountinfo } from '../../src/host/mountinfo.ts';
-import { Monitors } from '../../src/helper/lxc.ts';
-import { parseMonitorLine } from '../../src/helper/watch.ts';
 
 const host = parseMountinfo(`
 99 79 0:39 / / rw,relatime shared:1 - overlay root rw
@@ -48,36 +46,4 @@ test('copies of an attachment, wherever a guest has put the wormhole', () => {
 7 5 8:1 / /mnt/data2 rw - ext4 /dev/sda1 rw
 `);
   expect(copiesOf(guest, '0:59', 'data').map(({ id }) => id)).toEqual([3, 6]);
-});
-
-test('lines of lxc-monitor', () => {
-  expect(parseMonitorLine("'web' changed state to [RUNNING]")).toEqual({
-    container: 'web',
-    state: 'RUNNING',
-  });
-  expect(parseMonitorLine("'it's' changed state to [STOPPED]")).toEqual({
-    container: "it's",
-    state: 'STOPPED',
-  });
-  expect(parseMonitorLine("'web' exited with status [0]")).toBeUndefined();
-});
-
-test('containers with a monitor, by its socket', () => {
-  const line = '0000000000000000: 00000002 00000000 00010000 0001 01';
-  const monitors = new Monitors(
-    '/var/lib/lxc',
-    `Num       RefCount Protocol Flags    Type St Inode Path
-${line} 4711 @/var/lib/lxc/web/command
-${line} 4712 @/var/lib/lxc/my web/command
-${line} 4713 @/srv/lxc/other/command
-${line} 4714 /var/lib/lxc/file/command
-${line} 4715 @lxc/f0e1d2c3b4a59687//var/lib/lxc
-${line} 4716
-`,
-  );
-  expect([...monitors.names]).toEqual(['web', 'my web']);
-  expect(['web', 'other', 'file'].map((name) => monitors.has(name))).toEqual([true, false, false]);
-  // LXC hashes what does not fit into the name of a socket.
-  expect(monitors.has('n'.repeat(84))).toBe(false);
-  expect(monitors.has('n'.repeat(85))).toBe(true);
 });

@@ -149,21 +149,23 @@ describe('reading a request', () => {
   });
 });
 
-test('the peer is the last part of an instance name', () => {
-  expect(peerOf('0-123-995')).toBe(995);
-  expect(peerOf('17-123_4567-0')).toBe(0);
-  for (const instance of [
-    '',
-    '995',
-    '0-1',
-    '0-1-',
-    '0-1--1',
-    '0-1-2-3',
-    'a-1-0',
-    '0-1-0x0',
-    '0-1- 0',
-  ])
-    expect(peerOf(instance)).toBeUndefined();
+test.each([
+  ['0-123-995', 995],
+  // systemd 257, and 258 with its cookie; on kernels without ids of pidfds as well.
+  ['17-123_4567-0', 0],
+  ['17-8204-123_4567-995', 995],
+  ['17-8204-123-995', 995],
+  ['3-18446744073709551615-4194304_18446744073709551615-4294967294', 4294967294],
+])('the peer of %s is %i', (instance, uid) => {
+  expect(peerOf(instance)).toBe(uid);
+});
+
+test.each([
+  ...['', '995', '0-1', '0-1-', '0-1--1', 'a-1-0', '0-1-0x0', '0-1- 0', '0-1-0\n', '\n0-1-0'],
+  ...['0-1-2-3-4', '0-1_2-3-4', '0_1-2-3', '0-1-2_3', '0-1_-3', '0-_1-3', '0-1_2_3-4'],
+  ...['-1-2-0', '0-1-2-', '0-1-4294967295', '0-1-99999999999', '0-1-unknown', '0-1-+0', '0-1-0 '],
+])('%j is the instance of no peer', (instance) => {
+  expect(peerOf(instance)).toBeUndefined();
 });
 
 test('a user id in passwd(5)', () => {

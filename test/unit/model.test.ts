@@ -73,8 +73,8 @@ describe('the halt signal', () => {
     [undefined, 'other', 'running', 'SIGPWR', [30], false],
     [undefined, 'unknown', 'running', 'SIGPWR', [37, 30], true],
     [undefined, 'unknown', 'booted', 'SIGRTMIN+3', [37], true],
-  ] as const)('%s, init %s, ready %s: %s', (signal, init, ready, name, heardBy, askLxc) => {
-    expect(planHalt(signal, init, ready)).toEqual({ signal: name, heardBy, askLxc });
+  ] as const)('%s, init %s, ready %s: %s', (signal, init, ready, name, heardBy, isSentAtStop) => {
+    expect(planHalt(signal, init, ready)).toEqual({ signal: name, heardBy, isSentAtStop });
   });
 
   test('is never one that kills or reboots the guest by itself', () => {

@@ -29,7 +29,7 @@ function container(name: string, more: Partial<Container> = {}): Container {
     configFile: `/var/lib/lxc/${name}/config`,
     problems: [],
     warnings: [],
-    halt: { signal: 'SIGPWR', heardBy: [30], askLxc: false },
+    halt: { signal: 'SIGPWR', heardBy: [30], isSentAtStop: false },
     memory: { limits: [], taken: [], warnings: [] },
     hasLogFile: false,
     requiredPaths: [],
