@@ -48,6 +48,8 @@ export interface GuestMemory {
   probe(): Probe;
   /** What a trial changes, to be written back by whoever ends it. */
   undo(): Undo[];
+  /** The same for the limit of the unit's group, which becomes what systemd says that it is. */
+  undoUnitLimit(): Undo;
   /** From here on the guest cannot be killed by what a trial does. */
   begin(): Promise<void>;
   /**
@@ -277,6 +279,10 @@ class MemoryV1 implements GuestMemory {
     ];
   }
 
+  undoUnitLimit(): Undo {
+    return { path: `${this.#unit}/memory.limit_in_bytes`, value: 'MemoryMax' };
+  }
+
   async begin(): Promise<void> {
     // A process that finds no memory in the guest's group waits from now on, until there is more.
     await write(`${this.#guest}/memory.oom_control`, '1');
@@ -391,6 +397,10 @@ class MemoryV2 implements GuestMemory {
     return [{ path: file, value: read(file).trim() }];
   }
 
+  undoUnitLimit(): Undo {
+    return { path: `${this.#unit}/memory.max`, value: 'MemoryMax' };
+  }
+
   async begin(): Promise<void> {
     // Reclaim on request never kills.
   }
@@ -422,12 +432,8 @@ class MemoryV2 implements GuestMemory {
   async seal(limit: bigint, note: (changes: readonly Undo[]) => void): Promise<boolean> {
     // The unit's own, so that a freeze of the guest by lxc-freeze(1) is neither used nor lost.
     const file = `${this.#unit}/cgroup.freeze`;
-    const limitFile = `${this.#unit}/memory.max`;
     const before = read(file).trim();
-    note([
-      { path: file, value: before },
-      { path: limitFile, value: 'MemoryMax' },
-    ]);
+    note([{ path: file, value: before }, this.undoUnitLimit()]);
     await write(file, '1');
     try {
       const end = Date.now() + freezeTimeoutMs;
