@@ -1,5 +1,6 @@
 import { CoreError } from '../core/errors.ts';
 import type { UnitJobResult, UnitsPort, UnitStatus, Unwatch } from '../core/ports.ts';
+import { shellWord } from '../model/shell-quote.ts';
 import { busError, DBusError } from '../bus/values.ts';
 import {
   type ListedUnit,
@@ -436,13 +437,13 @@ function whyRefused(unit: string, error: unknown): string {
   const name = error instanceof DBusError ? error.errorName : '';
   switch (name.slice(name.lastIndexOf('.') + 1)) {
     case 'UnitMasked':
-      return `${unit} is masked; unmask it with "systemctl unmask ${unit}"`;
+      return `${unit} is masked; unmask it with "systemctl unmask ${shellWord(unit)}"`;
     case 'NoSuchUnit':
-      return `systemd has no ${unit}; see "systemctl status ${unit}"`;
+      return `systemd has no ${unit}; see "systemctl status ${shellWord(unit)}"`;
     case 'LoadFailed':
     case 'BadUnitSetting':
     case 'UnitError':
-      return `systemd cannot load ${unit}; see "systemctl status ${unit}"`;
+      return `systemd cannot load ${unit}; see "systemctl status ${shellWord(unit)}"`;
     case 'OnlyByDependency':
       return `${unit} may be started and stopped by other units only`;
     case 'JobTypeNotApplicable':
@@ -460,6 +461,6 @@ function whyRefused(unit: string, error: unknown): string {
     case 'TimedOut':
       return `systemd does not answer; whether it works on ${unit} is not known`;
     default:
-      return `systemd refused to work on ${unit}; see "systemctl status ${unit}"`;
+      return `systemd refused to work on ${unit}; see "systemctl status ${shellWord(unit)}"`;
   }
 }

@@ -12,6 +12,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { DBusError, type VariantMap } from '../../src/bus/values.ts';
+import { mapParallel } from '../../src/cli/parallel.ts';
 import { startPrivateBus, type PrivateBus } from './bus.ts';
 import { FixtureService } from './fixture-service.ts';
 
@@ -248,14 +249,12 @@ web       running yes         1234 120.5M    2G web_vol,sandbox:ro
         if (index === 0) end('failed', error);
         else end('done');
       };
-      for (const command of commands) {
-        for (const { stdout, stderr } of [await lockerctl(command), await onTerminal(command)]) {
-          const shown = plain(stdout + stderr).replaceAll('\u001b[K', '');
-          expect(bad.exec(shown)?.[0], `${command.join(' ')}: ${JSON.stringify(shown)}`).toBe(
-            undefined,
-          );
-        }
-      }
+      await mapParallel(commands, 4, async (command) => {
+        const { stdout, stderr } = await onTerminal(command);
+        const shown = plain(stdout + stderr).replaceAll('\u001b[K', '');
+        const said = `${command.join(' ')}: ${JSON.stringify(shown)}`;
+        expect(bad.exec(shown)?.[0], said).toBe(undefined);
+      });
     }
     service.refusals.set('StartContainer', new DBusError(...error));
     for (const run of [await lockerctl(['start', name]), await onTerminal(['start', name])]) {
@@ -265,7 +264,7 @@ web       running yes         1234 120.5M    2G web_vol,sandbox:ro
     const { stdout } = await lockerctl(['status', '--json']);
     const [, found] = JSON.parse(stdout) as { state: string }[];
     expect(stdout + String(found?.state)).toContain(states[1]);
-  });
+  }, 180_000);
 
   test('control characters in names are escaped, on a terminal and in a pipe', async () => {
     service.container('evil\u001b[31m\nname');
