@@ -1,8 +1,9 @@
 import { type FSWatcher, watch } from 'node:fs';
-import { readdir, readFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { KernelLimits, MemoryFigures, MemoryPort, Unwatch } from '../core/ports.ts';
 import { parseKernelLimit } from '../model/memory-limit.ts';
+import { counter, KillCounter } from './oom-kills.ts';
 
 /**
  * On cgroup v1, where the kernel announces OOM kills to root only, see expectOomKills(): for limits
@@ -11,15 +12,22 @@ import { parseKernelLimit } from '../model/memory-limit.ts';
 const pollMs = 5000;
 /** An announcement comes before the kill. */
 const recountMs = [20, 100, 300, 700];
-/** A guest can make control groups without end. */
-const cgroupsMax = 2000;
+/** So many groups cost little to look through. */
+const groupsFew = 100;
+/** More of them are looked at more and more rarely while nothing is killed in them. */
+const pollMaxMs = 60_000;
+/** A guest at its limit has the kernel write memory.events all the time. */
+const lookEveryMs = 250;
 
 /** Memory figures from the control group file system; see cgroups(7). */
 export class CgroupMemory implements MemoryPort {
   readonly #mountPoint: string;
   readonly #pollMs: number;
+  readonly #killCounter = new KillCounter();
   /** By control group, on cgroup v1. */
   readonly #expect = new Map<string, () => void>();
+  /** Kills in the groups that are watched, by directory, on cgroup v1. */
+  readonly #kills = new Map<string, bigint>();
 
   constructor(mountPoint = '/sys/fs/cgroup', options: { readonly pollMs?: number } = {}) {
     this.#mountPoint = mountPoint;
@@ -47,7 +55,7 @@ export class CgroupMemory implements MemoryPort {
   async read(controlGroup: string): Promise<MemoryFigures> {
     const found = await this.#find(controlGroup);
     if (found === undefined) throw new Error(`no control group ${controlGroup}`);
-    return found.version === 2 ? readV2(found.directory) : readV1(found.directory);
+    return found.version === 2 ? readV2(found.directory) : this.#readV1(found.directory);
   }
 
   async limits(controlGroup: string): Promise<KernelLimits | undefined> {
@@ -90,36 +98,82 @@ export class CgroupMemory implements MemoryPort {
     const found = await this.#find(controlGroup);
     if (found === undefined) throw new Error(`no control group ${controlGroup}`);
     const { directory, version } = found;
-    const isV2 = version === 2;
+    return version === 2
+      ? this.#watchKillsV2(directory, changed)
+      : this.#watchKillsV1(controlGroup, directory, changed);
+  }
+
+  async #watchKillsV2(directory: string, changed: (kills: bigint) => void): Promise<Unwatch> {
+    const file = join(directory, 'memory.events');
     let isOver = false;
     let last: bigint | undefined;
-    let again = false;
-    let looking: Promise<void> | undefined;
-    const look = (): Promise<void> => {
-      again = true;
-      looking ??= (async () => {
-        while (again) {
-          again = false;
-          const kills = isV2
-            ? counter(await readText(join(directory, 'memory.events')), 'oom_kill')
-            : await oomKillsV1(directory);
-          // The control group goes with the container, and its count with it.
-          if (isOver || kills === undefined || kills === last) continue;
-          last = kills;
-          changed(kills);
-        }
-      })().finally(() => {
-        looking = undefined;
-      });
-      return looking;
+    let timer: NodeJS.Timeout | undefined;
+    const look = async (): Promise<void> => {
+      const kills = counter(await readText(file), 'oom_kill');
+      // The control group goes with the container, and its count with it.
+      if (isOver || kills === undefined || kills === last) return;
+      last = kills;
+      changed(kills);
     };
-    const stop = isV2
-      ? watchFile(join(directory, 'memory.events'), () => void look())
-      : this.#recount(controlGroup, look);
+    const stop = watchFile(file, () => {
+      timer ??= setTimeout(() => {
+        timer = undefined;
+        void look();
+      }, lookEveryMs);
+    });
     await look();
     return () => {
       isOver = true;
+      clearTimeout(timer);
       stop();
+      return Promise.resolve();
+    };
+  }
+
+  /** Looks now and then, and more often when kills are expected. */
+  async #watchKillsV1(
+    controlGroup: string,
+    directory: string,
+    changed: (kills: bigint) => void,
+  ): Promise<Unwatch> {
+    let isOver = false;
+    let last: bigint | undefined;
+    let waitMs = this.#pollMs;
+    let next: NodeJS.Timeout | undefined;
+    let recounts: NodeJS.Timeout[] = [];
+    const look = async (): Promise<void> => {
+      const { kills, groups } = await this.#killCounter.count(directory);
+      if (isOver) return;
+      const isQuiet = kills === undefined || kills === last;
+      waitMs = isQuiet && groups > groupsFew ? Math.min(waitMs * 2, pollMaxMs) : this.#pollMs;
+      if (isQuiet) return;
+      last = kills;
+      this.#kills.set(directory, kills);
+      changed(kills);
+    };
+    const pollAgain = (): void => {
+      if (isOver) return;
+      next = setTimeout(() => void look().then(pollAgain), waitMs);
+      next.unref();
+    };
+    const cancel = (): void => {
+      for (const timer of recounts) clearTimeout(timer);
+    };
+    const expect = (): void => {
+      cancel();
+      recounts = recountMs.map((ms) => setTimeout(() => void look(), ms));
+    };
+    this.#expect.set(controlGroup, expect);
+    await look();
+    pollAgain();
+    return () => {
+      isOver = true;
+      clearTimeout(next);
+      cancel();
+      if (this.#expect.get(controlGroup) === expect) {
+        this.#expect.delete(controlGroup);
+        this.#kills.delete(directory);
+      }
       return Promise.resolve();
     };
   }
@@ -128,22 +182,23 @@ export class CgroupMemory implements MemoryPort {
     this.#expect.get(controlGroup)?.();
   }
 
-  /** Looks now and then, and more often when kills are expected. */
-  #recount(controlGroup: string, look: () => Promise<void>): () => void {
-    let timers: NodeJS.Timeout[] = [];
-    const stop = poll(this.#pollMs, look);
-    const cancel = (): void => {
-      for (const timer of timers) clearTimeout(timer);
-    };
-    const expect = (): void => {
-      cancel();
-      timers = recountMs.map((ms) => setTimeout(() => void look(), ms));
-    };
-    this.#expect.set(controlGroup, expect);
-    return () => {
-      stop();
-      cancel();
-      if (this.#expect.get(controlGroup) === expect) this.#expect.delete(controlGroup);
+  async #readV1(directory: string): Promise<MemoryFigures> {
+    const [usage, max, both] = await Promise.all(
+      ['usage_in_bytes', 'max_usage_in_bytes', 'memsw.usage_in_bytes'].map((name) =>
+        readText(join(directory, `memory.${name}`)),
+      ),
+    );
+    const current = numberIn(usage) ?? 0n;
+    // Without swap accounting there is no such file.
+    const withSwap = numberIn(both) ?? current;
+    return {
+      current,
+      peak: numberIn(max) ?? current,
+      swap: withSwap > current ? withSwap - current : 0n,
+      pressure: 0,
+      // Anybody may ask for figures, so that a watched group is not counted for each who does.
+      oomKills:
+        this.#kills.get(directory) ?? (await this.#killCounter.count(directory)).kills ?? 0n,
     };
   }
 }
@@ -161,14 +216,6 @@ function watchFile(file: string, changed: () => void): () => void {
   };
 }
 
-function poll(ms: number, look: () => Promise<void>): () => void {
-  const timer = setInterval(() => void look(), ms);
-  timer.unref();
-  return () => {
-    clearInterval(timer);
-  };
-}
-
 /** The kernel's files tell of an absent figure by being absent or by an error when read. */
 async function readText(file: string): Promise<string | undefined> {
   try {
@@ -180,12 +227,6 @@ async function readText(file: string): Promise<string | undefined> {
 
 function numberIn(text: string | undefined): bigint | undefined {
   const digits = /^\d+$/.exec(text?.trim() ?? '')?.[0];
-  return digits === undefined ? undefined : BigInt(digits);
-}
-
-/** The value of a line `NAME VALUE`. */
-function counter(text: string | undefined, name: string): bigint | undefined {
-  const digits = new RegExp(`^${name} (\\d+)$`, 'm').exec(text ?? '')?.[1];
   return digits === undefined ? undefined : BigInt(digits);
 }
 
@@ -209,42 +250,4 @@ async function readV2(directory: string): Promise<MemoryFigures> {
     pressure: fullAvg10(pressure),
     oomKills: counter(events, 'oom_kill') ?? 0n,
   };
-}
-
-async function readV1(directory: string): Promise<MemoryFigures> {
-  const [usage, max, both] = await Promise.all(
-    ['usage_in_bytes', 'max_usage_in_bytes', 'memsw.usage_in_bytes'].map((name) =>
-      readText(join(directory, `memory.${name}`)),
-    ),
-  );
-  const current = numberIn(usage) ?? 0n;
-  // Without swap accounting there is no such file.
-  const withSwap = numberIn(both) ?? current;
-  return {
-    current,
-    peak: numberIn(max) ?? current,
-    swap: withSwap > current ? withSwap - current : 0n,
-    pressure: 0,
-    oomKills: (await oomKillsV1(directory)) ?? 0n,
-  };
-}
-
-/** On v1 a kill counts in the control group of the killed process only, so all below are added. */
-async function oomKillsV1(directory: string): Promise<bigint | undefined> {
-  let sum: bigint | undefined;
-  const directories = [directory];
-  for (let index = 0; index < directories.length && index < cgroupsMax; index++) {
-    const one = directories[index] ?? directory;
-    const kills = counter(await readText(join(one, 'memory.oom_control')), 'oom_kill');
-    if (kills !== undefined) sum = (sum ?? 0n) + kills;
-    try {
-      const entries = await readdir(one, { withFileTypes: true });
-      directories.push(
-        ...entries.filter((entry) => entry.isDirectory()).map((entry) => join(one, entry.name)),
-      );
-    } catch {
-      // It has just gone.
-    }
-  }
-  return sum;
 }

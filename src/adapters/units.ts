@@ -1,5 +1,6 @@
 import { CoreError } from '../model/errors.ts';
 import type { UnitJobResult, UnitsPort, UnitStatus, Unwatch } from '../core/ports.ts';
+import { shellWord } from '../model/shell-quote.ts';
 import { busError, DBusError } from '../bus/values.ts';
 import {
   type ListedUnit,
@@ -22,6 +23,18 @@ const activeStates: readonly string[] = [
 /** How long to wait for systemd when it is off the bus, as while it executes itself anew. */
 const awayTimeoutMs = 60_000;
 const retryMs = 250;
+
+/** How often it is looked whether a job is still there, in case its end was told to nobody. */
+const jobLookMs = 30_000;
+
+/** A job that somebody waits for. */
+interface AwaitedJob {
+  readonly method: string;
+  readonly unit: string;
+  /** When the unit had last changed before the job, where that is known. */
+  readonly before: bigint | undefined;
+  readonly done: (result: UnitJobResult) => void;
+}
 
 /** A unit that somebody watches. */
 interface Watched {
@@ -52,7 +65,7 @@ export class SystemdUnits implements UnitsPort {
   readonly #watched = new Map<string, Watched>();
   readonly #reloaded = new Set<() => void>();
   /** Those who wait for a job, by its object path. */
-  readonly #jobs = new Map<string, (result: UnitJobResult) => void>();
+  readonly #jobs = new Map<string, AwaitedJob>();
   /** Jobs that ended before the reply that names them was looked at. */
   readonly #endedJobs = new Map<string, UnitJobResult>();
   #jobsAskedFor = 0;
@@ -77,13 +90,13 @@ export class SystemdUnits implements UnitsPort {
         if (watched !== undefined) this.#lookAtLoaded(watched).catch(() => undefined);
       },
       jobRemoved: (path, result) => {
-        const done = this.#jobs.get(path);
-        if (done !== undefined) done(result);
+        const job = this.#jobs.get(path);
+        if (job !== undefined) job.done(result);
         else if (this.#jobsAskedFor > 0) this.#endedJobs.set(path, result);
       },
       reloaded: () => {
         for (const watched of this.#watched.values()) this.#noteChange(watched);
-        void this.#lookForLostJobs();
+        for (const path of this.#jobs.keys()) void this.#lookForJob(path);
         for (const handler of this.#reloaded) handler();
       },
     });
@@ -194,7 +207,7 @@ export class SystemdUnits implements UnitsPort {
    * Each question about a unit that is not loaded has systemd load it, which takes 10 ms and more:
    * there is one for each unit, and one for all of them at the same time.
    */
-  async #readStatus({ unit, path }: Watched): Promise<UnitStatus> {
+  async #readStatus({ unit, path }: Pick<Watched, 'unit' | 'path'>): Promise<UnitStatus> {
     const loaded = await this.#loadedUnit(unit);
     const [service, since] = await Promise.all([
       this.#manager.getAll(path, 'Service'),
@@ -271,19 +284,20 @@ export class SystemdUnits implements UnitsPort {
 
   async #job(method: string, unit: string, signal: AbortSignal): Promise<UnitJobResult> {
     if (signal.aborted) return 'canceled';
+    const before = this.#watched.get(unitPath(unit))?.status?.stateChangeUsec;
     this.#jobsAskedFor++;
     let ended: Promise<UnitJobResult>;
     let path: string;
     try {
       path = String((await this.#ask(method, unit, 'ss', [unit, 'replace']))[0]);
-      ended = this.#jobEnd(path);
+      ended = this.#jobEnd(path, { method, unit, before });
     } finally {
       this.#jobsAskedFor--;
       if (this.#jobsAskedFor === 0) this.#endedJobs.clear();
     }
     // A job that has just ended cannot be cancelled; its end is on the way.
     const cancel = (): void => {
-      this.#manager.cancelJob(path).catch(() => undefined);
+      this.#manager.cancelJob(path).catch(() => this.#lookForJob(path));
     };
     signal.addEventListener('abort', cancel, { once: true });
     if (isAborted(signal)) cancel();
@@ -296,14 +310,18 @@ export class SystemdUnits implements UnitsPort {
     }
   }
 
-  #jobEnd(path: string): Promise<UnitJobResult> {
+  #jobEnd(path: string, job: Omit<AwaitedJob, 'done'>): Promise<UnitJobResult> {
     const result = this.#endedJobs.get(path);
     if (result !== undefined) return Promise.resolve(result);
     return new Promise((resolve) => {
-      this.#jobs.set(path, (how) => {
+      const timer = setInterval(() => void this.#lookForJob(path), jobLookMs);
+      timer.unref();
+      const done = (how: UnitJobResult): void => {
+        clearInterval(timer);
         this.#jobs.delete(path);
         resolve(how);
-      });
+      };
+      this.#jobs.set(path, { ...job, done });
     });
   }
 
@@ -316,19 +334,34 @@ export class SystemdUnits implements UnitsPort {
     await this.#read(watched).catch(() => undefined);
   }
 
-  /** After systemd was away: the end of a job may have been told to nobody. */
-  async #lookForLostJobs(): Promise<void> {
-    for (const path of [...this.#jobs.keys()]) {
-      const id = Number(path.slice(path.lastIndexOf('/') + 1));
-      try {
-        await this.#manager.call('GetJob', 'u', [id]);
-      } catch (error) {
-        const isGone =
-          error instanceof DBusError && error.errorName === 'org.freedesktop.systemd1.NoSuchJob';
-        // What the job led to is seen in the unit, which is read for whoever waits.
-        if (isGone) this.#jobs.get(path)?.('done');
-      }
+  /**
+   * The end of a job may have been told to nobody, as when systemd was away. What became of it is
+   * seen in its unit then.
+   */
+  async #lookForJob(path: string): Promise<void> {
+    const id = Number(path.slice(path.lastIndexOf('/') + 1));
+    try {
+      await this.#manager.call('GetJob', 'u', [id]);
+    } catch (error) {
+      const isGone =
+        error instanceof DBusError && error.errorName === 'org.freedesktop.systemd1.NoSuchJob';
+      // Its end was told before this answer, if it was.
+      const job = this.#jobs.get(path);
+      if (isGone && job !== undefined) await this.#decideLostJob(job);
     }
+  }
+
+  async #decideLostJob(job: AwaitedJob): Promise<void> {
+    let status: UnitStatus;
+    try {
+      const path = unitPath(job.unit);
+      status = await this.#readStatus({ unit: job.unit, path });
+    } catch {
+      // It is asked again a while later.
+      return;
+    }
+    const result = resultOfLostJob(job, status);
+    if (result !== undefined) job.done(result);
   }
 
   async #ask(
@@ -349,6 +382,27 @@ export class SystemdUnits implements UnitsPort {
         throw refusal(method, unit, error);
       }
     }
+  }
+}
+
+/**
+ * How a job ended whose end nobody has heard, by its unit; undefined while the unit changes. A unit
+ * that is up says nothing of a restart that may never have begun.
+ */
+function resultOfLostJob(
+  { method, before }: AwaitedJob,
+  { activeState, stateChangeUsec }: UnitStatus,
+): UnitJobResult | undefined {
+  const isDown = activeState === 'inactive' || activeState === 'failed';
+  if (!isDown && activeState !== 'active') return undefined;
+  switch (method) {
+    case 'StopUnit':
+      return isDown ? 'done' : 'lost';
+    case 'RestartUnit':
+      if (isDown) return 'failed';
+      return before !== undefined && stateChangeUsec > before ? 'done' : 'lost';
+    default:
+      return isDown ? 'failed' : 'done';
   }
 }
 
@@ -383,13 +437,13 @@ function whyRefused(unit: string, error: unknown): string {
   const name = error instanceof DBusError ? error.errorName : '';
   switch (name.slice(name.lastIndexOf('.') + 1)) {
     case 'UnitMasked':
-      return `${unit} is masked; unmask it with "systemctl unmask ${unit}"`;
+      return `${unit} is masked; unmask it with "systemctl unmask ${shellWord(unit)}"`;
     case 'NoSuchUnit':
-      return `systemd has no ${unit}; see "systemctl status ${unit}"`;
+      return `systemd has no ${unit}; see "systemctl status ${shellWord(unit)}"`;
     case 'LoadFailed':
     case 'BadUnitSetting':
     case 'UnitError':
-      return `systemd cannot load ${unit}; see "systemctl status ${unit}"`;
+      return `systemd cannot load ${unit}; see "systemctl status ${shellWord(unit)}"`;
     case 'OnlyByDependency':
       return `${unit} may be started and stopped by other units only`;
     case 'JobTypeNotApplicable':
@@ -407,6 +461,6 @@ function whyRefused(unit: string, error: unknown): string {
     case 'TimedOut':
       return `systemd does not answer; whether it works on ${unit} is not known`;
     default:
-      return `systemd refused to work on ${unit}; see "systemctl status ${unit}"`;
+      return `systemd refused to work on ${unit}; see "systemctl status ${shellWord(unit)}"`;
   }
 }

@@ -1,9 +1,9 @@
-import { existsSync, readFileSync, statSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { cgroupRoot, read, write } from '../cgroup/guest.ts';
 import { parseFlatKeyed, parseMeminfo } from '../cgroup/figures.ts';
 import { unlimited } from '../model/memory-limit.ts';
-import { stateDirectory } from '../balloon/state.ts';
+import { isBallooning } from '../balloon/state.ts';
 import { codeOf } from '../model/errno.ts';
 import type { Supply } from './policy.ts';
 import { fullBelow, reserveOf } from './policy.ts';
@@ -108,25 +108,5 @@ export const kernelMemory: Memory = {
     }
   },
 
-  isBallooning(unit) {
-    try {
-      const { dev, ino } = statSync(join(stateDirectory(unit), 'lock'));
-      return holdsLock(readFileSync('/proc/locks', 'utf8'), dev, ino);
-    } catch (error) {
-      if (codeOf(error) === 'ENOENT') return false;
-      throw error;
-    }
-  },
+  isBallooning,
 };
-
-/**
- * Whether proc_locks(5) has a lock of a file. Looked at, not tried: while a lock is tried, somebody
- * else's attempt would fail.
- */
-export function holdsLock(locks: string, device: number, inode: number): boolean {
-  const major = (device >> 8) & 0xfff;
-  const minor = (device & 0xff) | ((device >> 12) & 0xfff00);
-  const hex = (n: number): string => n.toString(16).padStart(2, '0');
-  const file = `${hex(major)}:${hex(minor)}:${inode}`;
-  return locks.split('\n').some((line) => line.split(/ +/).includes(file));
-}

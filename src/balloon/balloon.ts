@@ -294,17 +294,20 @@ class Balloon {
 
   async #force(): Promise<void> {
     this.#context.report('setting', 0);
-    // The helper waits for the kernel here, so that systemd need not: it would answer nobody.
+    recordUndo(this.#unit, [this.#memory.undoUnitLimit()]);
     try {
+      // The helper waits for the kernel here, so that systemd need not: it would answer nobody.
       await this.#memory.setUnitLimit(this.#request.limit);
+      await this.#set();
     } catch (error) {
       if (codeOf(error) !== 'EBUSY') throw error;
       throw new ShrinkRefused(
         'this kernel does not take it even by force',
         this.#memory.unitUsage(),
       );
+    } finally {
+      await undo(this.#unit, this.#context.systemd);
     }
-    await this.#set();
   }
 
   async #shrink(): Promise<void> {

@@ -1,5 +1,6 @@
 import { copyFileSync, existsSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { unlimited } from '../model/memory-limit.ts';
 import { stateDirectory } from './state.ts';
 import type { Limits, Systemd } from './systemd.ts';
 
@@ -44,7 +45,10 @@ export async function setLastingLimits(
   const properties = Object.keys(limits);
   let changedFiles = false;
   if (!persist) {
-    for (const property of properties) {
+    for (const [property, bytes] of Object.entries(limits)) {
+      // Who is killed from here on has said what the drop-in will be; see hooks/balloon-gone.
+      const word = bytes === unlimited ? 'infinity' : bytes.toString();
+      writeFileSync(join(notes, `${dropIn(property)}.wanted`), `${property}=${word}\n`);
       // It would come back with the next daemon-reload; shelved, it comes back with the next start.
       const file = join(persistent, dropIn(property));
       if (!existsSync(file)) continue;
@@ -57,11 +61,13 @@ export async function setLastingLimits(
     const note = join(notes, dropIn(property));
     if (!persist) {
       copyFileSync(join(runtime, dropIn(property)), note);
+      rmSync(`${note}.wanted`);
       continue;
     }
     for (const old of [
       join(persistent, shelved(property)),
       note,
+      `${note}.wanted`,
       join(runtime, dropIn(property)),
     ]) {
       if (!existsSync(old)) continue;
@@ -87,6 +93,7 @@ export function takeSnapshot(
     join(directories.persistent, `${unit}.d`, shelved(property)),
     join(directories.runtime, `${unit}.d`, dropIn(property)),
     join(stateDirectory(unit), dropIn(property)),
+    join(stateDirectory(unit), `${dropIn(property)}.wanted`),
   ]);
   return {
     files: new Map(

@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
 import { CoreError } from '../model/errors.ts';
 import { codeOf } from '../model/errno.ts';
 import type { Undo } from '../cgroup/guest.ts';
@@ -51,11 +51,26 @@ export async function withBalloonLock<T>(
     );
   }
   try {
+    writeFileSync(busyFile(unit), '', { mode: 0o600 });
     return await use();
   } finally {
+    rmSync(busyFile(unit), { force: true });
     child.stdin.end();
     await ended;
   }
+}
+
+/**
+ * Whether somebody holds the unit's lock, for those who must not try it: meanwhile somebody else's
+ * attempt would fail. proc_locks(5) would say it too, but guests can make it as long as they like.
+ */
+export function isBallooning(unit: string): boolean {
+  return existsSync(busyFile(unit));
+}
+
+/** Of a helper that was killed, hooks/balloon-undo removes it. */
+function busyFile(unit: string): string {
+  return join(stateDirectory(unit), 'busy');
 }
 
 function undoFile(unit: string): string {
@@ -67,19 +82,27 @@ function undoFile(unit: string): string {
  * this file when the helper was killed: one file a line, VALUE PATH.
  */
 export function recordUndo(unit: string, changes: readonly Undo[]): void {
+  const lines = changes.map(({ value, path }) => `${value} ${path}`);
+  writeRecord(unit, lines);
+}
+
+function writeRecord(unit: string, lines: readonly string[]): void {
   const file = undoFile(unit);
-  const lines = changes.map(({ value, path }) => `${value} ${path}\n`);
-  writeFileSync(`${file}.new`, lines.join(''), { mode: 0o600 });
+  writeFileSync(`${file}.new`, lines.map((line) => `${line}\n`).join(''), { mode: 0o600 });
   renameSync(`${file}.new`, file);
 }
 
-/** The unit's limit as systemd has it, for memory.max. */
-async function configuredLimit(unit: string, systemd: Systemd): Promise<string> {
+/** The unit's limit as systemd has it, in the kernel's words. */
+async function configuredLimit(unit: string, path: string, systemd: Systemd): Promise<string> {
   const { memoryMax } = await systemd.unit(unit);
-  return memoryMax === unlimited ? 'max' : memoryMax.toString();
+  if (memoryMax !== unlimited) return memoryMax.toString();
+  return basename(path) === 'memory.limit_in_bytes' ? '-1' : 'max';
 }
 
-/** Puts back, in order, what was written down, and forgets it. A group that has gone is left. */
+/**
+ * Puts back, in order, what was written down, and forgets it. A group that has gone is left. What
+ * cannot be put back stays written down; throws when there is such.
+ */
 export async function undo(unit: string, systemd: Systemd): Promise<void> {
   let text: string;
   try {
@@ -88,17 +111,24 @@ export async function undo(unit: string, systemd: Systemd): Promise<void> {
     if (codeOf(error) === 'ENOENT') return;
     throw error;
   }
+  const left: string[] = [];
+  let fault: unknown;
   for (const line of text.split('\n').filter((line) => line !== '')) {
     const blank = line.indexOf(' ');
     const value = line.slice(0, blank);
+    const path = line.slice(blank + 1);
     try {
-      await write(
-        line.slice(blank + 1),
-        value === 'MemoryMax' ? await configuredLimit(unit, systemd) : value,
-      );
+      await write(path, value === 'MemoryMax' ? await configuredLimit(unit, path, systemd) : value);
     } catch (error) {
-      if (!['ENOENT', 'ENODEV'].includes(codeOf(error) ?? '')) throw error;
+      if (['ENOENT', 'ENODEV'].includes(codeOf(error) ?? '')) continue;
+      fault ??= error;
+      left.push(line);
     }
   }
-  rmSync(undoFile(unit));
+  if (left.length === 0) {
+    rmSync(undoFile(unit));
+    return;
+  }
+  writeRecord(unit, left);
+  throw fault;
 }

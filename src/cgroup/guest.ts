@@ -1,6 +1,7 @@
-import { constants, existsSync, readdirSync, readFileSync } from 'node:fs';
+import { closeSync, constants, existsSync, openSync, readFileSync, readSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { basename, join } from 'node:path';
+import { subdirectories } from '../adapters/subdirectories.ts';
 import { codeOf } from '../model/errno.ts';
 import type { Held } from './figures.ts';
 import { heldV1, heldV2, parseFlatKeyed, parseMeminfo, parseStall } from './figures.ts';
@@ -47,6 +48,8 @@ export interface GuestMemory {
   probe(): Probe;
   /** What a trial changes, to be written back by whoever ends it. */
   undo(): Undo[];
+  /** The same for the limit of the unit's group, which becomes what systemd says that it is. */
+  undoUnitLimit(): Undo;
   /** From here on the guest cannot be killed by what a trial does. */
   begin(): Promise<void>;
   /**
@@ -109,34 +112,69 @@ function limitV2(limit: bigint): string {
   return limit === unlimited ? 'max' : limit.toString();
 }
 
-function groupsBelow(directory: string): string[] {
-  return readdirSync(directory, { withFileTypes: true })
-    .filter((entry) => entry.isDirectory())
-    .map((entry) => join(directory, entry.name));
+/** More groups of a guest are not looked through for a process. */
+const groupsMax = 4096;
+/** LXC goes one deeper with each reboot of a guest's whose old group does not go. */
+const pivotsMax = 16;
+
+/** Whether a group or one below it has a process; undefined where there are too many to say. */
+function isPopulated(directory: string): boolean | undefined {
+  // On cgroup v2, and in the unified hierarchy beside v1, the kernel says it.
+  const populated = parseFlatKeyed(readOr(join(directory, 'cgroup.events'), '')).get('populated');
+  if (populated !== undefined) return populated !== 0n;
+  const groups = [directory];
+  for (let group = groups.shift(), seen = 1; group !== undefined; group = groups.shift()) {
+    if (!isEmpty(join(group, 'cgroup.procs'))) return true;
+    for (const below of subdirectories(group)) {
+      if (++seen > groupsMax) return undefined;
+      groups.push(below);
+    }
+  }
+  return false;
 }
 
-function isPopulated(directory: string): boolean {
-  if (readOr(join(directory, 'cgroup.procs'), '') !== '') return true;
-  return groupsBelow(directory).some(isPopulated);
+/** Whether nothing can be read from a file, of which a byte is enough. */
+function isEmpty(path: string): boolean {
+  try {
+    const file = openSync(path, 'r');
+    try {
+      return readSync(file, Buffer.alloc(1)) === 0;
+    } finally {
+      closeSync(file);
+    }
+  } catch {
+    return true;
+  }
 }
 
 /**
  * The guest's group below the unit's: LXC numbers it when an old one is in the way, and from the
  * guest's first reboot on it is in the group where LXC's monitor has waited for the old one's end.
+ * One with more groups than can be looked through is the guest's, unless another has a process.
  */
 function payloadBelow(unitDirectory: string): string | undefined {
-  try {
-    const groups = groupsBelow(unitDirectory);
+  let likely: string | undefined;
+  let parents = [unitDirectory];
+  for (let depth = 0; depth < pivotsMax && parents.length > 0; depth++) {
+    const groups = parents.flatMap((parent) => firstOf(subdirectories(parent), groupsMax));
     const startingWith = (prefix: string): string[] =>
-      groups.filter((group) => basename(group).startsWith(prefix));
-    const payload = startingWith('lxc.payload.').find(isPopulated);
-    if (payload !== undefined) return payload;
-    return startingWith('lxc.pivot')
-      .map(payloadBelow)
-      .find((group) => group !== undefined);
-  } catch {
-    return undefined;
+      groups.filter((group) => basename(group).startsWith(prefix)).slice(0, pivotsMax);
+    for (const group of startingWith('lxc.payload.')) {
+      const populated = isPopulated(group);
+      if (populated === true) return group;
+      if (populated === undefined) likely ??= group;
+    }
+    parents = startingWith('lxc.pivot');
   }
+  return likely;
+}
+
+function firstOf<T>(items: Iterable<T>, count: number): T[] {
+  const first: T[] = [];
+  for (const item of items) {
+    if (first.push(item) >= count) break;
+  }
+  return first;
 }
 
 /** What the host's control groups can do, where there is no container to look at. */
@@ -239,6 +277,10 @@ class MemoryV1 implements GuestMemory {
         value: (control.get('oom_kill_disable') ?? 0n).toString(),
       },
     ];
+  }
+
+  undoUnitLimit(): Undo {
+    return { path: `${this.#unit}/memory.limit_in_bytes`, value: 'MemoryMax' };
   }
 
   async begin(): Promise<void> {
@@ -355,6 +397,10 @@ class MemoryV2 implements GuestMemory {
     return [{ path: file, value: read(file).trim() }];
   }
 
+  undoUnitLimit(): Undo {
+    return { path: `${this.#unit}/memory.max`, value: 'MemoryMax' };
+  }
+
   async begin(): Promise<void> {
     // Reclaim on request never kills.
   }
@@ -386,12 +432,8 @@ class MemoryV2 implements GuestMemory {
   async seal(limit: bigint, note: (changes: readonly Undo[]) => void): Promise<boolean> {
     // The unit's own, so that a freeze of the guest by lxc-freeze(1) is neither used nor lost.
     const file = `${this.#unit}/cgroup.freeze`;
-    const limitFile = `${this.#unit}/memory.max`;
     const before = read(file).trim();
-    note([
-      { path: file, value: before },
-      { path: limitFile, value: 'MemoryMax' },
-    ]);
+    note([{ path: file, value: before }, this.undoUnitLimit()]);
     await write(file, '1');
     try {
       const end = Date.now() + freezeTimeoutMs;

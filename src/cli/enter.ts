@@ -2,6 +2,7 @@
 
 import { spawn } from 'node:child_process';
 import { constants } from 'node:os';
+import { shellWord } from '../model/shell-quote.ts';
 import type { Invocation } from './arguments.ts';
 import { CommandError, exitStatus } from './exit.ts';
 import { sshArguments } from './remote.ts';
@@ -14,11 +15,6 @@ export function localCommand(invocation: Invocation): [string, ...string[]] {
   const clean = ['--clear-env', '--keep-var=TERM'];
   const program = invocation.program.length === 0 ? [] : ['--', ...invocation.program];
   return ['lxc-attach', '-n', container, ...clean, ...program];
-}
-
-/** One word for the shell that sshd starts. */
-function shellWord(word: string): string {
-  return /^[-\w./:=@%+,]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
 }
 
 /** The same command on another host, which decides there who may do it. */

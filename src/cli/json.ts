@@ -1,3 +1,5 @@
+import { escapeJson } from './text.ts';
+
 /** What --json can print. */
 export type JsonValue =
   | string
@@ -10,11 +12,8 @@ export type JsonValue =
   | { readonly [key: string]: JsonValue };
 
 function jsonString(text: string): string {
-  // JSON leaves these as they are; a terminal may obey them.
-  return JSON.stringify(text).replaceAll(
-    /[\u007f-\u009f\u200e\u200f\u2028-\u202e\u2066-\u2069]/g,
-    (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`,
-  );
+  // JSON leaves some of these as they are; a terminal may obey them.
+  return escapeJson(JSON.stringify(text));
 }
 
 /** One line of JSON. 64-bit integers keep all their digits, which JSON.stringify() refuses. */

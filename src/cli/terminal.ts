@@ -52,6 +52,26 @@ const sgr = {
 
 export type Colour = keyof typeof sgr;
 
+const colourEnd = '\u001b[0m';
+
+function colourStart(colour: Colour): string {
+  return `\u001b[${sgr[colour]}m`;
+}
+
+/** What paint() adds, and nothing else that a terminal obeys. */
+const colourings: ReadonlySet<string> = new Set([
+  colourEnd,
+  ...(Object.keys(sgr) as Colour[]).map(colourStart),
+]);
+
+/** Everything printable, but for our own colours. */
+function escapeLine(line: string): string {
+  return line
+    .split(/(\u001b\[[0-9;]{1,4}m)/)
+    .map((part) => (colourings.has(part) ? part : escapeText(part)))
+    .join('');
+}
+
 export interface Output {
   stdout(text: string): void;
   stderr(text: string): void;
@@ -82,13 +102,15 @@ export class Terminal {
   }
 
   paint(text: string, colour: Colour): string {
-    return this.traits.colour && text !== '' ? `\u001b[${sgr[colour]}m${text}\u001b[0m` : text;
+    if (!this.traits.colour || text === '') return text;
+    return colourStart(colour) + escapeText(text) + colourEnd;
   }
 
-  /** Prints lines on standard output; what came from elsewhere has to be escaped before. */
+  /** Prints lines on standard output; whatever came from elsewhere is escaped here. */
   print(...lines: string[]): void {
     this.#apartFromStatus(() => {
-      this.#output.stdout(lines.map((line) => `${line}\n`).join(''));
+      const escape = this.traits.colour ? escapeLine : escapeText;
+      this.#output.stdout(lines.map((line) => `${escape(line)}\n`).join(''));
     });
   }
 

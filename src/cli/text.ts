@@ -1,19 +1,28 @@
 /** Text for terminals: widths, cuts, and names that somebody else chose. */
 
 const unprintable =
-  /[\u0000-\u001f\u007f-\u009f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u2064\u2066-\u2069\ufeff]/gu;
+  /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\u{e0000}-\u{e0fff}]/gu;
 
 /**
  * Makes any text printable on one line: control characters, and those that hide or reorder text,
  * become escape sequences such as `\x1b`.
  */
 export function escapeText(text: string): string {
-  return text.replaceAll(unprintable, (char) => {
-    const code = char.charCodeAt(0);
-    return code < 0x100
-      ? `\\x${code.toString(16).padStart(2, '0')}`
-      : `\\u${code.toString(16).padStart(4, '0')}`;
-  });
+  return text.replaceAll(unprintable, (char) =>
+    char < '\u0100' ? `\\x${char.charCodeAt(0).toString(16).padStart(2, '0')}` : jsonEscape(char),
+  );
+}
+
+/** The same for a string of JSON, which stays the same string. */
+export function escapeJson(json: string): string {
+  return json.replaceAll(unprintable, jsonEscape);
+}
+
+function jsonEscape(char: string): string {
+  return char
+    .split('')
+    .map((unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`)
+    .join('');
 }
 
 const zeroWidth = /[\p{Mn}\p{Me}\p{Cf}]/u;

@@ -220,7 +220,8 @@ export function printStatus(
   jobs: readonly JobInfo[],
   nowUsec: bigint,
 ): void {
-  const { state, since, leader } = container;
+  const { since, leader } = container;
+  const state = escapeText(container.state);
   const when = since === 0n ? '' : ` since ${formatTimestamp(since)}; ${formatAgo(since, nowUsec)}`;
   const fields: [string, readonly string[]][] = [
     ['State', [state + when]],
@@ -242,7 +243,11 @@ export function printStatus(
     columns === undefined ? [line] : wrapText(line, Math.max(20, columns - indent - 2));
   const name = escapeText(container.name);
   const title = columns === undefined ? [name] : wrapText(name, columns - 2);
-  terminal.print(`${paint(terminal.bullet)} ${title.join('\n  ')}`);
+  terminal.print(
+    ...title.map((line, index) =>
+      index === 0 ? `${paint(terminal.bullet)} ${line}` : `  ${line}`,
+    ),
+  );
   for (const [label, texts] of fields) {
     const lines = texts.flatMap((text) => wrap(escapeText(text)));
     const printed = lines.map((line, index) => {

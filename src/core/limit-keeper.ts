@@ -6,6 +6,9 @@ import type { TroubleHandler, World } from './world.ts';
 
 /** systemd brings a limit that it knows to the kernel within this time, or not by itself. */
 const settleMs = 2_000;
+/** What did not work is tried again after this time, then after twice of it, ... */
+const retryMs = 2_000;
+const retryMaxMs = 60_000;
 /** A container that is about to start or stop, or whose limit is about to change. */
 const passing: readonly CoreError['code'][] = ['notRunning', 'jobConflict', 'noSuchContainer'];
 
@@ -49,10 +52,21 @@ export class LimitKeeper {
     if (now === (this.#seen.get(name) ?? '')) return;
     this.#seen.set(name, now);
     if (now === '') return;
-    this.#clock.after(settleMs, () => {
+    this.#compareAfter(settleMs, name, now);
+  }
+
+  /** Until it has worked, or there is something else to compare. */
+  #compareAfter(ms: number, name: string, wanted: string, tries = 0): void {
+    this.#clock.after(ms, () => {
+      if (this.#seen.get(name) !== wanted) return;
       this.#compare(name).catch((error: unknown) => {
-        if (error instanceof CoreError && passing.includes(error.code)) return;
-        this.#trouble(`the kernel cannot be given the memory limit of container "${name}"`, error);
+        const isPassing = error instanceof CoreError && passing.includes(error.code);
+        if (!isPassing && tries === 0) {
+          const what = `the kernel cannot be given the memory limit of container "${name}"`;
+          this.#trouble(what, error);
+        }
+        const again = Math.min(retryMs * 2 ** tries, retryMaxMs);
+        this.#compareAfter(again, name, wanted, tries + 1);
       });
     });
   }

@@ -1,3 +1,4 @@
+import { shellWord } from '../model/shell-quote.ts';
 import { CoreError } from '../model/errors.ts';
 import type { AbortReason, Job, JobContext, Verb } from './jobs.ts';
 import type { OptionName, Options } from './options.ts';
@@ -187,7 +188,7 @@ function outside(container: Container): CoreError {
   return new CoreError(
     'failed',
     `${named(container)} runs outside its unit ${container.definition.unit}; ` +
-      `stop it with: lxc-stop -n '${container.name}'`,
+      `stop it with: lxc-stop -n ${shellWord(container.name)}`,
   );
 }
 

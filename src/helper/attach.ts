@@ -1,3 +1,4 @@
+import { shellWord } from '../model/shell-quote.ts';
 import { bindSource } from '../model/attachment.ts';
 import type { Attachment } from '../model/attachment.ts';
 import { mountUnit } from '../model/unit-name.ts';
@@ -27,7 +28,7 @@ function requireWormhole(view: ContainerView): void {
   if (mountAt(hostMounts(), path) !== undefined) return;
   throw new HelperError(
     'Failed',
-    `container "${view.name}" runs without its wormhole; systemctl restart ${view.unit}`,
+    `container "${view.name}" runs without its wormhole; systemctl restart ${shellWord(view.unit)}`,
   );
 }
 

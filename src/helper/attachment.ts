@@ -1,3 +1,4 @@
+import { shellWord } from '../model/shell-quote.ts';
 import { rmdirSync } from 'node:fs';
 import { bindOptions, bindSource } from '../model/attachment.ts';
 import type { Attachment } from '../model/attachment.ts';
@@ -116,12 +117,12 @@ export async function requireRunning(systemd: Systemd, view: ContainerView): Pro
     throw new HelperError(
       'NotRunning',
       `container "${name}" runs outside its unit, where no locker can be attached; ` +
-        `lxc-stop -n ${name} && systemctl start ${view.unit}`,
+        `lxc-stop -n ${shellWord(name)} && systemctl start ${shellWord(view.unit)}`,
     );
   }
   const state = activeState === 'inactive' ? 'is not running' : `is ${activeState}`;
   throw new HelperError(
     'NotRunning',
-    `container "${view.name}" ${state}; systemctl start ${view.unit}`,
+    `container "${view.name}" ${state}; systemctl start ${shellWord(view.unit)}`,
   );
 }

@@ -1,9 +1,10 @@
 import type { ChildProcessByStdio } from 'node:child_process';
 import { spawn } from 'node:child_process';
-import { existsSync, readdirSync } from 'node:fs';
-import { join } from 'node:path';
+import { existsSync } from 'node:fs';
+import { basename, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Readable, Writable } from 'node:stream';
+import { subdirectories } from '../adapters/subdirectories.ts';
 import { containerUnit } from '../model/unit-name.ts';
 
 /** The memory hierarchy of cgroup v1; on v2 everybody can be told of kills without help. */
@@ -14,6 +15,8 @@ const program = '/usr/lib/lockerd/hooks/oom-watch';
 const scanMs = 5000;
 /** LXC tells of a state a little before or after it has made the guest's groups. */
 const settleMs = 50;
+/** The unit, LXC's monitor, the guest, and as much again for each of a few reboots. */
+const groupsMax = 16;
 /** Who is told goes on counting for longer than this. */
 const quietMs = 250;
 
@@ -93,11 +96,12 @@ export class OomWatch {
     const containers = new Map(this.#options.names().map((name) => [containerUnit(name), name]));
     const found = new Map<string, string>();
     const walk = (slice: string): void => {
-      for (const name of directoriesIn(slice)) {
+      for (const directory of subdirectories(slice)) {
+        const name = basename(directory);
         const container = containers.get(name);
         if (container !== undefined) {
-          for (const group of limitedGroups(join(slice, name))) found.set(group, container);
-        } else if (name.endsWith('.slice')) walk(join(slice, name));
+          for (const group of limitedGroups(directory)) found.set(group, container);
+        } else if (name.endsWith('.slice')) walk(directory);
       }
     };
     walk(this.#directory);
@@ -149,23 +153,19 @@ export class OomWatch {
 /**
  * A group hears of its own limit and of those above it, so the guest's own one is among them, in
  * which LXC sets the limits of its configuration. From the guest's first reboot on it is in the group
- * where LXC's monitor has waited for the old one's end. What is below it is the guest's.
+ * where LXC's monitor has waited for the old one's end. What is below it is the guest's, which can
+ * make more than anybody can watch also here where it has no control group namespace.
  */
 function limitedGroups(directory: string): string[] {
-  const below = directoriesIn(directory).flatMap((name) => {
-    const group = join(directory, name);
-    return name.startsWith('lxc.pivot') ? limitedGroups(group) : [group];
-  });
-  return [directory, ...below];
-}
-
-function directoriesIn(directory: string): string[] {
-  try {
-    return readdirSync(directory, { withFileTypes: true })
-      .filter((entry) => entry.isDirectory() && !entry.name.includes('\n'))
-      .map(({ name }) => name);
-  } catch {
-    // It has just gone.
-    return [];
+  const groups = [directory];
+  const open = [directory];
+  for (let parent = open.shift(); parent !== undefined; parent = open.shift()) {
+    for (const group of subdirectories(parent)) {
+      if (groups.length >= groupsMax) return groups;
+      if (group.includes('\n')) continue;
+      if (basename(group).startsWith('lxc.pivot')) open.push(group);
+      groups.push(group);
+    }
   }
+  return groups;
 }

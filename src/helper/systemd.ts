@@ -10,6 +10,9 @@ const propertiesInterface = 'org.freedesktop.DBus.Properties';
 /** systemd writes unit files and runs generators for some of the calls. */
 const callTimeoutMs = 60_000;
 
+/** How often it is looked whether a job is still there, in case its end was told to nobody. */
+const jobLookMs = 5_000;
+
 /** How a job ended, in systemd's words; see org.freedesktop.systemd1(5), JobRemoved. */
 export type JobResult = string;
 
@@ -73,14 +76,29 @@ export class Systemd {
     });
   }
 
-  async #waitForJob(job: string, timeoutMs: number): Promise<JobResult> {
+  /** @param goal what the unit is when the job has done its work */
+  async #waitForJob(
+    job: string,
+    timeoutMs: number,
+    unit: string,
+    goal: 'active' | 'inactive',
+  ): Promise<JobResult> {
     const early = this.#results.get(job);
     if (early !== undefined) return early;
     return new Promise<JobResult>((resolve, reject) => {
       const end = (): void => {
         clearTimeout(timer);
+        clearInterval(looks);
         this.#waiting = undefined;
       };
+      const looks = setInterval(() => {
+        this.#resultOfLost(job, unit, goal)
+          .then((result) => {
+            if (result !== undefined && this.#waiting?.job === job) this.#waiting.done(result);
+          })
+          // Systemd may be away, as while it executes itself anew.
+          .catch(() => undefined);
+      }, jobLookMs);
       const timer = setTimeout(() => {
         end();
         reject(new HelperError('TimedOut', `systemd did not finish within ${timeoutMs / 1000} s`));
@@ -99,15 +117,42 @@ export class Systemd {
     });
   }
 
+  /** How a job that systemd does not have any more has ended, by its unit. */
+  async #resultOfLost(
+    job: string,
+    unit: string,
+    goal: 'active' | 'inactive',
+  ): Promise<JobResult | undefined> {
+    try {
+      await this.#manager('GetJob', 'u', [Number(job.slice(job.lastIndexOf('/') + 1))]);
+      return undefined;
+    } catch (error) {
+      const isGone =
+        error instanceof DBusError && error.errorName === 'org.freedesktop.systemd1.NoSuchJob';
+      if (!isGone) throw error;
+    }
+    const { activeState } = await this.unit(unit);
+    switch (activeState) {
+      case 'active':
+        return goal === 'active' ? 'done' : 'lost';
+      case 'inactive':
+      case 'failed':
+        return goal === 'inactive' ? 'done' : 'failed';
+      default:
+        return undefined;
+    }
+  }
+
   async #run(
     member: string,
     signature: string,
-    body: readonly unknown[],
+    body: readonly [string, ...(readonly unknown[])],
     timeoutMs: number,
   ): Promise<JobResult> {
     this.#results.clear();
     const [job] = await this.#manager(member, signature, body);
-    return this.#waitForJob(String(job), timeoutMs);
+    const goal = member === 'StopUnit' ? 'inactive' : 'active';
+    return this.#waitForJob(String(job), timeoutMs, body[0], goal);
   }
 
   /**
@@ -128,7 +173,7 @@ export class Systemd {
     properties: UnitProperties,
     timeoutMs: number,
   ): Promise<JobResult> {
-    const body = [unit, 'fail', properties, []];
+    const body = [unit, 'fail', properties, []] as const;
     return this.#run('StartTransientUnit', 'ssa(sv)a(sa(sv))', body, timeoutMs);
   }
 

@@ -12,6 +12,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { DBusError, type VariantMap } from '../../src/bus/values.ts';
+import { mapParallel } from '../../src/cli/parallel.ts';
 import { startPrivateBus, type PrivateBus } from './bus.ts';
 import { FixtureService } from './fixture-service.ts';
 
@@ -194,6 +195,76 @@ web       running yes         1234 120.5M    2G web_vol,sandbox:ro
     });
     expect(containers[0]).toMatchObject({ leader: null, memory: null, memory_limit: null });
   });
+
+  test('a hostile service sends nothing to a terminal but text', async () => {
+    const evil = 'e\u001b]0;t\u0007\u001b[2J\u009b31m\r\n\u202e\u2028\u061c\u{e0041}z';
+    const name = `web${evil}`;
+    const states = [evil, `running${evil}`];
+    service.locker(evil, evil, evil);
+    service.permissions = { [evil]: evil };
+    const commands = [
+      ...[['list'], ['status'], ['status', name], ['lockers'], ['jobs'], ['permissions']],
+      ...[
+        ['permissions', name],
+        ['start', name],
+        ['stop', name],
+        ['restart', name],
+      ],
+      ...[
+        ['reboot', name],
+        ['freeze', name],
+        ['thaw', name],
+        ['balloon', name, '1G'],
+      ],
+      ...[
+        ['attach', name, evil],
+        ['detach', name, evil],
+        ['cancel', '7'],
+      ],
+      ...[
+        ['list', '--json'],
+        ['list', '-q'],
+        ['status', '--json'],
+        ['lockers', '--json'],
+      ],
+      ...[
+        ['permissions', '--json'],
+        ['start', name, '--json'],
+        ['start', name, '--no-block'],
+      ],
+    ];
+    // eslint-disable-next-line no-control-regex -- what a terminal obeys
+    const bad = /[\0-\u0009\u000b-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u{e0041}]/u;
+    const plain = (text: string): string =>
+      withoutColours(text)
+        .replaceAll('\r\u001b[K', '')
+        .replaceAll(/\r(?=[^\n]*\u001b\[K)/g, '');
+    const error: [string, string] = ['org.lockerd1.Error.Failed', evil];
+    for (const [index, state] of states.entries()) {
+      const lockers = [{ name: evil, readOnly: true }];
+      service.container(name, { state, problem: `${evil}\n${evil}`, lockers });
+      service.script = (job, end) => {
+        job.warnings = [evil];
+        job.phase = evil;
+        if (index === 0) end('failed', error);
+        else end('done');
+      };
+      await mapParallel(commands, 4, async (command) => {
+        const { stdout, stderr } = await onTerminal(command);
+        const shown = plain(stdout + stderr).replaceAll('\u001b[K', '');
+        const said = `${command.join(' ')}: ${JSON.stringify(shown)}`;
+        expect(bad.exec(shown)?.[0], said).toBe(undefined);
+      });
+    }
+    service.refusals.set('StartContainer', new DBusError(...error));
+    for (const run of [await lockerctl(['start', name]), await onTerminal(['start', name])]) {
+      expect(bad.test(plain(run.stdout + run.stderr))).toBe(false);
+      expect(run.stdout + run.stderr).toContain('\\x1b]0;t');
+    }
+    const { stdout } = await lockerctl(['status', '--json']);
+    const [, found] = JSON.parse(stdout) as { state: string }[];
+    expect(stdout + String(found?.state)).toContain(states[1]);
+  }, 180_000);
 
   test('control characters in names are escaped, on a terminal and in a pipe', async () => {
     service.container('evil\u001b[31m\nname');

@@ -285,6 +285,32 @@ describe('when something else happens', () => {
     expect(await web.kills()).toBe(0);
   });
 
+  test('a forced one that is killed leaves no limit that systemd does not know', async () => {
+    await web.load({ kind: 'file', processes: 1, mib: 200 });
+    const file = `${web.group()}/${web.isV2 ? 'memory.max' : 'memory.limit_in_bytes'}`;
+    // Programs would take too long to start between the kernel's limit and systemd's.
+    const killer = host.shell(
+      `read -r before <'${file}'
+       tries=2000000
+       while read -r now <'${file}' && [ "$now" = "$before" ] && [ $tries -gt 0 ]; do
+         tries=$((tries - 1))
+       done
+       for procs in /sys/fs/cgroup/systemd/system.slice/*lockerd?helper*/cgroup.procs \
+         /sys/fs/cgroup/systemd/system.slice/*/*lockerd?helper*/cgroup.procs \
+         /sys/fs/cgroup/system.slice/*lockerd?helper*/cgroup.procs \
+         /sys/fs/cgroup/system.slice/*/*lockerd?helper*/cgroup.procs; do
+         [ ! -f "$procs" ] || while read -r pid; do kill -KILL "$pid" || :; done <"$procs"
+       done`,
+      { timeoutMs: 120_000 },
+    );
+    await sleep(500);
+    await web.balloon(100 * mib, { force: true }).catch(() => undefined);
+    await killer;
+    await host.waitFor('all is as it was', async () => (await web.leftovers()).length === 0);
+    await host.waitFor('everybody agrees', async () => /^(max|\d+)$/.test(await web.limit()));
+    expect(await web.kills()).toBe(0);
+  });
+
   test('a client that leaves cancels', async () => {
     await web.load({ kind: 'file', processes: 1, mib: 200 });
     const request = JSON.stringify({

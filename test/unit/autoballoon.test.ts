@@ -1,10 +1,10 @@
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import type { AutoballoonPorts, Setting } from '../../src/autoballoon/autoballoon.ts';
 import { Autoballoon } from '../../src/autoballoon/autoballoon.ts';
-import { holdsLock, whatIsMissing } from '../../src/autoballoon/memory.ts';
+import { whatIsMissing } from '../../src/autoballoon/memory.ts';
 import type { UnitFigures } from '../../src/autoballoon/memory.ts';
 import type { PressureHandlers } from '../../src/autoballoon/pressure.ts';
 import { PressureWatch } from '../../src/autoballoon/pressure.ts';
@@ -395,18 +395,6 @@ describe('the kernel', () => {
     mkdirSync(join(directory, 'system.slice'));
     writeFileSync(join(directory, 'system.slice/memory.reclaim'), '');
     expect(whatIsMissing(directory)).toBeUndefined();
-  });
-
-  test('shows who holds a lock', () => {
-    const file = join(directory, 'lock');
-    writeFileSync(file, '');
-    const { dev, ino } = statSync(file);
-    const device = `${((dev >> 8) & 0xfff).toString(16).padStart(2, '0')}:${(dev & 0xff).toString(16).padStart(2, '0')}`;
-    const line = (inode: number): string =>
-      `1: FLOCK  ADVISORY  WRITE 1234 ${device}:${inode} 0 EOF\n`;
-    expect(holdsLock(line(ino), dev, ino)).toBe(true);
-    expect(holdsLock(line(ino + 1), dev, ino)).toBe(false);
-    expect(holdsLock('', dev, ino)).toBe(false);
   });
 
   test('refuses to watch what is not there', async () => {

@@ -986,6 +986,35 @@ describe('the world', () => {
       expect(outside.done).toEqual([]);
     });
 
+    test.each(['jobConflict', 'notRunning', 'failed'] as const)(
+      'is tried again after %s, until it is there or is another one',
+      async (code) => {
+        const applied = (): number => outside.done.length;
+        outside.unit('web', { memoryMax: 8192n });
+        await outside.clock.pass(3000);
+        for (let tries = 1; tries < 4; tries++) {
+          expect(applied()).toBe(tries);
+          outside.fail('apply-limits web', new CoreError(code, 'no'));
+          await outside.clock.pass(2000 * 2 ** (tries - 1) - 100);
+          expect(applied()).toBe(tries);
+          await outside.clock.pass(200);
+        }
+        expect(applied()).toBe(4);
+        outside.answer('apply-limits web');
+        await outside.clock.pass(300_000);
+        expect(applied()).toBe(4);
+        outside.unit('web', { memoryMax: 4096n });
+        await outside.clock.pass(3000);
+        outside.fail('apply-limits web', new CoreError(code, 'no'));
+        outside.kernelLimits = { memory: 12_288n, swap: noLimit };
+        outside.unit('web', { memoryMax: 12_288n });
+        await outside.clock.pass(300_000);
+        expect(applied()).toBe(5);
+        const told = outside.journal.filter(({ message }) => message.includes('memory limit'));
+        expect(told).toHaveLength(code === 'failed' ? 2 : 0);
+      },
+    );
+
     test('may fail to get there', async () => {
       for (const code of ['jobConflict', 'failed'] as const) {
         outside.unit('web', { memoryMax: code === 'failed' ? 4096n : 8192n });
