@@ -66,6 +66,8 @@ export interface ContainerView {
   readonly execStopPost: string;
   readonly killSignal: string;
   readonly environment: readonly string[];
+  /** Lines in the journal for each priority; empty where the packaged unit's value stands. */
+  readonly logBurst: string;
   /** Empty where the packaged unit's value stands. */
   readonly startTimeout: string;
   /** Empty where the packaged unit's value stands. */
@@ -348,6 +350,8 @@ function planContainerDropIn(c: Container, isForwarded: boolean): Planned {
         ...(c.settings.ready === 'booted' ? ['LOCKERD_READY=booted'] : []),
         ...(c.hasLogFile ? ['LOCKERD_LOG=own'] : []),
       ].map(unitWord),
+      // Some four hundred lines tell of one start.
+      logBurst: c.settings.logLevel === undefined ? '' : '5000',
       startTimeout: c.settings.startTimeout ?? '',
       stopTimeout: c.settings.stopTimeout ?? '',
       facts: planFacts(c),

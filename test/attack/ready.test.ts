@@ -60,8 +60,8 @@ async function order(guest: string, message: string): Promise<void> {
 
 /** Ends when all that was sent to the socket before has been dealt with. */
 async function untilHeard(guest: string): Promise<void> {
-  await order(guest, `STATUS=mark ${orders}`);
-  const mark = `mark ${orders}`;
+  const mark = `mark ${orders} ends`;
+  await order(guest, `STATUS=${mark}`);
   await host.waitFor(`systemd has the status "${mark}"`, async () => {
     return (await host.unit(`lxc@${guest}`))['StatusText']?.includes(mark) === true;
   });
