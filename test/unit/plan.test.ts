@@ -74,6 +74,33 @@ describe('the packaged drop-in agrees with the code', () => {
   });
 });
 
+describe('how a container is started', () => {
+  const dropIn = (more: Partial<Container>): string =>
+    plan([container('my web', more)]).get('lxc@my\\x20web.service.d/60-container.conf') ?? '';
+
+  test('its own log file is left alone', () => {
+    expect(dropIn({ hasLogFile: true })).toContain('\nEnvironment=LOCKERD_LOG=own\n');
+    expect(dropIn({})).not.toContain('LOCKERD_LOG');
+  });
+
+  test('with a log level the journal takes more of it', () => {
+    const text = dropIn({ settings: { ready: 'running', logLevel: 'DEBUG' } });
+    expect(text).toMatch(/ -s lxc\.log\.syslog=daemon -l DEBUG$/m);
+    expect(text).toContain('\nLogRateLimitBurst=5000\n');
+    expect(dropIn({})).not.toContain('LogRateLimit');
+  });
+
+  test('the guest has a socket of its own to say that it has booted, not the host’s', () => {
+    const text = dropIn({ settings: { ready: 'booted' } });
+    // The backslash of the instance, for the table of mounts and then for the unit file.
+    expect(text).toContain(
+      '"lxc.mount.entry=/run/lockerd/containers/my\\\\134x20web/notify run/host/notify none bind,',
+    );
+    expect(text).toContain('\nEnvironment=LOCKERD_READY=booted\n');
+    expect(text).not.toContain('/run/systemd');
+  });
+});
+
 test('each thing has its place', () => {
   const web = container('web', {
     autostart: true,
@@ -199,7 +226,7 @@ describe('no value of a configuration', () => {
     ...['[Mount]', 'What', 'Where', 'Options', 'PropagatesStopTo'],
     ...['Wormhole', 'Locker', 'RebootSignal'],
     ...['LockerDirectory', 'WormholeDirectory', 'RootWithoutPolkit'],
-    ...['RemainAfterExit', 'TimeoutSec', ''],
+    ...['RemainAfterExit', 'TimeoutSec', 'LogRateLimitBurst', ''],
   ];
 
   test('adds a line, a directive or a specifier, or leaves its place', () => {
