@@ -67,6 +67,8 @@ export interface ContainerView {
   readonly execStopPost: string;
   readonly killSignal: string;
   readonly environment: readonly string[];
+  /** Lines in the journal for each priority; empty where the packaged unit's value stands. */
+  readonly logBurst: string;
   /** Empty where the packaged unit's value stands. */
   readonly startTimeout: string;
   /** Empty where the packaged unit's value stands. */
@@ -158,33 +160,32 @@ const bootTarget = 'multi-user.target';
 const autoballoonUnit = 'lockerd-autoballoon.service';
 const autostartTarget = 'lxc-autostart.target';
 
-/**
- * Arguments of lxc-start that every container has; the packaged drop-in has the same with `%i` for
- * the instance. The log file is read back when a start fails: what goes wrong after the guest got
- * its console, such as an init that is not there, LXC writes nowhere else.
- */
-export function startArguments(c: Pick<Container, 'instance' | 'hasLogFile'>): string[] {
-  return [
-    ...(c.hasLogFile ? [] : ['-o', `/run/lockerd/containers/${c.instance}/lxc.log`]),
-    '-s',
-    'lxc.cgroup.relative=1',
-    '-s',
-    `lxc.hook.start-host=${hookDirectory}/container-ready`,
-  ];
-}
+/** What starts a container; the packaged drop-in has the same. */
+export const startProgram = `${hookDirectory}/container-start`;
+
+/** Arguments of lxc-start that every container has; the packaged drop-in has the same. */
+export const startArguments = [
+  '-s',
+  'lxc.cgroup.relative=1',
+  '-s',
+  `lxc.hook.start-host=${hookDirectory}/container-ready`,
+] as const;
 
 /**
- * What lets the guest's init report through the host's notification socket. /run becomes a file
- * system of its own because the guest's init would otherwise mount one over the socket.
+ * What lets the guest's init report to container-notify. /run becomes a file system of its own
+ * because the guest's init would otherwise mount one over the socket.
  */
-const bootedStartArguments = [
-  '-s',
-  'lxc.environment=NOTIFY_SOCKET=/run/host/notify',
-  '-s',
-  'lxc.mount.entry=tmpfs run tmpfs rw,nosuid,nodev,mode=755,create=dir 0 0',
-  '-s',
-  'lxc.mount.entry=/run/systemd/notify run/host/notify none bind,create=file 0 0',
-] as const;
+function bootedStartArguments({ instance }: Container): string[] {
+  const socket = encodeField(`/run/lockerd/containers/${instance}/notify`);
+  return [
+    '-s',
+    'lxc.environment=NOTIFY_SOCKET=/run/host/notify',
+    '-s',
+    'lxc.mount.entry=tmpfs run tmpfs rw,nosuid,nodev,mode=755,create=dir 0 0',
+    '-s',
+    `lxc.mount.entry=${socket} run/host/notify none bind,create=file 0 0`,
+  ];
+}
 
 /**
  * Shows a wormhole in the container. What is mounted into it later appears there too (rslave), and
@@ -207,21 +208,19 @@ function planExecStart(c: Container): string {
   const { settings } = c;
   const isPackaged =
     c.name === c.instance &&
-    !c.hasLogFile &&
     settings.logLevel === undefined &&
     settings.ready === 'running' &&
     c.memory.taken.length === 0 &&
     c.wormhole === undefined;
   if (isPackaged) return '';
-  return command('/usr/bin/lxc-start', [
+  return command(startProgram, [
     '-F',
     '-n',
     c.name,
-    // With a log level all is in the journal; the file would fill memory in /run.
-    ...startArguments({ ...c, hasLogFile: c.hasLogFile || settings.logLevel !== undefined }),
+    ...startArguments,
     ...(c.wormhole === undefined ? [] : wormholeStartArguments(c.wormhole)),
     ...c.memory.taken.flatMap((key) => ['-s', `${key}=`]),
-    ...(settings.ready === 'booted' ? bootedStartArguments : []),
+    ...(settings.ready === 'booted' ? bootedStartArguments(c) : []),
     ...(settings.logLevel === undefined
       ? []
       : ['-s', 'lxc.log.syslog=daemon', '-l', settings.logLevel]),
@@ -348,7 +347,10 @@ function planContainerDropIn(c: Container, isForwarded: boolean): Planned {
       environment: [
         `LOCKERD_HALT_SIGNALS=${c.halt.heardBy.join(' ')}`,
         ...(c.settings.ready === 'booted' ? ['LOCKERD_READY=booted'] : []),
+        ...(c.hasLogFile ? ['LOCKERD_LOG=own'] : []),
       ].map(unitWord),
+      // Some four hundred lines tell of one start.
+      logBurst: c.settings.logLevel === undefined ? '' : '5000',
       startTimeout: c.settings.startTimeout ?? '',
       stopTimeout: c.settings.stopTimeout ?? '',
       facts: planFacts(c),

@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import type { Container } from '../../src/generator/model.ts';
 import type { PlanContext } from '../../src/generator/plan.ts';
-import { planUnits, startArguments } from '../../src/generator/plan.ts';
+import { planUnits, startArguments, startProgram } from '../../src/generator/plan.ts';
 import { renderFile } from '../../src/generator/render.ts';
 import { escapeInstance } from '../../src/model/unit-name.ts';
 import { fitsRestOfLine, fitsUnitFile } from '../../src/model/unit-syntax.ts';
@@ -62,11 +62,7 @@ describe('the packaged drop-in agrees with the code', () => {
   );
 
   test('about the command that starts', () => {
-    const start = [
-      '/usr/bin/lxc-start',
-      ...['-F', '-n', '%i'],
-      ...startArguments({ instance: '%i', hasLogFile: false }),
-    ].join(' ');
+    const start = [startProgram, ...['-F', '-n', '%i'], ...startArguments].join(' ');
     expect(packaged).toContain(`\nExecStart=\nExecStart=${start}\n`);
   });
 
@@ -74,14 +70,34 @@ describe('the packaged drop-in agrees with the code', () => {
     const text =
       plan([container('my web')]).get('lxc@my\\x20web.service.d/60-container.conf') ?? '';
     const generated = /^ExecStart=(.+)$/m.exec(text)?.[1];
-    expect(
-      generated
-        ?.replace('"my web"', '%i')
-        .replace(
-          '"/run/lockerd/containers/my\\\\x20web/lxc.log"',
-          '/run/lockerd/containers/%i/lxc.log',
-        ),
-    ).toBe(/^ExecStart=(.+)$/m.exec(packaged)?.[1]);
+    expect(generated?.replace('"my web"', '%i')).toBe(/^ExecStart=(.+)$/m.exec(packaged)?.[1]);
+  });
+});
+
+describe('how a container is started', () => {
+  const dropIn = (more: Partial<Container>): string =>
+    plan([container('my web', more)]).get('lxc@my\\x20web.service.d/60-container.conf') ?? '';
+
+  test('its own log file is left alone', () => {
+    expect(dropIn({ hasLogFile: true })).toContain('\nEnvironment=LOCKERD_LOG=own\n');
+    expect(dropIn({})).not.toContain('LOCKERD_LOG');
+  });
+
+  test('with a log level the journal takes more of it', () => {
+    const text = dropIn({ settings: { ready: 'running', logLevel: 'DEBUG' } });
+    expect(text).toMatch(/ -s lxc\.log\.syslog=daemon -l DEBUG$/m);
+    expect(text).toContain('\nLogRateLimitBurst=5000\n');
+    expect(dropIn({})).not.toContain('LogRateLimit');
+  });
+
+  test('the guest has a socket of its own to say that it has booted, not the host’s', () => {
+    const text = dropIn({ settings: { ready: 'booted' } });
+    // The backslash of the instance, for the table of mounts and then for the unit file.
+    expect(text).toContain(
+      '"lxc.mount.entry=/run/lockerd/containers/my\\\\134x20web/notify run/host/notify none bind,',
+    );
+    expect(text).toContain('\nEnvironment=LOCKERD_READY=booted\n');
+    expect(text).not.toContain('/run/systemd');
   });
 });
 
@@ -210,7 +226,7 @@ describe('no value of a configuration', () => {
     ...['[Mount]', 'What', 'Where', 'Options', 'PropagatesStopTo'],
     ...['Wormhole', 'Locker', 'RebootSignal'],
     ...['LockerDirectory', 'WormholeDirectory', 'RootWithoutPolkit'],
-    ...['RemainAfterExit', 'TimeoutSec', ''],
+    ...['RemainAfterExit', 'TimeoutSec', 'LogRateLimitBurst', ''],
   ];
 
   test('adds a line, a directive or a specifier, or leaves its place', () => {
