@@ -1,6 +1,5 @@
 import { hostFactsFile } from '../model/facts.ts';
-import { bindOptions, bindSource, readOnlyPath } from '../model/attachment.ts';
-import { encodeField } from '../model/fstab.ts';
+import { bindOptions, bindSource, guardUnits, readOnlyPath } from '../model/attachment.ts';
 import { defaultLxcpath } from '../model/path.ts';
 import { formatProblem } from '../model/problem.ts';
 import {
@@ -91,6 +90,7 @@ interface AttachmentView extends WormholeView {
   readonly options: string;
   /** The mount units of what is bound and of the wormhole. */
   readonly mounts: readonly string[];
+  readonly guards: readonly string[];
 }
 
 interface ReadOnlyView {
@@ -192,14 +192,18 @@ const bootedStartArguments = [
 ] as const;
 
 /**
- * Shows a wormhole in the container. What is mounted into it later appears there too (rslave), and
- * the guest can write into lockers only, not beside them (ro without rro).
+ * Shows the wormhole in the container, before its first process. What is mounted into it later
+ * appears there too, and the guest can write into lockers only, not beside them. LXC's own mount
+ * entries would wait for ever on a FIFO that the guest has left in the place.
  */
-function wormholeStartArguments({ path, insidePath }: Wormhole): string[] {
-  const target = encodeField(insidePath.slice(1));
+const wormholeStartArguments = ['-s', `lxc.hook.mount=${hookDirectory}/show-wormhole`] as const;
+
+/** What show-wormhole has to know. */
+function wormholeEnvironment({ path, insidePath, attachments }: Wormhole): string[] {
   return [
-    '-s',
-    `lxc.mount.entry=${encodeField(path)} ${target} none rbind,ro,create=dir,rslave 0 0`,
+    `LOCKERD_WORMHOLE=${path}`,
+    `LOCKERD_LOCKER_PATH=${insidePath}`,
+    ...(attachments.length === 0 ? [] : ['LOCKERD_LOCKERS=yes']),
   ];
 }
 
@@ -224,7 +228,7 @@ function planExecStart(c: Container): string {
     c.name,
     // With a log level all is in the journal; the file would fill memory in /run.
     ...startArguments({ ...c, hasLogFile: c.hasLogFile || settings.logLevel !== undefined }),
-    ...(c.wormhole === undefined ? [] : wormholeStartArguments(c.wormhole)),
+    ...(c.wormhole === undefined ? [] : wormholeStartArguments),
     ...c.memory.taken.flatMap((key) => ['-s', `${key}=`]),
     ...(settings.ready === 'booted' ? bootedStartArguments : []),
     ...(settings.logLevel === undefined
@@ -349,6 +353,7 @@ function planContainerDropIn(c: Container, isForwarded: boolean): Planned {
       environment: [
         `LOCKERD_HALT_SIGNALS=${c.halt.heardBy.join(' ')}`,
         ...(c.settings.ready === 'booted' ? ['LOCKERD_READY=booted'] : []),
+        ...(c.wormhole === undefined ? [] : wormholeEnvironment(c.wormhole)),
       ].map(unitWord),
       startTimeout: c.settings.startTimeout ?? '',
       stopTimeout: c.settings.stopTimeout ?? '',
@@ -388,6 +393,7 @@ function planWormhole(c: Container): Planned[] {
         where: unitText(a.target),
         options: bindOptions(a, wormhole.idmap),
         mounts: [mountUnit(bindSource(a)), mountUnit(wormhole.path)],
+        guards: guardUnits(a),
       },
     })),
   ];

@@ -114,6 +114,7 @@ describe('what the generator writes is read back', () => {
         fc.record({
           locker: name.filter(fitsRestOfLine),
           readOnly: fc.boolean(),
+          readOnlyOnHost: fc.boolean(),
           strict: fc.boolean(),
         }),
         {
@@ -198,7 +199,10 @@ describe('what the generator writes is read back', () => {
         const { lockers, ...directories } = rest;
         const text = rendered([], 'lockerd.service.d/60-host.conf', {
           lockers: new Map(
-            lockers.map((locker) => [locker.name, { ...locker, mayFail: false, readOnly: false }]),
+            lockers.map((locker) => [
+              locker.name,
+              { ...locker, mayFail: false, readOnly: false, file: '', line: 0, options: [] },
+            ]),
           ),
           host: { ...directories, rootWithoutPolkit },
         });

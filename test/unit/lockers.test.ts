@@ -15,7 +15,7 @@ function names(fstab: string, units: readonly UnitFile[] = [], directory = '/loc
 }
 
 function unit(name: string, isMasked = false): UnitFile {
-  return { name, isMasked };
+  return { name, path: `/etc/systemd/system/${name}`, isMasked, options: [] };
 }
 
 describe('lockers are', () => {

@@ -194,6 +194,7 @@ describe('no value of a configuration', () => {
               source: `/lockers/${locker}`,
               target: `/${hole}/${locker}`,
               readOnly: isBroken,
+              readOnlyOnHost: false,
               strict: !isBroken,
             },
           ],
