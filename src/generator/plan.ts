@@ -203,7 +203,7 @@ function wormholeEnvironment({ path, insidePath, attachments }: Wormhole): strin
   return [
     `LOCKERD_WORMHOLE=${path}`,
     `LOCKERD_LOCKER_PATH=${insidePath}`,
-    ...(attachments.length === 0 ? [] : ['LOCKERD_LOCKERS=yes']),
+    ...(attachments.some((a) => a.strict) ? ['LOCKERD_STRICT_LOCKERS=yes'] : []),
   ];
 }
 

@@ -57,7 +57,7 @@ async function mountsOf(path: string): Promise<string> {
 }
 
 describe.each(traps)('%s in the place of the lockers', (_, make, told) => {
-  test('keeps a container with lockers from starting, at once and with the reason', async () => {
+  test('keeps a container that needs its lockers from starting, at once and with the reason', async () => {
     await settings('lockers = data\n');
     await host.shell(`${clear}; ${make}`);
     const { result, ms } = await timed(() => trySystemctl(host, 'start', 'lxc@web'));
@@ -76,7 +76,7 @@ describe.each(traps)('%s in the place of the lockers', (_, make, told) => {
     await systemctl(host, 'start', 'lxc@web');
     await host.waitForGuest('web');
     expect(await lockersSeenBy(host, 'web')).toEqual([]);
-    expect(await journalOf(host, 'lxc@web')).toMatch(/web will not see lockers that are attached/);
+    expect(await journalOf(host, 'lxc@web')).toMatch(/web starts without lockers, and will see none/);
     await systemctl(host, 'stop', 'lxc@web');
   });
 });
