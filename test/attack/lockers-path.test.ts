@@ -76,7 +76,9 @@ describe.each(traps)('%s in the place of the lockers', (_, make, told) => {
     await systemctl(host, 'start', 'lxc@web');
     await host.waitForGuest('web');
     expect(await lockersSeenBy(host, 'web')).toEqual([]);
-    expect(await journalOf(host, 'lxc@web')).toMatch(/web starts without lockers, and will see none/);
+    expect(await journalOf(host, 'lxc@web')).toMatch(
+      /web starts without lockers, and will see none/,
+    );
     await systemctl(host, 'stop', 'lxc@web');
   });
 });
