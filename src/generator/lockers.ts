@@ -117,7 +117,8 @@ export function warnOfUnprotected(
       const state = new Map(options.flatMap((option) => protecting[option] ?? []));
       const missing = (['nosuid', 'nodev'] as const).filter((option) => state.get(option) !== true);
       if (missing.length === 0) return [];
-      const kept = options.filter((option) => !['defaults', 'suid', 'dev'].includes(option));
+      const replaced = ['defaults', 'suid', 'dev', ...missing];
+      const kept = options.filter((option) => !replaced.includes(option));
       const reason =
         `set-user-ID programs and device nodes that a guest leaves on the locker ` +
         `"${printable(name)}" work on the host`;

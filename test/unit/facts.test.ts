@@ -175,7 +175,11 @@ describe('what the generator writes is read back', () => {
           groups: c.groups,
           problem: c.problems.map((one) => formatProblem(one)).join('\n'),
           wormhole: lockers === undefined ? undefined : path,
-          lockers: (lockers ?? []).map(({ locker, ...rest }) => ({ name: locker, ...rest })),
+          lockers: (lockers ?? []).map(({ locker, readOnly, strict }) => ({
+            name: locker,
+            readOnly,
+            strict,
+          })),
           rebootSignal: rebootSignal ?? 2,
           autoballoon,
         });
