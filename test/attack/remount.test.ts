@@ -36,14 +36,10 @@ beforeAll(async () => {
 afterAll(() => host.close());
 attachJournalOnFailure(() => host);
 
-/** Whether the host can write to each of the lockers. */
+/** Those of the lockers that the host can write to. */
 async function writableOnHost(...lockers: string[]): Promise<string[]> {
-  const { stdout } = await host.shell(
-    'for l in "$@"; do touch "/lockers/$l/by-host" 2>/dev/null && echo "$l"; done; true'.replace(
-      '"$@"',
-      lockers.join(' '),
-    ),
-  );
+  const script = 'for l; do touch "/lockers/$l/by-host" 2>/dev/null && echo "$l"; done; true';
+  const { stdout } = await host.run('sh', ['-c', script, 'sh', ...lockers]);
   return stdout.split('\n').filter(Boolean);
 }
 
@@ -139,7 +135,6 @@ test('a locker can be unmounted on the host although it is held', async () => {
     const { stdout } = await host.run('cat', ['/proc/self/mountinfo']);
     return ActiveState === 'inactive' && !/ \S*\/sandbox /.test(stdout);
   });
-  // Ours are not to be found: the file system is gone.
   await systemctl(host, 'stop', 'lockers-data.mount');
   await expectState(host, pin('data'), 'inactive');
   await expectState(host, 'lockers-data.mount', 'inactive');
@@ -160,8 +155,6 @@ test('nothing is held, locked or mounted once no container has it', async () => 
 });
 
 test('a locker that a guest can leave programs on is told once', async () => {
-  await systemctl(host, 'daemon-reload');
-  const { stdout } = await host.run('dmesg', []);
   const { stderr } = await host.run('/usr/lib/systemd/system-generators/lockerd-generator', [
     '--dry-run',
   ]);
@@ -169,5 +162,4 @@ test('a locker that a guest can leave programs on is told once', async () => {
   expect(warnings).toEqual([
     expect.stringMatching(/fstab:\d+: .*"small" .*options nr_inodes=1,size=64k,nosuid,nodev$/),
   ]);
-  expect(stdout).toBeDefined();
 });
