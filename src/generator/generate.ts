@@ -8,9 +8,8 @@ import { escapePath, mountUnit } from '../model/unit-name.ts';
 import { fitsUnitFile } from '../model/unit-syntax.ts';
 import type { BootPolicy } from '../host/boot-policy.ts';
 import { parseBootPolicy } from '../host/boot-policy.ts';
-import { findLockers } from '../host/lockers.ts';
-import type { GuestInit } from '../model/sight.ts';
-import type { ContainerFacts } from './model.ts';
+import { findLockers, warnOfUnprotected } from '../host/lockers.ts';
+import type { ContainerFacts, GuestInit } from './model.ts';
 import { modelContainers } from './model.ts';
 import { parseLxcConfig } from '../host/parse-lxc.ts';
 import type { Planned } from './plan.ts';
@@ -213,9 +212,15 @@ export function generate(root: string): Generated {
         .map((c) => containerMessage(c.name, c.problems)),
       ...nameless.map((problem) => `no unit can be made: ${formatProblem(problem)}`),
     ],
-    warnings: [...boot.problems, ...strayWarnings, ...containers.flatMap((c) => c.warnings)].map(
-      formatProblem,
-    ),
+    warnings: [
+      ...boot.problems,
+      ...strayWarnings,
+      ...warnOfUnprotected(
+        containers.flatMap((c) => c.wormhole ?? []),
+        lockers,
+      ),
+      ...containers.flatMap((c) => c.warnings),
+    ].map(formatProblem),
   };
 }
 

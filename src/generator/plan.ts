@@ -1,7 +1,6 @@
 import type { WatchedPath } from '../model/sight.ts';
 import { hostFactsFile } from '../model/facts.ts';
-import { bindOptions, bindSource, readOnlyPath } from '../model/attachment.ts';
-import { encodeField } from '../model/fstab.ts';
+import { bindOptions, bindSource, guardUnits, readOnlyPath } from '../model/attachment.ts';
 import { defaultLxcpath } from '../model/path.ts';
 import { formatProblem } from '../model/problem.ts';
 import {
@@ -94,6 +93,7 @@ interface AttachmentView extends WormholeView {
   readonly options: string;
   /** The mount units of what is bound and of the wormhole. */
   readonly mounts: readonly string[];
+  readonly guards: readonly string[];
 }
 
 interface ReadOnlyView {
@@ -188,14 +188,18 @@ function bootedStartArguments({ instance }: Container): string[] {
 }
 
 /**
- * Shows a wormhole in the container. What is mounted into it later appears there too (rslave), and
- * the guest can write into lockers only, not beside them (ro without rro).
+ * Shows the wormhole in the container, before its first process. What is mounted into it later
+ * appears there too, and the guest can write into lockers only, not beside them. LXC's own mount
+ * entries would wait for ever on a FIFO that the guest has left in the place.
  */
-function wormholeStartArguments({ path, insidePath }: Wormhole): string[] {
-  const target = encodeField(insidePath.slice(1));
+const wormholeStartArguments = ['-s', `lxc.hook.mount=${hookDirectory}/show-wormhole`] as const;
+
+/** What show-wormhole has to know. */
+function wormholeEnvironment({ path, insidePath, attachments }: Wormhole): string[] {
   return [
-    '-s',
-    `lxc.mount.entry=${encodeField(path)} ${target} none rbind,ro,create=dir,rslave 0 0`,
+    `LOCKERD_WORMHOLE=${path}`,
+    `LOCKERD_LOCKER_PATH=${insidePath}`,
+    ...(attachments.some((a) => a.strict) ? ['LOCKERD_STRICT_LOCKERS=yes'] : []),
   ];
 }
 
@@ -218,7 +222,7 @@ function planExecStart(c: Container): string {
     '-n',
     c.name,
     ...startArguments,
-    ...(c.wormhole === undefined ? [] : wormholeStartArguments(c.wormhole)),
+    ...(c.wormhole === undefined ? [] : wormholeStartArguments),
     ...c.memory.taken.flatMap((key) => ['-s', `${key}=`]),
     ...(settings.ready === 'booted' ? bootedStartArguments(c) : []),
     ...(settings.logLevel === undefined
@@ -348,6 +352,7 @@ function planContainerDropIn(c: Container, isForwarded: boolean): Planned {
         `LOCKERD_HALT_SIGNALS=${c.halt.heardBy.join(' ')}`,
         ...(c.settings.ready === 'booted' ? ['LOCKERD_READY=booted'] : []),
         ...(c.hasLogFile ? ['LOCKERD_LOG=own'] : []),
+        ...(c.wormhole === undefined ? [] : wormholeEnvironment(c.wormhole)),
       ].map(unitWord),
       // Some four hundred lines tell of one start.
       logBurst: c.settings.logLevel === undefined ? '' : '5000',
@@ -389,6 +394,7 @@ function planWormhole(c: Container): Planned[] {
         where: unitText(a.target),
         options: bindOptions(a, wormhole.idmap),
         mounts: [mountUnit(bindSource(a)), mountUnit(wormhole.path)],
+        guards: guardUnits(a),
       },
     })),
   ];

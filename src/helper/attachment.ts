@@ -1,6 +1,6 @@
 import { shellWord } from '../model/shell-quote.ts';
 import { rmdirSync } from 'node:fs';
-import { bindOptions, bindSource } from '../model/attachment.ts';
+import { bindOptions, bindSource, guardUnits } from '../model/attachment.ts';
 import type { Attachment } from '../model/attachment.ts';
 import { mountUnit, unitNameFits } from '../model/unit-name.ts';
 import { fitsRestOfLine } from '../model/unit-syntax.ts';
@@ -44,7 +44,13 @@ export function planAttachment(view: ContainerView, locker: string, readOnly: bo
     );
   }
   const target = `${wormholePath(view)}/${locker}`;
-  const attachment = { locker, source: found.path, target, readOnly };
+  const attachment = {
+    locker,
+    source: found.path,
+    target,
+    readOnly,
+    readOnlyOnHost: found.readOnly,
+  };
   for (const path of [target, found.path, bindSource(attachment)]) {
     if (!fitsRestOfLine(path) || !unitNameFits(mountUnit(path))) {
       throw new HelperError(
@@ -64,6 +70,7 @@ export function planAttachment(view: ContainerView, locker: string, readOnly: bo
  */
 export function transientProperties(view: ContainerView, a: Attachment): UnitProperties {
   const mounts = [mountUnit(bindSource(a)), mountUnit(wormholePath(view))];
+  const guards = guardUnits(a);
   return [
     textProperty('Description', `Locker "${a.locker}" in LXC container "${view.name}"`),
     listProperty('Documentation', ['man:lockerd(7)']),
@@ -71,7 +78,8 @@ export function transientProperties(view: ContainerView, a: Attachment): UnitPro
     listProperty('Conflicts', ['umount.target']),
     listProperty('Before', ['umount.target', view.unit]),
     listProperty('BindsTo', mounts),
-    listProperty('After', mounts),
+    listProperty('Wants', guards),
+    listProperty('After', [...mounts, ...guards]),
     // BindsTo= the container would start it.
     listProperty('StopPropagatedFrom', [view.unit]),
     textProperty('CollectMode', 'inactive-or-failed'),

@@ -112,8 +112,15 @@ async function unmount(
 /** How an attachment is mounted, so that it can be mounted again. */
 function attachmentAt(view: ContainerView, locker: string, target: string): Attachment | undefined {
   const mount = mountAt(hostMounts(), target);
-  const source = view.lockers.get(locker)?.path;
-  return mount && source ? { locker, source, target, readOnly: mount.readOnly } : undefined;
+  const found = view.lockers.get(locker);
+  if (mount === undefined || found === undefined) return undefined;
+  return {
+    locker,
+    source: found.path,
+    target,
+    readOnly: mount.readOnly,
+    readOnlyOnHost: found.readOnly,
+  };
 }
 
 /**

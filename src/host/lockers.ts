@@ -15,6 +15,10 @@ interface Locker {
   /** The host may boot without it. */
   readonly mayFail: boolean;
   readonly readOnly: boolean;
+  /** What mounts it, with the options it has there. */
+  readonly file: string;
+  readonly line: number;
+  readonly options: readonly string[];
 }
 
 export type Lockers = ReadonlyMap<string, Locker>;
@@ -22,7 +26,10 @@ export type Lockers = ReadonlyMap<string, Locker>;
 /** A unit file of the host's, from the directory that goes before the others. */
 export interface UnitFile {
   readonly name: string;
+  readonly path: string;
   readonly isMasked: boolean;
+  /** Those of Options=. */
+  readonly options: readonly string[];
 }
 
 /** An attachment that comes with its container. */
@@ -50,22 +57,75 @@ export function findLockers(
 ): Lockers {
   const masked = new Set(unitFiles.filter((file) => file.isMasked).map(({ name }) => name));
   const lockers = new Map<string, Locker>();
-  const add = (path: string, options: readonly string[]): void => {
+  const add = (path: string, from: Pick<Locker, 'file' | 'line' | 'options'>): void => {
     const name = path.startsWith(`${directory}/`) ? path.slice(directory.length + 1) : '';
     // As for systemd, the first of several lines for one mount point counts.
     if (name === '' || name.includes('/') || lockers.has(name)) return;
     if (masked.has(mountUnit(path))) return;
-    const mayFail = options.includes('nofail');
-    lockers.set(name, { name, path, mayFail, readOnly: options.includes('ro') });
+    const mayFail = from.options.includes('nofail');
+    lockers.set(name, { name, path, mayFail, readOnly: from.options.includes('ro'), ...from });
   };
-  for (const { target, options } of fstab) add(cleanAbsolutePath(target) ?? '', options);
+  for (const { target, line, options } of fstab) {
+    add(cleanAbsolutePath(target) ?? '', { file: '/etc/fstab', line, options });
+  }
   const prefix = `${escapePath(directory)}-`;
-  for (const { name } of unitFiles) {
+  for (const { name, path: file, options } of unitFiles) {
     if (!name.startsWith(prefix) || !name.endsWith('.mount')) continue;
     const path = unescapePath(name.slice(0, -'.mount'.length));
-    if (path !== undefined) add(path, []);
+    if (path !== undefined) add(path, { file, line: 0, options });
   }
   return lockers;
+}
+
+/** What each option of mount(8) says about set-user-ID programs and device nodes, if anything. */
+const protecting: Readonly<Record<string, readonly (readonly ['nosuid' | 'nodev', boolean])[]>> = {
+  nosuid: [['nosuid', true]],
+  nodev: [['nodev', true]],
+  suid: [['nosuid', false]],
+  dev: [['nodev', false]],
+  defaults: [
+    ['nosuid', false],
+    ['nodev', false],
+  ],
+  ...Object.fromEntries(
+    ['user', 'users', 'owner', 'group'].map((option) => [
+      option,
+      [
+        ['nosuid', true],
+        ['nodev', true],
+      ],
+    ]),
+  ),
+};
+
+/**
+ * One warning for each locker that a guest can leave a set-user-ID program or a device node on, for
+ * all users of the host.
+ */
+export function warnOfUnprotected(
+  wormholes: readonly Wormhole[],
+  lockers: Lockers,
+): readonly Problem[] {
+  const writable = new Set(
+    wormholes.flatMap(({ attachments }) =>
+      attachments.filter((a) => !a.readOnly).map((a) => a.locker),
+    ),
+  );
+  return [...lockers.values()]
+    .filter(({ name }) => writable.has(name))
+    .flatMap(({ name, file, line, options }) => {
+      const state = new Map(options.flatMap((option) => protecting[option] ?? []));
+      const missing = (['nosuid', 'nodev'] as const).filter((option) => state.get(option) !== true);
+      if (missing.length === 0) return [];
+      const replaced = ['defaults', 'suid', 'dev', ...missing];
+      const kept = options.filter((option) => !replaced.includes(option));
+      const reason =
+        `set-user-ID programs and device nodes that a guest leaves on the locker ` +
+        `"${printable(name)}" work on the host`;
+      const key = file === '/etc/fstab' ? 'the options ' : 'Options=';
+      const remedy = `write ${key}${printable([...kept, ...missing].join(','))}`;
+      return [{ file, line, reason, remedy }];
+    });
 }
 
 /** Hooks that gave containers their lockers before: each made a wormhole of its own. */
@@ -205,6 +265,7 @@ export function decideLockers(
       source: locker.path,
       target,
       readOnly: readOnly || locker.readOnly,
+      readOnlyOnHost: locker.readOnly,
       strict,
     });
   };

@@ -232,10 +232,19 @@ export class HostReader {
     for (const directory of unitDirectories) {
       for (const name of this.list(directory)) {
         if (!name.startsWith(prefix) || !name.endsWith('.mount') || found.has(name)) continue;
-        found.set(name, { name, isMasked: this.isMasked(`${directory}/${name}`) });
+        const path = `${directory}/${name}`;
+        const isMasked = this.isMasked(path);
+        const options = isMasked ? [] : this.mountOptions(path);
+        found.set(name, { name, path, isMasked, options });
       }
     }
     return [...found.values()];
+  }
+
+  /** Options= of a mount unit's file; that of a drop-in is not looked for. */
+  private mountOptions(path: string): string[] {
+    const lines = (this.readText(path).text ?? '').matchAll(/^Options[ \t]*=[ \t]*(.*)$/gm);
+    return ([...lines].at(-1)?.[1] ?? '').trim().split(',').filter(Boolean);
   }
 
   /**

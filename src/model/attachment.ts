@@ -1,3 +1,5 @@
+import { pathInstance, unitNameFits } from './unit-name.ts';
+
 /** One locker in one container. */
 export interface Attachment {
   readonly locker: string;
@@ -6,6 +8,8 @@ export interface Attachment {
   /** Where the container's wormhole has it. */
   readonly target: string;
   readonly readOnly: boolean;
+  /** The host itself cannot write to it. */
+  readonly readOnlyOnHost: boolean;
 }
 
 /** Where lockers are mounted read-only, to be bound from there. */
@@ -32,4 +36,16 @@ export function bindOptions(a: Attachment, idmap?: string): string {
     ...(a.readOnly ? ['ro'] : []),
     ...(idmap === undefined ? [] : [`X-mount.idmap=${idmap}`]),
   ].join(',');
+}
+
+/**
+ * Services that keep a privileged guest from changing the locker for all others: one holds its file
+ * system writable, one holds a read-only attachment read-only. The container starts without them if
+ * need be.
+ */
+export function guardUnits(a: Attachment): string[] {
+  return [
+    ...(a.readOnlyOnHost ? [] : [pathInstance('lockerd-pin', a.source)]),
+    ...(a.readOnly ? [pathInstance('lockerd-read-only', bindSource(a))] : []),
+  ].filter(unitNameFits);
 }

@@ -91,6 +91,11 @@ export function mountUnit(mountPoint: string): string {
   return `${escapePath(mountPoint)}.mount`;
 }
 
+/** The instance of a template unit that belongs to a path, which the template has as `%f`. */
+export function pathInstance(template: string, path: string): string {
+  return `${template}@${escapePath(path)}.service`;
+}
+
 export function deviceUnit(devicePath: string): string {
   return `${escapePath(devicePath)}.device`;
 }

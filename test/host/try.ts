@@ -26,10 +26,10 @@ const guests: readonly { name: string; kind: GuestKind; config: string[] }[] = [
 ];
 
 /** The first is web's own, the second its settings name, every container shares the third. */
-const fstab = `/srv/web    /lockers/web      none   bind     0 0
-/srv/data   /lockers/data     none   bind     0 0
-sandbox     /lockers/sandbox  tmpfs  size=4m  0 0
-/srv/music  /lockers/music    none   bind     0 0
+const fstab = `/srv/web    /lockers/web      none   bind,nosuid,nodev     0 0
+/srv/data   /lockers/data     none   bind,nosuid,nodev     0 0
+sandbox     /lockers/sandbox  tmpfs  size=4m,nosuid,nodev  0 0
+/srv/music  /lockers/music    none   bind,nosuid,nodev     0 0
 `;
 
 const settings = { file: '/etc/lockerd/containers/web.conf', text: 'lockers = data:ro\n' };

@@ -114,6 +114,7 @@ describe('what the generator writes is read back', () => {
         fc.record({
           locker: name.filter(fitsRestOfLine),
           readOnly: fc.boolean(),
+          readOnlyOnHost: fc.boolean(),
           strict: fc.boolean(),
         }),
         {
@@ -174,7 +175,11 @@ describe('what the generator writes is read back', () => {
           groups: c.groups,
           problem: c.problems.map((one) => formatProblem(one)).join('\n'),
           wormhole: lockers === undefined ? undefined : path,
-          lockers: (lockers ?? []).map(({ locker, ...rest }) => ({ name: locker, ...rest })),
+          lockers: (lockers ?? []).map(({ locker, readOnly, strict }) => ({
+            name: locker,
+            readOnly,
+            strict,
+          })),
           rebootSignal: rebootSignal ?? 2,
           autoballoon,
         });
@@ -198,7 +203,10 @@ describe('what the generator writes is read back', () => {
         const { lockers, ...directories } = rest;
         const text = rendered([], 'lockerd.service.d/60-host.conf', {
           lockers: new Map(
-            lockers.map((locker) => [locker.name, { ...locker, mayFail: false, readOnly: false }]),
+            lockers.map((locker) => [
+              locker.name,
+              { ...locker, mayFail: false, readOnly: false, file: '', line: 0, options: [] },
+            ]),
           ),
           host: { ...directories, rootWithoutPolkit },
         });

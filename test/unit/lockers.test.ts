@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import type { UnitFile } from '../../src/host/lockers.ts';
-import { decideLockers, findLockers } from '../../src/host/lockers.ts';
+import { decideLockers, findLockers, warnOfUnprotected } from '../../src/host/lockers.ts';
 import { parseLxcConfig } from '../../src/host/parse-lxc.ts';
 import { parseContainerSettings, parseSettings } from '../../src/host/settings.ts';
 import { splitLxcText } from '../../src/host/grammar.ts';
@@ -15,7 +15,7 @@ function names(fstab: string, units: readonly UnitFile[] = [], directory = '/loc
 }
 
 function unit(name: string, isMasked = false): UnitFile {
-  return { name, isMasked };
+  return { name, path: `/etc/systemd/system/${name}`, isMasked, options: [] };
 }
 
 describe('lockers are', () => {
@@ -179,4 +179,59 @@ test('escaped paths and fields are read back', () => {
       if (!parts.includes('.')) expect(unescapePath(escapePath(path))).toBe(path);
     }),
   );
+});
+
+describe('a locker that set-user-ID programs and device nodes work on is told', () => {
+  const wormhole = (...attachments: [locker: string, readOnly: boolean][]) => ({
+    path: '/w',
+    insidePath: '/lockers',
+    attachments: attachments.map(([locker, readOnly]) => ({
+      locker,
+      source: `/lockers/${locker}`,
+      target: `/w/${locker}`,
+      readOnly,
+      readOnlyOnHost: false,
+      strict: true,
+    })),
+  });
+
+  function told(options: string, ...wormholes: ReturnType<typeof wormhole>[]): string[] {
+    const lockers = findLockers(
+      parseFstab(`# comment\nd /lockers/d ext4 ${options}\n`),
+      [],
+      '/lockers',
+    );
+    return warnOfUnprotected(wormholes, lockers).map(formatProblem);
+  }
+
+  test.each([
+    ['defaults', 'nosuid,nodev'],
+    ['', 'nosuid,nodev'],
+    ['bind,nosuid', 'bind,nosuid,nodev'],
+    ['nosuid,nodev,dev', 'nosuid,nodev'],
+    ['nosuid,nodev,defaults', 'nosuid,nodev'],
+    ['user,suid', 'user,nosuid'],
+  ])('with the options %j', (options, remedy) => {
+    const [warning, ...others] = told(options, wormhole(['d', false]), wormhole(['d', false]));
+    expect(others).toEqual([]);
+    expect(warning).toMatch(/^\/etc\/fstab:2: .*the locker "d" work on the host/);
+    expect(warning?.endsWith(`; write the options ${remedy}`)).toBe(true);
+  });
+
+  test('and no other one', () => {
+    for (const options of ['nosuid,nodev', 'rw,nodev,noexec,nosuid', 'defaults,user', 'group']) {
+      expect(told(options, wormhole(['d', false]))).toEqual([]);
+    }
+    expect(told('defaults', wormhole(['d', true]), wormhole())).toEqual([]);
+  });
+
+  test('by the file of its mount unit', () => {
+    const file = { ...unit('lockers-d.mount'), options: ['bind', 'nodev'] };
+    const lockers = findLockers([], [file], '/lockers');
+    expect(warnOfUnprotected([wormhole(['d', false])], lockers).map(formatProblem)).toEqual([
+      expect.stringMatching(
+        /^\/etc\/systemd\/system\/lockers-d\.mount: .*; write Options=bind,nodev,nosuid$/,
+      ),
+    ]);
+  });
 });

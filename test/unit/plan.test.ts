@@ -210,6 +210,7 @@ describe('no value of a configuration', () => {
               source: `/lockers/${locker}`,
               target: `/${hole}/${locker}`,
               readOnly: isBroken,
+              readOnlyOnHost: false,
               strict: !isBroken,
             },
           ],
