@@ -2,6 +2,7 @@ import { isUtf8 } from 'node:buffer';
 import { constants, existsSync, lstatSync, opendirSync, readFileSync, statSync } from 'node:fs';
 import type { Stats } from 'node:fs';
 
+import { withoutTrailingSlashes } from '../model/path.ts';
 import { codeOf } from './errno.ts';
 import { includeTarget, splitLxcText } from './grammar.ts';
 import { locate } from './locate.ts';
@@ -143,7 +144,7 @@ class Reading {
         shareable: found.shareable,
       };
     }
-    const stem = target.replace(/\/+$/, '');
+    const stem = withoutTrailingSlashes(target);
     const all = names.map((name) =>
       name.includes('\uFFFD')
         ? unread(`${stem}/${name}`, { reason: 'its name is not UTF-8', remedy: 'rename it' }, true)

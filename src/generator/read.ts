@@ -112,7 +112,7 @@ export class HostReader {
   lxcpath(): string | undefined {
     const file = '/etc/lxc/lxc.conf';
     for (const [index, line] of (this.text(file) ?? '').split('\n').entries()) {
-      const value = /^[ \t]*lxc\.lxcpath[ \t]*=[ \t]*(.*?)\s*$/.exec(line)?.[1] ?? '';
+      const value = /^[ \t]*lxc\.lxcpath[ \t]*=(.*)$/s.exec(line)?.[1]?.trim() ?? '';
       if (value === '') continue;
       const path = cleanAbsolutePath(value);
       if (path !== undefined && fitsUnitFile(path)) return path;
