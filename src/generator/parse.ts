@@ -18,6 +18,7 @@ import type { LxcAssignment, LxcText } from './grammar.ts';
 export interface ReadProblem {
   readonly reason: string;
   readonly remedy: string;
+  readonly isHung?: true;
 }
 
 /** One configuration file as it was read. Containers that include the same file share the object. */

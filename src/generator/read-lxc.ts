@@ -251,7 +251,9 @@ function limit(reason: string): ReadProblem {
 }
 
 function explain(error: unknown): ReadProblem {
-  if (error instanceof HungError) return { reason: error.message, remedy: error.remedy };
+  if (error instanceof HungError) {
+    return { reason: error.message, remedy: error.remedy, isHung: true };
+  }
   if (error instanceof TooLargeError) return tooLarge();
   const code = codeOf(error);
   switch (code) {
@@ -271,8 +273,8 @@ function explain(error: unknown): ReadProblem {
   }
 }
 
-function atInclude(target: string, { reason, remedy }: ReadProblem): ReadProblem {
-  return { reason: `cannot include ${target}: ${reason}`, remedy };
+function atInclude(target: string, problem: ReadProblem): ReadProblem {
+  return { ...problem, reason: `cannot include ${target}: ${problem.reason}` };
 }
 
 function unread(path: string, problem: ReadProblem, shareable: boolean): Found {
