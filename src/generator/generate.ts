@@ -131,7 +131,9 @@ function gatherFacts(
       ...source.paths.filter(({ exists }) => !exists).map(({ path }) => path),
       // What hangs would hold up whoever takes the second look.
       ...(guest.init === 'unknown' && guest.isHung !== true ? trees : []),
-      ...(mountFstabPath !== undefined && Object.keys(mountFstab).length === 0
+      ...(mountFstabPath !== undefined &&
+      mountFstab.text === undefined &&
+      mountFstab.problem?.isHung !== true
         ? [mountFstabPath]
         : []),
     ],

@@ -46,7 +46,12 @@ function isAbsent(error: unknown): boolean {
 function unreadable(file: string, done: 'read' | 'listed', error: unknown): Problem {
   const at = { file, line: 0 };
   if (error instanceof HungError) {
-    return { ...at, reason: `cannot be ${done}: ${error.message}`, remedy: error.remedy };
+    return {
+      ...at,
+      reason: `cannot be ${done}: ${error.message}`,
+      remedy: error.remedy,
+      isHung: true,
+    };
   }
   return { ...at, reason: `cannot be ${done}: ${errnoText(error)}` };
 }
