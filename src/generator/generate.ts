@@ -1,5 +1,6 @@
 import type { FstabEntry } from '../model/fstab.ts';
 import { parseFstab } from '../model/fstab.ts';
+import type { LxcConfig } from '../model/lxc-config.ts';
 import { cleanAbsolutePath, defaultLxcpath, isAtOrBelow } from '../model/path.ts';
 import type { Problem } from '../model/problem.ts';
 import { formatProblem } from '../model/problem.ts';
@@ -8,8 +9,10 @@ import { escapePath, mountUnit } from '../model/unit-name.ts';
 import { fitsUnitFile } from '../model/unit-syntax.ts';
 import type { BootPolicy } from '../host/boot-policy.ts';
 import { parseBootPolicy } from '../host/boot-policy.ts';
+import { Files } from '../host/files.ts';
+import type { FoundInit } from '../host/guest-init.ts';
 import { findLockers, warnOfUnprotected } from '../host/lockers.ts';
-import type { ContainerFacts, GuestInit } from './model.ts';
+import type { ContainerFacts } from './model.ts';
 import { modelContainers } from './model.ts';
 import { parseLxcConfig } from '../host/parse-lxc.ts';
 import type { Planned } from './plan.ts';
@@ -42,6 +45,48 @@ interface GatheredFacts extends ContainerFacts {
   readonly uncertainPaths: readonly string[];
 }
 
+/** Facts of a container of which nothing can be told but why. */
+function refusedFacts(found: FoundContainer, settings: Settings, problem: Problem): GatheredFacts {
+  const text = { lines: [], markHidesKey: false };
+  const file = { path: found.configFile, text, badLines: new Set<number>(), includes: [] };
+  return {
+    name: found.name,
+    directory: found.directory,
+    config: parseLxcConfig({ file, paths: [] }),
+    init: 'unknown',
+    settings: settings.defaults,
+    problems: [problem],
+    hasRunlevelLink: false,
+    uncertainPaths: [],
+  };
+}
+
+/** A defect of ours, as the container sees it that brought it to light. */
+function defect(found: FoundContainer, error: unknown): Problem {
+  const what = error instanceof Error ? error.message : String(error);
+  return {
+    file: found.configFile,
+    line: 0,
+    reason: `the generator failed on it: ${what.slice(0, 200)}`,
+    remedy: 'report this as a bug of lockerd, with the file',
+  };
+}
+
+/** Says that the guest's init is not known though its root file system is there. */
+function withInitWarning(config: LxcConfig, { why }: FoundInit): LxcConfig {
+  // With a signal in the configuration, nobody needs to know.
+  if (why === undefined || config.haltSignal !== undefined) return config;
+  const { file, line } = config.rootfsPath ?? { file: config.file, line: 0 };
+  const warning = {
+    file,
+    line,
+    reason: `what the guest's init is cannot be told: ${why}`,
+    remedy:
+      'LXC chooses the signal when the container is stopped; to choose it, set lxc.signal.halt',
+  };
+  return { ...config, warnings: [...config.warnings, warning] };
+}
+
 function gatherFacts(
   found: FoundContainer,
   readers: { readonly host: HostReader; readonly lxc: ReturnType<typeof createLxcReader> },
@@ -67,7 +112,7 @@ function gatherFacts(
 
   const rootfs = config.rootfsPath === undefined ? undefined : parseRootfs(config.rootfsPath.value);
   const trees = rootfs !== undefined && 'rootfs' in rootfs ? rootfs.rootfs.trees : [];
-  const init: GuestInit = host.guestInit(trees, config.initCmd?.value);
+  const guest = host.guestInit(trees, config.initCmd?.value);
   // LXC runs in its unit's working directory, which is the root directory.
   const mountFstabPath = config.mountFstab?.value.replace(/^(?!\/)/, '/');
   const mountFstab = mountFstabPath === undefined ? {} : host.readText(mountFstabPath);
@@ -75,8 +120,8 @@ function gatherFacts(
   return {
     name: found.name,
     directory: found.directory,
-    config,
-    init,
+    config: withInitWarning(config, guest),
+    init: guest.init,
     ...(mountFstab.text === undefined ? {} : { mountFstabText: mountFstab.text }),
     settings: parsed.settings,
     problems,
@@ -84,8 +129,13 @@ function gatherFacts(
     // What is missing now may be there once local file systems are mounted.
     uncertainPaths: [
       ...source.paths.filter(({ exists }) => !exists).map(({ path }) => path),
-      ...(init === 'unknown' ? trees : []),
-      ...(mountFstab.text === undefined && mountFstabPath !== undefined ? [mountFstabPath] : []),
+      // What hangs would hold up whoever takes the second look.
+      ...(guest.init === 'unknown' && guest.isHung !== true ? trees : []),
+      ...(mountFstabPath !== undefined &&
+      mountFstab.text === undefined &&
+      mountFstab.problem?.isHung !== true
+        ? [mountFstabPath]
+        : []),
     ],
   };
 }
@@ -140,6 +190,60 @@ function strayNames(
   ];
 }
 
+/** A generator that takes 90 seconds is killed, and then no container has a unit. */
+const readingMaxMs = 20_000;
+
+/** Reads the containers one after the other; what is wrong with one concerns no other. */
+function gatherAll(
+  found: readonly FoundContainer[],
+  settings: Settings,
+  gather: (container: FoundContainer) => GatheredFacts,
+): GatheredFacts[] {
+  const end = performance.now() + readingMaxMs;
+  return found.map((container) => {
+    if (performance.now() > end) {
+      return refusedFacts(container, settings, {
+        file: container.configFile,
+        line: 0,
+        reason: `reading the other containers took more than ${readingMaxMs / 1000} s`,
+        remedy: 'run "systemctl daemon-reload" again',
+      });
+    }
+    try {
+      return gather(container);
+    } catch (error) {
+      return refusedFacts(container, settings, defect(container, error));
+    }
+  });
+}
+
+/**
+ * Makes something of all containers. Where that fails, it is made without those that fail alone,
+ * which are refused.
+ */
+function withoutDefects<T>(
+  found: readonly FoundContainer[],
+  facts: readonly GatheredFacts[],
+  settings: Settings,
+  make: (facts: readonly GatheredFacts[]) => T,
+): T {
+  try {
+    return make(facts);
+  } catch (first) {
+    const sound = facts.map((one, index) => {
+      try {
+        make([one]);
+        return one;
+      } catch (error) {
+        const container = found[index];
+        if (container === undefined) throw first;
+        return refusedFacts(container, settings, defect(container, error));
+      }
+    });
+    return make(sound);
+  }
+}
+
 /** More than these need no watching: one changed directory is enough for a second look. */
 const watchedPathsMax = 64;
 
@@ -147,9 +251,9 @@ const watchedPathsMax = 64;
  * Reads everything below `root` (the empty string for the host itself) and decides what the
  * generator writes. Nothing is written here.
  */
-export function generate(root: string): Generated {
-  const host = new HostReader(root);
-  const lxc = createLxcReader(root);
+export function generate(root: string, files = new Files()): Generated {
+  const host = new HostReader(root, files);
+  const lxc = createLxcReader(root, files);
   const fstab = parseFstab(host.text('/etc/fstab') ?? '');
   const boot = readBootPolicy(host);
   const settings = parseSettings(host.hostSettings());
@@ -159,51 +263,57 @@ export function generate(root: string): Generated {
   const lxcpath = host.lxcpath();
   const found = lxcpath === undefined ? [] : host.containers(lxcpath);
 
-  const facts = found.map((container) =>
+  const gathered = gatherAll(found, settings, (container) =>
     gatherFacts(container, { host, lxc }, settings, { settingsNames, runlevelNames }),
   );
   const { lockerDirectory } = settings.host;
   const unitFiles = host.mountUnitFiles(`${escapePath(lockerDirectory)}-`);
   const realLxcpath = lxcpath === undefined ? '' : host.realPath(lxcpath);
+  const withoutConfig = lxcpath === undefined ? [] : host.directoriesWithoutConfig(lxcpath);
   const lockers = findLockers(fstab, unitFiles, lockerDirectory);
-  const { containers, nameless } = modelContainers(facts, {
-    fstab,
-    boot: boot.policy,
-    lxcpath: { path: lxcpath ?? '', real: realLxcpath },
-    settings: settings.host,
-    lockers,
-    mountMapsIds: facts.some((f) => f.settings.idmapLockers === true) && host.mountMapsIds(),
-  });
-  const watched = [
-    ...new Set(
-      lxcpath === undefined
-        ? []
-        : [
-            lxcpath,
-            // A container whose own directory is a mount is not to be seen before that is made.
-            ...mountPointsBelow([lxcpath, realLxcpath], fstab),
-            ...host.directoriesWithoutConfig(lxcpath),
-            ...facts.flatMap((f) => f.uncertainPaths),
-          ].filter(fitsUnitFile),
-    ),
-  ].slice(0, watchedPathsMax);
-  const planned = planUnits(containers, {
-    bridgeTimeout: settings.host.bridgeTimeout,
-    initScripts,
-    lockers,
-    lxcpath: lxcpath ?? defaultLxcpath,
-    watched: watched.map((path) => host.identify(path)),
-    watchedMounts: mountsOnTheWay([...watched, realLxcpath], fstab),
-    host: {
-      lockerDirectory,
-      wormholeDirectory: settings.host.wormholeDirectory,
-      rootWithoutPolkit: settings.host.rootWithoutPolkit,
-    },
+  const mountMapsIds =
+    gathered.some((f) => f.settings.idmapLockers === true) && host.mountMapsIds();
+  const { containers, nameless, outputs } = withoutDefects(found, gathered, settings, (facts) => {
+    const modelled = modelContainers(facts, {
+      fstab,
+      boot: boot.policy,
+      lxcpath: { path: lxcpath ?? '', real: realLxcpath },
+      settings: settings.host,
+      lockers,
+      mountMapsIds,
+    });
+    const watched = [
+      ...new Set(
+        lxcpath === undefined
+          ? []
+          : [
+              lxcpath,
+              // A container whose own directory is a mount is not to be seen before that is made.
+              ...mountPointsBelow([lxcpath, realLxcpath], fstab),
+              ...withoutConfig,
+              ...facts.flatMap((f) => f.uncertainPaths),
+            ].filter(fitsUnitFile),
+      ),
+    ].slice(0, watchedPathsMax);
+    const planned = planUnits(modelled.containers, {
+      bridgeTimeout: settings.host.bridgeTimeout,
+      initScripts,
+      lockers,
+      lxcpath: lxcpath ?? defaultLxcpath,
+      watched: watched.map((path) => host.identify(path)),
+      watchedMounts: mountsOnTheWay([...watched, realLxcpath], fstab),
+      host: {
+        lockerDirectory,
+        wormholeDirectory: settings.host.wormholeDirectory,
+        rootWithoutPolkit: settings.host.rootWithoutPolkit,
+      },
+    });
+    return { ...modelled, outputs: planned.map(outputOf) };
   });
 
   const strayWarnings = strayNames(found, settingsNames, initScripts);
   return {
-    outputs: planned.map(outputOf),
+    outputs,
     errors: [
       // A directory that cannot be listed is found so by each who tries.
       ...new Set([...host.problems, ...settings.problems].map(formatProblem)),

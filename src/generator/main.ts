@@ -1,5 +1,6 @@
 import { closeSync, constants, openSync, writeSync } from 'node:fs';
 import { hostFactsFile } from '../model/facts.ts';
+import { withoutTrailingSlashes } from '../model/path.ts';
 import { printable } from '../model/unit-syntax.ts';
 import { generate } from './generate.ts';
 import { errnoText } from '../model/errno.ts';
@@ -115,7 +116,7 @@ export function main(args: readonly string[], environment: NodeJS.ProcessEnv): n
     process.stderr.write(usage);
     return 2;
   }
-  const root = (environment['LOCKERD_ROOT'] ?? '').replace(/\/+$/, '');
+  const root = withoutTrailingSlashes(environment['LOCKERD_ROOT'] ?? '');
   // What a dry run or somebody's test tree shows does not belong into this host's log.
   const log = new Log(!dryRun && root === '');
   try {

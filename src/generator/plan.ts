@@ -1,6 +1,7 @@
 import type { WatchedPath } from '../model/sight.ts';
 import { hostFactsFile } from '../model/facts.ts';
 import { bindOptions, bindSource, guardUnits, readOnlyPath } from '../model/attachment.ts';
+import { encodeField } from '../model/fstab.ts';
 import { defaultLxcpath } from '../model/path.ts';
 import { formatProblem } from '../model/problem.ts';
 import {
@@ -33,7 +34,7 @@ export interface TemplateViews {
   readonly forward: ForwardView;
   readonly limits: LimitsView;
   readonly group: { readonly wants: readonly string[] };
-  readonly wormhole: WormholeView & { readonly broken: boolean };
+  readonly wormhole: WormholeView & { readonly broken: boolean; readonly hung: boolean };
   readonly attachment: AttachmentView;
   readonly readOnly: ReadOnlyView;
   readonly rescan: { readonly after: readonly string[]; readonly execStart: string };
@@ -48,6 +49,8 @@ interface Fact {
 
 export interface ContainerView {
   readonly configFile: string;
+  /** PID 1 looks at SourcePath=, and would wait for what does not answer. */
+  readonly hung: boolean;
   readonly requiresMountsFor: readonly string[];
   readonly requires: readonly string[];
   readonly wants: readonly string[];
@@ -304,6 +307,10 @@ function planFacts(c: Container): Fact[] {
   return facts.map(([key, value]) => ({ key, value }));
 }
 
+function isHung({ problems }: Container): boolean {
+  return problems.some((problem) => problem.isHung === true);
+}
+
 /** Plans the drop-in of one container. Pure: fixtures run it without a file system. */
 function planContainerDropIn(c: Container, isForwarded: boolean): Planned {
   const broken = c.problems.length > 0;
@@ -322,6 +329,7 @@ function planContainerDropIn(c: Container, isForwarded: boolean): Planned {
     template: 'container',
     view: {
       configFile: unitText(c.configFile),
+      hung: isHung(c),
       requiresMountsFor: needs.requiredPaths.map(unitWord),
       requires: [...needs.requires, ...(broken ? [] : wormhole)],
       wants: [
@@ -380,6 +388,7 @@ function planWormhole(c: Container): Planned[] {
         description: unitText(`Wormhole of LXC container "${c.name}"`),
         where: unitText(wormhole.path),
         broken,
+        hung: isHung(c),
       },
     },
     ...(broken ? [] : wormhole.attachments).map((a: Attachment): Planned => ({

@@ -1,3 +1,4 @@
+import { Files } from '../host/files.ts';
 import { findLockers, decideLockers } from '../host/lockers.ts';
 import type { Lockers, Wormhole } from '../host/lockers.ts';
 import { parseLxcConfig } from '../host/parse-lxc.ts';
@@ -57,7 +58,9 @@ function readOwnSettings(host: HostReader, name: string, settings: Settings): Ow
 
 /** Reads what the host's files say about one container; throws NoSuchContainer. */
 export function viewContainer(name: string): ContainerView {
-  const host = new HostReader('');
+  // One for all, so that a file system is asked once whether it answers.
+  const files = new Files();
+  const host = new HostReader('', files);
   const lxcpath = lxcpathOf(host);
   const found = host.containers(lxcpath).find((container) => container.name === name);
   if (found === undefined) {
@@ -71,7 +74,7 @@ export function viewContainer(name: string): ContainerView {
     lockerDirectory,
   );
   const own = readOwnSettings(host, name, settings);
-  const config = parseLxcConfig(createLxcReader('').read(found.configFile));
+  const config = parseLxcConfig(createLxcReader('', files).read(found.configFile));
   const decide = (choices: readonly LockerChoice[]) =>
     decideLockers(
       {

@@ -18,6 +18,7 @@ import type { LxcAssignment, LxcText } from './grammar.ts';
 export interface ReadProblem {
   readonly reason: string;
   readonly remedy: string;
+  readonly isHung?: true;
 }
 
 /** One configuration file as it was read. Containers that include the same file share the object. */
@@ -113,6 +114,7 @@ interface State {
   highestNet: number;
   readonly files: Set<string>;
   visits: number;
+  steps: number;
   readonly problems: Problem[];
   readonly warnings: Problem[];
 }
@@ -139,6 +141,8 @@ const NET_TYPES = ['veth', 'macvlan', 'ipvlan', 'vlan', 'phys', 'empty', 'none']
 
 /** Files that include each other's files many times over would otherwise never end. */
 const MAX_VISITS = 4096;
+/** The same for their lines, of which a file has as many as fit into a mebibyte. */
+const MAX_STEPS = 500_000;
 /** More would only bury the first ones, which are what the admin mends first. */
 const MAX_PROBLEMS = 100;
 /** A suggestion costs much more than reading the line. */
@@ -178,6 +182,7 @@ export function parseLxcConfig(source: LxcSource): LxcConfig {
     highestNet: -1,
     files: new Set(),
     visits: 0,
+    steps: 0,
     problems: [],
     warnings: [],
   };
@@ -218,6 +223,7 @@ function visit(state: State, file: LxcFile): void {
   }
   state.files.add(file.path);
   for (const step of stepsOf(file)) {
+    state.steps++;
     switch (step.kind) {
       case 'set':
         set(state, file.path, step);
@@ -263,6 +269,15 @@ function include(state: State, file: string, line: number, included: LxcInclude)
         file,
         line,
         reason: `more than ${MAX_VISITS} files are included`,
+        remedy: 'include each file once',
+      });
+      return;
+    }
+    if (state.steps >= MAX_STEPS) {
+      report(state, {
+        file,
+        line,
+        reason: `the files before it set more than ${MAX_STEPS} values`,
         remedy: 'include each file once',
       });
       return;

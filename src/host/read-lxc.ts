@@ -1,15 +1,18 @@
 import { isUtf8 } from 'node:buffer';
-import { constants, existsSync, lstatSync, opendirSync, readFileSync, statSync } from 'node:fs';
 import type { Stats } from 'node:fs';
-
+import { withoutTrailingSlashes } from '../model/path.ts';
 import { codeOf } from '../model/errno.ts';
+import { Files, TooLargeError } from './files.ts';
 import { includeTarget, splitLxcText } from './grammar.ts';
 import { locate } from './locate.ts';
+import { HungError } from './mounts.ts';
 import type { LxcFile, LxcInclude, LxcSource, ReadProblem } from './parse-lxc.ts';
 
 /** A container's configuration has some kilobytes; what is larger was not written by hand. */
 const MAX_BYTES = 1024 * 1024;
 const MAX_DEPTH = 32;
+/** Of all files of a container that no other container has read. */
+const MAX_TOTAL_BYTES = 8 * 1024 * 1024;
 /** Limits the work for files that include one another many times over. */
 const MAX_FILES = 4096;
 
@@ -42,11 +45,11 @@ interface Included {
  * Creates a reader for the host whose files lie below `root`: '' for this host, or a directory
  * that include paths and symbolic links then cannot leave. Included files are read once.
  */
-export function createLxcReader(root: string): LxcReader {
+export function createLxcReader(root: string, files = new Files()): LxcReader {
   const shared = new Map<string, Included>();
   return {
     read(path) {
-      const { file } = new Reading(root, shared).load(path, undefined);
+      const { file } = new Reading(root, files, shared).load(path, undefined);
       return { file, paths: pathsOf(file) };
     },
   };
@@ -59,12 +62,15 @@ export function readLxcSource(root: string, path: string): LxcSource {
 
 class Reading {
   readonly #root: string;
+  readonly #disk: Files;
   /** By the target as it is written, made absolute. */
   readonly #shared: Map<string, Included>;
   #files = 0;
+  #bytes = 0;
 
-  constructor(root: string, shared: Map<string, Included>) {
+  constructor(root: string, disk: Files, shared: Map<string, Included>) {
     this.#root = root;
+    this.#disk = disk;
     this.#shared = shared;
   }
 
@@ -78,15 +84,19 @@ class Reading {
     }
     let content: Content | ReadProblem;
     try {
-      content = readText(locate(this.#root, path));
+      content = this.#readText(locate(this.#root, path));
     } catch (error) {
       return unread(
         path,
-        codeOf(error) === 'ENOENT' && isDangling(this.#root, path) ? DANGLING : explain(error),
+        codeOf(error) === 'ENOENT' && this.#isDangling(path) ? DANGLING : explain(error),
         true,
       );
     }
     if ('reason' in content) return unread(path, content, true);
+    if (this.#bytes > MAX_TOTAL_BYTES) {
+      const reason = `with the files before it, it has more than ${MAX_TOTAL_BYTES >> 20} MiB`;
+      return unread(path, limit(reason), false);
+    }
     const { decoded, badLines, id } = content;
     const chain: Chain = { id, path, parent, depth };
     if (isIn(id, parent)) {
@@ -116,6 +126,51 @@ class Reading {
     return { file: { path, text, badLines, includes }, shareable };
   }
 
+  #readText(path: string): Content | ReadProblem {
+    // Opening a device can have effects, so we look first.
+    const stats = this.#disk.stat(path);
+    const unfit = whyUnfit(stats);
+    if (unfit !== undefined) return unfit;
+    const bytes = this.#disk.readSeen(path, MAX_BYTES);
+    this.#bytes += bytes.length;
+    const decoded = bytes.toString('utf8');
+    // Only the decoder's replacement character can stand for bad bytes, and hardly a file has one.
+    const badLines = decoded.includes('\uFFFD') ? findBadLines(bytes) : NO_LINES;
+    return { decoded, badLines, id: `${stats.dev}:${stats.ino}` };
+  }
+
+  #isDangling(path: string): boolean {
+    const slash = path.lastIndexOf('/');
+    const link = `${locate(this.#root, path.slice(0, slash))}${path.slice(slash)}`;
+    try {
+      if (!this.#disk.lstat(link).isSymbolicLink()) return false;
+    } catch {
+      return false;
+    }
+    try {
+      this.#disk.stat(locate(this.#root, path));
+      return false;
+    } catch {
+      return true;
+    }
+  }
+
+  #isDirectory(path: string): boolean {
+    try {
+      return this.#disk.stat(path).isDirectory();
+    } catch (error) {
+      if (['ENOENT', 'ENOTDIR'].includes(codeOf(error) ?? '')) return false;
+      throw error;
+    }
+  }
+
+  /** In the order of the directory, as LXC takes them. */
+  #confNames(path: string): string[] {
+    const isConf = (name: string): boolean =>
+      name.length > '.conf'.length && name.endsWith('.conf');
+    return this.#disk.listUnsorted(path, isConf, MAX_FILES);
+  }
+
   #include(target: string, chain: Chain): Included {
     const fail = (reason: ReadProblem, exists = false): Included => ({
       include: { path: target, exists, files: [], problem: atInclude(target, reason) },
@@ -124,11 +179,14 @@ class Reading {
     let names: string[] | undefined;
     try {
       const where = locate(this.#root, target);
-      if (target.endsWith('/') || isDirectory(where)) names = confNames(where);
+      if (target.endsWith('/') || this.#isDirectory(where)) names = this.#confNames(where);
     } catch (error) {
       // LXC takes a directory that is not there, when written with a slash, for an empty one.
       if (target.endsWith('/') && codeOf(error) === 'ENOENT') {
         return { include: { path: target, exists: false, files: [] }, shareable: true };
+      }
+      if (error instanceof TooLargeError) {
+        return fail(limit(`it has more than ${MAX_FILES} files "*.conf"`), true);
       }
       return fail(explain(error));
     }
@@ -143,7 +201,7 @@ class Reading {
         shareable: found.shareable,
       };
     }
-    const stem = target.replace(/\/+$/, '');
+    const stem = withoutTrailingSlashes(target);
     const all = names.map((name) =>
       name.includes('\uFFFD')
         ? unread(`${stem}/${name}`, { reason: 'its name is not UTF-8', remedy: 'rename it' }, true)
@@ -166,55 +224,11 @@ function isThere(problem: ReadProblem | undefined): boolean {
   return problem?.reason !== MISSING && problem !== DANGLING;
 }
 
-function isDangling(root: string, path: string): boolean {
-  const slash = path.lastIndexOf('/');
-  try {
-    const link = `${locate(root, path.slice(0, slash))}${path.slice(slash)}`;
-    return lstatSync(link).isSymbolicLink() && !existsSync(locate(root, path));
-  } catch {
-    return false;
-  }
-}
-
-function isDirectory(path: string): boolean {
-  return statSync(path, { throwIfNoEntry: false })?.isDirectory() === true;
-}
-
-/** In the order of the directory, as LXC takes them; readdirSync() would sort. */
-function confNames(path: string): string[] {
-  const names: string[] = [];
-  const directory = opendirSync(path);
-  try {
-    for (let entry = directory.readSync(); entry !== null; entry = directory.readSync()) {
-      if (entry.name.length > '.conf'.length && entry.name.endsWith('.conf'))
-        names.push(entry.name);
-    }
-  } finally {
-    directory.closeSync();
-  }
-  return names;
-}
-
 interface Content {
   readonly decoded: string;
   readonly badLines: ReadonlySet<number>;
   /** The same for all names of a file. */
   readonly id: string;
-}
-
-function readText(path: string): Content | ReadProblem {
-  // Opening a device can have effects and a FIFO would wait for a writer, so we look first; the
-  // flag is for the one that takes the file's place in between.
-  const stats = statSync(path);
-  const unfit = whyUnfit(stats);
-  if (unfit !== undefined) return unfit;
-  const flag = constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY;
-  // Node reads a whole file several times as fast as its bytes can be asked for one by one.
-  const decoded = readFileSync(path, { encoding: 'utf8', flag: flag as unknown as string });
-  if (decoded.length > MAX_BYTES) return tooLarge();
-  // Only the decoder's replacement character can stand for bad bytes, and hardly a file has one.
-  const badLines = decoded.includes('\uFFFD') ? findBadLines(readFileSync(path)) : NO_LINES;
-  return { decoded, badLines, id: `${stats.dev}:${stats.ino}` };
 }
 
 function whyUnfit(stats: Stats): ReadProblem | undefined {
@@ -237,6 +251,10 @@ function limit(reason: string): ReadProblem {
 }
 
 function explain(error: unknown): ReadProblem {
+  if (error instanceof HungError) {
+    return { reason: error.message, remedy: error.remedy, isHung: true };
+  }
+  if (error instanceof TooLargeError) return tooLarge();
   const code = codeOf(error);
   switch (code) {
     case 'ENOENT':
@@ -255,8 +273,8 @@ function explain(error: unknown): ReadProblem {
   }
 }
 
-function atInclude(target: string, { reason, remedy }: ReadProblem): ReadProblem {
-  return { reason: `cannot include ${target}: ${reason}`, remedy };
+function atInclude(target: string, problem: ReadProblem): ReadProblem {
+  return { ...problem, reason: `cannot include ${target}: ${problem.reason}` };
 }
 
 function unread(path: string, problem: ReadProblem, shareable: boolean): Found {

@@ -1,20 +1,15 @@
-import {
-  lstatSync,
-  readdirSync,
-  readFileSync,
-  readlinkSync,
-  realpathSync,
-  statSync,
-} from 'node:fs';
-import { basename, join } from 'node:path';
 import { parse as parseIni } from 'ini';
-import { cleanAbsolutePath, defaultLxcpath } from '../model/path.ts';
+import { cleanAbsolutePath, defaultLxcpath, withoutTrailingSlashes } from '../model/path.ts';
 import type { Problem } from '../model/problem.ts';
 import { fitsUnitFile } from '../model/unit-syntax.ts';
 import { codeOf, errnoText } from '../model/errno.ts';
+import { Files, NoFileError, TooLargeError } from './files.ts';
+import { findGuestInit } from './guest-init.ts';
+import type { FoundInit } from './guest-init.ts';
 import { locate, locateEntry } from './locate.ts';
 import type { UnitFile } from './lockers.ts';
-import type { GuestInit, WatchedPath } from '../model/sight.ts';
+import { HungError } from './mounts.ts';
+import type { WatchedPath } from '../model/sight.ts';
 import type { SettingsFile } from './settings.ts';
 
 /** A container directory as it was found below the lxcpath. */
@@ -42,18 +37,34 @@ const unitDirectories = [
 
 /** Files that admins write are small; more than this is a mistake or an attack. */
 const textFileMaxBytes = 1024 * 1024;
+const libraryMaxBytes = 16 * 1024 * 1024;
 
 function isAbsent(error: unknown): boolean {
   return ['ENOENT', 'ENOTDIR'].includes(codeOf(error) ?? '');
 }
 
+function unreadable(file: string, done: 'read' | 'listed', error: unknown): Problem {
+  const at = { file, line: 0 };
+  if (error instanceof HungError) {
+    return {
+      ...at,
+      reason: `cannot be ${done}: ${error.message}`,
+      remedy: error.remedy,
+      isHung: true,
+    };
+  }
+  return { ...at, reason: `cannot be ${done}: ${errnoText(error)}` };
+}
+
 /** Reads the host's files, all of them below `root` (the empty string for the host itself). */
 export class HostReader {
   private readonly root: string;
+  private readonly files: Files;
   readonly problems: Problem[] = [];
 
-  constructor(root: string) {
+  constructor(root: string, files = new Files()) {
     this.root = root;
+    this.files = files;
   }
 
   private at(path: string): string {
@@ -67,18 +78,16 @@ export class HostReader {
 
   /** Text of a file of the host, or why it has none; absent is neither. */
   readText(path: string): ReadText {
+    const at = { file: path, line: 0, remedy: 'put a text file there' };
     try {
-      // A FIFO in the place of a file would hold up the boot for ever.
-      const stat = statSync(this.at(path));
-      const at = { file: path, line: 0, remedy: 'put a text file there' };
-      if (!stat.isFile()) return { problem: { ...at, reason: 'is not a file' } };
-      if (stat.size > textFileMaxBytes) {
-        return { problem: { ...at, reason: 'is larger than 1 MiB' } };
-      }
-      return { text: readFileSync(this.at(path), 'utf8') };
+      return { text: this.files.read(this.at(path), textFileMaxBytes).toString('utf8') };
     } catch (error) {
       if (isAbsent(error)) return {};
-      return { problem: { file: path, line: 0, reason: `cannot be read: ${errnoText(error)}` } };
+      if (error instanceof NoFileError) return { problem: { ...at, reason: 'is not a file' } };
+      if (error instanceof TooLargeError) {
+        return { problem: { ...at, reason: 'is larger than 1 MiB' } };
+      }
+      return { problem: unreadable(path, 'read', error) };
     }
   }
 
@@ -91,14 +100,10 @@ export class HostReader {
 
   private list(path: string): string[] {
     try {
-      return readdirSync(this.at(path)).sort();
+      return this.files.list(this.at(path));
     } catch (error) {
       if (!isAbsent(error)) {
-        this.problems.push({
-          file: path,
-          line: 0,
-          reason: `cannot be listed: ${errnoText(error)}`,
-        });
+        this.problems.push(unreadable(path, 'listed', error));
       }
       return [];
     }
@@ -111,7 +116,7 @@ export class HostReader {
   lxcpath(): string | undefined {
     const file = '/etc/lxc/lxc.conf';
     for (const [index, line] of (this.text(file) ?? '').split('\n').entries()) {
-      const value = /^[ \t]*lxc\.lxcpath[ \t]*=[ \t]*(.*?)\s*$/.exec(line)?.[1] ?? '';
+      const value = /^[ \t]*lxc\.lxcpath[ \t]*=(.*)$/s.exec(line)?.[1]?.trim() ?? '';
       if (value === '') continue;
       const path = cleanAbsolutePath(value);
       if (path !== undefined && fitsUnitFile(path)) return path;
@@ -140,13 +145,13 @@ export class HostReader {
       }
       try {
         // lstat: a config that is a dangling link is a broken container, not none.
-        lstatSync(this.entryAt(configFile));
-        const isLink = lstatSync(this.entryAt(directory)).isSymbolicLink();
+        this.files.lstat(this.entryAt(configFile));
+        const isLink = this.files.lstat(this.entryAt(directory)).isSymbolicLink();
         found.push({
           name,
           directory,
           configFile,
-          ...(isLink ? { linkTarget: readlinkSync(this.entryAt(directory)) } : {}),
+          ...(isLink ? { linkTarget: this.files.readlink(this.entryAt(directory)) } : {}),
         });
       } catch (error) {
         if (isAbsent(error)) continue;
@@ -215,7 +220,7 @@ export class HostReader {
   lxcServiceStartsAtBoot(): boolean {
     const etc = '/etc/systemd/system';
     try {
-      if (readlinkSync(this.entryAt(`${etc}/lxc.service`)) === '/dev/null') return false;
+      if (this.files.readlink(this.entryAt(`${etc}/lxc.service`)) === '/dev/null') return false;
     } catch {
       // No link, or no such file: not masked.
     }
@@ -256,7 +261,9 @@ export class HostReader {
     return ['/usr/lib64', '/usr/lib', ...multiarch.map((name) => `/usr/lib/${name}`)].some(
       (directory) => {
         try {
-          return readFileSync(this.at(`${directory}/libmount.so.1`)).includes('X-mount.idmap');
+          return this.files
+            .read(this.at(`${directory}/libmount.so.1`), libraryMaxBytes)
+            .includes('X-mount.idmap');
         } catch {
           // Not this directory.
           return false;
@@ -269,8 +276,8 @@ export class HostReader {
   private isMasked(path: string): boolean {
     try {
       const entry = this.entryAt(path);
-      const stat = lstatSync(entry);
-      return stat.isSymbolicLink() ? readlinkSync(entry) === '/dev/null' : stat.size === 0;
+      const stat = this.files.lstat(entry);
+      return stat.isSymbolicLink() ? this.files.readlink(entry) === '/dev/null' : stat.size === 0;
     } catch {
       // It went away meanwhile, or a part of the path cannot be read: systemd will say so.
       return false;
@@ -280,7 +287,7 @@ export class HostReader {
   private isThere(path: string): boolean {
     // lstat: an enabling link counts whether or not its target can be seen from here.
     try {
-      lstatSync(this.entryAt(path));
+      this.files.lstat(this.entryAt(path));
       return true;
     } catch {
       // Also where a part of the path is no directory.
@@ -295,7 +302,9 @@ export class HostReader {
       .map((name) => `${lxcpath}/${name}`)
       .filter((path) => {
         try {
-          return lstatSync(this.entryAt(path)).isDirectory() && !this.isThere(`${path}/config`);
+          return (
+            this.files.lstat(this.entryAt(path)).isDirectory() && !this.isThere(`${path}/config`)
+          );
         } catch {
           // Gone while we looked.
           return false;
@@ -306,9 +315,8 @@ export class HostReader {
   /** A path with its symbolic links resolved, as far as it exists; the path itself otherwise. */
   realPath(path: string): string {
     try {
-      return realpathSync(this.at(path)).slice(
-        realpathSync(this.root || '/').replace(/\/$/, '').length,
-      );
+      const root = withoutTrailingSlashes(this.files.realpath(this.root || '/'));
+      return this.files.realpath(this.at(path)).slice(root.length);
     } catch {
       return path;
     }
@@ -317,60 +325,24 @@ export class HostReader {
   /** What a path is now, for the second look after local file systems are mounted. */
   identify(path: string): WatchedPath {
     try {
-      const { dev, ino } = statSync(this.at(path), { bigint: true });
-      return { path, identity: `${String(dev)}:${String(ino)}` };
+      return { path, identity: this.files.identity(this.at(path)) };
     } catch {
       // Whatever keeps us from it now, it will have an identity when that is gone.
       return { path, identity: '-' };
     }
   }
 
-  /**
-   * Looks for the guest's init as LXC runs it: lxc.init.cmd or /sbin/init. Links are followed
-   * inside the guest's trees only, by their text, so that a guest cannot lead us out.
-   */
-  guestInit(trees: readonly string[], initCmd: string | undefined): GuestInit {
-    let path = (initCmd ?? '/sbin/init').split(' ')[0] ?? '';
-    if (!path.startsWith('/')) return 'unknown';
-    for (let links = 0; links < 40; links++) {
-      const next = this.nextLink(trees, path);
-      if (next === 'absent')
-        return basename(path) === 'systemd' && links > 0 ? 'systemd' : 'unknown';
-      if (next === 'end') return basename(path) === 'systemd' ? 'systemd' : 'other';
-      path = next.path;
+  /** What the guest's init is, in the trees of its root file system. */
+  guestInit(trees: readonly string[], initCmd: string | undefined): FoundInit {
+    try {
+      return findGuestInit(
+        this.files,
+        trees.map((tree) => this.at(tree)),
+        initCmd,
+      );
+    } catch {
+      // A tree of a root directory whose path cannot be followed.
+      return { init: 'unknown' };
     }
-    return 'unknown';
-  }
-
-  /** Replaces the first symbolic link of an absolute guest path by what it stands for. */
-  private nextLink(
-    trees: readonly string[],
-    path: string,
-  ): 'absent' | 'end' | { readonly path: string } {
-    const parts = path.split('/').filter((part) => part !== '' && part !== '.');
-    let walked = '';
-    for (const [index, part] of parts.entries()) {
-      const here = part === '..' ? walked.replace(/\/[^/]*$/, '') : `${walked}/${part}`;
-      const link = this.linkInTrees(trees, here);
-      if (link === 'absent') return 'absent';
-      if (link !== 'no-link') {
-        const rest = parts.slice(index + 1).join('/');
-        return { path: `${link.startsWith('/') ? '' : `${walked}/`}${link}/${rest}` };
-      }
-      walked = here;
-    }
-    return 'end';
-  }
-
-  private linkInTrees(trees: readonly string[], path: string): string {
-    for (const tree of trees) {
-      try {
-        const full = this.entryAt(join(tree, path));
-        return lstatSync(full).isSymbolicLink() ? readlinkSync(full) : 'no-link';
-      } catch {
-        // Not in this layer: the next one may have it.
-      }
-    }
-    return 'absent';
   }
 }

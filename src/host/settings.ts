@@ -158,15 +158,15 @@ export const settingsKeys: Readonly<Record<string, KeyRule>> = {
   'bridge-timeout': { scope: 'host', accepts: isTimespan, form: timespanForm },
 };
 
-/** The line that set a key, as the last one wins; 0 when it cannot be told. */
-function lineOf(text: string, key: string): number {
-  const lines = text.split(/\r?\n/);
-  for (let index = lines.length - 1; index >= 0; index--) {
-    const line = lines[index] ?? '';
-    const found = line.split('=')[0]?.trim();
-    if (found === key || found === `[${key}]` || found === `${key}[]`) return index + 1;
+/** The line that set each key or opened each section, as the last one wins. */
+function linesOfKeys(text: string): ReadonlyMap<string, number> {
+  const lines = new Map<string, number>();
+  for (const [index, line] of text.split('\n').entries()) {
+    const found = line.split('=', 1)[0]?.trim() ?? '';
+    const [, name = found] = /^\[(.*)\]$/s.exec(found) ?? [];
+    lines.set(name.endsWith('[]') ? name.slice(0, -2) : name, index + 1);
   }
-  return 0;
+  return lines;
 }
 
 type Values = Map<string, Located<string>>;
@@ -181,9 +181,10 @@ function readKeys(
 ): { values: Values; problems: Problem[] } {
   const values: Values = new Map();
   const problems: Problem[] = [];
+  const lines = linesOfKeys(file.text);
   for (const [key, raw] of Object.entries(file.values)) {
     const rule = Object.hasOwn(settingsKeys, key) ? settingsKeys[key] : undefined;
-    const at = { file: file.path, line: lineOf(file.text, key) };
+    const at = { file: file.path, line: lines.get(key) ?? 0 };
     // ini gives strings, true for a key without a value, and objects for sections and lists.
     const value = typeof raw === 'string' ? raw : JSON.stringify(raw);
     if (typeof raw === 'object') {

@@ -37,7 +37,7 @@ export interface HostFactsRead {
 
 /** The words of a value, as unitWord() wrote them; undefined for what it never writes. */
 export function decodeWords(value: string): string[] | undefined {
-  const word = /[ \t]*(?:"((?:[^"\\]|\\["\\])*)"|([^\s"\\]+))(?=[ \t]|$)/y;
+  const word = /[ \t]*(?:"((?:[^"\\]|\\["\\])*)"|([^\s"\\]+))(?:[ \t]|$)/y;
   const text = value.trimEnd();
   const words: string[] = [];
   while (word.lastIndex < text.length) {

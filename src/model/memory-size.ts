@@ -13,7 +13,7 @@ const suffixes = 'KMGTPE';
  * (page_counter_memparse() in mm/page_counter.c). Undefined for what the kernel refuses.
  */
 export function parseMemorySize(text: string, unlimitedWord: 'max' | '-1'): MemorySize | undefined {
-  const value = text.replace(/^[ \t\n\v\f\r]+|[ \t\n\v\f\r]+$/g, '');
+  const [, value = ''] = /^[ \t\n\v\f\r]*([^ \t\n\v\f\r]+)[ \t\n\v\f\r]*$/.exec(text) ?? [];
   if (value === unlimitedWord) return 'unlimited';
   const parts = /^(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)([kmgtpe]?)$/i.exec(value);
   const [, digits, suffix = ''] = parts ?? [];

@@ -9,6 +9,13 @@ export function cleanAbsolutePath(path: string): string | undefined {
   return parts.includes('..') ? undefined : `/${parts.join('/')}`;
 }
 
+/** A path without the slashes at its end; the empty string for the root directory. */
+export function withoutTrailingSlashes(path: string): string {
+  let end = path.length;
+  while (end > 0 && path[end - 1] === '/') end--;
+  return path.slice(0, end);
+}
+
 /** Whether a path is the directory itself or lies below it; both must be clean. */
 export function isAtOrBelow(path: string, directory: string): boolean {
   return directory === '/' || path === directory || path.startsWith(`${directory}/`);

@@ -8,6 +8,8 @@ export interface Problem {
   readonly reason: string;
   /** What the admin can do about it, in one sentence without a full stop. */
   readonly remedy?: string;
+  /** The file is on a file system that does not answer. */
+  readonly isHung?: true;
 }
 
 /** A value together with the line that set it. */

@@ -217,7 +217,7 @@ test('a path is known again by what the rescan hook sees', () => {
 });
 
 describe("the guest's init", () => {
-  const init = (cmd?: string, trees = ['/g']) => new HostReader(root).guestInit(trees, cmd);
+  const init = (cmd?: string, trees = ['/g']) => new HostReader(root).guestInit(trees, cmd).init;
 
   test('is unknown where nothing can be seen', () => {
     expect(init()).toBe('unknown');

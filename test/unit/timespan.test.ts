@@ -50,6 +50,13 @@ test.each(invalid)('%j is none', (text) => {
   expect(isTimespan(text)).toBe(false);
 });
 
+test('a typing error at the end of a long text is found at once', () => {
+  const before = performance.now();
+  expect(isTimespan(`${'1'.repeat(63)}!`)).toBe(false);
+  expect(isTimespan(`${'1s'.repeat(31)}1!`)).toBe(false);
+  expect(performance.now() - before).toBeLessThan(1000);
+});
+
 test('months and years are none on purpose', () => {
   expect(['1 month', '1M', '2y', '1 year'].filter(isTimespan)).toEqual([]);
 });

@@ -1,0 +1,213 @@
+import {
+  closeSync,
+  constants,
+  fstatSync,
+  lstatSync,
+  openSync,
+  opendirSync,
+  readSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  realpathSync,
+  statSync,
+} from 'node:fs';
+import type { Stats } from 'node:fs';
+import { codeOf } from '../model/errno.ts';
+import { MountGuard } from './mounts.ts';
+import type { Probe } from './mounts.ts';
+
+/** As many as the kernel follows (path_resolution(7)). */
+const maxLinks = 40;
+
+/** What is opened here never waits for another program and never becomes our terminal. */
+const quietly = constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY;
+
+/** A file whose size is beyond what its reader takes. */
+export class TooLargeError extends Error {
+  override readonly name = 'TooLargeError';
+}
+
+/** Something that is no regular file where one belongs. */
+export class NoFileError extends Error {
+  override readonly name = 'NoFileError';
+}
+
+/**
+ * All that the generator's readers do with the file system. A path on a file system that does not
+ * answer is not touched: each call throws a HungError for it. Where no mounted file system can
+ * hang, as on most hosts, that costs one look at the mount table.
+ */
+export class Files {
+  private readonly probe: Probe | undefined;
+  private readonly mountinfo: string | undefined;
+  private known: MountGuard | undefined;
+  /** Targets of symbolic links, and undefined for what is none, by clean path. */
+  private readonly links = new Map<string, string | undefined>();
+
+  constructor(mountinfo?: string, probe?: Probe) {
+    this.mountinfo = mountinfo;
+    this.probe = probe;
+  }
+
+  private get guard(): MountGuard {
+    this.known ??= new MountGuard(this.mountinfo ?? readMountinfo(), this.probe);
+    return this.known;
+  }
+
+  /** Throws a HungError when the path leads to a file system that does not answer. */
+  private reach(path: string, followLast = true): void {
+    if (this.guard.isNeeded) this.resolve(path, followLast);
+  }
+
+  /**
+   * The path without symbolic links, as far as it exists. No part of it is touched before its file
+   * system was seen to answer.
+   */
+  private resolve(path: string, followLast: boolean): string {
+    const todo = path.split('/').reverse();
+    const done: string[] = [];
+    let links = 0;
+    for (let part = todo.pop(); part !== undefined; part = todo.pop()) {
+      if (part === '' || part === '.') continue;
+      if (part === '..') {
+        done.pop();
+        continue;
+      }
+      done.push(part);
+      const here = `/${done.join('/')}`;
+      this.guard.check(here);
+      if (!followLast && todo.length === 0) break;
+      const target = this.linkAt(here);
+      if (target === undefined) continue;
+      if (++links > maxLinks) throw Object.assign(new Error('links'), { code: 'ELOOP' });
+      if (target.startsWith('/')) done.length = 0;
+      else done.pop();
+      todo.push(...target.split('/').reverse());
+    }
+    return `/${done.join('/')}`;
+  }
+
+  private linkAt(path: string): string | undefined {
+    if (this.links.has(path)) return this.links.get(path);
+    let target: string | undefined;
+    try {
+      if (lstatSync(path).isSymbolicLink()) target = readlinkSync(path);
+    } catch {
+      // Whatever is wrong with the path shows when it is used.
+    }
+    this.links.set(path, target);
+    return target;
+  }
+
+  /** A clean path to check what lies below it with {@link checkEntry}; undefined without need. */
+  baseOf(path: string): string | undefined {
+    return this.guard.isNeeded ? this.resolve(path, true) : undefined;
+  }
+
+  /** Throws a HungError for an entry of a directory that {@link baseOf} gave. */
+  checkEntry(base: string | undefined, parts: readonly string[]): void {
+    if (base !== undefined) this.guard.check(`${base}/${parts.join('/')}`);
+  }
+
+  stat(path: string): Stats {
+    this.reach(path);
+    return statSync(path);
+  }
+
+  /** Device and inode without loss of digits, as `DEVICE:INODE`. */
+  identity(path: string): string {
+    this.reach(path);
+    const { dev, ino } = statSync(path, { bigint: true });
+    return `${dev}:${ino}`;
+  }
+
+  lstat(path: string): Stats {
+    this.reach(path, false);
+    return lstatSync(path);
+  }
+
+  readlink(path: string): string {
+    this.reach(path, false);
+    return readlinkSync(path);
+  }
+
+  realpath(path: string): string {
+    this.reach(path);
+    return realpathSync(path);
+  }
+
+  /** Names in a directory, sorted. */
+  list(path: string): string[] {
+    this.reach(path);
+    return readdirSync(path).sort();
+  }
+
+  /** The names that are wanted, in the order of the directory, and no more than `max` of them. */
+  listUnsorted(path: string, wanted: (name: string) => boolean, max: number): string[] {
+    this.reach(path);
+    const names: string[] = [];
+    const directory = opendirSync(path);
+    try {
+      for (let entry = directory.readSync(); entry !== null; entry = directory.readSync()) {
+        if (!wanted(entry.name)) continue;
+        if (names.length >= max) throw new TooLargeError(`more than ${max} names`);
+        names.push(entry.name);
+      }
+    } finally {
+      directory.closeSync();
+    }
+    return names;
+  }
+
+  /**
+   * Bytes of a regular file. Throws a NoFileError or TooLargeError for what should not be read; a
+   * FIFO or a device is not opened, and when one takes the file's place, nothing waits for it.
+   */
+  read(path: string, maxBytes: number): Buffer {
+    this.reach(path);
+    if (!statSync(path).isFile()) throw new NoFileError(path);
+    return this.readSeen(path, maxBytes);
+  }
+
+  /** The same for a path that {@link stat} has just found fit to be opened. */
+  readSeen(path: string, maxBytes: number): Buffer {
+    const fd = openSync(path, quietly);
+    try {
+      const stats = fstatSync(fd);
+      if (stats.isCharacterDevice()) return Buffer.alloc(0);
+      if (!stats.isFile()) throw new NoFileError(path);
+      if (stats.size > maxBytes) throw new TooLargeError(path);
+      return readAll(fd, stats.size, maxBytes, path);
+    } finally {
+      closeSync(fd);
+    }
+  }
+}
+
+/** Reads to the end; a file may grow meanwhile, and those of the kernel do not tell their size. */
+function readAll(fd: number, size: number, maxBytes: number, path: string): Buffer {
+  let bytes = Buffer.allocUnsafe(size + 1);
+  let length = 0;
+  for (;;) {
+    const read = readSync(fd, bytes, length, bytes.length - length, null);
+    if (read === 0) return bytes.subarray(0, length);
+    length += read;
+    if (length > maxBytes) throw new TooLargeError(path);
+    if (length === bytes.length) {
+      const larger = Buffer.allocUnsafe(Math.min(maxBytes, length * 2 + 4096) + 1);
+      bytes.copy(larger, 0, 0, length);
+      bytes = larger;
+    }
+  }
+}
+
+function readMountinfo(): string {
+  try {
+    return readFileSync('/proc/self/mountinfo', 'utf8');
+  } catch (error) {
+    // Without /proc nothing is known to hang.
+    if (codeOf(error) === undefined) throw error;
+    return '';
+  }
+}
