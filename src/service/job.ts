@@ -1,8 +1,16 @@
 import { method, type Interface } from '../bus/table.ts';
 import { busError, DBusError } from '../bus/values.ts';
 import type { Job } from '../core/jobs.ts';
+import { optionsOfCancel } from '../core/verbs.ts';
 import { busErrorName } from './bus-errors.ts';
-import { forCaller, optionBag, type Access, type Options, type ServiceContext } from './context.ts';
+import {
+  forCaller,
+  onlyOptions,
+  optionBag,
+  type Access,
+  type Options,
+  type ServiceContext,
+} from './context.ts';
 import { containerPath, parsePath } from './paths.ts';
 
 export const jobInterface = 'org.lockerd1.Job';
@@ -36,6 +44,7 @@ export function jobTable(context: ServiceContext): Interface<Access> {
         in: [['options', 'a{sv}']],
         out: [],
         access: 'by-core',
+        entry: onlyOptions(optionsOfCancel),
         handler: (call, [options]) => {
           const job = at(call.path);
           return forCaller(context, call, (caller) =>

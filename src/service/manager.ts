@@ -3,9 +3,11 @@ import { busError, DBusError } from '../bus/values.ts';
 import { CoreError } from '../core/errors.ts';
 import type { PermissionObject } from '../core/permissions.ts';
 import { quoted } from '../core/text.ts';
+import { optionsOf } from '../core/verbs.ts';
 import { answering } from './bus-errors.ts';
 import {
   forCaller,
+  onlyOptions,
   requestJob,
   type Access,
   type Options,
@@ -30,6 +32,7 @@ export function managerTable(context: ServiceContext): Interface<Access> {
       in: [['container', 's'], optionsArgument],
       out: [jobArgument],
       access: 'by-core',
+      entry: onlyOptions(optionsOf[verb]),
       handler: (call, [container, options]) =>
         requestJob(context, call, { verb, container }, options as Options),
     });
@@ -38,6 +41,7 @@ export function managerTable(context: ServiceContext): Interface<Access> {
       in: [['container', 's'], ['locker', 's'], optionsArgument],
       out: [jobArgument],
       access: 'by-core',
+      entry: onlyOptions(optionsOf[verb]),
       handler: (call, [container, locker, options]) =>
         requestJob(context, call, { verb, container, locker }, options as Options),
     });
@@ -53,6 +57,7 @@ export function managerTable(context: ServiceContext): Interface<Access> {
         in: [['container', 's'], ['limit_bytes', 't'], optionsArgument],
         out: [jobArgument],
         access: 'by-core',
+        entry: onlyOptions(optionsOf.balloon),
         handler: (call, [container, limit, options]) =>
           requestJob(context, call, { verb: 'balloon', container, limit }, options as Options),
       }),

@@ -213,7 +213,7 @@ describe('the interface', () => {
       Lockers: [['data', `${manager}/locker/data`, true]],
       MemoryLimit: 5n,
       SwapLimit: 6n,
-      MemoryCurrent: 0n,
+      MemoryCurrent: 2n ** 64n - 1n,
       MemoryPeak: 0n,
       SwapCurrent: 0n,
       MemoryPressure: 0,
