@@ -3,8 +3,10 @@ import type { JournalEntry, JournalPort } from '../core/ports.ts';
 const program = '/usr/bin/logger';
 /** Longest value that is passed on, in characters. */
 const valueMax = 4096;
-/** How many entries may wait: a flood is cut, and the journal says that it was. */
-const queueMax = 1000;
+/** How many entries about one user may wait: a flood is cut, and the journal says that it was. */
+const waitingOfOne = 64;
+/** The same of entries about nobody. */
+const waitingOfNobody = 256;
 const timeoutMs = 10_000;
 
 /**
@@ -14,8 +16,11 @@ const timeoutMs = 10_000;
  */
 export class LoggerJournal implements JournalPort {
   readonly #program: string;
-  readonly #queue: string[] = [];
-  #dropped = 0;
+  /** What must not be lost: it is bounded by what is allowed to be done. */
+  readonly #kept: string[] = [];
+  /** The rest by user, in the order in which they are next. */
+  readonly #waiting = new Map<number | undefined, string[]>();
+  readonly #dropped = new Map<number | undefined, number>();
   #writing: Promise<void> | undefined;
 
   constructor(loggerProgram = program) {
@@ -24,14 +29,23 @@ export class LoggerJournal implements JournalPort {
 
   write(entry: JournalEntry): void {
     const text = encodeJournalEntry(entry);
-    if (this.#queue.length >= queueMax) {
-      this.#dropped++;
-      return;
-    }
-    this.#queue.push(text);
+    const { uid, isKept = false } = entry;
+    if (isKept) this.#kept.push(text);
+    else if (!this.#enqueue(uid, text)) return;
     this.#writing ??= this.#writeAll().finally(() => {
       this.#writing = undefined;
     });
+  }
+
+  #enqueue(uid: number | undefined, text: string): boolean {
+    const own = this.#waiting.get(uid);
+    if (own === undefined) this.#waiting.set(uid, [text]);
+    else if (own.length < (uid === undefined ? waitingOfNobody : waitingOfOne)) own.push(text);
+    else {
+      this.#dropped.set(uid, (this.#dropped.get(uid) ?? 0) + 1);
+      return false;
+    }
+    return true;
   }
 
   /** Settles when all is written; for the end of the program. */
@@ -63,17 +77,31 @@ export class LoggerJournal implements JournalPort {
   }
 
   #next(): string | undefined {
-    const text = this.#queue.shift();
-    if (text !== undefined || this.#dropped === 0) return text;
-    const dropped = this.#dropped;
-    this.#dropped = 0;
-    return encodeJournalEntry({
-      messageId: entriesDroppedId,
-      priority: 4,
-      message: `${dropped} journal entries were dropped, because there were too many at once`,
-      fields: { DROPPED: String(dropped) },
-    });
+    const kept = this.#kept.shift();
+    if (kept !== undefined) return kept;
+    const [next] = this.#waiting;
+    if (next === undefined) return undefined;
+    const [uid, [text, ...others]] = next;
+    this.#waiting.delete(uid);
+    const dropped = this.#dropped.get(uid);
+    // Whoever had a turn is last in the line; what was dropped is told after what was not.
+    if (others.length > 0) this.#waiting.set(uid, others);
+    else if (dropped !== undefined) {
+      this.#dropped.delete(uid);
+      this.#waiting.set(uid, [droppedEntry(uid, dropped)]);
+    }
+    return text;
   }
+}
+
+function droppedEntry(uid: number | undefined, dropped: number): string {
+  const about = uid === undefined ? '' : ` about uid ${uid}`;
+  return encodeJournalEntry({
+    messageId: entriesDroppedId,
+    priority: 4,
+    message: `${dropped} journal entries${about} were dropped, because there were too many at once`,
+    fields: { DROPPED: String(dropped), ...(uid !== undefined && { UID: String(uid) }) },
+  });
 }
 
 /** MESSAGE_ID= of the entry that counts what was dropped. */

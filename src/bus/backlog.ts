@@ -12,8 +12,11 @@ const maximumUnread = 2 ** 24;
 const maximumUnreadOfAll = 2 ** 26;
 const smallUnread = 2 ** 16;
 
-/** Refusals are replies too; a caller this far beyond its limit gets none. */
+/** Refusals are replies too; a caller this far beyond its limit gets them when it has read. */
 const roomForRefusals = 2 ** 20;
+
+/** How often a caller whose refusals wait is looked at, milliseconds. */
+const lookAgainMs = 1000;
 
 interface Caller {
   /** Bytes of replies that it may not have read: an upper bound. */
@@ -21,13 +24,19 @@ interface Caller {
   /** What of them was unread for sure when it was looked at. */
   seen: number;
   look: Promise<void> | undefined;
+  /** Waits until it has read. */
+  readonly held: ((isThere: boolean) => void)[];
+  timer: NodeJS.Timeout | undefined;
 }
 
 /**
  * Replies that their callers do not read. dbus-daemon keeps them, and when it has 127 MiB of one
  * service, all callers together, it stops to read from that service: one caller who never reads
  * would silence it. The bus tells how much it keeps for a connection (Debug.Stats of dbus-daemon,
- * which its policy must allow); where it does not tell, nothing is limited.
+ * which its policy must allow). Where it does not tell, as dbus-broker, which disconnects whoever
+ * does not read, what a user may have in a time bounds it, since answers cost by their bytes.
+ *
+ * Only callers that are on the bus are counted: nothing is sent to others.
  */
 export class Backlog {
   readonly #connection: Pick<BusConnection, 'call'>;
@@ -40,8 +49,7 @@ export class Backlog {
 
   /** Counts a reply of so many bytes. */
   sent(sender: string, bytes: number): void {
-    const caller = this.#callers.get(sender) ?? { unread: 0, seen: 0, look: undefined };
-    this.#callers.set(sender, caller);
+    const caller = this.#caller(sender);
     caller.unread += bytes;
     this.#unread += bytes;
     if (caller.unread - caller.seen >= lookEvery) void this.#look(sender, caller);
@@ -60,15 +68,48 @@ export class Backlog {
     return unread >= this.#limit();
   }
 
-  /** Whether not even a refusal is to be sent. */
+  /** Whether not even a refusal is to be sent now. */
   isOverflowing(sender: string): boolean {
     const { unread = 0 } = this.#callers.get(sender) ?? {};
     return unread >= this.#limit() + roomForRefusals;
   }
 
+  /** Settles when refusals can be sent again, or with false when the caller has left. */
+  untilRead(sender: string): Promise<boolean> {
+    const caller = this.#caller(sender);
+    return new Promise((resolve) => {
+      caller.held.push(resolve);
+      this.#lookAgain(sender, caller);
+    });
+  }
+
   gone(sender: string): void {
-    this.#unread -= this.#callers.get(sender)?.unread ?? 0;
+    const caller = this.#callers.get(sender);
+    if (caller === undefined) return;
+    clearTimeout(caller.timer);
+    this.#unread -= caller.unread;
     this.#callers.delete(sender);
+    for (const send of caller.held) send(false);
+  }
+
+  #caller(sender: string): Caller {
+    let caller = this.#callers.get(sender);
+    if (caller === undefined) {
+      caller = { unread: 0, seen: 0, look: undefined, held: [], timer: undefined };
+      this.#callers.set(sender, caller);
+    }
+    return caller;
+  }
+
+  #lookAgain(sender: string, caller: Caller): void {
+    caller.timer ??= setTimeout(() => {
+      void this.#look(sender, caller).then(() => {
+        caller.timer = undefined;
+        if (this.#callers.get(sender) !== caller) return;
+        if (!this.isOverflowing(sender)) for (const send of caller.held.splice(0)) send(true);
+        else this.#lookAgain(sender, caller);
+      });
+    }, lookAgainMs).unref();
   }
 
   #limit(): number {

@@ -38,6 +38,8 @@ export interface Frame extends FrameHeader {
   readonly bigEndian: boolean;
   /** undefined: the body was too long and is gone. */
   readonly body: Buffer | undefined;
+  /** Also of a body that is gone. */
+  readonly bodyBytes: number;
 }
 
 type FieldName =
@@ -89,8 +91,8 @@ const maximumMessageBytes = 2 ** 27;
 
 /** How long the body of a message of each type may be, in bytes. Longer ones are passed over. */
 const maximumBodyBytes: Record<number, number> = {
-  // What strangers can send: decoding 1 MiB into objects costs some 10 ms and 20 MiB.
-  [messageType.methodCall]: 2 ** 20,
+  // What strangers can send, and nothing that anybody calls here needs a tenth of it.
+  [messageType.methodCall]: 2 ** 16,
   [messageType.signal]: 2 ** 20,
   // Asked for by ourselves; also the limit of the system bus.
   [messageType.methodReturn]: 2 ** 25,
@@ -212,7 +214,8 @@ export class FrameReader {
     const header = readFields(bytes.subarray(0, fixedBytes + fixed.fieldBytes), fixed);
     if (header !== undefined) {
       const body = tooLong ? undefined : bytes.subarray(headerBytes);
-      this.#onFrame({ ...header, bigEndian: fixed.bigEndian, body });
+      const { bigEndian, bodyBytes } = fixed;
+      this.#onFrame({ ...header, bigEndian, body, bodyBytes });
     }
     return true;
   }

@@ -18,11 +18,36 @@ export class UnmarshalError extends Error {}
 /** A value that does not fit its signature. */
 export class MarshalError extends Error {}
 
+/**
+ * A body that is marshalled already, as the one value of a message: large answers are made in
+ * slices, and kept while they are true.
+ */
+export class Marshalled {
+  readonly signature: string;
+  readonly bytes: Buffer;
+
+  constructor(signature: string, bytes: Buffer) {
+    this.signature = signature;
+    this.bytes = bytes;
+  }
+}
+
 /** Section "Marshaling": an array holds at most 64 MiB. */
-const maximumArrayBytes = 2 ** 26;
+export const maximumArrayBytes = 2 ** 26;
 
 /** Of containers in one another, those in variants included: as libdbus has it. */
 const maximumDepth = 64;
+
+/** What a reader of strangers' bytes looks at before it goes on. */
+export interface ReadLimits {
+  /** Values in all, containers and what is in them: a body of a few bytes a value is costly. */
+  readonly values?: number;
+  /**
+   * Called for each entry of a dict that is an argument of its own, before the value is read: throws
+   * to end the reading.
+   */
+  readonly entry?: ((key: string, signature: string) => void) | undefined;
+}
 
 /** The type of an array's elements. */
 function elementOf({ children: [element] }: Type): Type {
@@ -42,8 +67,12 @@ class Reader {
   #position = 0;
   #end: number;
   #depth = 0;
+  #valuesLeft: number;
+  readonly #entry: ReadLimits['entry'];
 
-  constructor(bytes: Buffer, bigEndian: boolean) {
+  constructor(bytes: Buffer, bigEndian: boolean, { values = Infinity, entry }: ReadLimits) {
+    this.#valuesLeft = values;
+    this.#entry = entry;
     this.#bytes = bytes;
     this.#bigEndian = bigEndian;
     this.#end = bytes.length;
@@ -56,6 +85,7 @@ class Reader {
   }
 
   #value(type: Type): unknown {
+    if (--this.#valuesLeft < 0) throw new UnmarshalError('there are too many values');
     switch (type.code) {
       case 'y':
         return this.#bytes.readUInt8(this.#advance(1, 1));
@@ -136,6 +166,14 @@ class Reader {
     return signature;
   }
 
+  /** Of the variant that is next. */
+  #peekSignature(): string {
+    const position = this.#position;
+    const signature = this.#signature();
+    this.#position = position;
+    return signature;
+  }
+
   #array(type: Type): unknown {
     const element = elementOf(type);
     const length = this.#word();
@@ -171,6 +209,7 @@ class Reader {
       // Harmless here, but not where the dict is copied into an object that has a prototype.
       if (key === '__proto__') throw new UnmarshalError('a dict has the key __proto__');
       if (key in dict) throw new UnmarshalError('a dict has two entries with the same key');
+      if (this.#depth === 1 && valueType.code === 'v') this.#entry?.(key, this.#peekSignature());
       dict[key] = this.#value(valueType);
     }
     return dict;
@@ -228,14 +267,19 @@ function singleType(signature: string): Type {
  * @param bytes the body, which starts at a boundary of 8 bytes
  * @throws UnmarshalError when it is not what the signature says, or holds a file descriptor
  */
-export function unmarshal(signature: string, bytes: Buffer, bigEndian = false): unknown[] {
+export function unmarshal(
+  signature: string,
+  bytes: Buffer,
+  bigEndian = false,
+  limits: ReadLimits = {},
+): unknown[] {
   let types;
   try {
     types = parseSignature(signature);
   } catch (error) {
     throw new UnmarshalError('the signature of the body is not valid', { cause: error });
   }
-  return new Reader(bytes, bigEndian).body(types);
+  return new Reader(bytes, bigEndian, limits).body(types);
 }
 
 const integers: Record<string, { size: number; minimum: number; maximum: number }> = {
@@ -449,6 +493,12 @@ class Writer {
  * @throws MarshalError when a value does not fit
  */
 export function marshal(signature: string, values: readonly unknown[]): Buffer {
+  const [first] = values;
+  if (first instanceof Marshalled && values.length === 1) {
+    if (first.signature !== signature)
+      throw new MarshalError(`a body of "${first.signature}" is none of "${signature}"`);
+    return first.bytes;
+  }
   const types = checked(() => parseSignature(signature));
   const writer = new Writer();
   writer.body(types, values);

@@ -1,7 +1,18 @@
 import type { ServiceConnection } from './connection.ts';
+import { marshal, Marshalled, MarshalError, maximumArrayBytes } from './marshal.ts';
 import { isObjectPath } from './names.ts';
 import { compile, type CompiledInterface, type Interface, type Property } from './table.ts';
+import { Slices } from './turns.ts';
 import { DBusError, Variant, type VariantMap } from './values.ts';
+
+/** How long an answer of GetManagedObjects is kept: figures of a moment are in it, milliseconds. */
+const keptMs = 100;
+/** Objects whose properties are read at a time, between two looks at the clock. */
+const atATime = 8;
+/** Who changes all the time is not waited for. */
+const roundsMax = 4;
+
+export const managedSignature = 'a{oa{sa{sv}}}';
 
 export interface BusObject<Access> {
   readonly interfaces: ReadonlyMap<string, CompiledInterface<Access>>;
@@ -34,6 +45,11 @@ export class ObjectTree<Access> {
   /** Last parts of the paths below a path that is an object or leads to one. */
   readonly #children = new Map<string, Set<string>>();
   #announcing = false;
+  /** The answer of GetManagedObjects that is being made, and the last one. */
+  #making: Promise<Marshalled> | undefined;
+  #kept: { readonly body: Marshalled; readonly until: number } | undefined;
+  /** Paths about which a signal was sent while the answer of GetManagedObjects was made. */
+  readonly #stale = new Set<string>();
 
   /** @param manager path of the object that has the interface ObjectManager */
   constructor(connection: ServiceConnection, manager: string | undefined) {
@@ -51,6 +67,7 @@ export class ObjectTree<Access> {
     if (!isObjectPath(path)) throw new Error(`"${path}" is no object path`);
     if (this.#objects.has(path)) throw new Error(`there is an object ${path} already`);
     const list = interfaces.map((table) => compile(table));
+    this.#changes(path);
     this.#objects.set(path, { interfaces: new Map(list.map((entry) => [entry.name, entry])) });
     for (let child = path; child !== '/'; child = parentOf(child)) {
       const siblings = this.#children.get(parentOf(child)) ?? new Set();
@@ -68,6 +85,7 @@ export class ObjectTree<Access> {
   remove(path: string): void {
     const object = this.#objects.get(path);
     if (object === undefined) return;
+    this.#changes(path);
     this.#objects.delete(path);
     for (let child = path; child !== '/' && !this.has(child); child = parentOf(child)) {
       const siblings = this.#children.get(parentOf(child));
@@ -94,6 +112,7 @@ export class ObjectTree<Access> {
         throw new Error(`${interfaceName}.${name} does not say when it changes`);
       return { name, property };
     });
+    this.#changes(path);
     this.#emit(path, 'org.freedesktop.DBus.Properties', 'PropertiesChanged', 'sa{sv}as', () => {
       const values: VariantMap = {};
       const invalidated: string[] = [];
@@ -150,18 +169,63 @@ export class ObjectTree<Access> {
     return values;
   }
 
-  /** What GetManagedObjects answers: all objects below the manager. */
-  async managedObjects(): Promise<Record<string, ManagedObject>> {
-    const managed: Record<string, ManagedObject> = {};
-    const objects = [...this.#objects].filter(([path]) => this.#isBelowManager(path));
-    await Promise.all(
-      objects.map(async ([path, { interfaces }]) => {
-        const object: ManagedObject = (managed[path] = {});
-        for (const entry of interfaces.values())
-          object[entry.name] = await this.properties(path, entry);
-      }),
-    );
-    return managed;
+  /**
+   * What GetManagedObjects answers: all objects below the manager. Made in slices, once for all who
+   * ask at the same time, and kept for a moment while no signal has told of a change.
+   */
+  managedObjects(): Promise<Marshalled> {
+    if (this.#kept !== undefined && this.#kept.until > performance.now())
+      return Promise.resolve(this.#kept.body);
+    this.#making ??= Promise.resolve().then(async () => {
+      try {
+        return await this.#marshalManaged();
+      } finally {
+        this.#making = undefined;
+      }
+    });
+    return this.#making;
+  }
+
+  async #marshalManaged(): Promise<Marshalled> {
+    const slices = new Slices();
+    const parts = new Map<string, Buffer>();
+    // An object that changes meanwhile is made again: its signal must not be older than the answer.
+    for (let round = 0; round < roundsMax; round++) {
+      this.#stale.clear();
+      const missing = [...this.#objects.keys()].filter(
+        (path) => this.#isBelowManager(path) && !parts.has(path),
+      );
+      if (missing.length === 0) break;
+      for (let index = 0; index < missing.length; index += atATime) {
+        const group = missing.slice(index, index + atATime);
+        await Promise.all(
+          group.map(async (path) => {
+            const part = await this.#marshalObject(path);
+            if (part !== undefined) parts.set(path, part);
+          }),
+        );
+        await slices.pause();
+      }
+      if (round < roundsMax - 1) for (const path of this.#stale) parts.delete(path);
+    }
+    const present = [...parts].filter(([path]) => this.#objects.has(path));
+    const body = concatenated(present.map(([, part]) => part));
+    this.#kept = { body, until: performance.now() + keptMs };
+    return body;
+  }
+
+  /** As an entry of the answer's dict. */
+  async #marshalObject(path: string): Promise<Buffer | undefined> {
+    const object: ManagedObject = {};
+    for (const entry of this.#objects.get(path)?.interfaces.values() ?? [])
+      object[entry.name] = await this.properties(path, entry);
+    return this.#objects.has(path) ? marshal('oa{sa{sv}}', [path, object]) : undefined;
+  }
+
+  /** What is kept or being made of an object is not true any more. */
+  #changes(path: string): void {
+    this.#kept = undefined;
+    if (this.#making !== undefined) this.#stale.add(path);
   }
 
   #isBelowManager(path: string): boolean {
@@ -211,6 +275,21 @@ export class ObjectTree<Access> {
       this.#connection.log(`emitting ${interfaceName}.${member} of ${path}`, error);
     }
   }
+}
+
+/** The entries of an `a{oa{sa{sv}}}` as a body, each entry as a body of its own. */
+function concatenated(entries: readonly Buffer[]): Marshalled {
+  // The array's length, and the padding before its first entry.
+  const head = Buffer.alloc(8);
+  const padded = entries.flatMap((entry, index) => {
+    const padding = index < entries.length - 1 ? (8 - (entry.length % 8)) % 8 : 0;
+    return padding === 0 ? [entry] : [entry, Buffer.alloc(padding)];
+  });
+  const bytes = Buffer.concat([head, ...padded]);
+  if (bytes.length - head.length > maximumArrayBytes)
+    throw new MarshalError('an array is longer than 64 MiB');
+  bytes.writeUInt32LE(bytes.length - head.length);
+  return new Marshalled(managedSignature, bytes);
 }
 
 export const objectManager = 'org.freedesktop.DBus.ObjectManager';

@@ -7,7 +7,7 @@ import { messageFlag } from './frame.ts';
 import { introspect } from './introspect.ts';
 import { unmarshal, UnmarshalError } from './marshal.ts';
 import { busDriver, isInterfaceName } from './names.ts';
-import { objectManager, ObjectTree, type BusObject } from './objects.ts';
+import { managedSignature, objectManager, ObjectTree, type BusObject } from './objects.ts';
 import {
   compile,
   method,
@@ -16,16 +16,26 @@ import {
   type CompiledMethod,
   type Interface,
 } from './table.ts';
+import { LoopTurns } from './turns.ts';
 import { busError, DBusError, type Variant } from './values.ts';
+
+/** A call that was let in. */
+export interface Admitted {
+  /** Whose call it is: the users of the service take turns. */
+  readonly user: unknown;
+  /** Tells what the call has cost beyond what was said before; less than nothing gives back. */
+  readonly settle: (difference: number) => void;
+}
 
 export interface ServeOptions<Access> {
   /** The objects that are there from the start, by path. */
   readonly objects: Readonly<Record<string, readonly Interface<Access>[]>>;
   /**
    * Looks at the pace of a caller, by its unique name, before each call, also of what D-Bus itself
-   * defines and of what is not there: throws a DBusError to refuse. Without it any pace is well.
+   * defines and of what is not there: throws a DBusError to refuse. A short call with a short answer
+   * costs 1. Without it any pace is well, and each caller is a user of its own.
    */
-  readonly admit?: (sender: string) => Promise<void>;
+  readonly admit?: (sender: string, cost: number) => Promise<Admitted>;
   /**
    * Decides about a call of a method whose access is not 'free': throws a DBusError to refuse. Runs
    * after the arguments are decoded and before the handler.
@@ -35,6 +45,16 @@ export interface ServeOptions<Access> {
   readonly objectManager?: string;
   readonly limits?: Partial<CallLimits>;
 }
+
+/** Bytes of a call's body that cost as much as a call: decoding them takes as long. */
+const callBytesPerCost = 2 ** 10;
+/** The same of what was too long and passed over. */
+const passedBytesPerCost = 2 ** 16;
+/** The same of an answer. */
+const answerBytesPerCost = 2 ** 14;
+
+/** Values in the arguments of one call; the options of a method are some eight. */
+const maximumValues = 1024;
 
 /** What a caller learns about a fault of ours; the log has the rest. */
 const internalError = new DBusError(
@@ -72,6 +92,9 @@ class Service<Access> {
   readonly #authorize: ServeOptions<Access>['authorize'];
   readonly #admission: Admission;
   readonly #backlog: Backlog;
+  readonly #turns = new LoopTurns<unknown>();
+  /** How long the last answer of a method was, in bytes: the next one will cost as much. */
+  readonly #answerBytes = new WeakMap<object, number>();
   readonly #manager: string | undefined;
   /** On every path, also on those that only lead to objects. */
   readonly #everywhere: BusObject<Access>;
@@ -119,7 +142,7 @@ class Service<Access> {
     const signal = this.#admission.enter(sender);
     if (signal === undefined) {
       const text = 'too many of your calls have no answer yet; wait for some of them';
-      this.#answerError(frame, new DBusError(busError.limitsExceeded, text));
+      await this.#answerError(frame, new DBusError(busError.limitsExceeded, text));
       return;
     }
     // Any number of handlers may wait for the same caller to leave.
@@ -128,7 +151,11 @@ class Service<Access> {
       // Not in any case: it would make every answer wait for the next turn of the event loop.
       if (this.#backlog.isSuspicious(sender) && (await this.#backlog.isFull(sender)))
         throw unreadReplies();
-      if (this.#admit !== undefined) await this.#admit(sender);
+      const expected = this.#expectedCost(frame);
+      const { user, settle } = (await this.#admit?.(sender, expected)) ?? everybody(sender);
+      await this.#turns.next(user);
+      // Before the object that is called may be gone as well.
+      if (isAborted(signal)) return;
       const { entry, declaration } = this.#find(frame);
       const call: Call = {
         sender,
@@ -142,23 +169,43 @@ class Service<Access> {
       if (declaration.access !== 'free') {
         await this.#authorize(call, declaration.access);
         // The question was put to a user who is gone: the answer is worth nothing.
-        if (signal.aborted) return;
+        if (isAborted(signal)) return;
       }
       const answered = declaration.handler(call, call.args as never);
       const values = answered instanceof Promise ? ((await answered) as unknown) : answered;
+      // Nobody would read it, and nobody would say that it was not read.
+      if (isAborted(signal)) return;
       if (this.#backlog.isOverflowing(sender)) throw unreadReplies();
       const reply = (values ?? []) as readonly unknown[];
-      this.#backlog.sent(sender, this.#connection.reply(frame, declaration.outSignature, reply));
+      const bytes = this.#connection.reply(frame, declaration.outSignature, reply);
+      this.#backlog.sent(sender, bytes);
+      this.#answerBytes.set(declaration, bytes);
+      settle(callCost(frame, bytes) - expected);
     } catch (error) {
-      this.#answerError(frame, error);
+      await this.#answerError(frame, error, signal);
     } finally {
       this.#admission.leave(sender);
     }
   }
 
-  #answerError(frame: CallFrame, error: unknown): void {
+  #expectedCost(frame: CallFrame): number {
+    try {
+      return callCost(frame, this.#answerBytes.get(this.#find(frame).declaration) ?? 0);
+    } catch {
+      return callCost(frame, 0);
+    }
+  }
+
+  /** Never rejects. A caller that does not read gets its error when it has read. */
+  async #answerError(call: CallFrame, error: unknown, signal?: AbortSignal): Promise<void> {
+    // It may be kept for a while, its body is of no more use.
+    const frame = { ...call, body: undefined };
     const { interface: interfaceName = '', member, path, sender = '' } = frame;
-    if (this.#backlog.isOverflowing(sender)) return;
+    if (this.#backlog.isOverflowing(sender)) {
+      if ((frame.flags & messageFlag.noReplyExpected) !== 0) return;
+      if (!(await this.#backlog.untilRead(sender))) return;
+    }
+    if (signal?.aborted === true) return;
     if (!(error instanceof DBusError))
       this.#connection.log(`${interfaceName}.${member} of ${path}`, error);
     try {
@@ -284,9 +331,10 @@ class Service<Access> {
       methods: {
         GetManagedObjects: method({
           in: [],
-          out: [['object_paths_interfaces_and_properties', 'a{oa{sa{sv}}}']],
+          out: [['object_paths_interfaces_and_properties', managedSignature]],
           access: 'free',
-          handler: async () => [await this.tree.managedObjects()],
+          // The types know values only, not what is marshalled already.
+          handler: async () => [(await this.tree.managedObjects()) as never],
         }),
       },
       signals: {
@@ -317,6 +365,21 @@ class Service<Access> {
     if (property !== undefined) return property;
     throw new DBusError(busError.unknownProperty, `${path} has no property ${shortened(name)}`);
   }
+}
+
+/** What a call costs with an answer of so many bytes. */
+function callCost({ body, bodyBytes }: CallFrame, answerBytes: number): number {
+  const bytesPerCost = body === undefined ? passedBytesPerCost : callBytesPerCost;
+  return 1 + Math.floor(bodyBytes / bytesPerCost) + Math.floor(answerBytes / answerBytesPerCost);
+}
+
+/** A function, for what is asked again after an await is not known to be false. */
+function isAborted(signal: AbortSignal): boolean {
+  return signal.aborted;
+}
+
+function everybody(user: unknown): Admitted {
+  return { user, settle: () => undefined };
 }
 
 function unreadReplies(): DBusError {
@@ -357,7 +420,7 @@ function builtIn<Access>(tables: readonly Interface<never>[]): BusObject<Access>
 function decodedArguments(
   { signature, body, bigEndian, member }: CallFrame,
   interfaceName: string,
-  { inSignature }: { readonly inSignature: string },
+  { inSignature, entry }: Pick<CompiledMethod<never>, 'inSignature' | 'entry'>,
 ): unknown[] {
   const name = `${interfaceName}.${member}`;
   if (signature !== inSignature) {
@@ -367,7 +430,7 @@ function decodedArguments(
   if (body === undefined)
     throw new DBusError(busError.limitsExceeded, `the arguments of ${name} are too long`);
   try {
-    return unmarshal(signature, body, bigEndian);
+    return unmarshal(signature, body, bigEndian, { values: maximumValues, entry });
   } catch (error) {
     if (!(error instanceof UnmarshalError)) throw error;
     throw new DBusError(busError.invalidArgs, `the arguments of ${name}: ${error.message}`);

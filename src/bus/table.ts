@@ -64,6 +64,11 @@ export interface Method<Access> {
   readonly out: readonly Argument[];
   readonly access: 'free' | Access;
   readonly annotations?: Readonly<Record<string, string>>;
+  /**
+   * Called for each entry of an argument of type `a{sv}` before its value is decoded: throws to
+   * refuse the call.
+   */
+  readonly entry?: (key: string, signature: string) => void;
   /** Answers the values of `out`. A thrown DBusError is the caller's answer. */
   readonly handler: (call: Call, args: never) => unknown;
 }
@@ -84,6 +89,7 @@ export function method<
   readonly out: Out;
   readonly access: Access;
   readonly annotations?: Readonly<Record<string, string>>;
+  readonly entry?: (key: string, signature: string) => void;
   readonly handler: Handler<In, Out>;
 }): Method<Exclude<Access, 'free'>> {
   return declaration as unknown as Method<Exclude<Access, 'free'>>;

@@ -3,15 +3,22 @@ import type { Clock } from './clock.ts';
 import { CoreError } from '../model/errors.ts';
 import { busy, describe, Jobs, type Job } from './jobs.ts';
 import { LimitKeeper } from './limit-keeper.ts';
-import { Admission, defaultLimits, Turns, type Limits } from './limits.ts';
+import { Admission, defaultLimits, FairTurns, type Limits } from './limits.ts';
 import { messageIds } from './message-ids.ts';
 import { parseOptions, type OptionBag, type Options } from './options.ts';
-import { better, jobDetails, questionsAbout, type PermissionObject } from './permissions.ts';
+import {
+  better,
+  jobDetails,
+  questionsAbout,
+  type PermissionObject,
+  type Question,
+} from './permissions.ts';
 import type { ActionDetails, ActionId, AuthorityPort, Decision, JournalPort } from './ports.ts';
 import {
   defaultTimeoutMs,
   isCancelable,
   optionsOf,
+  optionsOfCancel,
   planRequest,
   supersedes,
   Work,
@@ -28,12 +35,15 @@ export interface CorePorts extends WorldPorts {
 /** What the journal says beside polkit's own answers. */
 type Verdict = Decision | 'unavailable' | 'left' | 'changed';
 
-/** Checks that nobody waits for, at a time. polkit answers one after the other anyway. */
+/** Checks in which nobody is asked, at a time. polkit answers one after the other anyway. */
 const silentChecks = 16;
-/** Checks of one GetPermissions at a time. */
-const questionsAtATime = 4;
+/** One user's: the second is at polkit when the first is answered, and others wait for no more. */
+const silentChecksOfOne = 2;
 
 const priority = { error: 3, warning: 4, notice: 5, info: 6 } as const;
+
+/** Asks the authority one question. */
+type Ask = (action: ActionId, details: ActionDetails, interactive?: boolean) => Promise<Decision>;
 
 interface Remembered {
   readonly fingerprint: string;
@@ -44,7 +54,7 @@ interface Remembered {
 export class Core {
   readonly #ports: CorePorts;
   readonly #work: Work;
-  readonly #silent = new Turns(silentChecks);
+  readonly #silent = new FairTurns(silentChecks, silentChecksOfOne);
   /** By uid and request id. */
   readonly #requests = new Map<string, Remembered>();
   readonly admission: Admission;
@@ -171,7 +181,7 @@ export class Core {
     options: Options,
     objection: CoreError,
   ): Promise<never> {
-    const decision = await this.#decide(caller, plan.action, plan.details, false);
+    const decision = await this.#asking(caller, (ask) => ask(plan.action, plan.details));
     const mayAsk = decision === 'challenge' && (caller.interactive || options.interactive);
     if (decision === 'yes' || mayAsk) throw objection;
     this.#journalDecision(caller, plan.action, plan.details, decision);
@@ -216,7 +226,7 @@ export class Core {
 
   /** Cancels a job: one's own freely, another's with polkit's yes. */
   async cancel(caller: Caller, job: Job, bag: OptionBag): Promise<void> {
-    const options = parseOptions(bag, ['interactive']);
+    const options = parseOptions(bag, optionsOfCancel);
     if (job.uid !== caller.uid) {
       const details = jobDetails(this.world, job);
       await this.#authorize(caller, 'org.lockerd1.cancel-job-other', details, options);
@@ -242,26 +252,24 @@ export class Core {
     caller: Caller,
     object: PermissionObject,
   ): Promise<ReadonlyMap<ActionId, Decision>> {
-    const leave = this.admission.enter('pending-authorizations-per-uid', caller.uid);
-    try {
-      const turns = new Turns(questionsAtATime);
-      const questions = questionsAbout(this.world, object);
-      const answers = questions.map(({ action, candidates }) =>
-        turns.run(async () => {
-          if (object.kind === 'job' && object.job.uid === caller.uid) return 'yes';
-          let best: Decision = 'no';
-          for (const details of candidates) {
-            best = better(best, await this.#decide(caller, action, details, false));
-            if (best === 'yes' || caller.left.aborted) break;
-          }
-          return best;
-        }),
-      );
-      const decisions = await Promise.all(answers);
-      return new Map(questions.map(({ action }, index) => [action, decisions[index] ?? 'no']));
-    } finally {
-      leave();
+    const questions = questionsAbout(this.world, object);
+    if (object.kind === 'job' && object.job.uid === caller.uid) {
+      return new Map(questions.map(({ action }) => [action, 'yes']));
     }
+    return this.#asking(caller, async (ask) => {
+      const best = async ({ action, candidates }: Question): Promise<Decision> => {
+        let decision: Decision = 'no';
+        for (const details of candidates) {
+          decision = better(decision, await ask(action, details));
+          if (decision === 'yes') break;
+        }
+        return decision;
+      };
+      // One after another: it is one call, which has the turns of one.
+      const decisions = new Map<ActionId, Decision>();
+      for (const question of questions) decisions.set(question.action, await best(question));
+      return decisions;
+    });
   }
 
   /** Settles when polkit says yes; every other answer is a CoreError. */
@@ -272,54 +280,67 @@ export class Core {
     options: Options,
   ): Promise<void> {
     const isInteractive = caller.interactive || options.interactive;
-    const leave = this.admission.enter('pending-authorizations-per-uid', caller.uid);
     try {
-      let decision = await this.#decide(caller, action, details, false);
-      // Only who must be asked takes up a prompt, and a slow answer of a human holds up no other.
-      if (decision === 'challenge' && isInteractive) {
+      const decision = await this.#asking(caller, async (ask) => {
+        const silent = await ask(action, details);
+        if (silent !== 'challenge' || !isInteractive) return silent;
+        // Only who must be asked takes up a prompt, and a slow answer of a human holds up no other.
         const leavePrompt = this.admission.enterPrompt(caller.uid);
         try {
-          decision = await this.#decide(caller, action, details, true);
+          return await ask(action, details, true);
         } finally {
           leavePrompt();
         }
-      }
+      });
       this.#journalDecision(caller, action, details, decision);
       if (decision !== 'yes') throw refusal(decision, action);
+    } catch (error) {
+      if (error instanceof CallerLeft) this.#journalDecision(caller, action, details, 'left');
+      else if (isUnavailable(error)) {
+        this.#journalDecision(caller, action, details, 'unavailable');
+      }
+      throw error;
+    }
+  }
+
+  /**
+   * The one way to the authority, for whatever reason somebody wants its word: within the quota of
+   * the caller's user, and when it is that user's turn.
+   */
+  async #asking<T>(caller: Caller, work: (ask: Ask) => Promise<T>): Promise<T> {
+    const leave = this.admission.enter('pending-authorizations-per-uid', caller.uid);
+    const { sender, left: signal, uid } = caller;
+    try {
+      return await work(async (action, details, interactive = false) => {
+        const check = () => {
+          this.#stillThere(caller);
+          return this.#ports.authority.check({ sender, action, details, interactive, signal });
+        };
+        try {
+          const decision = await (interactive
+            ? check()
+            : this.#silent.run(uid, async () => check()));
+          this.#stillThere(caller);
+          return decision;
+        } catch (error) {
+          return this.#undecided(caller, error);
+        }
+      });
     } finally {
       leave();
     }
   }
 
-  async #decide(
-    caller: Caller,
-    action: ActionId,
-    details: ActionDetails,
-    interactive: boolean,
-  ): Promise<Decision> {
-    const { sender, left: signal } = caller;
-    const check = () =>
-      this.#ports.authority.check({ sender, action, details, interactive, signal });
-    try {
-      this.#stillThere(caller);
-      const decision = await (interactive ? check() : this.#silent.run(check));
-      this.#stillThere(caller);
-      return decision;
-    } catch (error) {
-      if (error instanceof CallerLeft || caller.left.aborted) {
-        this.#journalDecision(caller, action, details, 'left');
-        throw new CallerLeft();
-      }
-      if (caller.uid === 0 && this.world.rootNeedsNoAuthority && isUnavailable(error)) return 'yes';
-      this.#journalDecision(caller, action, details, 'unavailable');
-      if (error instanceof CoreError) throw error;
-      this.trouble('the authority failed', error);
-      throw new CoreError(
-        'authorityUnavailable',
-        'nobody can say whether you may do this; see: systemctl status polkit',
-        { cause: error },
-      );
-    }
+  #undecided(caller: Caller, error: unknown): Decision {
+    if (error instanceof CallerLeft || caller.left.aborted) throw new CallerLeft();
+    if (caller.uid === 0 && this.world.rootNeedsNoAuthority && isUnavailable(error)) return 'yes';
+    if (error instanceof CoreError) throw error;
+    this.trouble('the authority failed', error);
+    throw new CoreError(
+      'authorityUnavailable',
+      'nobody can say whether you may do this; see: systemctl status polkit',
+      { cause: error },
+    );
   }
 
   #stillThere(caller: Caller): void {
@@ -335,6 +356,8 @@ export class Core {
     const { container, locker, verb } = details;
     const object = locker === '' ? `"${container}"` : `"${locker}" of "${container}"`;
     this.#ports.journal.write({
+      uid: caller.uid,
+      isKept: decision === 'yes' || decision === 'changed',
       messageId: messageIds.decision,
       priority: decision === 'yes' ? priority.info : priority.notice,
       message: `${verb} ${object} for uid ${caller.uid}: ${verdictWords[decision]}`,
@@ -353,6 +376,8 @@ export class Core {
     const failure = job.error ? `: ${job.error.message}` : '';
     const { stallUsec } = job;
     this.#ports.journal.write({
+      uid: job.uid,
+      isKept: true,
       messageId: messageIds.jobEnded,
       priority: job.result === 'failed' ? priority.warning : priority.info,
       message: `${describe(job)}: ${job.result}${failure}`,

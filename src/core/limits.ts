@@ -3,7 +3,10 @@ import { CoreError } from '../model/errors.ts';
 
 /** What Manager.Limits shows: how much one uid, or everybody together, may have at a time. */
 export const defaultLimits = {
-  /** Sustained rate of calls of one uid; a burst may have `calls-burst` of them. */
+  /**
+   * Sustained rate of calls of one uid; a burst may have `calls-burst` of them. Long calls and
+   * long answers count as several.
+   */
   'calls-per-second': 100,
   'calls-burst': 500,
   /** Calls that wait for polkit, with or without somebody being asked. */
@@ -49,31 +52,52 @@ export class Admission {
     this.limits = limits;
   }
 
-  /** Takes one call from the uid's token bucket; CoreError limitsExceeded when it is empty. */
-  call(uid: number): void {
+  /**
+   * Takes a call that costs so much from the uid's token bucket; CoreError limitsExceeded when the
+   * bucket is empty. A call that costs more than is left is let in and leaves a debt: else none of
+   * a large host's answers could ever be had.
+   */
+  call(uid: number, cost = 1): void {
+    const bucket = this.#bucket(uid);
+    if (bucket.tokens < 1) {
+      const rate = this.limits['calls-per-second'] * this.#factor(uid);
+      throw new CoreError(
+        'limitsExceeded',
+        `uid ${uid} makes more than ${rate} calls a second, or too large ones; slow down`,
+      );
+    }
+    bucket.tokens -= cost;
+  }
+
+  /** Takes what a call has cost beyond what was taken before it, or gives back. */
+  settle(uid: number, difference: number): void {
+    if (difference !== 0) this.#bucket(uid).tokens -= difference;
+  }
+
+  #bucket(uid: number): Bucket {
     const factor = this.#factor(uid);
     const rate = this.limits['calls-per-second'] * factor;
     const size = this.limits['calls-burst'] * factor;
     const now = this.#clock.nowMs();
-    const bucket = this.#buckets.get(uid) ?? { tokens: size, filledMs: now };
+    let bucket = this.#buckets.get(uid);
+    if (bucket === undefined) {
+      if (this.#buckets.size >= 1000) this.#forgetFullBuckets(now);
+      bucket = { tokens: size, filledMs: now };
+      this.#buckets.set(uid, bucket);
+    }
     bucket.tokens = Math.min(size, bucket.tokens + ((now - bucket.filledMs) / 1000) * rate);
     bucket.filledMs = now;
-    this.#buckets.set(uid, bucket);
-    if (this.#buckets.size > 1000) this.#forgetFullBuckets(now);
-    if (bucket.tokens < 1) {
-      throw new CoreError(
-        'limitsExceeded',
-        `uid ${uid} makes more than ${rate} calls a second; slow down`,
-      );
-    }
-    bucket.tokens -= 1;
+    return bucket;
   }
 
   /** An entry that would be full again says no more than no entry. */
   #forgetFullBuckets(now: number): void {
-    const fullAfterMs = (this.limits['calls-burst'] / this.limits['calls-per-second']) * 1000;
-    for (const [uid, { filledMs }] of this.#buckets) {
-      if (now - filledMs >= fullAfterMs) this.#buckets.delete(uid);
+    const { 'calls-burst': size, 'calls-per-second': rate } = this.limits;
+    for (const [uid, { tokens, filledMs }] of this.#buckets) {
+      const missing = size * this.#factor(uid) - tokens;
+      if (((now - filledMs) / 1000) * rate * this.#factor(uid) >= missing) {
+        this.#buckets.delete(uid);
+      }
     }
   }
 
@@ -145,5 +169,59 @@ export class Turns {
       if (next) next();
       else this.#free += 1;
     }
+  }
+}
+
+/** The same, with fewer at a time for one user; the users take turns. */
+export class FairTurns {
+  #free: number;
+  readonly #atATimeOfOne: number;
+  readonly #running = new Map<number, number>();
+  /** Users who wait, in the order in which they are next. */
+  readonly #waiting = new Map<number, (() => void)[]>();
+
+  constructor(atATime: number, atATimeOfOne: number) {
+    this.#free = atATime;
+    this.#atATimeOfOne = atATimeOfOne;
+  }
+
+  async run<T>(uid: number, work: () => Promise<T>): Promise<T> {
+    await new Promise<void>((resolve) => {
+      const own = this.#waiting.get(uid);
+      if (own) own.push(resolve);
+      else this.#waiting.set(uid, [resolve]);
+      this.#next();
+    });
+    try {
+      return await work();
+    } finally {
+      this.#free += 1;
+      const others = (this.#running.get(uid) ?? 1) - 1;
+      if (others > 0) this.#running.set(uid, others);
+      else this.#running.delete(uid);
+      this.#next();
+    }
+  }
+
+  #next(): void {
+    while (this.#free > 0) {
+      const uid = this.#whoseTurn();
+      if (uid === undefined) return;
+      const own = this.#waiting.get(uid) ?? [];
+      const start = own.shift();
+      // Whoever had a turn is last in the line.
+      this.#waiting.delete(uid);
+      if (own.length > 0) this.#waiting.set(uid, own);
+      this.#free -= 1;
+      this.#running.set(uid, (this.#running.get(uid) ?? 0) + 1);
+      start?.();
+    }
+  }
+
+  #whoseTurn(): number | undefined {
+    for (const uid of this.#waiting.keys()) {
+      if ((this.#running.get(uid) ?? 0) < this.#atATimeOfOne) return uid;
+    }
+    return undefined;
   }
 }

@@ -40,25 +40,32 @@ function isOptionName(name: string): name is OptionName {
   return Object.hasOwn(signatures, name);
 }
 
+/** What can be said of an option before its value is known. */
+export function checkOption(
+  name: string,
+  signature: string,
+  allowed: readonly OptionName[],
+): asserts name is OptionName {
+  if (!isOptionName(name)) {
+    throw new CoreError('invalidArgs', `there is no option ${quoted(name)}`);
+  }
+  if (!allowed.includes(name)) {
+    throw new CoreError('invalidArgs', `option "${name}" means nothing for this method`);
+  }
+  if (signature !== signatures[name]) {
+    throw new CoreError(
+      'invalidArgs',
+      `option "${name}" has type ${quoted(signature)}, not "${signatures[name]}"`,
+    );
+  }
+}
+
 /**
  * Reads the options of one method, which takes only the `allowed` ones. Anything else is
  * CoreError invalidArgs: an option that means nothing would be a caller's mistake about safety.
  */
 export function parseOptions(bag: OptionBag, allowed: readonly OptionName[]): Options {
-  for (const [name, { signature }] of bag) {
-    if (!isOptionName(name)) {
-      throw new CoreError('invalidArgs', `there is no option ${quoted(name)}`);
-    }
-    if (!allowed.includes(name)) {
-      throw new CoreError('invalidArgs', `option "${name}" means nothing for this method`);
-    }
-    if (signature !== signatures[name]) {
-      throw new CoreError(
-        'invalidArgs',
-        `option "${name}" has type ${quoted(signature)}, not "${signatures[name]}"`,
-      );
-    }
-  }
+  for (const [name, { signature }] of bag) checkOption(name, signature, allowed);
   const flag = (name: OptionName) => bag.get(name)?.value === true;
   const timeout = bag.get('timeout-usec')?.value;
   if (timeout === 0n) throw new CoreError('invalidArgs', 'option "timeout-usec" must not be 0');

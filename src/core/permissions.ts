@@ -25,11 +25,6 @@ const plain: PlanOptions = { force: false, readOnly: false, persist: false, swap
 const forced: PlanOptions = { ...plain, force: true };
 const readOnly: PlanOptions = { ...plain, readOnly: true };
 
-/** The locker that the container has by its name: `_vm` at the end reads as `_vol`. */
-export function ownLockerName(container: string): string {
-  return container.replace(/_vm$/, '_vol');
-}
-
 /**
  * What polkit is to be asked for an object. Rules may look at the other half of an attachment, and
  * at how a limit changes, so several cases are asked for; a button is of use when one is allowed.
@@ -54,8 +49,8 @@ export function questionsAbout(world: World, object: PermissionObject): Question
 
 function questionsAboutContainer(world: World, container: Container): Question[] {
   const ask = (request: Request, options = plain) => detailsOf(request, container, options);
-  const { name } = container;
-  const own = ownLockerName(name);
+  const { name, definition } = container;
+  const own = definition.lockers.map((locker) => locker.name);
   const attached = container.attachments.map(({ locker }) => locker);
   const known = world.lockers.map((locker) => locker.name);
   const attachable = firstOf(
@@ -100,10 +95,12 @@ function questionsAboutContainer(world: World, container: Container): Question[]
 function questionsAboutLocker(world: World, locker: Locker): Question[] {
   const name = locker.name;
   const attachedTo = locker.attachedTo.map(({ container }) => container);
-  const owner = world.containers.find((one) => ownLockerName(one.name) === name)?.name ?? '';
+  const owners = world.containers
+    .filter(({ definition }) => definition.lockers.some((own) => own.name === name))
+    .map((one) => one.name);
   const free = world.containers.map((one) => one.name).filter((one) => !attachedTo.includes(one));
   const ask = (verb: 'mount-locker' | 'unmount-locker', among: string[], options: PlanOptions) =>
-    firstOf(owner, among).flatMap((one) => {
+    firstOf(owners, among).flatMap((one) => {
       const container = world.container(one);
       const request: Request = { verb, container: one, locker: name };
       return container ? [detailsOf(request, container, options)] : [];
@@ -126,11 +123,12 @@ function questionsAboutLocker(world: World, locker: Locker): Question[] {
   ];
 }
 
-/** A bounded number of names, the preferred one first where it is among them. */
-function firstOf(preferred: string, names: readonly string[]): string[] {
-  const others = names.filter((name) => name !== preferred);
-  const ordered = names.includes(preferred) ? [preferred, ...others] : others;
-  return ordered.slice(0, maxCandidates);
+/** A bounded number of names, the preferred ones first where they are among them. */
+function firstOf(preferred: readonly string[], names: readonly string[]): string[] {
+  const isPreferred = new Set(preferred);
+  const first = names.filter((name) => isPreferred.has(name));
+  const others = names.filter((name) => !isPreferred.has(name));
+  return [...first, ...others].slice(0, maxCandidates);
 }
 
 /** Details for the cancelling of a job that somebody else has started. */

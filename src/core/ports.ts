@@ -218,6 +218,10 @@ export interface AuthorityPort {
 
 /** One structured entry of the journal. */
 export interface JournalEntry {
+  /** Whose doing it tells of; undefined for none. A flood of entries costs this user's entries. */
+  readonly uid?: number;
+  /** Must not be lost, however many there are: what was allowed, and what came of it. */
+  readonly isKept?: boolean;
   /** 128 bits in hex, from `src/core/message-ids.ts`. */
   readonly messageId: string;
   /** As syslog(3): 3 error, 4 warning, 5 notice, 6 info. */

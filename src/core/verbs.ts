@@ -47,6 +47,9 @@ export const optionsOf: Readonly<Record<Verb, readonly OptionName[]>> = {
   'unmount-locker': [...common, 'force', 'persist'],
 };
 
+/** Of Cancel, which is no verb of a job. */
+export const optionsOfCancel: readonly OptionName[] = ['interactive'];
+
 const noLimit = 2n ** 64n - 1n;
 const sigkill = 9;
 

@@ -2,11 +2,19 @@ import { interfaces } from '../api/names.ts';
 import { method, type Call, type Interface } from '../bus/table.ts';
 import { busError, DBusError } from '../bus/values.ts';
 import type { MemoryFigures } from '../core/ports.ts';
+import { optionsOf } from '../core/verbs.ts';
 import type { Container } from '../core/world.ts';
-import { requestJob, type Access, type Options, type ServiceContext } from './context.ts';
+import {
+  onlyOptions,
+  requestJob,
+  type Access,
+  type Options,
+  type ServiceContext,
+} from './context.ts';
 import { jobPath, lockerPath, parsePath } from '../api/paths.ts';
 
 const noLimit = 2n ** 64n - 1n;
+const notKnown = 2n ** 64n - 1n;
 const optionsArgument = ['options', 'a{sv}'] as const;
 const jobArgument = ['job', 'o'] as const;
 
@@ -25,6 +33,7 @@ export function containerTable(context: ServiceContext): Interface<Access> {
       in: [optionsArgument],
       out: [jobArgument],
       access: 'by-core',
+      entry: onlyOptions(optionsOf[verb]),
       handler: (call, [options]) =>
         requestJob(context, call, { verb, container: name(call) }, options as Options),
     });
@@ -33,6 +42,7 @@ export function containerTable(context: ServiceContext): Interface<Access> {
       in: [['locker', 's'], optionsArgument],
       out: [jobArgument],
       access: 'by-core',
+      entry: onlyOptions(optionsOf[verb]),
       handler: (call, [locker, options]) =>
         requestJob(context, call, { verb, container: name(call), locker }, options as Options),
     });
@@ -68,6 +78,7 @@ export function containerTable(context: ServiceContext): Interface<Access> {
         in: [['limit_bytes', 't'], optionsArgument],
         out: [jobArgument],
         access: 'by-core',
+        entry: onlyOptions(optionsOf.balloon),
         handler: (call, [limit, options]) => {
           const container = name(call);
           return requestJob(context, call, { verb: 'balloon', container, limit }, options);
@@ -94,9 +105,9 @@ export function containerTable(context: ServiceContext): Interface<Access> {
       ),
       MemoryLimit: told('t', ({ unit }) => unit?.memoryMax ?? noLimit),
       SwapLimit: told('t', ({ unit }) => unit?.memorySwapMax ?? noLimit),
-      MemoryCurrent: figure('t', 0n, ({ current }) => current),
-      MemoryPeak: figure('t', 0n, ({ peak }) => peak),
-      SwapCurrent: figure('t', 0n, ({ swap }) => swap),
+      MemoryCurrent: figure('t', notKnown, ({ current }) => current),
+      MemoryPeak: figure('t', notKnown, ({ peak }) => peak),
+      SwapCurrent: figure('t', notKnown, ({ swap }) => swap),
       MemoryPressure: figure('d', 0, ({ pressure }) => pressure),
       OomKills: told('t', ({ oomKills }) => oomKills),
       Jobs: told('ao', (container) =>

@@ -2,10 +2,10 @@ import type { Call } from '../bus/table.ts';
 import type { Variant } from '../bus/values.ts';
 import type { Caller } from '../core/caller.ts';
 import type { Core } from '../core/core.ts';
-import type { OptionBag } from '../core/options.ts';
+import { checkOption, type OptionBag, type OptionName } from '../core/options.ts';
 import type { MemoryFigures } from '../core/ports.ts';
 import type { Request } from '../core/verbs.ts';
-import { answering } from './bus-errors.ts';
+import { answering, asBusError } from './bus-errors.ts';
 import type { Callers } from './callers.ts';
 import { jobPath } from '../api/paths.ts';
 
@@ -22,6 +22,19 @@ export interface ServiceContext {
 }
 
 export type Options = Readonly<Record<string, Variant>>;
+
+/** Refuses an option by its name and type, before its value is decoded. */
+export function onlyOptions(
+  allowed: readonly OptionName[],
+): (name: string, signature: string) => void {
+  return (name, signature) => {
+    try {
+      checkOption(name, signature, allowed);
+    } catch (error) {
+      throw asBusError(error);
+    }
+  };
+}
 
 export function optionBag(options: Options): OptionBag {
   return new Map(Object.entries(options));

@@ -2,7 +2,15 @@ import { errorNames, interfaces } from '../api/names.ts';
 import { method, type Interface } from '../bus/table.ts';
 import { busError, DBusError } from '../bus/values.ts';
 import type { Job } from '../core/jobs.ts';
-import { forCaller, optionBag, type Access, type Options, type ServiceContext } from './context.ts';
+import { optionsOfCancel } from '../core/verbs.ts';
+import {
+  forCaller,
+  onlyOptions,
+  optionBag,
+  type Access,
+  type Options,
+  type ServiceContext,
+} from './context.ts';
 import { containerPath, parsePath } from '../api/paths.ts';
 
 const forEver = 2n ** 64n - 1n;
@@ -34,6 +42,7 @@ export function jobTable(context: ServiceContext): Interface<Access> {
         in: [['options', 'a{sv}']],
         out: [],
         access: 'by-core',
+        entry: onlyOptions(optionsOfCancel),
         handler: (call, [options]) => {
           const job = at(call.path);
           return forCaller(context, call, (caller) =>

@@ -4,9 +4,11 @@ import { busError, DBusError } from '../bus/values.ts';
 import { CoreError } from '../model/errors.ts';
 import type { PermissionObject } from '../core/permissions.ts';
 import { quoted } from '../core/text.ts';
+import { optionsOf } from '../core/verbs.ts';
 import { answering } from './bus-errors.ts';
 import {
   forCaller,
+  onlyOptions,
   requestJob,
   type Access,
   type Options,
@@ -29,6 +31,7 @@ export function managerTable(context: ServiceContext): Interface<Access> {
       in: [['container', 's'], optionsArgument],
       out: [jobArgument],
       access: 'by-core',
+      entry: onlyOptions(optionsOf[verb]),
       handler: (call, [container, options]) =>
         requestJob(context, call, { verb, container }, options as Options),
     });
@@ -37,6 +40,7 @@ export function managerTable(context: ServiceContext): Interface<Access> {
       in: [['container', 's'], ['locker', 's'], optionsArgument],
       out: [jobArgument],
       access: 'by-core',
+      entry: onlyOptions(optionsOf[verb]),
       handler: (call, [container, locker, options]) =>
         requestJob(context, call, { verb, container, locker }, options as Options),
     });
@@ -52,6 +56,7 @@ export function managerTable(context: ServiceContext): Interface<Access> {
         in: [['container', 's'], ['limit_bytes', 't'], optionsArgument],
         out: [jobArgument],
         access: 'by-core',
+        entry: onlyOptions(optionsOf.balloon),
         handler: (call, [container, limit, options]) =>
           requestJob(context, call, { verb: 'balloon', container, limit }, options as Options),
       }),

@@ -48,9 +48,16 @@ export async function startService(options: ServiceOptions): Promise<Core> {
   const tree = await serve<Access>(connection, {
     objects: {},
     objectManager: managerPath,
-    admit: (sender) =>
+    admit: (sender, cost) =>
       answering(async () => {
-        core.admission.call(await callers.uidOf(sender));
+        const uid = await callers.uidOf(sender);
+        core.admission.call(uid, cost);
+        return {
+          user: uid,
+          settle: (difference: number) => {
+            core.admission.settle(uid, difference);
+          },
+        };
       }),
     // Whether the caller may do it is the core's question to polkit: it needs the objects.
     authorize: () => Promise.resolve(),

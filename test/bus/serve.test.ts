@@ -112,7 +112,7 @@ describe('access', () => {
         authorize: () => Promise.resolve(),
         admit: (sender) => {
           admitted.push(sender);
-          if (tokens-- > 0) return Promise.resolve();
+          if (tokens-- > 0) return Promise.resolve({ user: sender, settle: () => undefined });
           return Promise.reject(new DBusError(busError.limitsExceeded, 'slow down'));
         },
       },

@@ -694,6 +694,8 @@ describe('authorization', () => {
     await settled();
     expect(outside.journal).toEqual([
       {
+        uid: 1000,
+        isKept: true,
         messageId: messageIds.decision,
         priority: 6,
         message: 'start "web" for uid 1000: allowed',
@@ -707,6 +709,8 @@ describe('authorization', () => {
         },
       },
       {
+        uid: 1000,
+        isKept: true,
         messageId: messageIds.jobEnded,
         priority: 6,
         message: `job ${job.id} (start of container "web"): done`,

@@ -1,6 +1,9 @@
+import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { encodeJournalEntry, entriesDroppedId } from '../../src/adapters/journal.ts';
+import { encodeJournalEntry, entriesDroppedId, LoggerJournal } from '../../src/adapters/journal.ts';
 
 const entry = { messageId: entriesDroppedId, priority: 6, message: 'm', fields: {} };
 
@@ -55,3 +58,27 @@ describe('an entry', () => {
     expect(() => encodeJournalEntry({ ...entry, priority: 8 })).toThrow();
   });
 });
+
+test('a flood costs its own user entries, and never what was allowed', async () => {
+  const directory = mkdtempSync(join(tmpdir(), 'lockerd-journal-'));
+  try {
+    const logger = join(directory, 'logger');
+    writeFileSync(logger, `#!/bin/sh\ngrep -h ^MESSAGE= >>${directory}/log\n`);
+    chmodSync(logger, 0o755);
+    const journal = new LoggerJournal(logger);
+    for (let count = 0; count < 90; count++) {
+      journal.write({ ...entry, uid: 1000, message: 'flood' });
+      journal.write({ ...entry, uid: 1000, isKept: true, message: 'allowed' });
+    }
+    journal.write({ ...entry, uid: 1001, message: 'other' });
+    await journal.flush();
+    const lines = readFileSync(`${directory}/log`, 'utf8').trimEnd().split('\n');
+    const count = (text: string) => lines.filter((line) => line === `MESSAGE=${text}`).length;
+    expect([count('allowed'), count('other'), count('flood')]).toEqual([90, 1, 64]);
+    expect(lines).toContain(
+      'MESSAGE=26 journal entries about uid 1000 were dropped, because there were too many at once',
+    );
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
+}, 60_000);

@@ -1,0 +1,102 @@
+import { describe, expect, test } from 'vitest';
+import { Backlog } from '../../src/bus/backlog.ts';
+import { marshal, unmarshal } from '../../src/bus/marshal.ts';
+import { LoopTurns } from '../../src/bus/turns.ts';
+import { Variant } from '../../src/bus/values.ts';
+import { Admission, defaultLimits, FairTurns } from '../../src/core/limits.ts';
+import { FakeClock } from './core-fakes.ts';
+
+const mebibyte = 2 ** 20;
+
+describe('what one user sends', () => {
+  test('costs by its size, and others nothing', async () => {
+    const clock = new FakeClock();
+    const admission = new Admission(clock, defaultLimits);
+    admission.call(1000, 2000);
+    const call = (uid: number) => () => {
+      admission.call(uid);
+    };
+    expect(call(1000)).toThrow('slow down');
+    expect(call(1001)).not.toThrow();
+    await clock.pass(15_100);
+    expect(call(1000)).not.toThrow();
+    admission.settle(1000, 100);
+    expect(call(1000)).toThrow('slow down');
+  });
+
+  test('waits at polkit for its own turn', async () => {
+    const turns = new FairTurns(16, 2);
+    const ends: (() => void)[] = [];
+    const begun: number[] = [];
+    const work = (uid: number) => () => {
+      begun.push(uid);
+      return new Promise<void>((resolve) => ends.push(resolve));
+    };
+    for (let count = 0; count < 100; count++) void turns.run(1000, work(1000));
+    void turns.run(1001, work(1001));
+    await Promise.resolve();
+    await Promise.resolve();
+    expect(begun).toEqual([1000, 1000, 1001]);
+    ends[0]?.();
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(begun).toEqual([1000, 1000, 1001, 1000]);
+  });
+
+  test('has the event loop for one call, then others have it', async () => {
+    const turns = new LoopTurns<number>();
+    const order: number[] = [];
+    const calls = [1, 1, 1, 1, 2].map(async (user) => {
+      await turns.next(user);
+      order.push(user);
+    });
+    await Promise.all(calls);
+    expect(order).toEqual([1, 2, 1, 1, 1]);
+  });
+
+  test('is decoded up to a number of values', () => {
+    const bytes = marshal('ay', [Buffer.alloc(60_000)]);
+    expect(unmarshal('ay', bytes, false, { values: 10 })).toHaveLength(1);
+    const many = marshal('av', [Array.from({ length: 20 }, () => new Variant('y', 1))]);
+    expect(() => unmarshal('av', many, false, { values: 10 })).toThrow('too many values');
+  });
+
+  test('is refused by the name of an option, before its value is decoded', () => {
+    const body = marshal('a{sv}', [{ x: new Variant('av', [new Variant('y', 1)]) }]);
+    const seen: string[] = [];
+    const entry = (key: string, signature: string) => {
+      seen.push(`${key} ${signature}`);
+      throw new RangeError('no such option');
+    };
+    expect(() => unmarshal('a{sv}', body, false, { values: 4, entry })).toThrow('no such option');
+    expect(seen).toEqual(['x av']);
+  });
+});
+
+describe('replies that are not read', () => {
+  const bus = (unread: () => number) => ({
+    call: () => Promise.resolve([{ OutgoingBytes: new Variant('u', unread()) }]),
+  });
+
+  test('are not counted for callers that have left', async () => {
+    const backlog = new Backlog(bus(() => 0));
+    for (let count = 0; count < 100; count++) {
+      backlog.sent(`:1.${count}`, mebibyte);
+      backlog.gone(`:1.${count}`);
+    }
+    backlog.sent(':1.200', 2 ** 17);
+    expect(backlog.isSuspicious(':1.200')).toBe(false);
+    expect(await backlog.isFull(':1.200')).toBe(false);
+  });
+
+  test('hold up a refusal until they are read, or the caller leaves', async () => {
+    let unread = 20 * mebibyte;
+    const backlog = new Backlog(bus(() => unread));
+    for (const name of [':1.1', ':1.2']) backlog.sent(name, 20 * mebibyte);
+    expect(backlog.isOverflowing(':1.1')).toBe(true);
+    const first = backlog.untilRead(':1.1');
+    const second = backlog.untilRead(':1.2');
+    unread = 0;
+    backlog.gone(':1.2');
+    expect([await first, await second]).toEqual([true, false]);
+  });
+});
