@@ -7,9 +7,12 @@ import {
   containerUnit,
   delayUnit,
   escapeInstance,
+  escapePath,
   groupTarget,
   mountUnit,
   netDeviceUnit,
+  slotUnit,
+  unitNameFits,
 } from '../model/unit-name.ts';
 import {
   execArgument,
@@ -33,7 +36,8 @@ export interface TemplateViews {
   readonly forward: ForwardView;
   readonly limits: LimitsView;
   readonly group: { readonly wants: readonly string[] };
-  readonly wormhole: WormholeView & { readonly broken: boolean };
+  readonly slots: MountView;
+  readonly wormhole: WormholeView;
   readonly attachment: AttachmentView;
   readonly readOnly: ReadOnlyView;
   readonly rescan: { readonly after: readonly string[]; readonly execStart: string };
@@ -79,16 +83,28 @@ interface LimitsView {
   readonly limits: readonly { readonly name: string; readonly size: string }[];
 }
 
-interface WormholeView {
+interface MountView {
   readonly configFile: string;
   readonly description: string;
   readonly where: string;
 }
 
-interface AttachmentView extends WormholeView {
+interface WormholeView extends MountView {
+  readonly slots: string;
+  readonly slotsUnit: string;
+  /** Directories to make there, escaped as one path; empty where there are none. */
+  readonly names: string;
+  /** Units that would make the same ones. */
+  readonly slotUnits: readonly string[];
+  readonly broken: boolean;
+}
+
+interface AttachmentView extends MountView {
   readonly unit: string;
   readonly what: string;
   readonly options: string;
+  /** The unit that makes the mount point; empty where its name would be too long. */
+  readonly slotUnit: string;
   /** The mount units of what is bound and of the wormhole. */
   readonly mounts: readonly string[];
 }
@@ -364,7 +380,22 @@ function planWormhole(c: Container): Planned[] {
   // passes on to what is mounted in the wormhole only where that has a unit file.
   const broken = c.problems.length > 0;
   const configFile = unitText(c.configFile);
+  const attachments = broken ? [] : wormhole.attachments;
+  const { slots } = wormhole;
+  const slotUnits = new Map(
+    attachments.map(({ locker }) => [locker, slotUnit(`${slots}/${locker}`)]),
+  );
   return [
+    {
+      kind: 'file',
+      path: mountUnit(slots),
+      template: 'slots',
+      view: {
+        configFile,
+        description: unitText(`Mount points for lockers of LXC container "${c.name}"`),
+        where: unitText(slots),
+      },
+    },
     {
       kind: 'file',
       path: mountUnit(wormhole.path),
@@ -373,10 +404,17 @@ function planWormhole(c: Container): Planned[] {
         configFile,
         description: unitText(`Wormhole of LXC container "${c.name}"`),
         where: unitText(wormhole.path),
+        slots: unitText(slots),
+        slotsUnit: mountUnit(slots),
+        names:
+          attachments.length === 0
+            ? ''
+            : escapePath(attachments.map(({ locker }) => locker).join('/')),
+        slotUnits: [...slotUnits.values()].filter(unitNameFits),
         broken,
       },
     },
-    ...(broken ? [] : wormhole.attachments).map((a: Attachment): Planned => ({
+    ...attachments.map((a: Attachment): Planned => ({
       kind: 'file',
       path: mountUnit(a.target),
       template: 'attachment',
@@ -387,6 +425,7 @@ function planWormhole(c: Container): Planned[] {
         what: unitText(bindSource(a)),
         where: unitText(a.target),
         options: bindOptions(a, wormhole.idmap),
+        slotUnit: [slotUnits.get(a.locker) ?? ''].filter(unitNameFits).join(''),
         mounts: [mountUnit(bindSource(a)), mountUnit(wormhole.path)],
       },
     })),

@@ -9,6 +9,7 @@ import host from '../../units/host.conf.hbs';
 import limits from '../../units/limits.conf.hbs';
 import readOnly from '../../units/read-only.mount.hbs';
 import rescan from '../../units/rescan.conf.hbs';
+import slots from '../../units/slots.mount.hbs';
 import wormhole from '../../units/wormhole.mount.hbs';
 import type { PlannedFile, TemplateViews } from './plan.ts';
 
@@ -24,6 +25,7 @@ const templates: Readonly<Record<keyof TemplateViews, (view: object) => string>>
   limits,
   readOnly,
   rescan,
+  slots,
   wormhole,
 };
 

@@ -20,6 +20,14 @@ export function readOnlyPath(locker: string): string {
   return `${readOnlyDirectory}/${locker}`;
 }
 
+/**
+ * Where the host makes the mount points in a container's wormhole. The wormhole shows the same file
+ * system read-only, for the host as well, so that no container can write there.
+ */
+export function slotsPath(container: string): string {
+  return `/run/lockerd/slots/${container}`;
+}
+
 /** What an attachment is bound from. */
 export function bindSource(a: Attachment): string {
   return a.readOnly ? readOnlyPath(a.locker) : a.source;

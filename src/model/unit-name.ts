@@ -91,6 +91,11 @@ export function mountUnit(mountPoint: string): string {
   return `${escapePath(mountPoint)}.mount`;
 }
 
+/** The unit that makes a directory to mount an attachment on. */
+export function slotUnit(path: string): string {
+  return `lockerd-slot@${escapePath(path)}.service`;
+}
+
 export function deviceUnit(devicePath: string): string {
   return `${escapePath(devicePath)}.device`;
 }
