@@ -61,7 +61,7 @@ export interface ContainerView {
   readonly partOf: readonly string[];
   /** The command that refuses the start; empty for a sound container. */
   readonly refuse: string;
-  /** The command that looks for strict lockers; empty where there are none. */
+  /** The command that looks whether lockers are there; empty where there are none. */
   readonly checkLockers: string;
   /** Empty where the packaged unit's value stands. */
   readonly execStart: string;
@@ -273,12 +273,13 @@ function planRefusal(c: Container): string {
 }
 
 function planLockerCheck({ wormhole, problems }: Container): string {
-  const strict = (wormhole?.attachments ?? []).filter((a) => a.strict);
-  if (strict.length === 0 || problems.length > 0) return '';
-  return command(
-    `${hookDirectory}/check-lockers`,
-    strict.flatMap(({ target, source }) => [target, source]),
-  );
+  if (wormhole === undefined || wormhole.attachments.length === 0 || problems.length > 0) return '';
+  const strict = wormhole.attachments.filter((a) => a.strict);
+  const others = wormhole.attachments.filter((a) => !a.strict);
+  return command(`${hookDirectory}/check-lockers`, [
+    ...strict.flatMap(({ target, source }) => [target, source]),
+    ...(others.length === 0 ? [] : ['--', ...others.map((a) => `${wormhole.slots}/${a.locker}`)]),
+  ]);
 }
 
 function planLockerFacts({ wormhole }: Container): [string, string][] {

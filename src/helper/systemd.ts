@@ -1,6 +1,7 @@
 import type { BusConnection } from '../bus/connection.ts';
 import { DBusError, Variant } from '../bus/values.ts';
 import { HelperError } from './errors.ts';
+import { hasLeft } from './input.ts';
 
 const destination = 'org.freedesktop.systemd1';
 const managerPath = '/org/freedesktop/systemd1';
@@ -73,14 +74,20 @@ export class Systemd {
     });
   }
 
-  async #waitForJob(job: string, timeoutMs: number): Promise<JobResult> {
+  async #waitForJob(job: string, timeoutMs: number, signal?: AbortSignal): Promise<JobResult> {
     const early = this.#results.get(job);
     if (early !== undefined) return early;
     return new Promise<JobResult>((resolve, reject) => {
       const end = (): void => {
         clearTimeout(timer);
+        signal?.removeEventListener('abort', leave);
         this.#waiting = undefined;
       };
+      const leave = (): void => {
+        end();
+        reject(new HelperError('Cancelled', 'the caller has left'));
+      };
+      signal?.addEventListener('abort', leave);
       const timer = setTimeout(() => {
         end();
         reject(new HelperError('TimedOut', `systemd did not finish within ${timeoutMs / 1000} s`));
@@ -104,18 +111,20 @@ export class Systemd {
     signature: string,
     body: readonly unknown[],
     timeoutMs: number,
+    signal?: AbortSignal,
   ): Promise<JobResult> {
     this.#results.clear();
     const [job] = await this.#manager(member, signature, body);
-    return this.#waitForJob(String(job), timeoutMs);
+    if (hasLeft(signal)) throw new HelperError('Cancelled', 'the caller has left');
+    return this.#waitForJob(String(job), timeoutMs, signal);
   }
 
   /**
    * Starts a unit, or finds it started. A job that contradicts a waiting one, such as a stop, is
-   * refused (mode `fail`).
+   * refused (mode `fail`). The signal ends the waiting, not the job; it throws Cancelled.
    */
-  async start(unit: string, timeoutMs: number): Promise<JobResult> {
-    return this.#run('StartUnit', 'ss', [unit, 'fail'], timeoutMs);
+  async start(unit: string, timeoutMs: number, signal?: AbortSignal): Promise<JobResult> {
+    return this.#run('StartUnit', 'ss', [unit, 'fail'], timeoutMs, signal);
   }
 
   async stop(unit: string, timeoutMs: number): Promise<JobResult> {
@@ -127,9 +136,10 @@ export class Systemd {
     unit: string,
     properties: UnitProperties,
     timeoutMs: number,
+    signal?: AbortSignal,
   ): Promise<JobResult> {
     const body = [unit, 'fail', properties, []];
-    return this.#run('StartTransientUnit', 'ssa(sv)a(sa(sv))', body, timeoutMs);
+    return this.#run('StartTransientUnit', 'ssa(sv)a(sa(sv))', body, timeoutMs, signal);
   }
 
   /** Runs the generators and reads all unit files again. */
