@@ -2,7 +2,7 @@ import { afterAll, beforeAll, beforeEach, expect, test, vi } from 'vitest';
 import { mountUnit } from '../../src/model/unit-name.ts';
 import type { Host } from '../host/host.ts';
 import { attachJournalOnFailure } from '../host/journal.ts';
-import { expectState, lockersSeenBy, systemctl } from '../host/support.ts';
+import { answerOfGuest, expectState, lockersSeenBy, systemctl } from '../host/support.ts';
 import { bootAttackHost, perlInGuest } from './attack-host.ts';
 
 vi.setConfig({ testTimeout: 900_000, hookTimeout: 900_000 });
@@ -80,8 +80,10 @@ const takeOver = `
   } }
 `;
 
-/** The mount point is a directory and a link in turn, until the file is gone. */
+/** In the background, the mount point is a directory and a link in turn, until the file is gone. */
 const flip = `${takeOver}
+  exit if fork;
+  open STDIN, '<', '/dev/null'; open STDOUT, '>', '/run/flips'; open STDERR, '>&', 'STDOUT';
   open my $file, '>', '/run/flip' or die $!;
   my $flips = 0;
   while (-e '/run/flip') { swap(); select undef, undef, undef, 0.0003; restore(); $flips++; }
@@ -90,7 +92,7 @@ const flip = `${takeOver}
 
 test('a guest that swaps the mount point for a link while lockers are attached', async () => {
   const before = await hostMounts();
-  const flipping = perlInGuest(host, 'evil', flip, 'music', bare);
+  await perlInGuest(host, 'evil', flip, 'music', bare);
   const isFlipping = ['-n', 'evil', '--', 'test', '-e', '/run/flip'];
   await host.waitFor('the guest flips', async () => {
     return (await host.run('lxc-attach', isFlipping, { reject: false })).exitCode === 0;
@@ -100,8 +102,8 @@ test('a guest that swaps the mount point for a link while lockers are attached',
     expect({ answer, mounts: await hostMounts() }).toEqual({ answer, mounts: before });
     await detach('music');
   }
-  await host.run('lxc-attach', ['-n', 'evil', '--', 'rm', '/run/flip']);
-  expect((await flipping).output).toContain('flipped');
+  const end = 'rm /run/flip; sleep 1; cat /run/flips';
+  expect(await answerOfGuest(host, 'evil', end)).toContain('flipped');
   expect(await hostMounts()).toEqual(before);
   // What the guest did is over, and so is its harm.
   expect(await attach('music')).toMatchObject({ ok: true });
