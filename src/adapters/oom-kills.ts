@@ -1,7 +1,7 @@
 import { closeSync, openSync, readSync } from 'node:fs';
 import { join } from 'node:path';
 import { setImmediate as turn, setTimeout as sleep } from 'node:timers/promises';
-import { subdirectories } from './subdirectories.ts';
+import { subdirectories } from '../cgroup/subdirectories.ts';
 
 /** What one container's groups may cost, however many its guest makes. */
 const groupsMax = 1000;
@@ -61,8 +61,8 @@ export class KillCounter {
       since = performance.now();
     };
     const groups = [directory];
-    for (let index = 0; index < groups.length; index++) {
-      const group = groups[index] ?? directory;
+    // It grows meanwhile.
+    for (const group of groups) {
       const own = this.#killsIn(group);
       if (own !== undefined) kills = (kills ?? 0n) + own;
       await yieldTurn();

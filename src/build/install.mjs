@@ -75,7 +75,9 @@ installProgram('lockerd-autoballoon', 'usr/lib/lockerd');
 installProgram('lockerctl', 'usr/bin');
 install('usr/share/bash-completion/completions/lockerctl', read('src/cli/completion/lockerctl'));
 for (const hook of filesIn('dist/hooks')) {
-  install(`usr/lib/lockerd/hooks/${hook}`, read(`dist/hooks/${hook}`), 0o755);
+  // mount(8) finds its helpers nowhere else.
+  const directory = hook.startsWith('mount.') ? 'usr/sbin' : 'usr/lib/lockerd/hooks';
+  install(`${directory}/${hook}`, read(`dist/hooks/${hook}`), 0o755);
 }
 for (const unit of filesIn('units/system')) {
   install(`usr/lib/systemd/system/${unit}`, read(`units/system/${unit}`));

@@ -1,7 +1,7 @@
 import { closeSync, constants, existsSync, openSync, readFileSync, readSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { basename, join } from 'node:path';
-import { subdirectories } from '../adapters/subdirectories.ts';
+import { subdirectories } from './subdirectories.ts';
 import { codeOf } from '../model/errno.ts';
 import type { Held } from './figures.ts';
 import { heldV1, heldV2, parseFlatKeyed, parseMeminfo, parseStall } from './figures.ts';

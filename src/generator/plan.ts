@@ -8,9 +8,12 @@ import {
   containerUnit,
   delayUnit,
   escapeInstance,
+  escapePath,
   groupTarget,
   mountUnit,
   netDeviceUnit,
+  slotUnit,
+  unitNameFits,
 } from '../model/unit-name.ts';
 import {
   execArgument,
@@ -34,7 +37,8 @@ export interface TemplateViews {
   readonly forward: ForwardView;
   readonly limits: LimitsView;
   readonly group: { readonly wants: readonly string[] };
-  readonly wormhole: WormholeView & { readonly broken: boolean; readonly hung: boolean };
+  readonly slots: MountView;
+  readonly wormhole: WormholeView;
   readonly attachment: AttachmentView;
   readonly readOnly: ReadOnlyView;
   readonly rescan: { readonly after: readonly string[]; readonly execStart: string };
@@ -60,7 +64,7 @@ export interface ContainerView {
   readonly partOf: readonly string[];
   /** The command that refuses the start; empty for a sound container. */
   readonly refuse: string;
-  /** The command that looks for strict lockers; empty where there are none. */
+  /** The command that looks whether lockers are there; empty where there are none. */
   readonly checkLockers: string;
   /** Empty where the packaged unit's value stands. */
   readonly execStart: string;
@@ -84,16 +88,29 @@ interface LimitsView {
   readonly limits: readonly { readonly name: string; readonly size: string }[];
 }
 
-interface WormholeView {
+interface MountView {
   readonly configFile: string;
   readonly description: string;
   readonly where: string;
 }
 
-interface AttachmentView extends WormholeView {
+interface WormholeView extends MountView {
+  readonly slots: string;
+  readonly slotsUnit: string;
+  /** Directories to make there, escaped as one path; empty where there are none. */
+  readonly names: string;
+  /** Units that would make the same ones. */
+  readonly slotUnits: readonly string[];
+  readonly broken: boolean;
+  readonly hung: boolean;
+}
+
+interface AttachmentView extends MountView {
   readonly unit: string;
   readonly what: string;
   readonly options: string;
+  /** The unit that makes the mount point; empty where its name would be too long. */
+  readonly slotUnit: string;
   /** The mount units of what is bound and of the wormhole. */
   readonly mounts: readonly string[];
   readonly guards: readonly string[];
@@ -262,12 +279,13 @@ function planRefusal(c: Container): string {
 }
 
 function planLockerCheck({ wormhole, problems }: Container): string {
-  const strict = (wormhole?.attachments ?? []).filter((a) => a.strict);
-  if (strict.length === 0 || problems.length > 0) return '';
-  return command(
-    `${hookDirectory}/check-lockers`,
-    strict.flatMap(({ target, source }) => [target, source]),
-  );
+  if (wormhole === undefined || wormhole.attachments.length === 0 || problems.length > 0) return '';
+  const strict = wormhole.attachments.filter((a) => a.strict);
+  const others = wormhole.attachments.filter((a) => !a.strict);
+  return command(`${hookDirectory}/check-lockers`, [
+    ...strict.flatMap(({ target, source }) => [target, source]),
+    ...(others.length === 0 ? [] : ['--', ...others.map((a) => `${wormhole.slots}/${a.locker}`)]),
+  ]);
 }
 
 function planLockerFacts({ wormhole }: Container): [string, string][] {
@@ -378,7 +396,22 @@ function planWormhole(c: Container): Planned[] {
   // passes on to what is mounted in the wormhole only where that has a unit file.
   const broken = c.problems.length > 0;
   const configFile = unitText(c.configFile);
+  const attachments = broken ? [] : wormhole.attachments;
+  const { slots } = wormhole;
+  const slotUnits = new Map(
+    attachments.map(({ locker }) => [locker, slotUnit(`${slots}/${locker}`)]),
+  );
   return [
+    {
+      kind: 'file',
+      path: mountUnit(slots),
+      template: 'slots',
+      view: {
+        configFile,
+        description: unitText(`Mount points for lockers of LXC container "${c.name}"`),
+        where: unitText(slots),
+      },
+    },
     {
       kind: 'file',
       path: mountUnit(wormhole.path),
@@ -387,11 +420,18 @@ function planWormhole(c: Container): Planned[] {
         configFile,
         description: unitText(`Wormhole of LXC container "${c.name}"`),
         where: unitText(wormhole.path),
+        slots: unitText(slots),
+        slotsUnit: mountUnit(slots),
+        names:
+          attachments.length === 0
+            ? ''
+            : escapePath(attachments.map(({ locker }) => locker).join('/')),
+        slotUnits: [...slotUnits.values()].filter(unitNameFits),
         broken,
         hung: isHung(c),
       },
     },
-    ...(broken ? [] : wormhole.attachments).map((a: Attachment): Planned => ({
+    ...attachments.map((a: Attachment): Planned => ({
       kind: 'file',
       path: mountUnit(a.target),
       template: 'attachment',
@@ -402,6 +442,7 @@ function planWormhole(c: Container): Planned[] {
         what: unitText(bindSource(a)),
         where: unitText(a.target),
         options: bindOptions(a, wormhole.idmap),
+        slotUnit: [slotUnits.get(a.locker) ?? ''].filter(unitNameFits).join(''),
         mounts: [mountUnit(bindSource(a)), mountUnit(wormhole.path)],
         guards: guardUnits(a),
       },

@@ -9,6 +9,7 @@ import host from '../../units/generated/lockerd.service.d/60-host.conf.hbs';
 import limits from '../../units/generated/lxc@NAME.service.d/40-limits.conf.hbs';
 import readOnly from '../../units/generated/READONLY-LOCKER.mount.hbs';
 import rescan from '../../units/generated/lockerd-rescan.service.d/60-paths.conf.hbs';
+import slots from '../../units/generated/SLOTS-NAME.mount.hbs';
 import wormhole from '../../units/generated/WORMHOLES-NAME.mount.hbs';
 import type { PlannedFile, TemplateViews } from './plan.ts';
 
@@ -24,6 +25,7 @@ const templates: Readonly<Record<keyof TemplateViews, (view: object) => string>>
   limits,
   readOnly,
   rescan,
+  slots,
   wormhole,
 };
 

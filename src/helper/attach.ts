@@ -1,20 +1,24 @@
-import { shellWord } from '../model/shell-quote.ts';
-import { bindSource } from '../model/attachment.ts';
+import { bindSource, readOnlyPath } from '../model/attachment.ts';
 import type { Attachment } from '../model/attachment.ts';
+import { shellWord } from '../model/shell-quote.ts';
 import { mountUnit } from '../model/unit-name.ts';
 import { DBusError } from '../bus/values.ts';
 import {
+  makeTarget,
   modeText,
   mountedLocker,
   planAttachment,
   removeTarget,
   requireRunning,
   transientProperties,
+  unmountLazily,
   wormholePath,
 } from './attachment.ts';
 import { hostMounts } from './context.ts';
 import { HelperError } from './errors.ts';
-import { mountAt } from '../host/mountinfo.ts';
+import { hasLeft } from './input.ts';
+import type { Mount } from '../host/mountinfo.ts';
+import { isSameTree, mountAt, mountKey } from '../host/mountinfo.ts';
 import { record } from './persist.ts';
 import type { Systemd } from './systemd.ts';
 import type { ContainerView } from './view.ts';
@@ -49,14 +53,68 @@ async function requireAgreement(
 }
 
 /** Stops what a failed attachment has left; nothing of it may stay. */
-async function undo(systemd: Systemd, a: Attachment): Promise<void> {
+async function undo(systemd: Systemd, view: ContainerView, a: Attachment): Promise<void> {
   const unit = mountUnit(a.target);
   await systemd.stop(unit, unmountTimeoutMs).catch((error: unknown) => {
     // Not loaded any more: that is what was wanted.
     if (!(error instanceof DBusError)) throw error;
   });
   await systemd.resetFailed(unit);
-  removeTarget(a.target);
+  removeTarget(view, a.locker);
+}
+
+/**
+ * Mounts of a locker that have come since `before` in a place where no unit of ours has them. Only
+ * where a container writes in its wormhole, as one that runs since an older version or on a kernel
+ * that does not lock it, can it lead what is mounted there elsewhere.
+ */
+export function straysOf(
+  before: ReadonlySet<string>,
+  now: readonly Mount[],
+  a: Attachment,
+  wormholeDirectory: string,
+): Mount[] {
+  const source = mountAt(now, a.source);
+  if (source === undefined) return [];
+  const wormhole = a.target.slice(0, a.target.lastIndexOf('/') + 1);
+  const places = [a.source, a.target, readOnlyPath(a.locker)];
+  return now.filter(
+    (mount) =>
+      !before.has(mountKey(mount)) &&
+      isSameTree(mount, source) &&
+      !places.includes(mount.mountPoint) &&
+      // Other containers' attachments come and go meanwhile.
+      (mount.mountPoint.startsWith(wormhole) ||
+        !mount.mountPoint.startsWith(`${wormholeDirectory}/`)),
+  );
+}
+
+/** Unmounts what was mounted in another place than asked for; answers what to say about it. */
+async function removeStrays(
+  before: ReadonlySet<string>,
+  view: ContainerView,
+  a: Attachment,
+): Promise<string> {
+  const { wormholeDirectory } = view.settings.host;
+  const find = (): Mount[] => straysOf(before, hostMounts(), a, wormholeDirectory);
+  const strays = find();
+  if (strays.length === 0) return '';
+  const places = strays.map(({ mountPoint }) => mountPoint);
+  // The kernel's list has no symbolic links, but in its wormhole the container could make one now.
+  const outside = places.filter((place) => !place.startsWith(`${wormholePath(view)}/`));
+  for (const place of outside) await unmountLazily(place).catch(() => undefined);
+  const end = find().length === 0 ? 'and has been unmounted there' : 'and stays there';
+  return (
+    `; it was mounted at ${places.join(', ')} instead ${end}, for the container has changed its ` +
+    `wormhole; systemctl restart ${view.unit}`
+  );
+}
+
+function wasCancelled(view: ContainerView, a: Attachment): HelperError {
+  return new HelperError(
+    'Cancelled',
+    `locker "${a.locker}" was not attached to container "${view.name}": the caller has left`,
+  );
 }
 
 function whyNotStarted(result: string, view: ContainerView, a: Attachment): HelperError {
@@ -80,16 +138,22 @@ function whyNotStarted(result: string, view: ContainerView, a: Attachment): Help
   }
 }
 
-async function startJob(systemd: Systemd, view: ContainerView, a: Attachment): Promise<string> {
+async function startJob(
+  systemd: Systemd,
+  view: ContainerView,
+  a: Attachment,
+  signal: AbortSignal | undefined,
+): Promise<string> {
   const unit = mountUnit(a.target);
+  makeTarget(view, a.locker);
   const { fragmentPath } = await systemd.unit(unit);
   try {
     if (fragmentPath === '') {
       const properties = transientProperties(view, a);
-      return await systemd.startTransient(unit, properties, mountTimeoutMs);
+      return await systemd.startTransient(unit, properties, mountTimeoutMs, signal);
     }
     await requireAgreement(systemd, view, a);
-    return await systemd.start(unit, mountTimeoutMs);
+    return await systemd.start(unit, mountTimeoutMs, signal);
   } catch (error) {
     if (!(error instanceof DBusError)) throw error;
     throw new HelperError(
@@ -105,9 +169,11 @@ export async function mountAttachment(
   systemd: Systemd,
   view: ContainerView,
   a: Attachment,
+  signal?: AbortSignal,
 ): Promise<void> {
+  const before = new Set(hostMounts().map(mountKey));
   try {
-    const result = await startJob(systemd, view, a);
+    const result = await startJob(systemd, view, a, signal);
     if (!['done', 'skipped'].includes(result)) throw whyNotStarted(result, view, a);
     const mount = mountedLocker(a);
     if (mount?.readOnly !== a.readOnly) {
@@ -119,9 +185,14 @@ export async function mountAttachment(
     }
     // It may have stopped since it was asked: then the wormhole must not stay.
     await requireRunning(systemd, view);
+    // Who was told that it failed must not find it attached.
+    if (hasLeft(signal)) throw wasCancelled(view, a);
   } catch (error) {
-    if (!(error instanceof HelperError && error.code === 'AlreadyMounted')) await undo(systemd, a);
-    throw error;
+    if (error instanceof HelperError && error.code === 'AlreadyMounted') throw error;
+    await undo(systemd, view, a);
+    const strays = await removeStrays(before, view, a);
+    if (strays === '' || !(error instanceof HelperError)) throw error;
+    throw new HelperError('Failed', `${error.message}${strays}`, { cause: error });
   }
 }
 
@@ -136,9 +207,11 @@ export async function attach(
   systemd: Systemd,
   view: ContainerView,
   request: AttachRequest,
+  signal?: AbortSignal,
 ): Promise<Record<string, unknown>> {
   const { locker, readOnly, persist } = request;
   const a = planAttachment(view, locker, readOnly);
+  if (hasLeft(signal)) throw wasCancelled(view, a);
   await requireRunning(systemd, view);
   requireWormhole(view);
   const mounted = mountedLocker(a);
@@ -151,13 +224,12 @@ export async function attach(
   }
   // Recorded first: then it is the unit of the settings that starts, and stays.
   const recorded = persist ? await record(systemd, view, { locker, readOnly }) : undefined;
-  if (mounted === undefined) {
-    try {
-      await mountAttachment(systemd, view, a);
-    } catch (error) {
-      await recorded?.restore();
-      throw error;
-    }
+  try {
+    if (mounted === undefined) await mountAttachment(systemd, view, a, signal);
+    else if (hasLeft(signal)) throw wasCancelled(view, a);
+  } catch (error) {
+    await recorded?.restore();
+    throw error;
   }
   return { changed: mounted === undefined || recorded?.changed === true };
 }

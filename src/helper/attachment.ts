@@ -1,7 +1,7 @@
-import { shellWord } from '../model/shell-quote.ts';
-import { rmdirSync } from 'node:fs';
+import { lstatSync, mkdirSync, rmdirSync } from 'node:fs';
 import { bindOptions, bindSource, guardUnits } from '../model/attachment.ts';
 import type { Attachment } from '../model/attachment.ts';
+import { shellWord } from '../model/shell-quote.ts';
 import { mountUnit, unitNameFits } from '../model/unit-name.ts';
 import { fitsRestOfLine } from '../model/unit-syntax.ts';
 import { hostMounts } from './context.ts';
@@ -107,13 +107,60 @@ export function mountedLocker(
   return mount;
 }
 
-/** Removes the directory of an attachment that is gone; one that is in use stays. */
-export function removeTarget(target: string): void {
+/** The directory of an attachment where it can be made and removed. */
+function slotOf(view: ContainerView, locker: string): string {
+  const path = wormholePath(view);
+  const slots = view.wormholeWith([])?.slots;
+  const mounts = hostMounts();
+  const here = slots === undefined ? undefined : mountAt(mounts, slots);
+  // A container that runs since before there were such has a wormhole that can be written.
+  const isShown = here !== undefined && here.device === mountAt(mounts, path)?.device;
+  return `${isShown ? slots : path}/${locker}`;
+}
+
+/** Makes the directory of an attachment. Throws Failed where the guest has put something else. */
+export function makeTarget(view: ContainerView, locker: string): void {
+  const slot = slotOf(view, locker);
   try {
-    rmdirSync(target);
+    mkdirSync(slot);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'EEXIST' && lstatSync(slot).isDirectory()) return;
+    throw new HelperError(
+      'Failed',
+      `the mount point of locker "${locker}" cannot be made in the wormhole of container ` +
+        `"${view.name}"; systemctl restart ${view.unit}`,
+      { cause: error },
+    );
+  }
+}
+
+/** Removes the directory of an attachment that is gone; one that is in use stays. */
+export function removeTarget(view: ContainerView, locker: string): void {
+  try {
+    rmdirSync(slotOf(view, locker));
   } catch {
     // It is not there, or somebody else has mounted something on it or put something in it.
   }
+}
+
+/** umount(8) of exactly one mount, at once, whoever uses it; what is used ends with its users. */
+export async function unmountLazily(target: string): Promise<void> {
+  const { execa } = await import('execa');
+  await execa('/bin/umount', ['--no-canonicalize', '--lazy', '--', target], {
+    extendEnv: false,
+    env: { LC_ALL: 'C' },
+    stdin: 'ignore',
+    timeout: 30_000,
+  }).catch((error: unknown) => {
+    const unit = mountUnit(target);
+    throw new HelperError(
+      'Failed',
+      `${target} cannot be unmounted; see "systemctl status '${unit}'"`,
+      {
+        cause: error,
+      },
+    );
+  });
 }
 
 /** Throws NotRunning unless the container runs as its unit. */

@@ -3,10 +3,11 @@ import { DBusError } from '../bus/values.ts';
 import { mountUnit } from '../model/unit-name.ts';
 import type { Attachment } from '../model/attachment.ts';
 import { mountAttachment, unmountTimeoutMs } from './attach.ts';
-import { removeTarget, requireRunning, wormholePath } from './attachment.ts';
+import { removeTarget, requireRunning, unmountLazily, wormholePath } from './attachment.ts';
 import { hostMounts } from './context.ts';
 import { HelperError } from './errors.ts';
-import type { Holder } from './holders.ts';
+import { hasLeft } from './input.ts';
+import type { Holder, Holders } from './holders.ts';
 import { findHolders } from './holders.ts';
 import { mountAt } from '../host/mountinfo.ts';
 import { checkRecord, record } from './persist.ts';
@@ -26,11 +27,17 @@ const noticeMs = 5000;
  * What was in the way, in words that everybody may read: any user of the host can look at a job's
  * error. Arguments and paths are in the answer and in the journal only.
  */
-function describeHolders(holders: readonly Holder[]): string {
+function describeHolders({ holders, isComplete }: Holders): string {
   const [first, ...others] = holders;
-  if (first === undefined) return 'something that cannot be seen uses it';
-  if (others.length === 0) return `process ${first.pid} (${first.program}) uses it`;
-  return `process ${first.pid} (${first.program}) and ${others.length} more use it`;
+  if (first === undefined) {
+    return isComplete
+      ? 'something that cannot be seen uses it'
+      : 'what uses it was not found in time, as there are too many processes or open files';
+  }
+  const rest = isComplete ? '' : ', and maybe others that were not looked at';
+  const name = `process ${first.pid} (${first.program})`;
+  if (others.length === 0) return `${name} uses it${rest}`;
+  return `${name} and ${others.length} more use it${rest}`;
 }
 
 function isMounted(target: string): boolean {
@@ -40,26 +47,6 @@ function isMounted(target: string): boolean {
 async function waitUntil(condition: () => Promise<boolean>, timeoutMs: number): Promise<void> {
   const end = Date.now() + timeoutMs;
   while (!(await condition()) && Date.now() < end) await sleep(50);
-}
-
-/** umount(8) of exactly one mount, at once, whoever uses it; what is used ends with its users. */
-async function unmountLazily(target: string): Promise<void> {
-  const { execa } = await import('execa');
-  await execa('/bin/umount', ['--no-canonicalize', '--lazy', '--', target], {
-    extendEnv: false,
-    env: { LC_ALL: 'C' },
-    stdin: 'ignore',
-    timeout: 30_000,
-  }).catch((error: unknown) => {
-    const unit = mountUnit(target);
-    throw new HelperError(
-      'Failed',
-      `${target} cannot be unmounted; see "systemctl status '${unit}'"`,
-      {
-        cause: error,
-      },
-    );
-  });
 }
 
 /** Mounts that lie on each other in one place, which somebody made by hand. */
@@ -73,7 +60,7 @@ async function unmount(
 ): Promise<{ lazy: boolean; holders: readonly Holder[] }> {
   const { view, locker, target } = what;
   const unit = mountUnit(target);
-  let holders: readonly Holder[] = [];
+  let found: Holders | undefined;
   let lazy = false;
   for (let tries = 0; isMounted(target) && tries < stackedMax; tries++) {
     const before = mountAt(hostMounts(), target)?.id;
@@ -83,14 +70,16 @@ async function unmount(
     });
     if (mountAt(hostMounts(), target)?.id !== before) continue;
     const wormhole = mountAt(hostMounts(), wormholePath(view));
-    holders = wormhole === undefined ? [] : findHolders(wormhole.device, locker);
+    // Once: what lies on each other is used by the same.
+    if (wormhole !== undefined) found ??= await findHolders(wormhole.device, locker);
+    const holders = found ?? { holders: [], isComplete: false };
     if (!force) {
       await waitUntil(async () => (await systemd.unit(unit)).activeState === 'active', noticeMs);
       throw new HelperError(
         'LockerBusy',
         `locker "${locker}" in container "${view.name}" is busy: ${describeHolders(holders)}; ` +
           'end that, or use force',
-        { details: { holders } },
+        { details: { ...holders } },
       );
     }
     await unmountLazily(target);
@@ -105,8 +94,8 @@ async function unmount(
   );
   // An unmount that failed before leaves its mark on a unit that has a file.
   await systemd.resetFailed(unit);
-  removeTarget(target);
-  return { lazy, holders };
+  removeTarget(view, locker);
+  return { lazy, holders: found?.holders ?? [] };
 }
 
 /** How an attachment is mounted, so that it can be mounted again. */
@@ -131,13 +120,20 @@ export async function detach(
   systemd: Systemd,
   view: ContainerView,
   request: DetachRequest,
+  signal?: AbortSignal,
 ): Promise<Record<string, unknown>> {
   const { locker, force, persist } = request;
+  if (hasLeft(signal)) {
+    throw new HelperError(
+      'Cancelled',
+      `locker "${locker}" was not detached from container "${view.name}": the caller has left`,
+    );
+  }
   const target = `${wormholePath(view)}/${locker}`;
   const change = { locker, readOnly: undefined };
   if (persist) checkRecord(view, change);
   if (!isMounted(target)) {
-    removeTarget(target);
+    removeTarget(view, locker);
     if (persist && (await record(systemd, view, change)).changed) {
       return { changed: true, lazy: false };
     }

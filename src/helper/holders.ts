@@ -1,4 +1,7 @@
-import { closeSync, openSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { closeSync, openSync, opendirSync, readFileSync, readlinkSync, readSync } from 'node:fs';
+import { createInterface } from 'node:readline';
 import { printable } from '../model/unit-syntax.ts';
 import type { Mount } from '../host/mountinfo.ts';
 import { parseMountinfo } from '../host/mountinfo.ts';
@@ -14,9 +17,29 @@ export interface Holder {
   readonly path: string;
 }
 
+/** Who holds an attachment, as far as could be seen in time. */
+export interface Holders {
+  readonly holders: readonly Holder[];
+  /** False where not everything was looked at. */
+  readonly isComplete: boolean;
+}
+
 /** As many as fit in an answer; there is no use in more. */
 const holdersMax = 50;
 const textMax = 300;
+
+/**
+ * How many processes, files and mounts there are is the guest's choice, and so is how long reading
+ * from its processes takes.
+ */
+const searchMs = 1500;
+/** For a search that does not get so far as to look at the clock. */
+const killMs = 4000;
+/** Links of one process that are looked at before those of the others. */
+const firstLinks = 64;
+/** More than 5000 mounts. */
+const mountinfoMaxBytes = 1024 * 1024;
+const commandMaxBytes = 4096;
 
 /** open(2)'s O_PATH, which Node does not name: it opens nothing, and no device acts on it. */
 const O_PATH = 0o10000000;
@@ -55,19 +78,29 @@ function attempt<T>(action: () => T): T | undefined {
   }
 }
 
+/** The first bytes of a file of /proc. */
+function readHead(path: string, maxBytes: number): string {
+  const fd = openSync(path, 'r');
+  try {
+    const buffer = Buffer.alloc(maxBytes);
+    let length = 0;
+    for (let got = 1; got > 0 && length < maxBytes; length += got) {
+      got = readSync(fd, buffer, length, maxBytes - length, null);
+    }
+    return buffer.toString('utf8', 0, length);
+  } finally {
+    closeSync(fd);
+  }
+}
+
 function programOf(pid: number): string {
   return shorten(attempt(() => readFileSync(`/proc/${pid}/comm`, 'utf8').trimEnd()) ?? '?');
 }
 
+/** Empty for a kernel thread and a process that ends. */
 function commandOf(pid: number): string {
-  const line = attempt(() => readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' '));
-  // A kernel thread and a process that ends have no command line.
-  if (line !== undefined && line.trim() !== '') return shorten(line.trim());
-  return programOf(pid);
-}
-
-function holder(pid: number, path: string): Holder {
-  return { pid, program: programOf(pid), command: commandOf(pid), path: shorten(path) };
+  const line = attempt(() => readHead(`/proc/${pid}/cmdline`, commandMaxBytes)) ?? '';
+  return shorten(line.replaceAll('\0', ' ').trim());
 }
 
 /** The mount that a link of /proc leads into. */
@@ -82,62 +115,166 @@ function mountIdOf(link: string): number | undefined {
   }
 }
 
-/** Links of /proc that keep a mount busy, one at a time as most processes hold nothing. */
-function* linksOf(pid: number): Generator<string> {
-  const directory = `/proc/${pid}`;
-  for (const name of ['cwd', 'root', 'exe']) yield `${directory}/${name}`;
-  for (const list of ['fd', 'map_files']) {
-    for (const name of attempt(() => readdirSync(`${directory}/${list}`)) ?? []) {
-      yield `${directory}/${list}/${name}`;
+/** Names in a directory of /proc, one after the other as there may be a million. */
+function* namesIn(path: string): Generator<string> {
+  const directory = attempt(() => opendirSync(path, { bufferSize: 256 }));
+  if (directory === undefined) return;
+  try {
+    for (;;) {
+      const name = attempt(() => directory.readSync())?.name;
+      if (name === undefined) return;
+      yield name;
     }
+  } finally {
+    directory.closeSync();
   }
 }
 
-/** The first thing on one of the mounts that a process uses. */
-function usedBy(pid: number, ids: ReadonlySet<number>): string | undefined {
-  for (const link of linksOf(pid)) {
-    const id = mountIdOf(link);
-    if (id !== undefined && ids.has(id)) return attempt(() => readlinkSync(link));
+/** Links of /proc that keep a mount busy, those first that every process has. */
+const kinds = [
+  function* (pid: number): Generator<string> {
+    for (const name of ['cwd', 'root', 'exe']) yield `/proc/${pid}/${name}`;
+  },
+  function* (pid: number): Generator<string> {
+    for (const name of namesIn(`/proc/${pid}/fd`)) yield `/proc/${pid}/fd/${name}`;
+  },
+  // The last ones, as a guest can keep whoever reads these waiting.
+  function* (pid: number): Generator<string> {
+    for (const name of namesIn(`/proc/${pid}/map_files`)) yield `/proc/${pid}/map_files/${name}`;
+  },
+] as const;
+
+/** What processes of one mount namespace see of the attachment. */
+interface Namespace {
+  readonly ids: ReadonlySet<number>;
+  readonly below: Mount | undefined;
+}
+
+/** One search, which ends with its time. */
+export class HolderSearch {
+  readonly #wormholeDevice: string;
+  readonly #locker: string;
+  readonly #end: number;
+  readonly #namespaces = new Map<string, Namespace | undefined>();
+  isComplete = true;
+
+  constructor(wormholeDevice: string, locker: string, timeMs = searchMs) {
+    this.#wormholeDevice = wormholeDevice;
+    this.#locker = locker;
+    this.#end = Date.now() + timeMs;
   }
-  return undefined;
-}
 
-/** Host pids, the threads of a process counted once. */
-function processes(): number[] {
-  return readdirSync('/proc')
-    .filter((name) => /^[0-9]+$/.test(name))
-    .map(Number);
-}
+  #isOver(): boolean {
+    if (Date.now() < this.#end) return false;
+    this.isComplete = false;
+    return true;
+  }
 
-/**
- * Processes that use an attachment, wherever they see it: the guest's through its own mounts, the
- * host's in the wormhole. A mount below the attachment counts for a process that sees it.
- */
-export function findHolders(wormholeDevice: string, locker: string): Holder[] {
-  const holders: Holder[] = [];
-  const namespaces = new Map<string, { ids: ReadonlySet<number>; below: Mount | undefined }>();
-  const told = new Set<string>();
-  for (const pid of processes()) {
-    if (holders.length >= holdersMax) break;
-    const namespace = attempt(() => readlinkSync(`/proc/${pid}/ns/mnt`));
-    if (namespace === undefined) continue;
-    let seen = namespaces.get(namespace);
-    if (seen === undefined) {
-      const text = attempt(() => readFileSync(`/proc/${pid}/mountinfo`, 'utf8'));
-      if (text === undefined || text === '') continue;
-      const mounts = parseMountinfo(text);
-      const ids = new Set(copiesOf(mounts, wormholeDevice, locker).map(({ id }) => id));
-      seen = { ids, below: mounts.find(({ parent }) => ids.has(parent)) };
-      namespaces.set(namespace, seen);
+  #namespaceOf(pid: number): Namespace | undefined {
+    const name = attempt(() => readlinkSync(`/proc/${pid}/ns/mnt`));
+    if (name === undefined) return undefined;
+    if (this.#namespaces.has(name)) return this.#namespaces.get(name);
+    const text = attempt(() => readHead(`/proc/${pid}/mountinfo`, mountinfoMaxBytes)) ?? '';
+    // The process ends; another one of its namespace may not.
+    if (text === '') return undefined;
+    if (text.length >= mountinfoMaxBytes) this.isComplete = false;
+    const mounts = parseMountinfo(text);
+    const ids = new Set(copiesOf(mounts, this.#wormholeDevice, this.#locker).map(({ id }) => id));
+    const below = mounts.find(({ parent }) => ids.has(parent));
+    const namespace = ids.size === 0 ? undefined : { ids, below };
+    this.#namespaces.set(name, namespace);
+    return namespace;
+  }
+
+  /** The first of some links that leads to one of the mounts. */
+  #usedBy(links: Iterable<string>, { ids }: Namespace, max: number): string | undefined {
+    let left = max;
+    for (const link of links) {
+      if (left-- <= 0 || this.#isOver()) return undefined;
+      const id = mountIdOf(link);
+      if (id !== undefined && ids.has(id)) return attempt(() => readlinkSync(link)) ?? link;
     }
-    if (seen.ids.size === 0) continue;
-    const path = usedBy(pid, seen.ids);
-    if (path !== undefined) {
-      holders.push(holder(pid, path));
-    } else if (seen.below !== undefined && !told.has(namespace)) {
+    return undefined;
+  }
+
+  /**
+   * Processes that use an attachment, wherever they see it: the guest's through its own mounts,
+   * the host's in the wormhole. A mount below the attachment counts for a process that sees it.
+   */
+  *run(): Generator<{ readonly pid: number; readonly path: string }> {
+    const candidates = new Map<number, Namespace>();
+    // The threads of a process count once.
+    for (const name of namesIn('/proc')) {
+      if (this.#isOver()) return;
+      const pid = Number(name);
+      const namespace = /^[0-9]+$/.test(name) ? this.#namespaceOf(pid) : undefined;
+      if (namespace !== undefined) candidates.set(pid, namespace);
+    }
+    for (const max of [firstLinks, Infinity]) {
+      for (const links of kinds) {
+        for (const [pid, namespace] of candidates) {
+          if (this.#isOver()) return;
+          const path = this.#usedBy(links(pid), namespace, max);
+          if (path === undefined) continue;
+          candidates.delete(pid);
+          yield { pid, path };
+        }
+      }
+    }
+    const told = new Set<Namespace>();
+    for (const [pid, namespace] of candidates) {
+      if (namespace.below === undefined || told.has(namespace)) continue;
       told.add(namespace);
-      holders.push(holder(pid, seen.below.mountPoint));
+      yield { pid, path: namespace.below.mountPoint };
     }
   }
-  return holders;
+}
+
+/** What the program does with `--holders`: writes what findHolders() reads. */
+export function printHolders(wormholeDevice: string, locker: string): number {
+  const search = new HolderSearch(wormholeDevice, locker);
+  const print = (line: object): void => {
+    process.stdout.write(`${JSON.stringify(line)}\n`);
+  };
+  let count = 0;
+  for (const { pid, path } of search.run()) {
+    const program = programOf(pid);
+    const holder = { pid, program, command: program, path: shorten(path) };
+    print(holder);
+    // Once more, for the guest can keep whoever asks for arguments waiting.
+    const command = commandOf(pid);
+    if (command !== '') print({ ...holder, command });
+    if (++count >= holdersMax) break;
+  }
+  print({ isComplete: search.isComplete });
+  return 0;
+}
+
+/** Looks in a process of its own, which can be ended wherever it hangs. */
+export async function findHolders(wormholeDevice: string, locker: string): Promise<Holders> {
+  const program = process.argv[1] ?? '';
+  const child = spawn(process.execPath, [program, '--holders', wormholeDevice, locker], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+    env: {},
+  });
+  const holders = new Map<number, Holder>();
+  let isComplete = false;
+  const lines = createInterface(child.stdout);
+  lines.on('line', (line) => {
+    // One that was ended may leave half a line.
+    const value = attempt(() => JSON.parse(line) as Holder | { readonly isComplete: boolean });
+    if (value === undefined) return;
+    if ('pid' in value) holders.set(value.pid, value);
+    else isComplete = value.isComplete;
+  });
+  const timer = setTimeout(() => {
+    child.kill('SIGKILL');
+    // One that cannot even be killed is not waited for.
+    child.stdout.destroy();
+    lines.close();
+  }, killMs);
+  await once(lines, 'close');
+  clearTimeout(timer);
+  child.unref();
+  return { holders: [...holders.values()], isComplete };
 }

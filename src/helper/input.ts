@@ -40,3 +40,19 @@ export async function readRequest(
     });
   });
 }
+
+/** Is aborted when the client of a connection, whose request has been read, ends it. */
+export function whenLeft(input: Readable): AbortSignal {
+  const left = new AbortController();
+  const abort = (): void => {
+    left.abort();
+  };
+  if (input.readableEnded || input.destroyed) abort();
+  input.once('end', abort).once('close', abort).once('error', abort).resume();
+  return left.signal;
+}
+
+/** A function, for what is asked again after an await is not known to be false. */
+export function hasLeft(signal: AbortSignal | undefined): boolean {
+  return signal?.aborted === true;
+}

@@ -1,4 +1,4 @@
-import { existsSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import type { Readable, Writable } from 'node:stream';
 import { printable } from '../model/unit-syntax.ts';
 import { attach } from './attach.ts';
@@ -6,8 +6,9 @@ import { applyMemoryLimits, changeMemory } from './balloon.ts';
 import { withSystemd } from './context.ts';
 import { detach } from './detach.ts';
 import { HelperError } from './errors.ts';
-import { readRequest } from './input.ts';
-import { withLock } from './lock.ts';
+import { printHolders } from './holders.ts';
+import { readRequest, whenLeft } from './input.ts';
+import { withContainerLock } from './lock.ts';
 import { parseUserId, peerOf } from './peer.ts';
 import { freeze, thaw } from './lxc.ts';
 import type { Request } from './request.ts';
@@ -44,32 +45,25 @@ function describe(request: Request | undefined, uid: number | undefined): string
   return [...shown, `uid=${uid ?? 'unknown'}`].join(' ');
 }
 
-/** Seconds that a request waits for another one about the same container. */
-const lockWaitSec = 60;
-
 /** More than all that a request may wait for; a watch lasts as long as its client. */
 const requestMaxMs = 600_000;
 
-/** One request at a time for one container; one that does not run has nothing that could change. */
-async function withContainerLock<T>(instance: string, use: () => Promise<T>): Promise<T> {
-  const directory = `/run/lockerd/containers/${instance}`;
-  return existsSync(directory) ? withLock(directory, lockWaitSec, use) : use();
-}
-
-async function serve(request: Request): Promise<Record<string, unknown>> {
+/** What a request about a locker has waited for counts only while its caller is there. */
+async function serve(request: Request, isSocket: boolean): Promise<Record<string, unknown>> {
   switch (request.verb) {
     case 'attach':
     case 'detach': {
       const { instance } = viewContainer(request.container);
-      return withContainerLock(instance, () =>
+      const left = isSocket ? whenLeft(process.stdin) : undefined;
+      const change = () =>
         withSystemd(async (systemd) => {
           // What another request has changed meanwhile counts.
           const view = viewContainer(request.container);
           return request.verb === 'attach'
-            ? attach(systemd, view, request)
-            : detach(systemd, view, request);
-        }),
-      );
+            ? attach(systemd, view, request, left)
+            : detach(systemd, view, request, left);
+        });
+      return withContainerLock(instance, change, left);
     }
     case 'balloon':
       viewContainer(request.container);
@@ -121,7 +115,7 @@ export interface Surroundings {
   readonly output: Writable;
   /** Text in the form of passwd(5). */
   readonly passwd: () => string;
-  readonly serve: (request: Request) => Promise<Record<string, unknown>>;
+  readonly serve: (request: Request, isSocket: boolean) => Promise<Record<string, unknown>>;
 }
 
 const here: Surroundings = {
@@ -147,7 +141,7 @@ export async function run(
     request = parseRequest(await readRequest(input));
     log('info', describe(request, uid));
     if (request.verb !== 'watch') limitTime();
-    const result = await doIt(request);
+    const result = await doIt(request, instance !== undefined);
     await answer(output, { ok: true, ...result });
     return 0;
   } catch (thrown) {
@@ -172,6 +166,7 @@ export async function main(args: readonly string[]): Promise<number> {
     process.stdout.write(`${program} ${LOCKERD_VERSION}\n`);
     return 0;
   }
+  if (first === '--holders' && args.length === 3) return printHolders(second ?? '', args[2] ?? '');
   const isPeer = first === '--peer' && second !== undefined && args.length === 2;
   if (!isPeer && args.length > 0) {
     process.stderr.write(usage);

@@ -4,7 +4,7 @@ import { existsSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Readable, Writable } from 'node:stream';
-import { subdirectories } from '../adapters/subdirectories.ts';
+import { subdirectories } from '../cgroup/subdirectories.ts';
 import { containerUnit } from '../model/unit-name.ts';
 
 /** The memory hierarchy of cgroup v1; on v2 everybody can be told of kills without help. */

@@ -1,6 +1,7 @@
 import type { BusConnection } from '../bus/connection.ts';
 import { DBusError, Variant } from '../bus/values.ts';
 import { HelperError } from './errors.ts';
+import { hasLeft } from './input.ts';
 
 const destination = 'org.freedesktop.systemd1';
 const managerPath = '/org/freedesktop/systemd1';
@@ -82,6 +83,7 @@ export class Systemd {
     timeoutMs: number,
     unit: string,
     goal: 'active' | 'inactive',
+    signal?: AbortSignal,
   ): Promise<JobResult> {
     const early = this.#results.get(job);
     if (early !== undefined) return early;
@@ -89,6 +91,7 @@ export class Systemd {
       const end = (): void => {
         clearTimeout(timer);
         clearInterval(looks);
+        signal?.removeEventListener('abort', leave);
         this.#waiting = undefined;
       };
       const looks = setInterval(() => {
@@ -99,6 +102,11 @@ export class Systemd {
           // Systemd may be away, as while it executes itself anew.
           .catch(() => undefined);
       }, jobLookMs);
+      const leave = (): void => {
+        end();
+        reject(new HelperError('Cancelled', 'the caller has left'));
+      };
+      signal?.addEventListener('abort', leave);
       const timer = setTimeout(() => {
         end();
         reject(new HelperError('TimedOut', `systemd did not finish within ${timeoutMs / 1000} s`));
@@ -148,19 +156,21 @@ export class Systemd {
     signature: string,
     body: readonly [string, ...(readonly unknown[])],
     timeoutMs: number,
+    signal?: AbortSignal,
   ): Promise<JobResult> {
     this.#results.clear();
     const [job] = await this.#manager(member, signature, body);
+    if (hasLeft(signal)) throw new HelperError('Cancelled', 'the caller has left');
     const goal = member === 'StopUnit' ? 'inactive' : 'active';
-    return this.#waitForJob(String(job), timeoutMs, body[0], goal);
+    return this.#waitForJob(String(job), timeoutMs, body[0], goal, signal);
   }
 
   /**
    * Starts a unit, or finds it started. A job that contradicts a waiting one, such as a stop, is
-   * refused (mode `fail`).
+   * refused (mode `fail`). The signal ends the waiting, not the job; it throws Cancelled.
    */
-  async start(unit: string, timeoutMs: number): Promise<JobResult> {
-    return this.#run('StartUnit', 'ss', [unit, 'fail'], timeoutMs);
+  async start(unit: string, timeoutMs: number, signal?: AbortSignal): Promise<JobResult> {
+    return this.#run('StartUnit', 'ss', [unit, 'fail'], timeoutMs, signal);
   }
 
   async stop(unit: string, timeoutMs: number): Promise<JobResult> {
@@ -172,9 +182,10 @@ export class Systemd {
     unit: string,
     properties: UnitProperties,
     timeoutMs: number,
+    signal?: AbortSignal,
   ): Promise<JobResult> {
     const body = [unit, 'fail', properties, []] as const;
-    return this.#run('StartTransientUnit', 'ssa(sv)a(sa(sv))', body, timeoutMs);
+    return this.#run('StartTransientUnit', 'ssa(sv)a(sa(sv))', body, timeoutMs, signal);
   }
 
   /** Runs the generators and reads all unit files again. */

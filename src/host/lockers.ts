@@ -1,5 +1,5 @@
 import type { Attachment as ModelAttachment } from '../model/attachment.ts';
-import { readOnlyPath } from '../model/attachment.ts';
+import { readOnlyPath, slotsPath } from '../model/attachment.ts';
 import type { FstabEntry } from '../model/fstab.ts';
 import type { LxcConfig } from '../model/lxc-config.ts';
 import { cleanAbsolutePath } from '../model/path.ts';
@@ -40,6 +40,8 @@ export interface Attachment extends ModelAttachment {
 
 /** The mount whose sub-mounts the container sees. */
 export interface Wormhole {
+  /** Where the host writes in its file system; see slotsPath(). */
+  readonly slots: string;
   readonly path: string;
   /** Where the container sees it. */
   readonly insidePath: string;
@@ -241,7 +243,8 @@ export function decideLockers(
     return { problems, warnings };
   }
   const path = `${host.wormholeDirectory}/${name}`;
-  const noWormhole = whyNoMountUnit(path);
+  const slots = slotsPath(name);
+  const noWormhole = whyNoMountUnit(path) ?? whyNoMountUnit(slots);
   if (noWormhole !== undefined) {
     const reason = `no wormhole can be made, for "${printable(path)}" ${noWormhole}`;
     const remedy = 'rename the container, or write "wormhole = no" in its settings';
@@ -294,6 +297,7 @@ export function decideLockers(
   return {
     wormhole: {
       path,
+      slots,
       insidePath: host.lockerPath,
       ...(idmap === undefined ? {} : { idmap }),
       attachments: [...attachments.values()].sort((a, b) => (a.target < b.target ? -1 : 1)),

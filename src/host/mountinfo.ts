@@ -49,6 +49,11 @@ export function mountAt(mounts: readonly Mount[], path: string): Mount | undefin
   return here.find(({ id }) => !covered.has(id));
 }
 
+/** What tells a mount from all others: its number alone may have belonged to one that is gone. */
+export function mountKey({ id, mountPoint }: Mount): string {
+  return `${id} ${mountPoint}`;
+}
+
 /** Whether two mounts show the same directory of the same file system. */
 export function isSameTree(a: Mount, b: Mount): boolean {
   return a.device === b.device && a.root === b.root;

@@ -24,6 +24,14 @@ export function readOnlyPath(locker: string): string {
   return `${readOnlyDirectory}/${locker}`;
 }
 
+/**
+ * Where the host makes the mount points in a container's wormhole. The wormhole shows the same file
+ * system read-only, for the host as well, so that no container can write there.
+ */
+export function slotsPath(container: string): string {
+  return `/run/lockerd/slots/${container}`;
+}
+
 /** What an attachment is bound from. */
 export function bindSource(a: Attachment): string {
   return a.readOnly ? readOnlyPath(a.locker) : a.source;
@@ -39,13 +47,9 @@ export function bindOptions(a: Attachment, idmap?: string): string {
 }
 
 /**
- * Services that keep a privileged guest from changing the locker for all others: one holds its file
- * system writable, one holds a read-only attachment read-only. The container starts without them if
- * need be.
+ * Services that keep a privileged guest from making the locker read-only for all others. The
+ * container starts without them if need be.
  */
 export function guardUnits(a: Attachment): string[] {
-  return [
-    ...(a.readOnlyOnHost ? [] : [pathInstance('lockerd-pin', a.source)]),
-    ...(a.readOnly ? [pathInstance('lockerd-read-only', bindSource(a))] : []),
-  ].filter(unitNameFits);
+  return (a.readOnlyOnHost ? [] : [pathInstance('lockerd-pin', a.source)]).filter(unitNameFits);
 }

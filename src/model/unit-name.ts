@@ -96,6 +96,11 @@ export function pathInstance(template: string, path: string): string {
   return `${template}@${escapePath(path)}.service`;
 }
 
+/** The unit that makes a directory to mount an attachment on. */
+export function slotUnit(path: string): string {
+  return pathInstance('lockerd-slot', path);
+}
+
 export function deviceUnit(devicePath: string): string {
   return `${escapePath(devicePath)}.device`;
 }

@@ -7,7 +7,7 @@ import { bootAttackHost, perlInGuest } from './attack-host.ts';
 vi.setConfig({ testTimeout: 240_000, hookTimeout: 900_000 });
 
 const pin = (locker: string): string => `lockerd-pin@lockers-${locker}.service`;
-const readOnlyLock = 'lockerd-read-only@run-lockerd-read\\x2donly-music.service';
+const readOnlyMount = 'run-lockerd-read\\x2donly-music.mount';
 
 let host: Host;
 beforeAll(async () => {
@@ -128,7 +128,7 @@ test('a locker can be unmounted on the host although it is held', async () => {
   for (const locker of ['data', 'sandbox', 'music']) {
     await expectState(host, pin(locker), 'active');
   }
-  await expectState(host, readOnlyLock, 'active');
+  await expectState(host, readOnlyMount, 'active');
   await host.run('umount', ['/lockers/sandbox']);
   await host.waitFor('nothing holds it any more', async () => {
     const { ActiveState } = await host.unit(pin('sandbox'));
@@ -142,7 +142,7 @@ test('a locker can be unmounted on the host although it is held', async () => {
 
 test('nothing is held, locked or mounted once no container has it', async () => {
   await systemctl(host, 'stop', 'lxc@web', 'lxc@evil');
-  for (const unit of [pin('data'), pin('music'), pin('sandbox'), readOnlyLock]) {
+  for (const unit of [pin('data'), pin('music'), pin('sandbox'), readOnlyMount]) {
     await host.waitFor(`${unit} has ended`, async () => {
       return (await host.unit(unit))['ActiveState'] === 'inactive';
     });

@@ -233,7 +233,6 @@ web       running yes         1234 120.5M    2G web_vol,sandbox:ro
         ['start', name, '--no-block'],
       ],
     ];
-    // eslint-disable-next-line no-control-regex -- what a terminal obeys
     const bad = /[\0-\u0009\u000b-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u{e0041}]/u;
     const plain = (text: string): string =>
       withoutColours(text)

@@ -8,11 +8,10 @@ function guards(locker: string, readOnly: boolean, readOnlyOnHost: boolean): str
 
 test('an attachment wants what keeps the locker as it is for all others', () => {
   const pin = 'lockerd-pin@lockers-my\\x20data.service';
-  const lock = 'lockerd-read-only@run-lockerd-read\\x2donly-my\\x20data.service';
   expect(guards('my data', false, false)).toEqual([pin]);
-  expect(guards('my data', true, false)).toEqual([pin, lock]);
+  expect(guards('my data', true, false)).toEqual([pin]);
   // Nothing can be opened for writing there.
-  expect(guards('my data', true, true)).toEqual([lock]);
+  expect(guards('my data', true, true)).toEqual([]);
 });
 
 test('a locker whose name is too long for another unit is attached all the same', () => {

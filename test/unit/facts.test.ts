@@ -155,6 +155,7 @@ describe('what the generator writes is read back', () => {
                 : {
                     wormhole: {
                       path,
+                      slots: '/run/slots',
                       insidePath: '/lockers',
                       attachments: lockers.map((locker, index) => ({
                         ...locker,

@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest';
+import { straysOf } from '../../src/helper/attach.ts';
 import { copiesOf } from '../../src/helper/holders.ts';
-import { isSameTree, mountAt, parseMountinfo } from '../../src/host/mountinfo.ts';
+import { isSameTree, mountAt, mountKey, parseMountinfo } from '../../src/host/mountinfo.ts';
 
 const host = parseMountinfo(`
 99 79 0:39 / / rw,relatime shared:1 - overlay root rw
@@ -32,6 +33,37 @@ test('one directory of one file system', () => {
   const attached = host.find(({ id }) => id === 331);
   expect(data && attached && isSameTree(data, attached)).toBe(true);
   expect(data && below && isSameTree(data, below)).toBe(false);
+});
+
+test('a locker that was mounted somewhere else', () => {
+  const a = {
+    locker: 'data',
+    source: '/lockers/data',
+    target: '/var/locker-mappings/web/data',
+    readOnly: false,
+    readOnlyOnHost: false,
+  };
+  const more = (text: string) =>
+    straysOf(
+      new Set(host.map(mountKey)),
+      [...host, ...parseMountinfo(text)],
+      a,
+      '/var/locker-mappings',
+    ).map(({ mountPoint }) => mountPoint);
+  const mount = (id: number, path: string, device = '8:1') =>
+    `${id} 99 ${device} / ${path} rw - ext4 /dev/sda1 rw\n`;
+  expect(more(mount(400, '/etc/victim.d'))).toEqual(['/etc/victim.d']);
+  expect(more(mount(400, '/var/locker-mappings/web/moved'))).toHaveLength(1);
+  // The number of a mount that is gone is given to a new one.
+  expect(more(mount(59, '/etc/victim.d'))).toHaveLength(1);
+  expect(
+    more(
+      mount(400, '/var/locker-mappings/other/data') +
+        mount(401, '/var/locker-mappings/web/data') +
+        mount(402, '/run/lockerd/read-only/data') +
+        mount(403, '/mnt', '8:2'),
+    ),
+  ).toEqual([]);
 });
 
 test('copies of an attachment, wherever a guest has put the wormhole', () => {

@@ -184,6 +184,7 @@ test('escaped paths and fields are read back', () => {
 describe('a locker that set-user-ID programs and device nodes work on is told', () => {
   const wormhole = (...attachments: [locker: string, readOnly: boolean][]) => ({
     path: '/w',
+    slots: '/run/slots',
     insidePath: '/lockers',
     attachments: attachments.map(([locker, readOnly]) => ({
       locker,

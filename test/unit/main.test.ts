@@ -74,6 +74,8 @@ describe('with directories', () => {
     'lxc@healthy.service.d',
     'lxc@web.service.d',
     'multi-user.target.wants',
+    'run-lockerd-slots-healthy.mount',
+    'run-lockerd-slots-web.mount',
     'var-locker\\x2dmappings-healthy.mount',
     'var-locker\\x2dmappings-web.mount',
   ];

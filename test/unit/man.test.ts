@@ -98,7 +98,9 @@ describe('installed files', () => {
       ...installedFrom('units/polkit', '.rules', '/usr/share/polkit-1/rules.d'),
       '/usr/share/bash-completion/completions/lockerctl',
       '/usr/share/doc/lockerd/examples',
-      ...filesBelow('hooks').map((name) => `/usr/lib/lockerd/hooks/${name}`),
+      ...filesBelow('hooks').map((name) =>
+        name.startsWith('mount.') ? `/usr/sbin/${name}` : `/usr/lib/lockerd/hooks/${name}`,
+      ),
     ];
     expect(documented.sort()).toEqual(installed.sort());
   });

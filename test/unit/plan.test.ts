@@ -203,6 +203,7 @@ describe('no value of a configuration', () => {
         problems: isBroken ? [{ file: `/${path}`, line: 1, reason, remedy: reason }] : [],
         wormhole: {
           path: `/${hole}`,
+          slots: `/run/${hole}`,
           insidePath: `/${path}`,
           attachments: [
             {
