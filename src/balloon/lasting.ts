@@ -45,7 +45,7 @@ export async function setLastingLimits(
   const properties = Object.keys(limits);
   let changedFiles = false;
   if (!persist) {
-    for (const [property, bytes] of Object.entries<bigint>(limits)) {
+    for (const [property, bytes] of Object.entries<bigint>({ ...limits })) {
       // Who is killed from here on has said what the drop-in will be; see hooks/balloon-gone.
       const word = bytes === unlimited ? 'infinity' : bytes.toString();
       writeFileSync(join(notes, `${dropIn(property)}.wanted`), `${property}=${word}\n`);
