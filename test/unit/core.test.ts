@@ -302,7 +302,7 @@ describe('a container outside its unit', () => {
     await expect(started(stop)).rejects.toMatchObject({
       code: 'failed',
       message:
-        'container "web" runs outside its unit lxc@web.service; stop it with: lxc-stop -n \'web\'',
+        'container "web" runs outside its unit lxc@web.service; stop it with: lxc-stop -n web',
     });
     expect(await codeOf(started(verb('reboot')))).toBe('failed');
     // A unit that tries and fails takes nothing away from it.

@@ -172,7 +172,6 @@ describe('what the generator writes is read back', () => {
           name: c.name,
           unit: containerUnit(c.name),
           configFile: `/var/lib/lxc/${c.name}/config`,
-          hung: false,
           autostart: c.autostart,
           groups: c.groups,
           problem: c.problems.map((one) => formatProblem(one)).join('\n'),
