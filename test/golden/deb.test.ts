@@ -89,9 +89,8 @@ describe('the Debian package', () => {
     const lines = run('dpkg-deb', ['-c', deb]).trimEnd().split('\n');
     for (const line of lines) {
       const [mode, owner, , , , path = ''] = line.split(/\s+/);
-      const isProgram = /\/(hooks|system-generators|bin)\/[^/]+$|\/usr\/lib\/lockerd\/[^/]+$/.test(
-        path,
-      );
+      const isProgram =
+        /\/(hooks|system-generators|s?bin)\/[^/]+$|\/usr\/lib\/lockerd\/[^/]+$/.test(path);
       const isLink = path.endsWith('.wants/lockerd-helper.socket');
       const file = isLink ? 'lrwxrwxrwx' : isProgram ? '-rwxr-xr-x' : '-rw-r--r--';
       const expected = path.endsWith('/') ? 'drwxr-xr-x' : file;
@@ -176,7 +175,7 @@ describe.each(['postinst', 'prerm', 'postrm'])('%s', (script) => {
     ];
     for (const [call] of calls) {
       expect(call).toMatch(
-        /^(systemctl --system daemon-reload |lxc-ls --active |deb-systemd-invoke [\w-]+( lockerd[a-z.-]+)+ )/,
+        /^(systemctl --system daemon-reload |lxc-config lxc\.lxcpath|deb-systemd-invoke [\w-]+( lockerd[a-z.-]+)+ )/,
       );
     }
   });
