@@ -32,9 +32,9 @@ const textMax = 300;
  * How many processes, files and mounts there are is the guest's choice, and so is how long reading
  * from its processes takes.
  */
-const searchMs = 1500;
+const searchMs = 3000;
 /** For a search that does not get so far as to look at the clock. */
-const killMs = 4000;
+const killMs = 6000;
 /** Links of one process that are looked at before those of the others. */
 const firstLinks = 64;
 /** More than 5000 mounts. */
