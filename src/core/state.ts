@@ -22,6 +22,8 @@ export interface StateFacts {
   readonly lxc: string | undefined;
   /** Guests are told of, so that what is not told of is not there. */
   readonly isHeard: boolean;
+  /** The unit has started, and its guest was not told of yet: LXC's word is from before. */
+  readonly guest?: 'awaited' | 'never seen' | undefined;
 }
 
 /** What LXC's word means where the unit has nothing to add. */
@@ -49,7 +51,8 @@ function lxcMeaning(word: string | undefined): ContainerState | undefined {
  * work to do before and after LXC; in between LXC knows more, and it alone knows a container that
  * runs outside its unit.
  */
-export function deriveState({ broken, unit, lxc, isHeard }: StateFacts): ContainerState {
+export function deriveState(facts: StateFacts): ContainerState {
+  const { broken, unit, lxc, isHeard } = facts;
   const guest = lxcMeaning(lxc);
   const down = broken ? 'broken' : 'stopped';
   const isUnknown = lxc === undefined && !isHeard;
@@ -57,6 +60,8 @@ export function deriveState({ broken, unit, lxc, isHeard }: StateFacts): Contain
     case 'active':
     case 'reloading':
     case 'refreshing':
+      if (guest === undefined && facts.guest === 'awaited' && isHeard) return 'starting';
+      if (guest === undefined && facts.guest !== undefined) return 'running';
       if (lxc === undefined) return 'running';
       // The monitor outlives its guest for a moment: at the end, and when the guest reboots.
       return guest ?? 'stopping';

@@ -64,6 +64,9 @@ interface ContainerRecord extends Mutable<Container> {
   lxc: { state: string; leader: number } | undefined;
   /** The unit, not somebody's lxc-start, made what LXC last told of. */
   isOwnedByUnit: boolean;
+  /** Of the guest that the unit's start brings. */
+  guest: 'awaited' | 'never seen' | undefined;
+  stopAwaiting: () => void;
   isAnnounced: boolean;
   watches: Watch[];
   oomWatch: { group: string; watch: Watch } | undefined;
@@ -89,6 +92,8 @@ export type TroubleHandler = (what: string, error: unknown) => void;
 
 /** How long the beginning waits for news of guests, which say little that systemd does not. */
 const lxcAttemptMs = 2_000;
+/** Longer than the helper takes to look for a guest that nobody has told it of. */
+const guestAwaitedMs = 5_000;
 /** How long it waits for what nothing can be said without; a bus gives up on a service after 25 s. */
 const hostAttemptMs = 15_000;
 
@@ -322,6 +327,8 @@ export class World {
       isGone: false,
       lxc: lxc && { state: lxc.state, leader: lxc.leader },
       isOwnedByUnit: false,
+      guest: undefined,
+      stopAwaiting: () => undefined,
       isAnnounced: false,
       watches: [],
       oomWatch: undefined,
@@ -339,6 +346,7 @@ export class World {
 
   async #forget(record: ContainerRecord): Promise<void> {
     record.isGone = true;
+    record.stopAwaiting();
     if (record.isAnnounced) {
       this.changed.emit({ kind: 'removed', type: 'container', name: record.name });
     }
@@ -364,6 +372,7 @@ export class World {
       record.lxc = undefined;
       this.#lxc.delete(record.name);
     }
+    if (!isFirst) this.#await(record, before);
     // Which of the two tells first of a start is chance.
     const isStarting = activeState === 'activating' && record.lxc?.state === 'STARTING';
     if (activeState === 'active' || isStarting) record.isOwnedByUnit = true;
@@ -378,10 +387,32 @@ export class World {
     this.#derive(record, isFirst ? 'first' : 'unit');
   }
 
+  /** The start of a unit is told at once, its guest some moments later. */
+  #await(record: ContainerRecord, before: UnitStatus['activeState'] | undefined): void {
+    const activeState = record.unit?.activeState;
+    if (activeState === 'activating' && before !== 'activating') {
+      record.guest = 'awaited';
+    } else if (activeState === 'active' && record.guest === 'awaited') {
+      record.stopAwaiting();
+      record.stopAwaiting = this.#clock.after(guestAwaitedMs, () => {
+        if (record.guest !== 'awaited' || record.isGone) return;
+        record.guest = 'never seen';
+        this.#derive(record, 'other');
+      });
+    } else if (activeState === 'inactive' || activeState === 'failed') {
+      record.stopAwaiting();
+      record.guest = undefined;
+    }
+  }
+
   #onLxc(status: LxcStatus): void {
     this.#lxc.set(status.container, status);
     const record = this.#containers.get(status.container);
     if (!record) return;
+    if (status.state !== 'STOPPED') {
+      record.stopAwaiting();
+      record.guest = undefined;
+    }
     record.lxc = { state: status.state, leader: status.leader };
     record.obstacle = obstacleOf(status);
     if (status.state === 'STOPPED') record.isOwnedByUnit = record.unit?.activeState === 'active';
@@ -413,6 +444,7 @@ export class World {
       unit: record.unit,
       lxc: record.lxc?.state,
       isHeard: this.#isHeard,
+      guest: record.guest,
     };
     const state = deriveState(facts);
     const fromUnit = record.unit?.stateChangeUsec ?? 0n;

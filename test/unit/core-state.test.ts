@@ -52,6 +52,17 @@ describe('the state of a container', () => {
     expect(state(unit, lxc)).toBe(expected);
   });
 
+  test('a guest that the unit has just started is waited for', () => {
+    const active = { broken: false, unit: { activeState: 'active' }, isHeard: true } as const;
+    for (const lxc of [undefined, 'STOPPED']) {
+      expect(deriveState({ ...active, lxc, guest: 'awaited' })).toBe('starting');
+      expect(deriveState({ ...active, lxc, guest: 'never seen' })).toBe('running');
+      // Nobody would tell.
+      expect(deriveState({ ...active, lxc, guest: 'awaited', isHeard: false })).toBe('running');
+    }
+    expect(deriveState({ ...active, lxc: 'RUNNING', guest: 'awaited' })).toBe('running');
+  });
+
   test.each<[Unit | undefined, string]>([
     ['active', 'running'],
     ['activating', 'starting'],
