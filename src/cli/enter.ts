@@ -17,12 +17,18 @@ export function localCommand(invocation: Invocation): [string, ...string[]] {
   return ['lxc-attach', '-n', container, ...clean, ...program];
 }
 
+/** The command without its options, for a shell. */
+function asTyped({ command, operands, program }: Invocation): string {
+  // Behind "--", "shell" takes a program; its container cannot look like an option.
+  const isLikeOption = command !== 'shell' && operands.some((word) => word.startsWith('-'));
+  const rest = program.length === 0 ? [] : ['--', ...program];
+  const words = ['lockerctl', command, ...(isLikeOption ? ['--'] : []), ...operands, ...rest];
+  return words.map(shellWord).join(' ');
+}
+
 /** The same command on another host, which decides there who may do it. */
 export function remoteCommand(invocation: Invocation, host: string): [string, ...string[]] {
-  const { command, operands, program } = invocation;
-  const rest = program.length === 0 ? [] : ['--', ...program];
-  const words = ['lockerctl', command, ...operands, ...rest].map(shellWord);
-  return ['ssh', ...sshArguments(host, 'terminal'), words.join(' ')];
+  return ['ssh', ...sshArguments(host, 'terminal'), asTyped(invocation)];
 }
 
 /**
@@ -30,11 +36,10 @@ export function remoteCommand(invocation: Invocation, host: string): [string, ..
  * @throws {CommandError} when this user cannot
  */
 export async function enter(invocation: Invocation): Promise<number> {
-  const { command, operands, host } = invocation;
+  const { command, host } = invocation;
   if (host === undefined && process.geteuid?.() !== 0) {
-    const again = `sudo lockerctl ${command} ${operands.map(shellWord).join(' ')}`;
     const message = `only root can use "${command}"`;
-    throw new CommandError(message, exitStatus.notPermitted, `Try "${again}".`);
+    throw new CommandError(message, exitStatus.notPermitted, `Try "sudo ${asTyped(invocation)}".`);
   }
   const [program, ...args] =
     host === undefined ? localCommand(invocation) : remoteCommand(invocation, host);

@@ -4,6 +4,7 @@ import net from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
+import { shellWord } from '../model/shell-quote.ts';
 import { connectBus, type BusConnection } from '../bus/connection.ts';
 import { CommandError, exitStatus, UsageError } from './exit.ts';
 
@@ -63,7 +64,7 @@ async function authenticate(ssh: Bridge, host: string): Promise<string> {
     });
     ssh.once('close', (status) => {
       const message = `ssh to ${host} ended with status ${status ?? 'unknown'}`;
-      const hint = `Does "ssh ${host} systemd-stdio-bridge" run there?`;
+      const hint = `Does "ssh ${shellWord(host)} systemd-stdio-bridge" run there?`;
       reject(new CommandError(message, exitStatus.failure, hint));
     });
   });

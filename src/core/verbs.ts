@@ -59,7 +59,8 @@ const rebootTimeoutMs = 90_000;
 const settleMs = 5_000;
 
 const unitInstance = (container: Container) => container.definition.unit.replace(/\.service$/, '');
-const seeJournal = (container: Container) => `see: journalctl -u '${unitInstance(container)}'`;
+const seeJournal = (container: Container) =>
+  `see: journalctl -u ${shellWord(unitInstance(container))}`;
 const named = (container: Container) => `container "${container.name}"`;
 
 /** What stands for a number of bytes in an authorization's details. */
@@ -183,7 +184,7 @@ function notRunning(container: Container): CoreError {
   const { state } = container;
   const remedy = isUp(state)
     ? 'wait until it runs'
-    : `start it: systemctl start '${unitInstance(container)}'`;
+    : `start it: systemctl start ${shellWord(unitInstance(container))}`;
   return new CoreError('notRunning', `${named(container)} is ${state}, not running; ${remedy}`);
 }
 
@@ -211,7 +212,7 @@ function objectionTo(
         return new CoreError(
           'failed',
           `the configuration of ${named(container)} is broken; ` +
-            `see: systemctl status '${unitInstance(container)}'`,
+            `see: systemctl status ${shellWord(unitInstance(container))}`,
         );
       }
       return undefined;

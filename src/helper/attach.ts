@@ -106,7 +106,7 @@ async function removeStrays(
   const end = find().length === 0 ? 'and has been unmounted there' : 'and stays there';
   return (
     `; it was mounted at ${places.join(', ')} instead ${end}, for the container has changed its ` +
-    `wormhole; systemctl restart ${view.unit}`
+    `wormhole; systemctl restart ${shellWord(view.unit)}`
   );
 }
 
@@ -119,21 +119,18 @@ function wasCancelled(view: ContainerView, a: Attachment): HelperError {
 
 function whyNotStarted(result: string, view: ContainerView, a: Attachment): HelperError {
   const what = `locker "${a.locker}" was not attached to container "${view.name}"`;
-  const locker = mountUnit(a.source);
+  const seeLocker = `see "systemctl status ${shellWord(mountUnit(a.source))}"`;
   switch (result) {
     case 'dependency':
-      return new HelperError(
-        'Failed',
-        `${what}: the locker cannot be mounted; see "systemctl status '${locker}'"`,
-      );
+      return new HelperError('Failed', `${what}: the locker cannot be mounted; ${seeLocker}`);
     case 'timeout':
-      return new HelperError('TimedOut', `${what} in time; see "systemctl status '${locker}'"`);
+      return new HelperError('TimedOut', `${what} in time; ${seeLocker}`);
     case 'canceled':
       return new HelperError('Failed', `${what}: something stopped it meanwhile; try again`);
     default:
       return new HelperError(
         'Failed',
-        `${what} (${result}); see "journalctl -u '${mountUnit(a.target)}'"`,
+        `${what} (${result}); see "journalctl -u ${shellWord(mountUnit(a.target))}"`,
       );
   }
 }
@@ -180,7 +177,7 @@ export async function mountAttachment(
       throw new HelperError(
         'Failed',
         `locker "${a.locker}" was not attached to container "${view.name}" ` +
-          `${modeText(a.readOnly)}; see "systemctl status '${mountUnit(a.target)}'"`,
+          `${modeText(a.readOnly)}; see "systemctl status ${shellWord(mountUnit(a.target))}"`,
       );
     }
     // It may have stopped since it was asked: then the wormhole must not stay.

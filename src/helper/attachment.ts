@@ -128,7 +128,7 @@ export function makeTarget(view: ContainerView, locker: string): void {
     throw new HelperError(
       'Failed',
       `the mount point of locker "${locker}" cannot be made in the wormhole of container ` +
-        `"${view.name}"; systemctl restart ${view.unit}`,
+        `"${view.name}"; systemctl restart ${shellWord(view.unit)}`,
       { cause: error },
     );
   }
@@ -152,10 +152,9 @@ export async function unmountLazily(target: string): Promise<void> {
     stdin: 'ignore',
     timeout: 30_000,
   }).catch((error: unknown) => {
-    const unit = mountUnit(target);
     throw new HelperError(
       'Failed',
-      `${target} cannot be unmounted; see "systemctl status '${unit}'"`,
+      `${target} cannot be unmounted; see "systemctl status ${shellWord(mountUnit(target))}"`,
       {
         cause: error,
       },

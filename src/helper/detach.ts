@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { DBusError } from '../bus/values.ts';
+import { shellWord } from '../model/shell-quote.ts';
 import { mountUnit } from '../model/unit-name.ts';
 import type { Attachment } from '../model/attachment.ts';
 import { mountAttachment, unmountTimeoutMs } from './attach.ts';
@@ -86,7 +87,10 @@ async function unmount(
     lazy = true;
   }
   if (isMounted(target)) {
-    throw new HelperError('Failed', `${target} is still mounted; see "findmnt ${target}"`);
+    throw new HelperError(
+      'Failed',
+      `${target} is still mounted; see "findmnt ${shellWord(target)}"`,
+    );
   }
   await waitUntil(
     async () => ['inactive', 'failed'].includes((await systemd.unit(unit)).activeState),

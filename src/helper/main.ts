@@ -86,7 +86,7 @@ async function serve(request: Request, isSocket: boolean): Promise<Record<string
 function toHelperError(error: unknown): HelperError {
   if (error instanceof HelperError) return error;
   log('error', error instanceof Error ? (error.stack ?? error.message) : String(error));
-  return new HelperError('Failed', `the request failed; see "journalctl -t ${program}"`);
+  return new HelperError('Failed', 'the request failed; see "journalctl -t lockerd-helper"');
 }
 
 /** Writes the answer; a client that has gone does not get it. */

@@ -9,6 +9,7 @@ import {
 } from '../model/lxc-keys.ts';
 import type { Located, Problem } from '../model/problem.ts';
 import { parseSignal, whyNotForwarded } from '../model/signal.ts';
+import { shellWord } from '../model/shell-quote.ts';
 import { printable } from '../model/unit-syntax.ts';
 import { utf8Bytes } from '../model/utf8.ts';
 import { includeTarget } from './grammar.ts';
@@ -396,7 +397,7 @@ function stepOf(
     const reason =
       `${printable(key.slice(0, 80))} is a key of LXC 1.x and 2.x, ` +
       'which LXC 3 and later refuse';
-    const remedy = `run: lxc-update-config -c ${shellWord(path)}`;
+    const remedy = `run: lxc-update-config -c ${shellWord(printable(path))}`;
     found.push(problem(path, line.line, reason, remedy));
     if (key === 'lxc.rootfs.backend') return setStep(path, key, line);
     if (key === 'lxc.network' || key.startsWith('lxc.network.')) return { kind: 'old-net', line };
@@ -739,9 +740,4 @@ function problem(file: string, line: number, reason: string, remedy: string) {
 
 function warning(file: string, line: number, reason: string, remedy: string): Step {
   return { kind: 'warning', note: { file, line, reason, remedy } };
-}
-
-function shellWord(path: string): string {
-  if (/^[\w./@%+:,-]+$/.test(path)) return path;
-  return `'${printable(path).replaceAll("'", `'\\''`)}'`;
 }

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import type { Host } from '../host/host.ts';
-import { systemctl } from '../host/support.ts';
+import { journalOf, systemctl } from '../host/support.ts';
 import { bootAttackHost, perlInGuest } from './attack-host.ts';
 
 vi.setConfig({ testTimeout: 400_000, hookTimeout: 900_000 });
@@ -101,4 +101,40 @@ test('a guest that hides its processes in many groups can be given memory', asyn
     reject: false,
   });
   expect([exitCode, stderr]).toEqual([0, '']);
+});
+
+test('the groups that a killed guest leaves hold up neither its stop nor its next start', async () => {
+  // Where systemd has no group of the unit, and so does not clear it.
+  const made = await perlInGuest(
+    host,
+    'evil',
+    `mkdir '/h'; my $made = 0;
+     for my $hierarchy (qw(freezer perf_event net_cls,net_prio cpuset)) {
+       system("mount -t cgroup -o $hierarchy none /h 2>/dev/null") == 0 or next;
+       for my $n (1 .. 5000) { $made += mkdir "/h/g$n"; }
+       system('umount /h');
+     }
+     print $made >= 5000 ? 'made' : "no more than $made";`,
+  );
+  expect(made.output).toBe('made');
+  const count = 'find /sys/fs/cgroup -path "*/lxc.payload.evil*" -name "g[1-9]*" -type d | wc -l';
+  const before = Number((await host.shell(count)).stdout);
+  expect(before).toBeGreaterThanOrEqual(5000);
+  const since = Date.now();
+  await systemctl(host, 'kill', '--kill-whom=main', '--signal=KILL', 'lxc@evil');
+  await host.waitFor(
+    'the unit has ended',
+    async () => (await host.unit('lxc@evil.service'))['ActiveState'] === 'failed',
+    120_000,
+  );
+  const seconds = (Date.now() - since) / 1000;
+  const after = Number((await host.shell(count)).stdout);
+  console.log({ before, after, seconds });
+  expect(seconds).toBeLessThan(45);
+  // What stays is told.
+  const told = await journalOf(host, 'lxc@evil');
+  expect(told.includes('control groups stay behind')).toBe(after > 0);
+  await systemctl(host, 'start', 'lxc@evil');
+  await host.waitForGuest('evil');
+  await systemctl(host, 'stop', 'lxc@evil');
 });

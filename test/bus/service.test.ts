@@ -312,7 +312,7 @@ describe('jobs', () => {
     expect(await waiting).toEqual([
       'failed',
       'org.lockerd1.Error.Failed',
-      `container "web" did not start (exit-code); see: journalctl -u 'lxc@web'`,
+      `container "web" did not start (exit-code); see: journalctl -u lxc@web`,
     ]);
   });
 

@@ -160,7 +160,7 @@ describe('a locker on a device that comes late', () => {
     expect(await journalOf(host, 'lockers-slow.mount')).toMatch(/Dependency failed/);
     expect(await journalOf(host, 'lxc@web_vm')).toContain(
       'the locker "slow" is not mounted, so the container does not start; ' +
-        'see: systemctl status "/lockers/slow"',
+        "see: systemctl status '/lockers/slow'",
     );
     await untilNoWormholes();
     attach();

@@ -264,7 +264,7 @@ describe.each(['absent', 'corrupt'])('a locker whose device is %s', (locker) => 
     const { output } = await trySystemctl(host, 'status', '--full', 'lxc@third');
     expect(output).toContain(
       `the locker "${locker}" is not mounted, so the container does not start; ` +
-        `see: systemctl status "/lockers/${locker}"`,
+        `see: systemctl status '/lockers/${locker}'`,
     );
     expect((await trySystemctl(host, 'status', directory)).output).toMatch(/failed|dead/);
     // What was mounted for the start is given back.

@@ -79,7 +79,7 @@ describe('start', () => {
     outside.answer('start lxc@web.service', 'failed');
     await expect(waiting).rejects.toMatchObject({
       code: 'failed',
-      message: `container "web" did not start (exit-code); see: journalctl -u 'lxc@web'`,
+      message: `container "web" did not start (exit-code); see: journalctl -u lxc@web`,
     });
   });
 
