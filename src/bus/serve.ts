@@ -58,6 +58,12 @@ const answerBytesPerCost = 2 ** 14;
 /** Values in the arguments of one call; the options of a method are some eight. */
 const maximumValues = 1024;
 
+/**
+ * How much may wait to be sent before the next answer is made. The bus takes 2 KiB at a time from
+ * each of its connections, so that what one user has asked for would hold up what others wait for.
+ */
+const maximumAhead = 2 ** 16;
+
 /** What a caller learns about a fault of ours; the log has the rest. */
 const internalError = new DBusError(
   'org.lockerd1.Error.Failed',
@@ -94,6 +100,8 @@ class Service<Access> {
   readonly #admission: Admission;
   readonly #backlog: Backlog;
   readonly #turns = new LoopTurns<unknown>();
+  /** The same for answers, while the bus is slow to take them. */
+  readonly #sending: LoopTurns<unknown>;
   /** How long the last answer of a method was, in bytes: the next one will cost as much. */
   readonly #answerBytes = new WeakMap<object, number>();
   readonly #manager: string | undefined;
@@ -108,6 +116,9 @@ class Service<Access> {
     this.#manager = options.objectManager;
     this.#admission = new Admission({ ...defaultLimits, ...options.limits });
     this.#backlog = new Backlog(connection);
+    this.#sending = new LoopTurns(() =>
+      connection.unsentBytes < maximumAhead ? undefined : connection.untilSent(maximumAhead),
+    );
     this.tree = new ObjectTree(connection, options.objectManager);
     this.#everywhere = builtIn([this.#introspectable(), peer]);
     this.#onObjects = builtIn([this.#introspectable(), peer, this.#properties()]);
@@ -180,13 +191,16 @@ class Service<Access> {
       }
       const answered = declaration.handler(call, call.args as never);
       const values = answered instanceof Promise ? ((await answered) as unknown) : answered;
+      if (this.#connection.unsentBytes >= maximumAhead || this.#sending.isWaitedFor)
+        await this.#sending.next(user ?? sender);
       // Nobody would read it, and nobody would say that it was not read.
       if (isAborted(signal)) return;
       if (!this.#backlog.takesAnswers(sender)) throw unreadReplies();
       const reply = (values ?? []) as readonly unknown[];
       const bytes = this.#connection.reply(frame, declaration.outSignature, reply);
       this.#backlog.sent(sender, bytes);
-      this.#answerBytes.set(declaration, bytes);
+      // Nothing was sent to who wanted no answer.
+      if (bytes > 0) this.#answerBytes.set(declaration, bytes);
       settle?.(callCost(frame, bytes) - expected);
     } catch (error) {
       await this.#answerError(frame, error, signal);
@@ -389,9 +403,10 @@ function unreadReplies(): DBusError {
   return new DBusError(busError.limitsExceeded, 'read the replies to your earlier calls first');
 }
 
-/** Texts of strangers, cut: an error must not be longer than the call. */
+/** Texts of strangers, cut and printable: an error must not be longer than the call. */
 function shortened(text: string): string {
-  return text.length > 255 ? `${text.slice(0, 255)}...` : text;
+  const cut = text.length > 255 ? `${text.slice(0, 255)}...` : text;
+  return cut.replaceAll(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]/g, '\ufffd');
 }
 
 /** Section "org.freedesktop.DBus.Peer". */
