@@ -186,9 +186,9 @@ export class Backlog {
   #lookAtAll(user: User): Promise<void> {
     if (performance.now() - user.lookedMs < lookAtUserMs) return user.look ?? Promise.resolve();
     user.lookedMs = performance.now();
-    const looks = [...user.callers].map((sender) => {
+    const looks = [...user.callers].flatMap((sender) => {
       const caller = this.#callers.get(sender);
-      return caller === undefined || caller.unread === 0 ? undefined : this.#look(sender, caller);
+      return caller === undefined || caller.unread === 0 ? [] : [this.#look(sender, caller)];
     });
     user.look = Promise.all(looks)
       .then(() => undefined)
