@@ -1,10 +1,10 @@
+import { unlimited } from '../model/memory-limit.ts';
 import { connect, type Socket } from 'node:net';
 import { CoreError, type CoreErrorCode } from '../model/errors.ts';
 import type { HelperPort, LxcStatus, Unwatch } from '../core/ports.ts';
 
 /** A line longer than this is no answer of the helper's. */
 const lineMaxBytes = 64 * 1024;
-const unlimited = 2n ** 64n - 1n;
 
 interface Timing {
   /** How long the helper may be silent before its verb counts as failed. */

@@ -7,6 +7,14 @@ const valueMax = 4096;
 const waitingOfOne = 64;
 /** The same of entries about nobody. */
 const waitingOfNobody = 256;
+const defaultBounds = {
+  /** How many entries of all users may wait: somebody may have thousands of uids. */
+  all: 4096,
+  /** How many that are to be kept may wait; the pace of what is allowed is far below. */
+  kept: 8192,
+};
+/** Of so many users it is counted by user what was dropped. */
+const droppedUsersMax = 256;
 const timeoutMs = 10_000;
 
 /**
@@ -16,35 +24,51 @@ const timeoutMs = 10_000;
  */
 export class LoggerJournal implements JournalPort {
   readonly #program: string;
-  /** What must not be lost: it is bounded by what is allowed to be done. */
+  readonly #bounds: typeof defaultBounds;
+  /** What must not be lost: while the journal takes anything, it does not come near its bound. */
   readonly #kept: string[] = [];
+  #keptDropped = 0;
   /** The rest by user, in the order in which they are next. */
   readonly #waiting = new Map<number | undefined, string[]>();
+  #waitingCount = 0;
   readonly #dropped = new Map<number | undefined, number>();
   #writing: Promise<void> | undefined;
 
-  constructor(loggerProgram = program) {
+  constructor(loggerProgram = program, bounds = defaultBounds) {
     this.#program = loggerProgram;
+    this.#bounds = bounds;
   }
 
   write(entry: JournalEntry): void {
     const text = encodeJournalEntry(entry);
     const { uid, isKept = false } = entry;
-    if (isKept) this.#kept.push(text);
-    else if (!this.#enqueue(uid, text)) return;
+    if (!(isKept ? this.#keep(text) : this.#enqueue(uid, text))) return;
     this.#writing ??= this.#writeAll().finally(() => {
       this.#writing = undefined;
     });
   }
 
-  #enqueue(uid: number | undefined, text: string): boolean {
-    const own = this.#waiting.get(uid);
-    if (own === undefined) this.#waiting.set(uid, [text]);
-    else if (own.length < (uid === undefined ? waitingOfNobody : waitingOfOne)) own.push(text);
-    else {
-      this.#dropped.set(uid, (this.#dropped.get(uid) ?? 0) + 1);
+  #keep(text: string): boolean {
+    if (this.#kept.length >= this.#bounds.kept) {
+      this.#keptDropped++;
       return false;
     }
+    this.#kept.push(text);
+    return true;
+  }
+
+  #enqueue(uid: number | undefined, text: string): boolean {
+    const own = this.#waiting.get(uid);
+    const ownMax = uid === undefined ? waitingOfNobody : waitingOfOne;
+    if (this.#waitingCount >= this.#bounds.all || (own !== undefined && own.length >= ownMax)) {
+      const isCounted = this.#dropped.has(uid) || this.#dropped.size < droppedUsersMax;
+      const about = isCounted ? uid : undefined;
+      this.#dropped.set(about, (this.#dropped.get(about) ?? 0) + 1);
+      return false;
+    }
+    if (own === undefined) this.#waiting.set(uid, [text]);
+    else own.push(text);
+    this.#waitingCount++;
     return true;
   }
 
@@ -79,28 +103,50 @@ export class LoggerJournal implements JournalPort {
   #next(): string | undefined {
     const kept = this.#kept.shift();
     if (kept !== undefined) return kept;
+    if (this.#keptDropped > 0) {
+      const dropped = this.#keptDropped;
+      this.#keptDropped = 0;
+      return droppedEntry(dropped, 'of what was allowed and done', 3);
+    }
     const [next] = this.#waiting;
-    if (next === undefined) return undefined;
+    if (next === undefined) return this.#nextDropped();
     const [uid, [text, ...others]] = next;
     this.#waiting.delete(uid);
-    const dropped = this.#dropped.get(uid);
+    this.#waitingCount--;
     // Whoever had a turn is last in the line; what was dropped is told after what was not.
     if (others.length > 0) this.#waiting.set(uid, others);
-    else if (dropped !== undefined) {
-      this.#dropped.delete(uid);
-      this.#waiting.set(uid, [droppedEntry(uid, dropped)]);
+    else if (this.#dropped.has(uid)) {
+      this.#waiting.set(uid, [this.#droppedOf(uid)]);
+      this.#waitingCount++;
     }
     return text;
   }
+
+  #nextDropped(): string | undefined {
+    const [uid] = [...this.#dropped.keys()];
+    return this.#dropped.size === 0 ? undefined : this.#droppedOf(uid);
+  }
+
+  #droppedOf(uid: number | undefined): string {
+    const dropped = this.#dropped.get(uid) ?? 0;
+    this.#dropped.delete(uid);
+    if (uid === undefined) return droppedEntry(dropped, '', 4);
+    return droppedEntry(dropped, `about uid ${uid}`, 4, { UID: String(uid) });
+  }
 }
 
-function droppedEntry(uid: number | undefined, dropped: number): string {
-  const about = uid === undefined ? '' : ` about uid ${uid}`;
+function droppedEntry(
+  dropped: number,
+  which: string,
+  priority: number,
+  fields: Readonly<Record<string, string>> = {},
+): string {
+  const what = which === '' ? 'journal entries' : `journal entries ${which}`;
   return encodeJournalEntry({
     messageId: entriesDroppedId,
-    priority: 4,
-    message: `${dropped} journal entries${about} were dropped, because there were too many at once`,
-    fields: { DROPPED: String(dropped), ...(uid !== undefined && { UID: String(uid) }) },
+    priority,
+    message: `${dropped} ${what} were dropped, because there were too many at once`,
+    fields: { DROPPED: String(dropped), ...fields },
   });
 }
 

@@ -5,6 +5,12 @@
 
 export const serviceName = 'org.lockerd1';
 
+/**
+ * A figure of type `t` that is not known: of a container that does not run, or that the kernel does
+ * not count.
+ */
+export const unknownFigure = 2n ** 64n - 1n;
+
 export const interfaces = {
   manager: 'org.lockerd1.Manager',
   container: 'org.lockerd1.Container',

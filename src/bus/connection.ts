@@ -63,6 +63,10 @@ export interface ServiceConnection extends BusConnection {
   /** Answers the size of the reply in bytes. @throws MarshalError when a value does not fit */
   reply(call: CallFrame, signature: string, values: readonly unknown[]): number;
   replyError(call: CallFrame, error: DBusError): number;
+  /** Bytes that the bus has not taken yet, beside what the kernel holds. */
+  readonly unsentBytes: number;
+  /** Settles when fewer bytes than that wait to be sent, or the connection is lost. */
+  untilSent(below: number): Promise<void>;
   /** Broadcasts a signal. @throws MarshalError when the values do not fit the signature */
   emitSignal(
     path: string,
@@ -132,6 +136,14 @@ class Connection implements ServiceConnection {
 
   get uniqueName(): string {
     return this.#bus.name ?? '';
+  }
+
+  get unsentBytes(): number {
+    return this.#transport.unsentBytes;
+  }
+
+  untilSent(below: number): Promise<void> {
+    return this.#transport.untilSent(below);
   }
 
   /** Reads from now on; resolves when the bus has given us a name. */

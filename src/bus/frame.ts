@@ -40,6 +40,8 @@ export interface Frame extends FrameHeader {
   readonly body: Buffer | undefined;
   /** Also of a body that is gone. */
   readonly bodyBytes: number;
+  /** The header was too long: nothing but the sender is known. */
+  readonly isHeaderTooLong?: true;
 }
 
 type FieldName =
@@ -160,6 +162,22 @@ function readFields(bytes: Buffer, fixed: Fixed): FrameHeader | undefined {
   return { signature: '', ...(header as Partial<FrameHeader>), type, flags, serial };
 }
 
+/** A header that is too long, in which only the sender is looked for, to be answered. */
+interface LongHeader {
+  readonly fixed: Fixed;
+  /** How far it was read, in bytes after the fixed part. */
+  at: number;
+  sender: string;
+}
+
+const senderCode = 7;
+
+/** Section "Header Fields": a code, a signature of one type and its NUL. */
+const fieldStartBytes = 4;
+
+/** A bus name: section "Valid Names". */
+const maximumNameBytes = 255;
+
 /** Splits a byte stream into frames. Holds at most one message. */
 export class FrameReader {
   readonly #onFrame: (frame: Frame) => void;
@@ -167,6 +185,7 @@ export class FrameReader {
   #available = 0;
   #passOver = 0;
   #fixed: Fixed | undefined;
+  #long: LongHeader | undefined;
 
   constructor(onFrame: (frame: Frame) => void) {
     this.#onFrame = onFrame;
@@ -187,6 +206,7 @@ export class FrameReader {
       this.#passOver -= bytes;
       return this.#passOver === 0;
     }
+    if (this.#long !== undefined) return this.#longField(this.#long);
     if (this.#fixed === undefined) {
       if (this.#available < fixedBytes) return false;
       const bytes = this.#take(fixedBytes);
@@ -202,7 +222,8 @@ export class FrameReader {
     const longest = maximumBodyBytes[fixed.type] ?? 0;
     if (fixed.fieldBytes > maximumFieldBytes) {
       this.#fixed = undefined;
-      this.#passOver = headerBytes + fixed.bodyBytes;
+      this.#long = { fixed, at: 0, sender: '' };
+      this.#take(fixedBytes);
       return true;
     }
     const tooLong = fixed.bodyBytes > longest;
@@ -217,6 +238,59 @@ export class FrameReader {
       const { bigEndian, bodyBytes } = fixed;
       this.#onFrame({ ...header, bigEndian, body, bodyBytes });
     }
+    return true;
+  }
+
+  /** Reads or passes over one field of a long header. */
+  #longField(long: LongHeader): boolean {
+    const { fixed, sender } = long;
+    const start = padded(long.at);
+    if (start >= fixed.fieldBytes) {
+      this.#endLong(long);
+      const { bigEndian, type, flags, serial, fieldBytes, bodyBytes } = fixed;
+      if (type !== messageType.methodCall || sender === '' || serial === 0) return true;
+      const known = {
+        bigEndian,
+        type,
+        flags,
+        serial,
+        sender,
+        path: '/',
+        member: '',
+        signature: '',
+      };
+      const gone = { body: undefined, bodyBytes: bodyBytes + fieldBytes, isHeaderTooLong: true };
+      this.#onFrame({ ...known, ...gone } as Frame);
+      return true;
+    }
+    const gap = start - long.at;
+    // Header fields end where they are aligned to eight bytes.
+    if (this.#available < gap + 8) return false;
+    const bytes = this.#take(gap + 8);
+    this.#putBack(bytes);
+    const head = bytes.subarray(gap);
+    const type = head[1] === 1 ? String.fromCharCode(head.readUInt8(2)) : '';
+    const length = fixed.bigEndian ? head.readUInt32BE(4) : head.readUInt32LE(4);
+    let valueBytes: number;
+    if (type === 's' || type === 'o') valueBytes = 4 + length + 1;
+    else if (type === 'g') valueBytes = 1 + head.readUInt8(4) + 1;
+    else if (type === 'u') valueBytes = 4;
+    else return this.#endLong(long);
+    const end = start + fieldStartBytes + valueBytes;
+    if (end > fixed.fieldBytes) return this.#endLong(long);
+    if (head[0] === senderCode && type === 's' && length <= maximumNameBytes) {
+      if (this.#available < end - long.at) return false;
+      const field = this.#take(end - long.at);
+      const name = field.toString('latin1', field.length - 1 - length, field.length - 1);
+      if (isBusName(name)) long.sender = name;
+    } else this.#passOver = end - long.at;
+    long.at = end;
+    return true;
+  }
+
+  #endLong({ fixed, at }: LongHeader): true {
+    this.#long = undefined;
+    this.#passOver = padded(fixed.fieldBytes) - at + fixed.bodyBytes;
     return true;
   }
 

@@ -19,23 +19,25 @@ import {
 import { LoopTurns } from './turns.ts';
 import { busError, DBusError, type Variant } from './values.ts';
 
-/** A call that was let in. */
-export interface Admitted {
-  /** Whose call it is: the users of the service take turns. */
-  readonly user: unknown;
-  /** Tells what the call has cost beyond what was said before; less than nothing gives back. */
-  readonly settle: (difference: number) => void;
-}
+/** Tells what a call has cost beyond what was said before; less than nothing gives back. */
+export type Settle = (difference: number) => void;
 
 export interface ServeOptions<Access> {
   /** The objects that are there from the start, by path. */
   readonly objects: Readonly<Record<string, readonly Interface<Access>[]>>;
   /**
-   * Looks at the pace of a caller, by its unique name, before each call, also of what D-Bus itself
-   * defines and of what is not there: throws a DBusError to refuse. A short call with a short answer
-   * costs 1. Without it any pace is well, and each caller is a user of its own.
+   * Whose a caller is, by its unique name: users take turns, and may leave only so many replies
+   * unread. Throws a DBusError to refuse. Without it each caller is a user of its own.
    */
-  readonly admit?: (sender: string, cost: number) => Promise<Admitted>;
+  readonly userOf?: (sender: string) => Promise<number>;
+  /**
+   * Looks at the pace of a user before each call, also of what D-Bus itself defines and of what is
+   * not there: throws a DBusError to refuse. A short call with a short answer costs 1. Without it
+   * any pace is well.
+   */
+  readonly admit?: (user: number, cost: number) => Settle;
+  /** Called for each connection that leaves the bus. */
+  readonly left?: (sender: string) => void;
   /**
    * Decides about a call of a method whose access is not 'free': throws a DBusError to refuse. Runs
    * after the arguments are decoded and before the handler.
@@ -55,6 +57,12 @@ const answerBytesPerCost = 2 ** 14;
 
 /** Values in the arguments of one call; the options of a method are some eight. */
 const maximumValues = 1024;
+
+/**
+ * How much may wait to be sent before the next answer is made. The bus takes 2 KiB at a time from
+ * each of its connections, so that what one user has asked for would hold up what others wait for.
+ */
+const maximumAhead = 2 ** 16;
 
 /** What a caller learns about a fault of ours; the log has the rest. */
 const internalError = new DBusError(
@@ -88,11 +96,12 @@ function machineId(): string {
 class Service<Access> {
   readonly tree: ObjectTree<Access>;
   readonly #connection: ServiceConnection;
-  readonly #admit: ServeOptions<Access>['admit'];
-  readonly #authorize: ServeOptions<Access>['authorize'];
+  readonly #options: ServeOptions<Access>;
   readonly #admission: Admission;
   readonly #backlog: Backlog;
   readonly #turns = new LoopTurns<unknown>();
+  /** The same for answers, while the bus is slow to take them. */
+  readonly #sending: LoopTurns<unknown>;
   /** How long the last answer of a method was, in bytes: the next one will cost as much. */
   readonly #answerBytes = new WeakMap<object, number>();
   readonly #manager: string | undefined;
@@ -103,11 +112,13 @@ class Service<Access> {
 
   constructor(connection: ServiceConnection, options: ServeOptions<Access>) {
     this.#connection = connection;
-    this.#admit = options.admit;
-    this.#authorize = options.authorize;
+    this.#options = options;
     this.#manager = options.objectManager;
     this.#admission = new Admission({ ...defaultLimits, ...options.limits });
     this.#backlog = new Backlog(connection);
+    this.#sending = new LoopTurns(() =>
+      connection.unsentBytes < maximumAhead ? undefined : connection.untilSent(maximumAhead),
+    );
     this.tree = new ObjectTree(connection, options.objectManager);
     this.#everywhere = builtIn([this.#introspectable(), peer]);
     this.#onObjects = builtIn([this.#introspectable(), peer, this.#properties()]);
@@ -126,6 +137,7 @@ class Service<Access> {
         if (owner !== '' || typeof name !== 'string') return;
         this.#admission.gone(name);
         this.#backlog.gone(name);
+        this.#options.left?.(name);
       },
     );
     void this.#connection.lost.then(() => {
@@ -148,14 +160,20 @@ class Service<Access> {
     // Any number of handlers may wait for the same caller to leave.
     setMaxListeners(0, signal);
     try {
+      const { userOf, admit, authorize } = this.#options;
+      const user = await userOf?.(sender);
+      if (isAborted(signal)) return;
+      this.#backlog.belongs(sender, user ?? sender);
       // Not in any case: it would make every answer wait for the next turn of the event loop.
       if (this.#backlog.isSuspicious(sender) && (await this.#backlog.isFull(sender)))
         throw unreadReplies();
       const expected = this.#expectedCost(frame);
-      const { user, settle } = (await this.#admit?.(sender, expected)) ?? everybody(sender);
-      await this.#turns.next(user);
+      const settle = user === undefined ? undefined : admit?.(user, expected);
+      await this.#turns.next(user ?? sender);
       // Before the object that is called may be gone as well.
       if (isAborted(signal)) return;
+      if (frame.isHeaderTooLong)
+        throw new DBusError(busError.limitsExceeded, 'the header of the call is too long');
       const { entry, declaration } = this.#find(frame);
       const call: Call = {
         sender,
@@ -167,20 +185,23 @@ class Service<Access> {
         args: decodedArguments(frame, entry.name, declaration),
       };
       if (declaration.access !== 'free') {
-        await this.#authorize(call, declaration.access);
+        await authorize(call, declaration.access);
         // The question was put to a user who is gone: the answer is worth nothing.
         if (isAborted(signal)) return;
       }
       const answered = declaration.handler(call, call.args as never);
       const values = answered instanceof Promise ? ((await answered) as unknown) : answered;
+      if (this.#connection.unsentBytes >= maximumAhead || this.#sending.isWaitedFor)
+        await this.#sending.next(user ?? sender);
       // Nobody would read it, and nobody would say that it was not read.
       if (isAborted(signal)) return;
-      if (this.#backlog.isOverflowing(sender)) throw unreadReplies();
+      if (!this.#backlog.takesAnswers(sender)) throw unreadReplies();
       const reply = (values ?? []) as readonly unknown[];
       const bytes = this.#connection.reply(frame, declaration.outSignature, reply);
       this.#backlog.sent(sender, bytes);
-      this.#answerBytes.set(declaration, bytes);
-      settle(callCost(frame, bytes) - expected);
+      // Nothing was sent to who wanted no answer.
+      if (bytes > 0) this.#answerBytes.set(declaration, bytes);
+      settle?.(callCost(frame, bytes) - expected);
     } catch (error) {
       await this.#answerError(frame, error, signal);
     } finally {
@@ -378,17 +399,14 @@ function isAborted(signal: AbortSignal): boolean {
   return signal.aborted;
 }
 
-function everybody(user: unknown): Admitted {
-  return { user, settle: () => undefined };
-}
-
 function unreadReplies(): DBusError {
   return new DBusError(busError.limitsExceeded, 'read the replies to your earlier calls first');
 }
 
-/** Texts of strangers, cut: an error must not be longer than the call. */
+/** Texts of strangers, cut and printable: an error must not be longer than the call. */
 function shortened(text: string): string {
-  return text.length > 255 ? `${text.slice(0, 255)}...` : text;
+  const cut = text.length > 255 ? `${text.slice(0, 255)}...` : text;
+  return cut.replaceAll(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]/g, '\ufffd');
 }
 
 /** Section "org.freedesktop.DBus.Peer". */

@@ -108,6 +108,7 @@ export class Transport extends EventEmitter {
   /** Bytes of all messages sent so far. */
   sentBytes = 0;
   #unsent = 0;
+  #waiting: { readonly below: number; readonly resolve: () => void }[] = [];
   #stalled: NodeJS.Timeout | undefined;
 
   constructor(socket: net.Socket, onFrame: (frame: Frame) => void) {
@@ -133,7 +134,21 @@ export class Transport extends EventEmitter {
       }
     };
     socket.on('readable', read);
+    socket.once('close', () => {
+      for (const { resolve } of this.#waiting.splice(0)) resolve();
+    });
     read();
+  }
+
+  /** Bytes that the bus has not taken yet, beside what the kernel holds. */
+  get unsentBytes(): number {
+    return this.#socket.writableLength;
+  }
+
+  /** Settles when fewer bytes than that wait to be sent, or the connection is lost. */
+  untilSent(below: number): Promise<void> {
+    if (this.unsentBytes < below || this.#socket.destroyed) return Promise.resolve();
+    return new Promise((resolve) => this.#waiting.push({ below, resolve }));
   }
 
   /** @throws MarshalError when the message cannot be expressed; Error when the bus is gone */
@@ -157,7 +172,16 @@ export class Transport extends EventEmitter {
       clearTimeout(this.#stalled);
       this.#stalled = undefined;
       if (this.#unsent > 0) this.#watch();
+      this.#wake();
     });
+  }
+
+  #wake(): void {
+    const isThere = ({ below }: { below: number }): boolean => this.unsentBytes < below;
+    const ready = this.#waiting.filter(isThere);
+    if (ready.length === 0) return;
+    this.#waiting = this.#waiting.filter((one) => !ready.includes(one));
+    for (const { resolve } of ready) resolve();
   }
 
   #watch(): void {

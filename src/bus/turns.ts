@@ -6,7 +6,17 @@
 export class LoopTurns<Key> {
   /** Keys that wait, in the order in which they are next. */
   readonly #waiting = new Map<Key, (() => void)[]>();
+  readonly #gate: (() => Promise<void> | undefined) | undefined;
   #isRunning = false;
+
+  /** @param gate answers what every turn has to wait for, if there is anything */
+  constructor(gate?: () => Promise<void> | undefined) {
+    this.#gate = gate;
+  }
+
+  get isWaitedFor(): boolean {
+    return this.#isRunning;
+  }
 
   /** Settles when it is the turn of this key. */
   next(key: Key): Promise<void> {
@@ -21,6 +31,11 @@ export class LoopTurns<Key> {
   }
 
   readonly #run = (): void => {
+    const closed = this.#gate?.();
+    if (closed !== undefined) {
+      void closed.then(this.#run);
+      return;
+    }
     const [entry] = this.#waiting;
     if (entry === undefined) {
       this.#isRunning = false;

@@ -8,7 +8,8 @@ import { JobProgress, runJob, type JobOutcome } from './jobs.ts';
 import { toJson, type JsonValue } from './json.ts';
 import { mapParallel } from './parallel.ts';
 import type { JobRequest, Service } from './service.ts';
-import { changedLimit, formatLimit, noLimit, parseSizeChange } from './size.ts';
+import { unlimited } from '../model/memory-limit.ts';
+import { changedLimit, formatLimit, parseSizeChange } from './size.ts';
 import type { Terminal } from './terminal.ts';
 import { escapeText } from './text.ts';
 
@@ -122,7 +123,7 @@ async function balloon(context: Context, container: string, size: string): Promi
     ...(invocation.swap === undefined ? [] : [`swap limit ${swap}`]),
     ...(isShrink && stallUsec !== undefined ? [`guest stalled ${formatStall(stallUsec)}`] : []),
   ].join(', ');
-  const json = (bytes: bigint): bigint | null => (bytes === noLimit ? null : bytes);
+  const json = (bytes: bigint): bigint | null => (bytes === unlimited ? null : bytes);
   const facts = {
     before: json(before.memoryLimit),
     after: json(after.memoryLimit),

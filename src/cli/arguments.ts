@@ -1,6 +1,7 @@
 import { parseArgs } from 'node:util';
 import { UsageError } from './exit.ts';
-import { noLimit, parseBytes } from './size.ts';
+import { unlimited } from '../model/memory-limit.ts';
+import { parseBytes } from './size.ts';
 import { parseTimespan } from './time.ts';
 
 /** Options that some commands have; each names the commands' own use of it. */
@@ -232,7 +233,7 @@ function parseTimeout(text: string): bigint | undefined {
 }
 
 function parseSwap(text: string): bigint {
-  const bytes = text === 'max' ? noLimit : parseBytes(text);
+  const bytes = text === 'max' ? unlimited : parseBytes(text);
   if (bytes !== undefined) return bytes;
   throw new UsageError(
     `"${text}" is not a size of swap: write --swap=512M, --swap=0 or --swap=max`,

@@ -3,7 +3,7 @@
 import { parsePath } from '../api/paths.ts';
 import type { Variant, VariantMap } from '../bus/values.ts';
 import { CommandError, exitStatus } from './exit.ts';
-import { noLimit } from './size.ts';
+import { unknownFigure } from '../api/names.ts';
 
 export interface LockerUse {
   readonly name: string;
@@ -23,7 +23,7 @@ export interface ContainerInfo {
   /** CLOCK_REALTIME, microseconds; 0 for never. */
   readonly since: bigint;
   readonly lockers: readonly LockerUse[];
-  /** Bytes, all of them; noLimit for no limit, undefined for unknown. */
+  /** Bytes, all of them; unlimited for no limit, undefined for unknown. */
   readonly memoryLimit: bigint;
   readonly swapLimit: bigint;
   readonly memoryCurrent: bigint | undefined;
@@ -108,7 +108,7 @@ function getter(what: string, properties: VariantMap): Getter {
 }
 
 function known(bytes: bigint): bigint | undefined {
-  return bytes === noLimit ? undefined : bytes;
+  return bytes === unknownFigure ? undefined : bytes;
 }
 
 /** Reads the properties of org.lockerd1.Container. */

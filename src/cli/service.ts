@@ -1,6 +1,7 @@
 /** org.lockerd1 as a client sees it: one function a call. */
 
-import { errorNames, interfaces, serviceName } from '../api/names.ts';
+import { errorNames, interfaces, serviceName, unknownFigure } from '../api/names.ts';
+import { unlimited } from '../model/memory-limit.ts';
 import { jobPath, managerPath } from '../api/paths.ts';
 import type { BusConnection, CallRequest, Signal } from '../bus/connection.ts';
 import { DBusError, Variant, type VariantMap } from '../bus/values.ts';
@@ -61,9 +62,6 @@ export interface Snapshot {
 }
 
 type ManagedObjects = Record<string, Record<string, VariantMap>>;
-
-const forever = 2n ** 64n - 1n;
-const unknown = 2n ** 64n - 1n;
 
 /** How long to wait before asking again where the service has too much to do, milliseconds. */
 const retryDelaysMs = [100, 250, 500, 1000, 2000, 4000];
@@ -196,7 +194,7 @@ export class Service {
       interface: interfaces.job,
       member: 'Wait',
       signature: 't',
-      body: [forever],
+      body: [unlimited],
       timeoutMs: Infinity,
     });
     return {
@@ -214,7 +212,7 @@ export class Service {
       const stall = properties['StallUsec']?.value;
       return {
         warnings: Array.isArray(warnings) ? warnings.map(String) : [],
-        stallUsec: typeof stall === 'bigint' && stall !== unknown ? stall : undefined,
+        stallUsec: typeof stall === 'bigint' && stall !== unknownFigure ? stall : undefined,
       };
     } catch (error) {
       if (error instanceof DBusError) return { warnings: [], stallUsec: undefined };

@@ -1,7 +1,6 @@
 /** Sizes in bytes, in systemd's notation: the suffixes K, M, G, T, P and E count by 1024. */
 
-/** 2^64-1: no limit, or a figure that is not known, as in systemd's own D-Bus interfaces. */
-export const noLimit = 2n ** 64n - 1n;
+import { unlimited } from '../model/memory-limit.ts';
 
 const suffixes = ['', 'K', 'M', 'G', 'T', 'P', 'E'];
 const factors = suffixes.map((_, index) => 1024n ** BigInt(index));
@@ -19,7 +18,7 @@ export function formatBytes(bytes: bigint): string {
 
 /** A limit; `max` for none. */
 export function formatLimit(bytes: bigint): string {
-  return bytes === noLimit ? 'max' : formatBytes(bytes);
+  return bytes === unlimited ? 'max' : formatBytes(bytes);
 }
 
 /** Bytes of `2G`, `1.5G`, `512MiB`, `4096`, `17B`; undefined for anything else. */
@@ -32,7 +31,7 @@ export function parseBytes(text: string): bigint | undefined {
   if (fraction !== '' && factor === 1n) return undefined;
   const scale = 10n ** BigInt(fraction.length);
   const bytes = BigInt(whole) * factor + (BigInt(`0${fraction}`) * factor) / scale;
-  return bytes < noLimit ? bytes : undefined;
+  return bytes < unlimited ? bytes : undefined;
 }
 
 /** What the argument SIZE of "lockerctl balloon" asks for. */
@@ -48,7 +47,7 @@ export type SizeChange =
 
 /** Reads `2G`, `+512M`, `-25%`, `max`. @throws {RangeError} that says what would be right */
 export function parseSizeChange(text: string): SizeChange {
-  if (text === 'max' || text === 'infinity') return { kind: 'absolute', bytes: noLimit };
+  if (text === 'max' || text === 'infinity') return { kind: 'absolute', bytes: unlimited };
   const signed = /^[+-]/.test(text);
   const sign = text.startsWith('-') ? -1n : 1n;
   const size = signed ? text.slice(1) : text;
@@ -70,12 +69,12 @@ export function parseSizeChange(text: string): SizeChange {
 }
 
 /**
- * The limit in bytes that a change makes of the present one; noLimit for none.
+ * The limit in bytes that a change makes of the present one; unlimited for none.
  * @throws {RangeError} where there is none to start from, or nothing would be left
  */
 export function changedLimit(change: SizeChange, present: bigint): bigint {
   if (change.kind === 'absolute') return change.bytes;
-  if (present === noLimit) {
+  if (present === unlimited) {
     throw new RangeError('it has no memory limit to start from: give a size such as 2G');
   }
   const difference =
@@ -86,6 +85,6 @@ export function changedLimit(change: SizeChange, present: bigint): bigint {
       `nothing would be left of its memory limit, which is ${formatLimit(present)}`,
     );
   }
-  if (limit >= noLimit) throw new RangeError('the limit would be too large: use max for none');
+  if (limit >= unlimited) throw new RangeError('the limit would be too large: use max for none');
   return limit;
 }

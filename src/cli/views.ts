@@ -4,7 +4,8 @@ import type { ContainerInfo, JobInfo, LockerInfo } from './objects.ts';
 import { isUp } from './objects.ts';
 import { formatProgress } from './jobs.ts';
 import type { JsonValue } from './json.ts';
-import { formatBytes, formatLimit, noLimit } from './size.ts';
+import { unlimited } from '../model/memory-limit.ts';
+import { formatBytes, formatLimit } from './size.ts';
 import { renderTable, type Column } from './table.ts';
 import type { Colour, Terminal } from './terminal.ts';
 import { escapeText, pad, textWidth, wrapText } from './text.ts';
@@ -104,7 +105,7 @@ export function printContainers(
       yesNo(container.autostart),
       container.leader === 0 ? none : String(container.leader),
       used === undefined ? none : formatBytes(used),
-      container.memoryLimit === noLimit ? none : formatBytes(container.memoryLimit),
+      container.memoryLimit === unlimited ? none : formatBytes(container.memoryLimit),
       listOf(container.lockers.map(({ name, readOnly }) => lockerWord(name, readOnly))),
     ];
   });
@@ -191,7 +192,9 @@ export function printPermissions(
 function memoryLines(container: ContainerInfo): string[] {
   const used = usage(container);
   const facts = [
-    container.memoryLimit === noLimit ? 'no limit' : `limit: ${formatBytes(container.memoryLimit)}`,
+    container.memoryLimit === unlimited
+      ? 'no limit'
+      : `limit: ${formatBytes(container.memoryLimit)}`,
   ];
   if (used === undefined) return [facts.join(', ')];
   if (container.memoryPeak !== undefined) facts.push(`peak: ${formatBytes(container.memoryPeak)}`);
@@ -202,7 +205,7 @@ function memoryLines(container: ContainerInfo): string[] {
 
 function swapLines(container: ContainerInfo): string[] {
   const { swapCurrent = 0n, swapLimit } = container;
-  if (usage(container) === undefined || (swapCurrent === 0n && swapLimit === noLimit)) return [];
+  if (usage(container) === undefined || (swapCurrent === 0n && swapLimit === unlimited)) return [];
   return [`${formatBytes(swapCurrent)} (limit: ${formatLimit(swapLimit)})`];
 }
 
@@ -261,7 +264,7 @@ export function printStatus(
 }
 
 function limitJson(bytes: bigint): bigint | null {
-  return bytes === noLimit ? null : bytes;
+  return bytes === unlimited ? null : bytes;
 }
 
 /** A container as --json has it: sizes in bytes, null for no limit or unknown. */

@@ -181,7 +181,9 @@ export class Core {
     options: Options,
     objection: CoreError,
   ): Promise<never> {
-    const decision = await this.#asking(caller, (ask) => ask(plan.action, plan.details));
+    const decision = await this.#told(caller, plan.action, plan.details, () =>
+      this.#asking(caller, (ask) => ask(plan.action, plan.details)),
+    );
     const mayAsk = decision === 'challenge' && (caller.interactive || options.interactive);
     if (decision === 'yes' || mayAsk) throw objection;
     this.#journalDecision(caller, plan.action, plan.details, decision);
@@ -280,8 +282,8 @@ export class Core {
     options: Options,
   ): Promise<void> {
     const isInteractive = caller.interactive || options.interactive;
-    try {
-      const decision = await this.#asking(caller, async (ask) => {
+    const decision = await this.#told(caller, action, details, () =>
+      this.#asking(caller, async (ask) => {
         const silent = await ask(action, details);
         if (silent !== 'challenge' || !isInteractive) return silent;
         // Only who must be asked takes up a prompt, and a slow answer of a human holds up no other.
@@ -291,9 +293,21 @@ export class Core {
         } finally {
           leavePrompt();
         }
-      });
-      this.#journalDecision(caller, action, details, decision);
-      if (decision !== 'yes') throw refusal(decision, action);
+      }),
+    );
+    this.#journalDecision(caller, action, details, decision);
+    if (decision !== 'yes') throw refusal(decision, action);
+  }
+
+  /** Tells the journal where there is no decision. */
+  async #told(
+    caller: Caller,
+    action: ActionId,
+    details: ActionDetails,
+    decide: () => Promise<Decision>,
+  ): Promise<Decision> {
+    try {
+      return await decide();
     } catch (error) {
       if (error instanceof CallerLeft) this.#journalDecision(caller, action, details, 'left');
       else if (isUnavailable(error)) {

@@ -1,4 +1,5 @@
 import { CoreError } from '../model/errors.ts';
+import { unlimited } from '../model/memory-limit.ts';
 import { quoted } from './text.ts';
 
 /** An option as it came: its D-Bus signature and what was in it. */
@@ -34,7 +35,6 @@ export interface Options {
 }
 
 const requestIdMaxLength = 128;
-const infinity = 2n ** 64n - 1n;
 
 function isOptionName(name: string): name is OptionName {
   return Object.hasOwn(signatures, name);
@@ -83,7 +83,7 @@ export function parseOptions(bag: OptionBag, allowed: readonly OptionName[]): Op
   return {
     interactive: flag('interactive'),
     wait: flag('wait'),
-    timeoutUsec: typeof timeout === 'bigint' && timeout !== infinity ? timeout : undefined,
+    timeoutUsec: typeof timeout === 'bigint' && timeout !== unlimited ? timeout : undefined,
     force: flag('force'),
     readOnly: flag('read-only'),
     persist: flag('persist'),

@@ -1,5 +1,6 @@
 import type { ActionDetails, ActionId, Decision } from './ports.ts';
 import { actionIds } from './ports.ts';
+import { unlimited } from '../model/memory-limit.ts';
 import type { Job } from './jobs.ts';
 import { detailsOf, emptyDetails, type PlanOptions, type Request } from './verbs.ts';
 import type { Container, Locker, World } from './world.ts';
@@ -17,7 +18,6 @@ export interface Question {
   readonly candidates: readonly ActionDetails[];
 }
 
-const noLimit = 2n ** 64n - 1n;
 /** With more lockers (or containers) than this, the rest is not asked for. */
 const maxCandidates = 16;
 
@@ -63,9 +63,9 @@ function questionsAboutContainer(world: World, container: Container): Question[]
     firstOf(own, attached.length > 0 ? attached : known).map((locker) =>
       ask({ verb: 'unmount-locker', container: name, locker }, options),
     );
-  const limit = container.unit?.memoryMax ?? noLimit;
-  const half = limit === noLimit ? 2n ** 30n : limit / 2n;
-  const balloon = [limit, noLimit, half].map((bytes) =>
+  const limit = container.unit?.memoryMax ?? unlimited;
+  const half = limit === unlimited ? 2n ** 30n : limit / 2n;
+  const balloon = [limit, unlimited, half].map((bytes) =>
     ask({ verb: 'balloon', container: name, limit: bytes }),
   );
   return [

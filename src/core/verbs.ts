@@ -1,3 +1,4 @@
+import { unlimited } from '../model/memory-limit.ts';
 import { shellWord } from '../model/shell-quote.ts';
 import { CoreError } from '../model/errors.ts';
 import type { AbortReason, Job, JobContext, Verb } from './jobs.ts';
@@ -50,7 +51,6 @@ export const optionsOf: Readonly<Record<Verb, readonly OptionName[]>> = {
 /** Of Cancel, which is no verb of a job. */
 export const optionsOfCancel: readonly OptionName[] = ['interactive'];
 
-const noLimit = 2n ** 64n - 1n;
 const sigkill = 9;
 
 /** How long a guest may take to reboot when the caller does not say. */
@@ -65,7 +65,7 @@ const named = (container: Container) => `container "${container.name}"`;
 
 /** What stands for a number of bytes in an authorization's details. */
 function bytesWord(bytes: bigint): string {
-  return bytes === noLimit ? 'max' : String(bytes);
+  return bytes === unlimited ? 'max' : String(bytes);
 }
 
 /** Every key, for an action that none of the keys tells anything about. */
@@ -119,7 +119,7 @@ export function detailsOf(
   };
   switch (request.verb) {
     case 'balloon': {
-      const current = container.unit?.memoryMax ?? noLimit;
+      const current = container.unit?.memoryMax ?? unlimited;
       const { limit } = request;
       return {
         ...base,
@@ -462,7 +462,7 @@ export class Work {
     if (stallUsec !== undefined) job.stalled(stallUsec);
     // A stopped container has no control group whose limits could be watched.
     await this.#ports.units.look(container.definition.unit);
-    const inPages = (bytes: bigint) => (bytes === noLimit ? bytes : bytes - (bytes % 4096n));
+    const inPages = (bytes: bigint) => (bytes === unlimited ? bytes : bytes - (bytes % 4096n));
     await this.#settle(
       container,
       job,

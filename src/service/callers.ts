@@ -3,10 +3,10 @@ import { DBusError } from '../bus/values.ts';
 import type { Caller } from '../core/caller.ts';
 import type { ClientsPort } from '../core/ports.ts';
 
-/** A unique bus name is never given twice, so that what is known of one stays true. */
-const rememberedMax = 4096;
-
-/** Who is behind the calls. */
+/**
+ * Who is behind the calls. A unique bus name is never given twice, so that what is known of one
+ * stays true; it is known until its owner leaves, so that the bus bounds how many there are.
+ */
 export class Callers {
   readonly #clients: ClientsPort;
   readonly #uids = new Map<string, Promise<number>>();
@@ -24,8 +24,6 @@ export class Callers {
     if (known) return known;
     const asked = this.#clients.uidOf(sender);
     this.#uids.set(sender, asked);
-    const [oldest] = this.#uids.keys();
-    if (this.#uids.size > rememberedMax && oldest !== undefined) this.#uids.delete(oldest);
     try {
       return await asked;
     } catch (error) {
@@ -36,5 +34,10 @@ export class Callers {
         { cause: error },
       );
     }
+  }
+
+  /** The connection has left the bus. */
+  forget(sender: string): void {
+    this.#uids.delete(sender);
   }
 }

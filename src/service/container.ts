@@ -1,4 +1,5 @@
-import { interfaces } from '../api/names.ts';
+import { interfaces, unknownFigure } from '../api/names.ts';
+import { unlimited } from '../model/memory-limit.ts';
 import { method, type Call, type Interface } from '../bus/table.ts';
 import { busError, DBusError } from '../bus/values.ts';
 import type { MemoryFigures } from '../core/ports.ts';
@@ -13,8 +14,6 @@ import {
 } from './context.ts';
 import { jobPath, lockerPath, parsePath } from '../api/paths.ts';
 
-const noLimit = 2n ** 64n - 1n;
-const notKnown = 2n ** 64n - 1n;
 const optionsArgument = ['options', 'a{sv}'] as const;
 const jobArgument = ['job', 'o'] as const;
 
@@ -103,11 +102,11 @@ export function containerTable(context: ServiceContext): Interface<Access> {
       Lockers: told('a(sob)', ({ attachments }) =>
         attachments.map(({ locker, readOnly }) => [locker, lockerPath(locker), readOnly]),
       ),
-      MemoryLimit: told('t', ({ unit }) => unit?.memoryMax ?? noLimit),
-      SwapLimit: told('t', ({ unit }) => unit?.memorySwapMax ?? noLimit),
-      MemoryCurrent: figure('t', notKnown, ({ current }) => current),
-      MemoryPeak: figure('t', notKnown, ({ peak }) => peak),
-      SwapCurrent: figure('t', notKnown, ({ swap }) => swap),
+      MemoryLimit: told('t', ({ unit }) => unit?.memoryMax ?? unlimited),
+      SwapLimit: told('t', ({ unit }) => unit?.memorySwapMax ?? unlimited),
+      MemoryCurrent: figure('t', unknownFigure, ({ current }) => current),
+      MemoryPeak: figure('t', unknownFigure, ({ peak }) => peak),
+      SwapCurrent: figure('t', unknownFigure, ({ swap }) => swap),
       MemoryPressure: figure('d', 0, ({ pressure }) => pressure),
       OomKills: told('t', ({ oomKills }) => oomKills),
       Jobs: told('ao', (container) =>

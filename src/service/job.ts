@@ -1,4 +1,5 @@
-import { errorNames, interfaces } from '../api/names.ts';
+import { errorNames, interfaces, unknownFigure } from '../api/names.ts';
+import { unlimited } from '../model/memory-limit.ts';
 import { method, type Interface } from '../bus/table.ts';
 import { busError, DBusError } from '../bus/values.ts';
 import type { Job } from '../core/jobs.ts';
@@ -13,8 +14,8 @@ import {
 } from './context.ts';
 import { containerPath, parsePath } from '../api/paths.ts';
 
-const forEver = 2n ** 64n - 1n;
-const unknown = 2n ** 64n - 1n;
+/** How a caller writes that it waits without limit; so does 0. */
+const forEver = unlimited;
 
 /** The bus name of what went wrong, and a text; both empty where nothing did. */
 export function errorOf({ error }: Job): [name: string, message: string] {
@@ -82,7 +83,7 @@ export function jobTable(context: ServiceContext): Interface<Access> {
       Result: property('true', 's', ({ result }) => result),
       Error: property('true', '(ss)', errorOf),
       Warnings: property('true', 'as', ({ warnings }) => [...warnings]),
-      StallUsec: property('true', 't', ({ stallUsec }) => stallUsec ?? unknown),
+      StallUsec: property('true', 't', ({ stallUsec }) => stallUsec ?? unknownFigure),
     },
   };
 }

@@ -8,7 +8,7 @@ import type { Job } from '../core/jobs.ts';
 import type { Limits } from '../core/limits.ts';
 import type { ClientsPort, MemoryFigures, MemoryPort } from '../core/ports.ts';
 import type { WorldEvent } from '../core/world.ts';
-import { answering } from './bus-errors.ts';
+import { asBusError } from './bus-errors.ts';
 import { Callers } from './callers.ts';
 import { containerTable } from './container.ts';
 import type { Access, ServiceContext } from './context.ts';
@@ -48,17 +48,20 @@ export async function startService(options: ServiceOptions): Promise<Core> {
   const tree = await serve<Access>(connection, {
     objects: {},
     objectManager: managerPath,
-    admit: (sender, cost) =>
-      answering(async () => {
-        const uid = await callers.uidOf(sender);
+    userOf: (sender) => callers.uidOf(sender),
+    left: (sender) => {
+      callers.forget(sender);
+    },
+    admit: (uid, cost) => {
+      try {
         core.admission.call(uid, cost);
-        return {
-          user: uid,
-          settle: (difference: number) => {
-            core.admission.settle(uid, difference);
-          },
-        };
-      }),
+      } catch (error) {
+        throw asBusError(error);
+      }
+      return (difference) => {
+        core.admission.settle(uid, difference);
+      };
+    },
     // Whether the caller may do it is the core's question to polkit: it needs the objects.
     authorize: () => Promise.resolve(),
   });

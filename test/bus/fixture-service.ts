@@ -3,12 +3,13 @@
  * service that does what the test wants, when it wants it.
  */
 
+import { unknownFigure } from '../../src/api/names.ts';
+import { unlimited } from '../../src/model/memory-limit.ts';
 import { connectBus, type CallFrame, type ServiceConnection } from '../../src/bus/connection.ts';
 import { unmarshal } from '../../src/bus/marshal.ts';
 import { DBusError, Variant, type VariantMap } from '../../src/bus/values.ts';
 
 const root = '/org/lockerd1';
-const unlimited = 2n ** 64n - 1n;
 const megabyte = 2n ** 20n;
 
 /** As sd_bus_path_encode(3). */
@@ -216,7 +217,7 @@ export class FixtureService {
       result: '',
       error: ['', ''],
       warnings: [],
-      stallUsec: 2n ** 64n - 1n,
+      stallUsec: unknownFigure,
     };
     this.jobs.set(id, job);
     this.#managerSignal('JobNew', 'uoss', id, this.jobPath(id), verb, container.name);
@@ -327,9 +328,9 @@ export class FixtureService {
       ),
       MemoryLimit: new Variant('t', limit),
       SwapLimit: new Variant('t', container.swapLimit),
-      MemoryCurrent: new Variant('t', running ? 120n * megabyte + 512n * 1024n : 0n),
-      MemoryPeak: new Variant('t', running ? 300n * megabyte : 0n),
-      SwapCurrent: new Variant('t', 0n),
+      MemoryCurrent: new Variant('t', running ? 120n * megabyte + 512n * 1024n : unknownFigure),
+      MemoryPeak: new Variant('t', running ? 300n * megabyte : unknownFigure),
+      SwapCurrent: new Variant('t', running ? 0n : unknownFigure),
       MemoryPressure: new Variant('d', 0.25),
       OomKills: new Variant('t', 0n),
       Jobs: new Variant(

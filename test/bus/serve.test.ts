@@ -110,10 +110,14 @@ describe('access', () => {
         objects: { '/org/lockerd1': [guarded(ran)] },
         objectManager: '/org/lockerd1',
         authorize: () => Promise.resolve(),
-        admit: (sender) => {
+        userOf: (sender) => {
           admitted.push(sender);
-          if (tokens-- > 0) return Promise.resolve({ user: sender, settle: () => undefined });
-          return Promise.reject(new DBusError(busError.limitsExceeded, 'slow down'));
+          return Promise.resolve(1000);
+        },
+        admit: (user) => {
+          expect(user).toBe(1000);
+          if (tokens-- > 0) return () => undefined;
+          throw new DBusError(busError.limitsExceeded, 'slow down');
         },
       },
       async (caller) => {

@@ -53,6 +53,23 @@ describe('what one user sends', () => {
     expect(order).toEqual([1, 2, 1, 1, 1]);
   });
 
+  test('is answered when what others wait for was sent', async () => {
+    let open: () => void = () => undefined;
+    let closed: Promise<void> | undefined = new Promise((resolve) => (open = resolve));
+    const turns = new LoopTurns<number>(() => closed);
+    const order: number[] = [];
+    const calls = [1, 1, 2].map(async (user) => {
+      await turns.next(user);
+      order.push(user);
+    });
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    expect([turns.isWaitedFor, order]).toEqual([true, []]);
+    closed = undefined;
+    open();
+    await Promise.all(calls);
+    expect(order).toEqual([1, 2, 1]);
+  });
+
   test('is decoded up to a number of values', () => {
     const bytes = marshal('ay', [Buffer.alloc(60_000)]);
     expect(unmarshal('ay', bytes, false, { values: 10 })).toHaveLength(1);
@@ -98,5 +115,27 @@ describe('replies that are not read', () => {
     unread = 0;
     backlog.gone(':1.2');
     expect([await first, await second]).toEqual([true, false]);
+  });
+
+  test('are bounded by user, on however many connections', async () => {
+    let unread = 2 * mebibyte;
+    const backlog = new Backlog(bus(() => unread));
+    const names = Array.from({ length: 40 }, (_, index) => `:1.${index}`);
+    for (const name of [...names, ':2.1']) {
+      backlog.belongs(name, name.startsWith(':1') ? 1000 : 1001);
+      backlog.sent(name, name.startsWith(':1') ? mebibyte : 100);
+    }
+    expect(backlog.takesAnswers(':1.0')).toBe(false);
+    expect(backlog.isOverflowing(':1.0')).toBe(true);
+    expect(backlog.takesAnswers(':2.1')).toBe(true);
+    expect(await backlog.isFull(':1.0')).toBe(true);
+    // One that has nothing itself is refused as well, until the others have read.
+    backlog.belongs(':1.100', 1000);
+    expect(backlog.takesAnswers(':1.100')).toBe(false);
+    expect(backlog.isOverflowing(':1.100')).toBe(false);
+    unread = 0;
+    for (const name of names) backlog.gone(name);
+    expect(backlog.takesAnswers(':1.100')).toBe(true);
+    expect(await backlog.isFull(':1.100')).toBe(false);
   });
 });

@@ -1,16 +1,16 @@
+import { unlimited } from '../../src/model/memory-limit.ts';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import {
   changedLimit,
   formatBytes,
   formatLimit,
-  noLimit,
   parseBytes,
   parseSizeChange,
 } from '../../src/cli/size.ts';
 
 const gigabyte = 2n ** 30n;
-const anyBytes = fc.bigInt({ min: 0n, max: noLimit - 1n });
+const anyBytes = fc.bigInt({ min: 0n, max: unlimited - 1n });
 
 describe('formatBytes', () => {
   test.each([
@@ -23,7 +23,7 @@ describe('formatBytes', () => {
     [2n * gigabyte, '2G'],
     // Cut, not rounded: 2G is not there yet.
     [2n * gigabyte - 1n, '1.9G'],
-    [noLimit - 1n, '15.9E'],
+    [unlimited - 1n, '15.9E'],
   ])('%s', (bytes, text) => {
     expect(formatBytes(bytes)).toBe(text);
   });
@@ -48,7 +48,7 @@ describe('formatBytes', () => {
   });
 
   test('no limit has a word', () => {
-    expect(formatLimit(noLimit)).toBe('max');
+    expect(formatLimit(unlimited)).toBe('max');
     expect(formatLimit(1024n)).toBe('1K');
   });
 });
@@ -87,7 +87,7 @@ describe('parseBytes', () => {
         fc.string({ unit: fc.constantFrom(...'0123456789.KMGTPEiB+-% '.split(/(?=.)/)) }),
         (text) => {
           const bytes = parseBytes(text);
-          expect(bytes === undefined || (bytes >= 0n && bytes < noLimit)).toBe(true);
+          expect(bytes === undefined || (bytes >= 0n && bytes < unlimited)).toBe(true);
         },
       ),
     );
@@ -101,8 +101,8 @@ function limitAfter(size: string, present: bigint): bigint {
 describe('the size of a balloon', () => {
   test.each([
     ['2G', gigabyte, 2n * gigabyte],
-    ['2G', noLimit, 2n * gigabyte],
-    ['max', gigabyte, noLimit],
+    ['2G', unlimited, 2n * gigabyte],
+    ['max', gigabyte, unlimited],
     ['+512M', gigabyte, gigabyte + gigabyte / 2n],
     ['-512M', gigabyte, gigabyte / 2n],
     ['-25%', gigabyte, (gigabyte * 3n) / 4n],
@@ -127,8 +127,8 @@ describe('the size of a balloon', () => {
   });
 
   test.each([
-    ['+1G', noLimit, /no memory limit to start from/],
-    ['-25%', noLimit, /no memory limit to start from/],
+    ['+1G', unlimited, /no memory limit to start from/],
+    ['-25%', unlimited, /no memory limit to start from/],
     ['-1G', gigabyte, /nothing would be left of its memory limit, which is 1G/],
     ['-2G', gigabyte, /nothing would be left/],
     ['-100%', gigabyte, /nothing would be left/],

@@ -82,3 +82,27 @@ test('a flood costs its own user entries, and never what was allowed', async () 
     rmSync(directory, { recursive: true });
   }
 }, 60_000);
+
+test('entries do not pile up while the journal takes none, and it is told', async () => {
+  const directory = mkdtempSync(join(tmpdir(), 'lockerd-journal-'));
+  try {
+    const logger = join(directory, 'logger');
+    writeFileSync(logger, `#!/bin/sh\ngrep -hE '^(MESSAGE|PRIORITY)=' >>${directory}/log\n`);
+    chmodSync(logger, 0o755);
+    const journal = new LoggerJournal(logger, { all: 8, kept: 4 });
+    for (let count = 0; count < 20; count++) {
+      journal.write({ ...entry, uid: 100_000 + count, message: 'refused' });
+      journal.write({ ...entry, uid: 1000, isKept: true, message: 'allowed' });
+    }
+    await journal.flush();
+    const log = readFileSync(`${directory}/log`, 'utf8');
+    const count = (text: string) => log.split('\n').filter((line) => line === text).length;
+    expect([count('MESSAGE=allowed'), count('MESSAGE=refused')]).toEqual([4, 8]);
+    expect(log).toContain(
+      'PRIORITY=3\nMESSAGE=16 journal entries of what was allowed and done were dropped,',
+    );
+    expect(log.match(/about uid \d+ were dropped/g)).toHaveLength(12);
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
+}, 60_000);
