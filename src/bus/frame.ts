@@ -234,7 +234,8 @@ export class FrameReader {
     if (tooLong) this.#passOver = fixed.bodyBytes;
     const header = readFields(bytes.subarray(0, fixedBytes + fixed.fieldBytes), fixed);
     if (header !== undefined) {
-      const body = tooLong ? undefined : bytes.subarray(headerBytes);
+      // A copy: a call that waits would keep all that was read together with it.
+      const body = tooLong ? undefined : Buffer.from(bytes.subarray(headerBytes));
       const { bigEndian, bodyBytes } = fixed;
       this.#onFrame({ ...header, bigEndian, body, bodyBytes });
     }
