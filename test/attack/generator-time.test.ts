@@ -102,7 +102,7 @@ test("a guest's chain of links costs a daemon-reload next to nothing", async () 
   await host.waitForGuest('evil');
   expect((await perlInGuest(host, 'evil', deepChain)).output).toBe('deep');
   expect(await reload()).toBeLessThan(5 * before + 2000);
-  expect(await dropIn('evil')).toMatch(/lxc-stop/);
+  expect(await dropIn('evil')).toMatch(/stop-guest 37 30$/m);
   expect(await journalOf(host, 'init.scope')).toBeDefined();
   await expectSound(['web', 'evil', 'mapped']);
 });
@@ -120,7 +120,7 @@ test('file systems that do not answer take a few seconds and nobody else', async
     // Without a limit, systemd kills its generators after 90 seconds and no container has a unit.
     expect(await reload()).toBeLessThan(45_000);
     await expectSound(['web', 'evil', 'mapped', 'hungroot']);
-    expect(await dropIn('hungroot')).toMatch(/lxc-stop/);
+    expect(await dropIn('hungroot')).toMatch(/stop-guest 37 30$/m);
     for (const name of ['hungconfig', 'hunginclude', 'hunglink']) {
       expect(await dropIn(name)).toMatch(/refuse-start.*does not answer.*daemon-reload/);
       // systemd itself looks at what it is told to be the source of a unit.
