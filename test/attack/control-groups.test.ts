@@ -129,7 +129,6 @@ test('the groups that a killed guest leaves hold up neither its stop nor its nex
   );
   const seconds = (Date.now() - since) / 1000;
   const after = Number((await host.shell(count)).stdout);
-  console.log({ before, after, seconds });
   expect(seconds).toBeLessThan(45);
   // What stays is told.
   const told = await journalOf(host, 'lxc@evil');
