@@ -194,6 +194,8 @@ const exposed: Readonly<Record<string, number>> = {
   'lockerd-containers.service': 3,
   'lockerd-rescan.service': 3,
   'lxc-delay@.service': 1.5,
+  'lockerd-pin@.service': 3,
+  'lockerd-slot@.service': 4,
   // It unmounts, so it has the host's mounts and whatever would need others is missing.
   'lockerd-helper@.service': 4.5,
 };
