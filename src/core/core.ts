@@ -469,7 +469,8 @@ function isOther(before: Plan, now: Plan): boolean {
   return (
     now.container !== before.container ||
     now.locker !== before.locker ||
-    now.leader !== before.leader ||
+    // A guest that has just started is seen a moment after its unit.
+    (before.leader !== 0 && now.leader !== before.leader) ||
     JSON.stringify(now.details) !== JSON.stringify(before.details)
   );
 }

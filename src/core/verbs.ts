@@ -202,8 +202,10 @@ function objectionTo(
   container: Container,
   options: PlanOptions,
 ): CoreError | undefined {
-  const { state } = container;
-  const hasGuest = state === 'running' || state === 'frozen' || state === 'freezing';
+  const { state, unit } = container;
+  // The unit has started it, and its guest is seen in a moment.
+  const isNew = state === 'starting' && unit?.activeState === 'active';
+  const hasGuest = isNew || ['running', 'frozen', 'freezing'].includes(state);
   switch (request.verb) {
     case 'start':
       if (hasGuest)
@@ -222,7 +224,7 @@ function objectionTo(
       return undefined;
     case 'reboot':
       if (container.isOutsideUnit) return outside(container);
-      if (state === 'running') return undefined;
+      if (state === 'running' || isNew) return undefined;
       if (options.force && isUp(state)) return undefined;
       if (state === 'frozen' || state === 'freezing') {
         return new CoreError('notRunning', `${named(container)} is ${state}; thaw it first`);
