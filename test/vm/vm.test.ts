@@ -298,6 +298,7 @@ describe('containers and lockers on logical volumes', () => {
     for (const kind of guestKinds) {
       expect(await vm.marker(kind)).toMatch(/^\d+ [-0-9a-f]{36}$/);
     }
-    expect(vm.console()).not.toContain('Failed unmounting');
+    // LVM has its locks in /run/lock while blk-availability.service stops.
+    expect(vm.console()).not.toMatch(/Failed unmounting (?!run-lock\.mount)/);
   });
 });
