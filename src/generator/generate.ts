@@ -190,8 +190,8 @@ function strayNames(
   ];
 }
 
-/** A generator that takes 90 seconds is killed, and then no container has a unit. */
-const readingMaxMs = 20_000;
+/** Less than a watched run may take. */
+const readingMaxMs = 8_000;
 
 /** Reads the containers one after the other; what is wrong with one concerns no other. */
 function gatherAll(

@@ -2,8 +2,11 @@ import { closeSync, constants, openSync, writeSync } from 'node:fs';
 import { hostFactsFile } from '../model/facts.ts';
 import { withoutTrailingSlashes } from '../model/path.ts';
 import { printable } from '../model/unit-syntax.ts';
-import { generate } from './generate.ts';
+import { Files } from '../host/files.ts';
 import { errnoText } from '../model/errno.ts';
+import type { Generated } from './generate.ts';
+import { generate } from './generate.ts';
+import { runWatched, watchedMaxSec, watchedVariable } from './watched.ts';
 import { writeOutputs } from './write.ts';
 
 const usage = `Usage: lockerd-generator NORMAL [EARLY LATE]
@@ -69,7 +72,7 @@ class Log {
   }
 }
 
-function printDryRun(outputs: ReturnType<typeof generate>['outputs']): void {
+function printDryRun(outputs: Generated['outputs']): void {
   for (const { path, text, target } of outputs) {
     process.stdout.write(
       target === undefined ? `# ${path}\n${text ?? ''}\n` : `# ${path} -> ${target}\n\n`,
@@ -77,8 +80,31 @@ function printDryRun(outputs: ReturnType<typeof generate>['outputs']): void {
   }
 }
 
-function run(log: Log, root: string, directory: string | undefined): number {
-  const { outputs, errors, warnings } = generate(root);
+/**
+ * Decides without touching a file system that may stop answering while it is read. Where something
+ * lies on one, a run of its own reads it, which is given up when it takes too long.
+ * @param again makes that run; undefined when it did not end
+ * @returns what to write, or the exit status of the run that has written it
+ */
+function generateSafely(
+  log: Log,
+  root: string,
+  again: () => number | undefined,
+): Generated | number {
+  const risky = new Set<string>();
+  const files = new Files(undefined, (paths) => {
+    for (const path of paths) risky.add(path);
+    return new Set();
+  });
+  const withoutThem = generate(root, files);
+  if (risky.size === 0) return withoutThem;
+  const status = again();
+  if (status !== undefined) return status;
+  log.write(4, `file systems that may hang were given up after ${watchedMaxSec} s`);
+  return withoutThem;
+}
+
+function run(log: Log, { outputs, errors, warnings }: Generated, directory?: string): number {
   for (const warning of warnings) log.write(4, warning);
   for (const error of errors) log.write(3, error);
   if (directory === undefined) {
@@ -120,7 +146,11 @@ export function main(args: readonly string[], environment: NodeJS.ProcessEnv): n
   // What a dry run or somebody's test tree shows does not belong into this host's log.
   const log = new Log(!dryRun && root === '');
   try {
-    return run(log, root, dryRun ? undefined : first);
+    if (dryRun || environment[watchedVariable] !== undefined) {
+      return run(log, generate(root), dryRun ? undefined : first);
+    }
+    const generated = generateSafely(log, root, () => runWatched(args, environment));
+    return typeof generated === 'number' ? generated : run(log, generated, first);
   } catch (error) {
     // A defect of ours: say so in one line, systemd goes on with the other generators.
     log.write(3, `internal error: ${error instanceof Error ? error.message : errnoText(error)}`);

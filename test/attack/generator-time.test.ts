@@ -26,10 +26,13 @@ symlink "/$path/L0", 'sbin/init' or die "$!";
 print 'deep';
 `;
 
-/** A FUSE server that greets the kernel and then takes every request without an answer. */
+/**
+ * A FUSE server that greets the kernel and then takes every request without an answer. With "late"
+ * it has an answer for whoever looks for a hidden name: that there is none.
+ */
 const hungServer = `
 use strict; use warnings;
-my $where = shift;
+my ($where, $late) = @ARGV;
 $^F = 255;
 -e '/dev/fuse' or system('mknod', '/dev/fuse', 'c', 10, 229) == 0 or die;
 open my $fuse, '+<', '/dev/fuse' or die "$!";
@@ -38,6 +41,9 @@ my $options = "fd=$fd,rootmode=40000,user_id=0,group_id=0,allow_other";
 system('mount', '-i', '-t', 'fuse', '-o', $options, 'hung', $where) == 0 or die;
 while (defined sysread $fuse, my $request, 1 << 20) {
     my ($length, $opcode, $unique) = unpack 'LLQ', $request;
+    if ($opcode == 1 && $late && substr($request, 40) =~ /^[.]/) {
+        syswrite $fuse, pack 'LlQ', 16, -2, $unique;
+    }
     next if $opcode != 26;
     my $body = pack 'LLLLSSLLSSLL6', 7, 31, 65536, 0, 12, 9, 65536, 1, 0, 0, (0) x 7;
     syswrite $fuse, pack('LlQ', 16 + length $body, 0, $unique) . $body;
@@ -45,6 +51,8 @@ while (defined sysread $fuse, my $request, 1 << 20) {
 `;
 
 const hungPaths = ['/var/lib/lxc/hungroot/rootfs', '/var/lib/lxc/hungconfig', '/mnt/hung'];
+/** Answers at first. */
+const latePath = '/var/lib/lxc/lateconfig';
 
 let host: Host;
 beforeAll(async () => {
@@ -57,6 +65,7 @@ beforeAll(async () => {
         `${offline.join('\n')}\nlxc.rootfs.path = dir:/var/lib/lxc/hungroot/rootfs\n`,
       );
       await define('hungconfig', 'lxc.uts.name = x\n');
+      await define('lateconfig', 'lxc.uts.name = x\n');
       await define('hunginclude', 'lxc.include = /mnt/hung/common.conf\n');
       await define('hunglink', 'lxc.uts.name = x\n');
       await define('fifoinclude', 'lxc.include = /srv/fifo\n');
@@ -107,16 +116,39 @@ test("a guest's chain of links costs a daemon-reload next to nothing", async () 
   await expectSound(['web', 'evil', 'mapped']);
 });
 
+async function serveHung(unit: string, path: string, ...args: string[]): Promise<void> {
+  await host.run('systemd-run', [
+    '--quiet',
+    `--unit=${unit}`,
+    'perl',
+    '/root/hung.pl',
+    path,
+    ...args,
+  ]);
+  await host.waitFor(`${path} is mounted`, async () =>
+    (await host.readFile('/proc/self/mountinfo')).includes(` ${path} `),
+  );
+}
+
+test('a file system that hangs while it is read is given up, and nobody else is', async () => {
+  try {
+    await serveHung('late', latePath, 'late');
+    expect(await reload()).toBeLessThan(60_000);
+    await expectSound(['web', 'evil', 'mapped', 'hungroot', 'hungconfig']);
+    expect(await dropIn('lateconfig')).toMatch(/refuse-start.*does not answer.*daemon-reload/);
+    expect(await dropIn('lateconfig')).not.toMatch(/^SourcePath=/m);
+  } finally {
+    await systemctl(host, 'stop', 'late.service');
+    await host.run('umount', ['-l', latePath], { reject: false });
+  }
+  await reload();
+  await expectSound(['lateconfig']);
+});
+
 test('file systems that do not answer take a few seconds and nobody else', async () => {
   const units = hungPaths.map((_, index) => `hung${index}.service`);
   try {
-    for (const [index, path] of hungPaths.entries()) {
-      const run = ['--quiet', `--unit=hung${index}`, 'perl', '/root/hung.pl', path];
-      await host.run('systemd-run', run);
-      await host.waitFor(`${path} is mounted`, async () =>
-        (await host.readFile('/proc/self/mountinfo')).includes(` ${path} `),
-      );
-    }
+    for (const [index, path] of hungPaths.entries()) await serveHung(`hung${index}`, path);
     // Without a limit, systemd kills its generators after 90 seconds and no container has a unit.
     expect(await reload()).toBeLessThan(45_000);
     await expectSound(['web', 'evil', 'mapped', 'hungroot']);
