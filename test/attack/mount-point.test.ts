@@ -74,19 +74,27 @@ const takeOver = `
     rename "$place/$name", "$place/moved";
     symlink $target, "$place/$name" or next;
   } }
-  sub restore { for my $place (@places) {
-    unlink "$place/$name";
-    rename "$place/moved", "$place/$name" or mkdir "$place/$name";
-  } }
 `;
 
-/** In the background, the mount point is a directory and a link in turn, until the file is gone. */
+/**
+ * In the background, the mount point is a directory and a link in turn, until the file is gone. One
+ * system call exchanges the two, so that there is always something in the place.
+ */
 const flip = `${takeOver}
+  use Config;
+  my $renameat2 = $Config{archname} =~ /^x86_64/ ? 316 : 276;
+  my ($here, $exchange, $other) = (-100, 2, "$name.");
+  sub flip_all { for my $place (@places) {
+    my ($one, $two) = ("$place/$name", "$place/$other");
+    next if syscall($renameat2, $here, $one, $here, $two, $exchange) == 0;
+    mkdir $one, 0755;
+    symlink $target, $two;
+  } }
   exit if fork;
   open STDIN, '<', '/dev/null'; open STDOUT, '>', '/run/flips'; open STDERR, '>&', 'STDOUT';
   open my $file, '>', '/run/flip' or die $!;
   my $flips = 0;
-  while (-e '/run/flip') { swap(); select undef, undef, undef, 0.0003; restore(); $flips++; }
+  while (-e '/run/flip') { flip_all(); select undef, undef, undef, 0.0003; $flips++; }
   print "flipped\\n" if $flips;
 `;
 
