@@ -1,3 +1,16 @@
+export interface CallRequest {
+  readonly destination: string;
+  readonly path: string;
+  readonly interface: string;
+  readonly member: string;
+  readonly signature?: string;
+  readonly body?: readonly unknown[];
+  /** Default 25 s, as everywhere in D-Bus; Infinity waits as long as the bus does. */
+  readonly timeoutMs?: number;
+  /** Sets the flag ALLOW_INTERACTIVE_AUTHORIZATION. */
+  readonly interactive?: boolean;
+}
+
 /**
  * Outgoing calls that wait for a reply. The bus answers LimitsExceeded to whoever has too many (128
  * on some buses), so the rest waits here; and one service that hangs must not take every place.

@@ -1,7 +1,7 @@
 import type net from 'node:net';
 import { DBusError as LibraryError, Message, type MessageLike } from 'dbus-next';
 import MessageBus from 'dbus-next/lib/bus.js';
-import { CallQueue } from './calls.ts';
+import { CallQueue, type CallRequest } from './calls.ts';
 import { messageFlag, messageType, type Frame } from './frame.ts';
 import { unmarshal } from './marshal.ts';
 import { busDriver } from './names.ts';
@@ -9,20 +9,8 @@ import { Subscriptions, type Signal, type SignalMatch } from './subscriptions.ts
 import { openSocket, Transport } from './transport.ts';
 import { busError, DBusError } from './values.ts';
 
+export type { CallRequest } from './calls.ts';
 export type { Signal, SignalMatch } from './subscriptions.ts';
-
-export interface CallRequest {
-  readonly destination: string;
-  readonly path: string;
-  readonly interface: string;
-  readonly member: string;
-  readonly signature?: string;
-  readonly body?: readonly unknown[];
-  /** Default 25 s, as everywhere in D-Bus; Infinity waits as long as the bus does. */
-  readonly timeoutMs?: number;
-  /** Sets the flag ALLOW_INTERACTIVE_AUTHORIZATION. */
-  readonly interactive?: boolean;
-}
 
 /** A connection to a message bus. Everything that is sent or received goes in order. */
 export interface BusConnection {

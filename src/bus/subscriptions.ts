@@ -1,3 +1,4 @@
+import type { CallRequest } from './calls.ts';
 import type { Frame } from './frame.ts';
 import { unmarshal } from './marshal.ts';
 import { busDriver } from './names.ts';
@@ -67,14 +68,7 @@ function ownerChanges(name: string): SignalMatch {
 
 /** What subscriptions need of the connection that they are of. */
 interface Subscriber {
-  call(request: {
-    readonly destination: string;
-    readonly path: string;
-    readonly interface: string;
-    readonly member: string;
-    readonly signature?: string;
-    readonly body?: readonly unknown[];
-  }): Promise<readonly unknown[]>;
+  call(request: CallRequest): Promise<readonly unknown[]>;
   readonly log: (problem: string, error: unknown) => void;
 }
 

@@ -14,11 +14,9 @@ import {
 } from 'node:fs';
 import type { Stats } from 'node:fs';
 import { codeOf } from '../model/errno.ts';
+import { followLinks } from './locate.ts';
 import { MountGuard } from './mounts.ts';
 import type { Probe } from './mounts.ts';
-
-/** As many as the kernel follows (path_resolution(7)). */
-const maxLinks = 40;
 
 /** What is opened here never waits for another program and never becomes our terminal. */
 const quietly = constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY;
@@ -65,27 +63,10 @@ export class Files {
    * system was seen to answer.
    */
   private resolve(path: string, followLast: boolean): string {
-    const todo = path.split('/').reverse();
-    const done: string[] = [];
-    let links = 0;
-    for (let part = todo.pop(); part !== undefined; part = todo.pop()) {
-      if (part === '' || part === '.') continue;
-      if (part === '..') {
-        done.pop();
-        continue;
-      }
-      done.push(part);
-      const here = `/${done.join('/')}`;
+    return followLinks(path, (here, rest) => {
       this.guard.check(here);
-      if (!followLast && todo.length === 0) break;
-      const target = this.linkAt(here);
-      if (target === undefined) continue;
-      if (++links > maxLinks) throw Object.assign(new Error('links'), { code: 'ELOOP' });
-      if (target.startsWith('/')) done.length = 0;
-      else done.pop();
-      todo.push(...target.split('/').reverse());
-    }
-    return `/${done.join('/')}`;
+      return followLast || rest.length > 0 ? this.linkAt(here) : undefined;
+    });
   }
 
   private linkAt(path: string): string | undefined {

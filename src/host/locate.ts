@@ -2,7 +2,36 @@ import { lstatSync, readlinkSync } from 'node:fs';
 import { codeOf } from '../model/errno.ts';
 
 /** As many as the kernel follows (path_resolution(7)). */
-const MAX_LINKS = 40;
+const maxLinks = 40;
+
+/**
+ * Follows the symbolic links of a path by hand.
+ * @param targetOf where the link at a clean path leads, undefined for no link; `rest` has what
+ *   follows, the next part last
+ */
+export function followLinks(
+  path: string,
+  targetOf: (here: string, rest: readonly string[]) => string | undefined,
+): string {
+  const rest = path.split('/').reverse();
+  const done: string[] = [];
+  let links = 0;
+  for (let part = rest.pop(); part !== undefined; part = rest.pop()) {
+    if (part === '' || part === '.') continue;
+    if (part === '..') {
+      done.pop();
+      continue;
+    }
+    done.push(part);
+    const target = targetOf(`/${done.join('/')}`, rest);
+    if (target === undefined) continue;
+    if (++links > maxLinks) throw Object.assign(new Error('links'), { code: 'ELOOP' });
+    if (target.startsWith('/')) done.length = 0;
+    else done.pop();
+    rest.push(...target.split('/').reverse());
+  }
+  return `/${done.join('/')}`;
+}
 
 /**
  * Finds where a path of the host lies for us. Below a root directory every component is followed
@@ -10,32 +39,16 @@ const MAX_LINKS = 40;
  */
 export function locate(root: string, path: string): string {
   if (root === '') return path;
-  const todo = path.split('/').reverse();
-  const done: string[] = [];
-  let links = 0;
-  for (let part = todo.pop(); part !== undefined; part = todo.pop()) {
-    if (part === '' || part === '.') continue;
-    if (part === '..') {
-      done.pop();
-      continue;
-    }
-    done.push(part);
-    const here = `${root}/${done.join('/')}`;
-    let target: string;
+  const found = followLinks(path, (here, rest) => {
     try {
-      if (!lstatSync(here).isSymbolicLink()) continue;
-      if (++links > MAX_LINKS) throw Object.assign(new Error('links'), { code: 'ELOOP' });
-      target = readlinkSync(here);
+      return lstatSync(root + here).isSymbolicLink() ? readlinkSync(root + here) : undefined;
     } catch (error) {
       // Whatever is wrong with the path shows when it is opened, unless ".." is still to come.
-      if (codeOf(error) !== 'ENOENT' || todo.includes('..')) throw error;
-      return `${root}/${[...done, ...todo.reverse()].join('/')}`;
+      if (codeOf(error) !== 'ENOENT' || rest.includes('..')) throw error;
+      return undefined;
     }
-    if (target.startsWith('/')) done.length = 0;
-    else done.pop();
-    todo.push(...target.split('/').reverse());
-  }
-  return `${root}/${done.join('/')}`;
+  });
+  return root + found;
 }
 
 /**

@@ -6,6 +6,8 @@ import type { MemoryFigures } from '../core/ports.ts';
 import { optionsOf } from '../core/verbs.ts';
 import type { Container } from '../core/world.ts';
 import {
+  jobArgument,
+  optionsArgument,
   onlyOptions,
   requestJob,
   type Access,
@@ -13,9 +15,6 @@ import {
   type ServiceContext,
 } from './context.ts';
 import { jobPath, lockerPath, parsePath } from '../api/paths.ts';
-
-const optionsArgument = ['options', 'a{sv}'] as const;
-const jobArgument = ['job', 'o'] as const;
 
 /** org.lockerd1.Container, for all containers: the path says which. */
 export function containerTable(context: ServiceContext): Interface<Access> {

@@ -21,6 +21,10 @@ export interface ServiceContext {
   readonly figures: (controlGroup: string) => Promise<MemoryFigures | undefined>;
 }
 
+/** Arguments that several methods have. */
+export const optionsArgument = ['options', 'a{sv}'] as const;
+export const jobArgument = ['job', 'o'] as const;
+
 export type Options = Readonly<Record<string, Variant>>;
 
 /** Refuses an option by its name and type, before its value is decoded. */

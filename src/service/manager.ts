@@ -7,6 +7,8 @@ import { quoted } from '../core/text.ts';
 import { optionsOf } from '../core/verbs.ts';
 import { answering } from './bus-errors.ts';
 import {
+  jobArgument,
+  optionsArgument,
   forCaller,
   onlyOptions,
   requestJob,
@@ -18,9 +20,6 @@ import { containerPath, jobPath, lockerPath, parsePath } from '../api/paths.ts';
 
 /** What a client can count on beyond the interface itself. */
 const features = ['balloon', 'freeze', 'lockers', 'persist', 'request-id'];
-
-const optionsArgument = ['options', 'a{sv}'] as const;
-const jobArgument = ['job', 'o'] as const;
 
 /** org.lockerd1.Manager, of /org/lockerd1. */
 export function managerTable(context: ServiceContext): Interface<Access> {
