@@ -554,10 +554,14 @@ test('a reload and an unmount by systemd leave a running container its other loc
 });
 
 test('settings that are wrong for the container keep it from starting', async () => {
-  for (const line of ['lockers = ../etc', 'lockers = a/b', 'strict-lockers = maybe']) {
-    await host.writeFile('/etc/lockerd/containers/none.conf', `${line}\n`);
+  for (const [key, value] of [
+    ['lockers', '../etc'],
+    ['lockers', 'a/b'],
+    ['strict-lockers', 'maybe'],
+  ]) {
+    await host.writeFile('/etc/lockerd/containers/none.conf', `${key} = ${value}\n`);
     expect((await start('none')).exitCode).not.toBe(0);
-    expect(await journal()).toContain(`containers/none.conf: ${line.split(' ')[0]}="`);
+    expect(await journal()).toContain(`containers/none.conf:1: ${key}="${value}" is not valid`);
     await gone('none');
   }
   await host.writeFile(
