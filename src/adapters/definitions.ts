@@ -1,7 +1,7 @@
 import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { CoreError } from '../model/errors.ts';
+import { LockerdError } from '../model/errors.ts';
 import type { Definitions, DefinitionsPort } from '../core/ports.ts';
 import type { ContainerFactsRead } from '../model/facts.ts';
 import { decodeContainer, decodeHost, hostFactsFile } from '../model/facts.ts';
@@ -74,7 +74,7 @@ export class GeneratedDefinitions implements DefinitionsPort {
       return await readdir(this.#directory);
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
-      throw new CoreError('failed', 'what the generator wrote cannot be read', { cause: error });
+      throw new LockerdError('Failed', 'what the generator wrote cannot be read', { cause: error });
     }
   }
 
@@ -84,7 +84,7 @@ export class GeneratedDefinitions implements DefinitionsPort {
     } catch (error) {
       // Of somebody else, or just being written anew.
       if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
-      throw new CoreError('failed', 'what the generator wrote cannot be read', { cause: error });
+      throw new LockerdError('Failed', 'what the generator wrote cannot be read', { cause: error });
     }
   }
 }

@@ -1,6 +1,6 @@
 import { unlimited } from '../model/memory-limit.ts';
 import { connect, type Socket } from 'node:net';
-import { CoreError, type CoreErrorCode } from '../model/errors.ts';
+import { isErrorCode, LockerdError } from '../model/errors.ts';
 import type { HelperPort, LxcStatus, Unwatch } from '../core/ports.ts';
 
 /** A line longer than this is no answer of the helper's. */
@@ -35,24 +35,6 @@ const defaultTiming: Timing = {
 };
 
 type Json = Readonly<Record<string, unknown>>;
-
-/** Names that the helper gives its errors: those of org.lockerd1.Error.*, and InvalidArgs. */
-const errorCodes = {
-  NoSuchContainer: 'noSuchContainer',
-  NoSuchLocker: 'noSuchLocker',
-  AlreadyRunning: 'alreadyRunning',
-  NotRunning: 'notRunning',
-  NotFrozen: 'notFrozen',
-  AlreadyMounted: 'alreadyMounted',
-  NotMounted: 'notMounted',
-  LockerBusy: 'lockerBusy',
-  LimitBelowUsage: 'limitBelowUsage',
-  JobConflict: 'jobConflict',
-  Cancelled: 'cancelled',
-  TimedOut: 'timedOut',
-  Failed: 'failed',
-  InvalidArgs: 'invalidArgs',
-} as const satisfies Readonly<Record<string, CoreErrorCode>>;
 
 /** lockerd-helper@.service behind its socket, one connection a request. */
 export class HelperClient implements HelperPort {
@@ -143,11 +125,11 @@ export class HelperClient implements HelperPort {
         if (line['ok'] === true) return line;
         throw errorOf(line);
       }
-      throw new CoreError('failed', `the helper of lockerd ended without an answer (${verb})`);
+      throw new LockerdError('Failed', `the helper of lockerd ended without an answer (${verb})`);
     } catch (error) {
       if (isAborted(signal)) throw cancelled(verb);
-      if (error instanceof CoreError) throw error;
-      throw new CoreError('failed', whyNoAnswer(verb, error), { cause: error });
+      if (error instanceof LockerdError) throw error;
+      throw new LockerdError('Failed', whyNoAnswer(verb, error), { cause: error });
     } finally {
       signal?.removeEventListener('abort', leave);
       socket.destroy();
@@ -200,7 +182,7 @@ export class HelperClient implements HelperPort {
         });
       } catch (error) {
         problem =
-          error instanceof CoreError
+          error instanceof LockerdError
             ? `the helper of lockerd refuses to tell of containers: ${error.message}; see "journalctl -t lockerd-helper"`
             : whyNoAnswer('watch', error);
       }
@@ -294,21 +276,18 @@ function statusOf({ container, state, leader, squatter }: Json): LxcStatus {
   return { container, state, leader, ...(isKnown && { squatter: { pid, uid } }) };
 }
 
-function errorOf({ error, message }: Json): CoreError {
-  const code =
-    typeof error === 'string' && Object.hasOwn(errorCodes, error)
-      ? errorCodes[error as keyof typeof errorCodes]
-      : 'failed';
-  return new CoreError(
-    code,
+function errorOf({ error, message }: Json): LockerdError {
+  return new LockerdError(
+    // What the helper denies lockerd is not denied to the caller.
+    isErrorCode(error) && error !== 'AccessDenied' ? error : 'Failed',
     typeof message === 'string' && message !== ''
       ? message
       : 'the helper of lockerd gave no reason',
   );
 }
 
-function cancelled(verb: string): CoreError {
-  return new CoreError('cancelled', `${verb} was cancelled`);
+function cancelled(verb: string): LockerdError {
+  return new LockerdError('Cancelled', `${verb} was cancelled`);
 }
 
 function whyNoAnswer(verb: string, error: unknown): string {

@@ -1,4 +1,4 @@
-import { CoreError } from '../model/errors.ts';
+import { LockerdError } from '../model/errors.ts';
 import type { MountPoint, MountsPort, Unwatch } from '../core/ports.ts';
 import { escapePath, unescapePath } from '../model/unit-name.ts';
 import { type SystemdManager, systemdIsAway, unitPath } from '../systemd/manager.ts';
@@ -84,7 +84,7 @@ export class SystemdMounts implements MountsPort {
       await this.#read(watched);
     } catch (error) {
       await unwatch();
-      throw new CoreError('failed', `systemd does not tell what is mounted below ${directory}`, {
+      throw new LockerdError('Failed', `systemd does not tell what is mounted below ${directory}`, {
         cause: error,
       });
     }

@@ -1,6 +1,6 @@
 import type { BusConnection } from '../bus/connection.ts';
 import { busError, DBusError, Variant } from '../bus/values.ts';
-import { CoreError } from '../model/errors.ts';
+import { LockerdError } from '../model/errors.ts';
 import type { AuthorityPort, AuthorizationRequest, Decision } from '../core/ports.ts';
 
 const name = 'org.freedesktop.PolicyKit1';
@@ -113,8 +113,8 @@ export class PolkitAuthority implements AuthorityPort {
     const { signal } = request;
     if (signal.aborted) throw callerLeft();
     if (request.interactive && this.#prompts >= promptsMax) {
-      throw new CoreError(
-        'limitsExceeded',
+      throw new LockerdError(
+        'LimitsExceeded',
         'too many calls wait for a password; answer the prompts or try again later',
       );
     }
@@ -201,11 +201,11 @@ export class PolkitAuthority implements AuthorityPort {
       .catch(() => undefined);
   }
 
-  #unavailable(cause: unknown): CoreError {
+  #unavailable(cause: unknown): LockerdError {
     if (isNoReply(cause)) {
       this.#setState('polkit does not answer');
-      return new CoreError(
-        'authorityUnavailable',
+      return new LockerdError(
+        'AuthorityUnavailable',
         'polkit does not answer, so nothing is allowed; see "systemctl status polkit"',
         { cause },
       );
@@ -217,7 +217,7 @@ export class PolkitAuthority implements AuthorityPort {
     const why = errorName.startsWith('org.freedesktop.DBus.Error.')
       ? 'polkit cannot be reached, so nothing is allowed; is polkitd installed and running?'
       : 'polkit gave no sound answer, so nothing is allowed; see "journalctl -u polkit"';
-    return new CoreError('authorityUnavailable', why, { cause });
+    return new LockerdError('AuthorityUnavailable', why, { cause });
   }
 }
 
@@ -225,8 +225,8 @@ class PromptTimeout extends Error {
   override readonly name = 'PromptTimeout';
 }
 
-function callerLeft(): CoreError {
-  return new CoreError('cancelled', 'the caller has left before polkit had decided');
+function callerLeft(): LockerdError {
+  return new LockerdError('Cancelled', 'the caller has left before polkit had decided');
 }
 
 /** Settles when the first signal fires, and never after the second. */

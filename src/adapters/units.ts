@@ -1,4 +1,4 @@
-import { CoreError } from '../model/errors.ts';
+import { LockerdError } from '../model/errors.ts';
 import type { UnitJobResult, UnitsPort, UnitStatus, Unwatch } from '../core/ports.ts';
 import { shellWord } from '../model/shell-quote.ts';
 import { busError, DBusError } from '../bus/values.ts';
@@ -138,7 +138,9 @@ export class SystemdUnits implements UnitsPort {
       if (watched.status === undefined) await this.#read(watched);
     } catch (error) {
       await unwatch();
-      throw new CoreError('failed', `systemd does not tell the state of ${unit}`, { cause: error });
+      throw new LockerdError('Failed', `systemd does not tell the state of ${unit}`, {
+        cause: error,
+      });
     }
     return unwatch;
   }
@@ -425,12 +427,12 @@ function wasNotDelivered(error: unknown): boolean {
   );
 }
 
-function refusal(method: string, unit: string, error: unknown): CoreError {
+function refusal(method: string, unit: string, error: unknown): LockerdError {
   const name = error instanceof DBusError ? error.errorName : '';
   const isDead = ['NoSuchUnit', 'NoSuchProcess'].some((end) => name.endsWith(`.${end}`));
   return method === 'KillUnit' && isDead
-    ? new CoreError('notRunning', `${unit} is not running`, { cause: error })
-    : new CoreError('failed', whyRefused(unit, error), { cause: error });
+    ? new LockerdError('NotRunning', `${unit} is not running`, { cause: error })
+    : new LockerdError('Failed', whyRefused(unit, error), { cause: error });
 }
 
 function whyRefused(unit: string, error: unknown): string {

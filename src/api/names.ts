@@ -3,6 +3,8 @@
  * for. Nothing here decides or talks to anybody. See org.lockerd1.xml.
  */
 
+import { errorCodes, type ErrorCode } from '../model/errors.ts';
+
 export const serviceName = 'org.lockerd1';
 
 /**
@@ -18,25 +20,18 @@ export const interfaces = {
   job: 'org.lockerd1.Job',
 } as const;
 
+/** Codes that D-Bus itself has a name for. */
+const namedByDBus: ReadonlySet<ErrorCode> = new Set([
+  'AccessDenied',
+  'InteractiveAuthorizationRequired',
+  'InvalidArgs',
+  'LimitsExceeded',
+]);
+
 /** Names of errors on the bus by what can be wrong with a request. */
-export const errorNames = {
-  noSuchContainer: 'org.lockerd1.Error.NoSuchContainer',
-  noSuchLocker: 'org.lockerd1.Error.NoSuchLocker',
-  alreadyRunning: 'org.lockerd1.Error.AlreadyRunning',
-  notRunning: 'org.lockerd1.Error.NotRunning',
-  notFrozen: 'org.lockerd1.Error.NotFrozen',
-  alreadyMounted: 'org.lockerd1.Error.AlreadyMounted',
-  notMounted: 'org.lockerd1.Error.NotMounted',
-  lockerBusy: 'org.lockerd1.Error.LockerBusy',
-  limitBelowUsage: 'org.lockerd1.Error.LimitBelowUsage',
-  jobConflict: 'org.lockerd1.Error.JobConflict',
-  cancelled: 'org.lockerd1.Error.Cancelled',
-  timedOut: 'org.lockerd1.Error.TimedOut',
-  authorizationDismissed: 'org.lockerd1.Error.AuthorizationDismissed',
-  authorityUnavailable: 'org.lockerd1.Error.AuthorityUnavailable',
-  failed: 'org.lockerd1.Error.Failed',
-  accessDenied: 'org.freedesktop.DBus.Error.AccessDenied',
-  interactiveAuthorizationRequired: 'org.freedesktop.DBus.Error.InteractiveAuthorizationRequired',
-  invalidArgs: 'org.freedesktop.DBus.Error.InvalidArgs',
-  limitsExceeded: 'org.freedesktop.DBus.Error.LimitsExceeded',
-} as const;
+export const errorNames = Object.fromEntries(
+  errorCodes.map((code) => [
+    code,
+    `${namedByDBus.has(code) ? 'org.freedesktop.DBus' : 'org.lockerd1'}.Error.${code}`,
+  ]),
+) as Readonly<Record<ErrorCode, string>>;

@@ -1,9 +1,8 @@
-import { CoreError } from '../model/errors.ts';
+import { LockerdError } from '../model/errors.ts';
 import { codeOf } from '../model/errno.ts';
 import { containerUnit } from '../model/unit-name.ts';
 import type { GuestMemory, Probe, Undo } from '../cgroup/guest.ts';
 import { controlGroups, findGuestMemory, memoryOfHost, swapLeftOnHost } from '../cgroup/guest.ts';
-import { LimitBelowUsage } from './errors.ts';
 import { restoreSnapshot, setLastingLimits, takeSnapshot } from './lasting.ts';
 import {
   exactLimit,
@@ -50,8 +49,8 @@ export interface BalloonContext {
 /**
  * Changes the memory limit of a container. Growing is done at once. Shrinking takes memory back
  * first, watches the guest live with what is left, and sets the limit only then; where that fails,
- * all is as it was. Throws CoreErrors: invalidArgs, notRunning, jobConflict, cancelled, and
- * LimitBelowUsage with the lowest limit that would have worked.
+ * all is as it was. Throws LockerdErrors: InvalidArgs, NotRunning, JobConflict, Cancelled, and
+ * LimitBelowUsage with the `lowest` limit that would have worked and the guest's `stallUsec`.
  */
 export async function balloon(
   request: BalloonRequest,
@@ -69,8 +68,8 @@ export async function balloon(
       return setForNextStart(wanted, unit, before, context);
     }
     if (before.activeState !== 'active') {
-      throw new CoreError(
-        'jobConflict',
+      throw new LockerdError(
+        'JobConflict',
         `container "${container}" is ${before.activeState}; try again when that has ended`,
       );
     }
@@ -82,7 +81,7 @@ export async function balloon(
 
 /**
  * Brings the limits of a running container's unit to the kernel, as systemd would: a lower one may
- * kill. Throws CoreErrors: notRunning, and jobConflict while a balloon is under way.
+ * kill. Throws LockerdErrors: NotRunning, and JobConflict while a balloon is under way.
  */
 export async function applyLimits(container: string, systemd: Systemd): Promise<void> {
   const unit = containerUnit(container);
@@ -96,22 +95,22 @@ export async function applyLimits(container: string, systemd: Systemd): Promise<
   });
 }
 
-function notRunning(container: string): CoreError {
-  return new CoreError(
-    'notRunning',
+function notRunning(container: string): LockerdError {
+  return new LockerdError(
+    'NotRunning',
     `container "${container}" is not running; a limit for its next start needs "persist"`,
   );
 }
 
 function checkedLimit({ container, limit, swap }: BalloonRequest): bigint {
   if (limit < minimumLimit) {
-    throw new CoreError(
-      'invalidArgs',
+    throw new LockerdError(
+      'InvalidArgs',
       `${formatLimit(limit)} is too little for container "${container}"; ask for ${formatLimit(minimumLimit)} or more`,
     );
   }
   if (limit > unlimited || (swap !== undefined && (swap < 0n || swap > unlimited))) {
-    throw new CoreError('invalidArgs', 'a limit has at most 64 bits');
+    throw new LockerdError('InvalidArgs', 'a limit has at most 64 bits');
   }
   return wholePages(limit);
 }
@@ -123,9 +122,9 @@ function limitsOf(request: BalloonRequest): Limits {
   };
 }
 
-function noSwapAccounting(): CoreError {
-  return new CoreError(
-    'failed',
+function noSwapAccounting(): LockerdError {
+  return new LockerdError(
+    'Failed',
     'the kernel does not account for swap, so it cannot be limited; boot with swapaccount=1',
   );
 }
@@ -218,8 +217,8 @@ class Balloon {
     } catch (error) {
       if (error instanceof ShrinkRefused) throw this.#refusal(error, this.#stall(start).stallUsec);
       if (goneCodes.includes(codeOf(error) ?? '')) {
-        throw new CoreError(
-          'notRunning',
+        throw new LockerdError(
+          'NotRunning',
           `container "${container}" stopped or rebooted meanwhile`,
           {
             cause: error,
@@ -237,18 +236,23 @@ class Balloon {
     return { stallUsec: stallUsec - start.stallUsec + this.#heldUpUsec };
   }
 
-  #refusal({ message, lowest }: ShrinkRefused, stallUsec: number | undefined): LimitBelowUsage {
+  #refusal({ message, lowest }: ShrinkRefused, stallUsec: number | undefined): LockerdError {
     const { container, limit } = this.#request;
     const known = lowest < this.#memory.unitLimit() ? lowest : this.#memory.unitLimit();
     const stall =
       stallUsec === undefined || stallUsec < 1000
         ? ''
         : `; to try it made the guest stand still for ${Math.round(stallUsec / 1000)} ms`;
-    return new LimitBelowUsage(
+    return new LockerdError(
+      'LimitBelowUsage',
       `container "${container}" cannot live with ${formatLimit(limit)}: ${message}; ` +
         `the lowest limit that would have worked is ${exactLimit(known)}${stall}`,
-      known,
-      stallUsec,
+      {
+        details: {
+          lowest: formatLimit(known),
+          ...(stallUsec === undefined ? {} : { stallUsec }),
+        },
+      },
     );
   }
 
@@ -285,8 +289,8 @@ class Balloon {
   #verify(): void {
     const now = this.#memory.unitLimit();
     if (now !== this.#request.limit) {
-      throw new CoreError(
-        'failed',
+      throw new LockerdError(
+        'Failed',
         `container "${this.#request.container}": the kernel has a limit of ${formatLimit(now)}, not ${formatLimit(this.#request.limit)}`,
       );
     }

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { CoreError } from '../model/errors.ts';
+import { LockerdError } from '../model/errors.ts';
 import type { GuestMemory } from '../cgroup/guest.ts';
 import { formatLimit, lowestLimit, marginOf, mebibyte } from '../model/memory-limit.ts';
 import type { Trouble } from './trial.ts';
@@ -92,8 +92,8 @@ export class Shrink {
 
   #interrupted(): void {
     if (this.#request.signal.aborted) {
-      throw new CoreError(
-        'cancelled',
+      throw new LockerdError(
+        'Cancelled',
         `changing the memory of container "${this.#request.container}" was cancelled`,
       );
     }

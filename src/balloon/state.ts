@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
-import { CoreError } from '../model/errors.ts';
+import { LockerdError } from '../model/errors.ts';
 import { codeOf } from '../model/errno.ts';
 import type { Undo } from '../cgroup/guest.ts';
 import { write } from '../cgroup/guest.ts';
@@ -45,8 +45,8 @@ export async function withBalloonLock<T>(
   child.stdin.write('\n');
   const locked = await Promise.race([once(child.stdout, 'data'), ended]);
   if (!Array.isArray(locked)) {
-    throw new CoreError(
-      'jobConflict',
+    throw new LockerdError(
+      'JobConflict',
       `the memory of container "${container}" is being changed already; try again when that has ended`,
     );
   }

@@ -45,23 +45,23 @@ interface Reaction {
 
 const reactions = new Map<string, Reaction>(
   Object.entries({
-    [errorNames.accessDenied]: {
+    [errorNames.AccessDenied]: {
       status: exitStatus.notPermitted,
       hint: 'polkit rules decide who may do what; "lockerctl permissions NAME" shows what you may.',
     },
-    [errorNames.interactiveAuthorizationRequired]: {
+    [errorNames.InteractiveAuthorizationRequired]: {
       status: exitStatus.notPermitted,
       hint: 'It takes a password: call it on a terminal, without --no-ask-password.',
     },
-    [errorNames.authorizationDismissed]: { status: exitStatus.notPermitted },
-    [errorNames.authorityUnavailable]: {
+    [errorNames.AuthorizationDismissed]: { status: exitStatus.notPermitted },
+    [errorNames.AuthorityUnavailable]: {
       status: exitStatus.notPermitted,
       hint: 'See "systemctl status polkit".',
     },
-    [errorNames.noSuchContainer]: { status: exitStatus.noSuchObject },
-    [errorNames.noSuchLocker]: { status: exitStatus.noSuchObject },
+    [errorNames.NoSuchContainer]: { status: exitStatus.noSuchObject },
+    [errorNames.NoSuchLocker]: { status: exitStatus.noSuchObject },
     [busError.unknownObject]: { status: exitStatus.noSuchObject },
-    [errorNames.invalidArgs]: { status: exitStatus.usage },
+    [errorNames.InvalidArgs]: { status: exitStatus.usage },
     [`${freedesktop}ServiceUnknown`]: {
       status: exitStatus.failure,
       hint: 'lockerd is not on the bus and cannot be started; see "systemctl status lockerd".',

@@ -92,7 +92,7 @@ export class Service {
       try {
         return await this.bus.call({ destination: serviceName, ...request });
       } catch (error) {
-        const isBusy = error instanceof DBusError && error.errorName === errorNames.limitsExceeded;
+        const isBusy = error instanceof DBusError && error.errorName === errorNames.LimitsExceeded;
         if (!isBusy || retryMs === undefined) throw error;
         await delay(retryMs);
       }

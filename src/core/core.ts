@@ -1,6 +1,6 @@
 import type { Caller } from './caller.ts';
 import type { Clock } from './clock.ts';
-import { CoreError } from '../model/errors.ts';
+import { LockerdError } from '../model/errors.ts';
 import { busy, describe, Jobs, type Job } from './jobs.ts';
 import { LimitKeeper } from './limit-keeper.ts';
 import { Admission, defaultLimits, FairTurns, type Limits } from './limits.ts';
@@ -97,7 +97,7 @@ export class Core {
 
   /**
    * Does what a caller asks for, if it may: settles with the job, or with the ended job when the
-   * options say so. Every refusal is a CoreError.
+   * options say so. Every refusal is a LockerdError.
    */
   async request(caller: Caller, request: Request, bag: OptionBag): Promise<Job> {
     const options = parseOptions(bag, optionsOf[request.verb]);
@@ -119,7 +119,7 @@ export class Core {
       const known = this.#requests.get(key);
       if (!known) break;
       if (known.fingerprint !== fingerprint) {
-        throw new CoreError('invalidArgs', 'option "request-id" was used for another request');
+        throw new LockerdError('InvalidArgs', 'option "request-id" was used for another request');
       }
       const leaveQueue = this.admission.enter('pending-authorizations-per-uid', caller.uid);
       try {
@@ -164,8 +164,8 @@ export class Core {
     const now = this.#planAgain(request, options);
     if (!now || isOther(plan, now)) {
       this.#journalDecision(caller, plan.action, plan.details, 'changed');
-      throw new CoreError(
-        'jobConflict',
+      throw new LockerdError(
+        'JobConflict',
         `container "${plan.container.name}" changed during the authorization; look and try again`,
       );
     }
@@ -179,7 +179,7 @@ export class Core {
     caller: Caller,
     plan: Plan,
     options: Options,
-    objection: CoreError,
+    objection: LockerdError,
   ): Promise<never> {
     const decision = await this.#told(caller, plan.action, plan.details, () =>
       this.#asking(caller, (ask) => ask(plan.action, plan.details)),
@@ -195,7 +195,7 @@ export class Core {
       const plan = planRequest(this.world, request, options);
       return plan.objection ? undefined : plan;
     } catch (error) {
-      if (error instanceof CoreError) return undefined;
+      if (error instanceof LockerdError) return undefined;
       throw error;
     }
   }
@@ -234,12 +234,12 @@ export class Core {
       await this.#authorize(caller, 'org.lockerd1.cancel-job-other', details, options);
     }
     if (job.state === 'done') {
-      throw new CoreError('failed', `${describe(job)} has ended already`);
+      throw new LockerdError('Failed', `${describe(job)} has ended already`);
     }
     this.jobs.cancel(job);
   }
 
-  /** Waits for a job's end; CoreError timedOut when it takes longer, in milliseconds. */
+  /** Waits for a job's end; LockerdError timedOut when it takes longer, in milliseconds. */
   async wait(caller: Caller, job: Job, timeoutMs: number | undefined): Promise<void> {
     const leave = this.admission.enter('waits-per-uid', caller.uid);
     try {
@@ -274,7 +274,7 @@ export class Core {
     });
   }
 
-  /** Settles when polkit says yes; every other answer is a CoreError. */
+  /** Settles when polkit says yes; every other answer is a LockerdError. */
   async #authorize(
     caller: Caller,
     action: ActionId,
@@ -348,10 +348,10 @@ export class Core {
   #undecided(caller: Caller, error: unknown): Decision {
     if (error instanceof CallerLeft || caller.left.aborted) throw new CallerLeft();
     if (caller.uid === 0 && this.world.rootNeedsNoAuthority && isUnavailable(error)) return 'yes';
-    if (error instanceof CoreError) throw error;
+    if (error instanceof LockerdError) throw error;
     this.trouble('the authority failed', error);
-    throw new CoreError(
-      'authorityUnavailable',
+    throw new LockerdError(
+      'AuthorityUnavailable',
       'nobody can say whether you may do this; see: systemctl status polkit',
       { cause: error },
     );
@@ -420,9 +420,9 @@ export class Core {
 }
 
 /** Nobody is there to hear the answer. */
-export class CallerLeft extends CoreError {
+export class CallerLeft extends LockerdError {
   constructor() {
-    super('cancelled', 'the caller has left');
+    super('Cancelled', 'the caller has left');
   }
 }
 
@@ -444,21 +444,21 @@ function objectFields(container: string, locker: string): Record<string, string>
 }
 
 function isUnavailable(error: unknown): boolean {
-  return error instanceof CoreError && error.code === 'authorityUnavailable';
+  return error instanceof LockerdError && error.code === 'AuthorityUnavailable';
 }
 
-function refusal(decision: Exclude<Decision, 'yes'>, action: ActionId): CoreError {
+function refusal(decision: Exclude<Decision, 'yes'>, action: ActionId): LockerdError {
   switch (decision) {
     case 'no':
-      return new CoreError('accessDenied', `polkit does not allow you ${action}`);
+      return new LockerdError('AccessDenied', `polkit does not allow you ${action}`);
     case 'challenge':
-      return new CoreError(
-        'interactiveAuthorizationRequired',
+      return new LockerdError(
+        'InteractiveAuthorizationRequired',
         `${action} takes a password; call it with interactive authorization allowed`,
       );
     case 'dismissed':
-      return new CoreError(
-        'authorizationDismissed',
+      return new LockerdError(
+        'AuthorizationDismissed',
         `the password prompt for ${action} was closed`,
       );
   }

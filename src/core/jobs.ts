@@ -1,5 +1,5 @@
 import type { Clock } from './clock.ts';
-import { CoreError, type CoreErrorCode } from '../model/errors.ts';
+import { LockerdError, type ErrorCode } from '../model/errors.ts';
 import type { Limits } from './limits.ts';
 import { Listeners } from './listeners.ts';
 
@@ -56,7 +56,7 @@ export interface Job {
   readonly isCancelable: boolean;
   readonly result: JobResult;
   /** Set with the results failed, cancelled and timeout. */
-  readonly error: CoreError | undefined;
+  readonly error: LockerdError | undefined;
   /** What callers should know although it succeeded, a sentence each. */
   readonly warnings: readonly string[];
   /** How long a balloon made the guest stand still, microseconds; undefined where unknown. */
@@ -71,7 +71,7 @@ interface JobRecord extends Job {
   progress: number;
   isCancelable: boolean;
   result: JobResult;
-  error: CoreError | undefined;
+  error: LockerdError | undefined;
   warnings: readonly string[];
   stallUsec: bigint | undefined;
   spec: JobSpec;
@@ -132,14 +132,17 @@ export class Jobs {
   }
 
   /**
-   * Makes a job and starts it, at once or when the one it supersedes has ended. Throws CoreError
+   * Makes a job and starts it, at once or when the one it supersedes has ended. Throws LockerdError
    * jobConflict when the container is busy with another one, limitsExceeded when there are too many.
    */
   create(spec: JobSpec): Job {
     const current = this.#current.get(spec.container);
     if (current && current !== spec.supersedes) throw busy(current);
     if (this.unfinished.length >= this.#limits.jobs) {
-      throw new CoreError('limitsExceeded', 'too many jobs are unfinished; wait until some ended');
+      throw new LockerdError(
+        'LimitsExceeded',
+        'too many jobs are unfinished; wait until some ended',
+      );
     }
     const job = this.#record(spec);
     this.#jobs.set(job.id, job);
@@ -207,7 +210,7 @@ export class Jobs {
   }
 
   /** Never rejects. */
-  async #run(job: JobRecord): Promise<CoreError | undefined> {
+  async #run(job: JobRecord): Promise<LockerdError | undefined> {
     try {
       await job.spec.run({
         signal: job.abort.signal,
@@ -236,16 +239,16 @@ export class Jobs {
       return undefined;
     } catch (error) {
       if (job.abortReason !== undefined) return endOf(job);
-      if (error instanceof CoreError) return error;
+      if (error instanceof LockerdError) return error;
       this.troubled.emit(job, error);
-      return new CoreError(
-        'failed',
+      return new LockerdError(
+        'Failed',
         `${describe(job)} failed for a reason that is not yours; see: journalctl -t lockerd`,
       );
     }
   }
 
-  async #whenGivenUp(job: JobRecord): Promise<CoreError | undefined> {
+  async #whenGivenUp(job: JobRecord): Promise<LockerdError | undefined> {
     await whenAborted(job.abort.signal);
     const reason = job.abortReason ?? 'cancelled';
     await Promise.race([
@@ -255,7 +258,7 @@ export class Jobs {
     return endOf(job);
   }
 
-  #finish(job: JobRecord, error: CoreError | undefined): void {
+  #finish(job: JobRecord, error: LockerdError | undefined): void {
     job.state = 'done';
     job.isCancelable = false;
     job.phase = 'done';
@@ -272,13 +275,13 @@ export class Jobs {
     });
   }
 
-  /** Throws CoreError failed when the job has gone too far to be cancelled. */
+  /** Throws LockerdError failed when the job has gone too far to be cancelled. */
   cancel(job: Job): void {
     const record = this.#jobs.get(job.id);
     if (!record || record.state === 'done' || record.abortReason !== undefined) return;
     if (!record.isCancelable) {
-      throw new CoreError(
-        'failed',
+      throw new LockerdError(
+        'Failed',
         `${describe(job)} cannot be cancelled any more; wait for its end`,
       );
     }
@@ -300,7 +303,7 @@ export class Jobs {
   }
 
   /**
-   * Waits for the end of a job. CoreError timedOut when it takes longer, cancelled when the
+   * Waits for the end of a job. LockerdError timedOut when it takes longer, cancelled when the
    * caller has left.
    */
   async wait(job: Job, timeoutMs: number | undefined, left: AbortSignal): Promise<void> {
@@ -311,11 +314,11 @@ export class Jobs {
       const timeout = new Promise<never>((_, reject) => {
         if (timeoutMs === undefined || timeoutMs > longestTimerMs) return;
         untime = this.#clock.after(timeoutMs, () => {
-          reject(new CoreError('timedOut', `${describe(job)} has not ended yet; it goes on`));
+          reject(new LockerdError('TimedOut', `${describe(job)} has not ended yet; it goes on`));
         });
       });
       const gone = whenAborted(left, waiting.signal).then(() => {
-        throw new CoreError('cancelled', 'the caller has left');
+        throw new LockerdError('Cancelled', 'the caller has left');
       });
       await Promise.race([job.ended, timeout, gone]);
     } finally {
@@ -331,35 +334,35 @@ export function describe({ id, verb, container }: Pick<Job, 'id' | 'verb' | 'con
 }
 
 /** Another job is in the way. */
-export function busy(job: Job): CoreError {
-  return new CoreError(
-    'jobConflict',
+export function busy(job: Job): LockerdError {
+  return new LockerdError(
+    'JobConflict',
     `container "${job.container}" is busy with ${describe(job)}; wait for its end or cancel it`,
   );
 }
 
 /** How an aborted job ends, whatever its work has said. */
-function endOf(job: JobRecord): CoreError {
+function endOf(job: JobRecord): LockerdError {
   switch (job.abortReason) {
     case 'timeout':
-      return new CoreError('timedOut', `${describe(job)} took too long and was given up`);
+      return new LockerdError('TimedOut', `${describe(job)} took too long and was given up`);
     case 'gone':
-      return new CoreError(
-        'failed',
+      return new LockerdError(
+        'Failed',
         `container "${job.container}" was removed during ${describe(job)}`,
       );
     case 'superseded':
-      return new CoreError('cancelled', `${describe(job)} was ended by a stop of the container`);
+      return new LockerdError('Cancelled', `${describe(job)} was ended by a stop of the container`);
     case 'cancelled':
     case undefined:
-      return new CoreError('cancelled', `${describe(job)} was cancelled`);
+      return new LockerdError('Cancelled', `${describe(job)} was cancelled`);
   }
 }
 
-function resultOf(code: CoreErrorCode | undefined): JobResult {
+function resultOf(code: ErrorCode | undefined): JobResult {
   if (code === undefined) return 'done';
-  if (code === 'cancelled') return 'cancelled';
-  return code === 'timedOut' ? 'timeout' : 'failed';
+  if (code === 'Cancelled') return 'cancelled';
+  return code === 'TimedOut' ? 'timeout' : 'failed';
 }
 
 function whenAborted(signal: AbortSignal, until?: AbortSignal): Promise<void> {

@@ -1,6 +1,6 @@
 import { wholePages } from '../model/memory-limit.ts';
 import type { Clock } from './clock.ts';
-import { CoreError } from '../model/errors.ts';
+import { LockerdError } from '../model/errors.ts';
 import type { HelperPort, MemoryPort, UnitStatus } from './ports.ts';
 import type { TroubleHandler, World } from './world.ts';
 
@@ -10,7 +10,7 @@ const settleMs = 2_000;
 const retryMs = 2_000;
 const retryMaxMs = 60_000;
 /** A container that is about to start or stop, or whose limit is about to change. */
-const passing: readonly CoreError['code'][] = ['notRunning', 'jobConflict', 'noSuchContainer'];
+const passing: readonly LockerdError['code'][] = ['NotRunning', 'JobConflict', 'NoSuchContainer'];
 
 /**
  * Sees to it that the kernel has the limits that a running unit has. With systemd 257 those that a
@@ -60,7 +60,7 @@ export class LimitKeeper {
     this.#clock.after(ms, () => {
       if (this.#seen.get(name) !== wanted) return;
       this.#compare(name).catch((error: unknown) => {
-        const isPassing = error instanceof CoreError && passing.includes(error.code);
+        const isPassing = error instanceof LockerdError && passing.includes(error.code);
         if (!isPassing && tries === 0) {
           const what = `the kernel cannot be given the memory limit of container "${name}"`;
           this.#trouble(what, error);

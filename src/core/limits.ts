@@ -1,5 +1,5 @@
 import type { Clock } from './clock.ts';
-import { CoreError } from '../model/errors.ts';
+import { LockerdError } from '../model/errors.ts';
 
 /** What Manager.Limits shows: how much one uid, or everybody together, may have at a time. */
 export const defaultLimits = {
@@ -53,7 +53,7 @@ export class Admission {
   }
 
   /**
-   * Takes a call that costs so much from the uid's token bucket; CoreError limitsExceeded when the
+   * Takes a call that costs so much from the uid's token bucket; LockerdError limitsExceeded when the
    * bucket is empty. A call that costs more than is left is let in and leaves a debt: else none of
    * a large host's answers could ever be had.
    */
@@ -61,8 +61,8 @@ export class Admission {
     const bucket = this.#bucket(uid);
     if (bucket.tokens < 1) {
       const rate = this.limits['calls-per-second'] * this.#factor(uid);
-      throw new CoreError(
-        'limitsExceeded',
+      throw new LockerdError(
+        'LimitsExceeded',
         `uid ${uid} makes more than ${rate} calls a second, or too large ones; slow down`,
       );
     }
@@ -101,11 +101,11 @@ export class Admission {
     }
   }
 
-  /** CoreError limitsExceeded when the uid has as many of these as it may have. */
+  /** LockerdError limitsExceeded when the uid has as many of these as it may have. */
   check(limit: UidLimit, uid: number): void {
     if (this.#count(`${limit} ${uid}`) < this.limits[limit] * this.#factor(uid)) return;
-    throw new CoreError(
-      'limitsExceeded',
+    throw new LockerdError(
+      'LimitsExceeded',
       `uid ${uid} has too many ${uidLimitWords[limit]}; wait until some have ended`,
     );
   }
@@ -119,7 +119,10 @@ export class Admission {
   /** Counts one more prompt of this uid and of all uids. */
   enterPrompt(uid: number): () => void {
     if (this.#count('prompts') >= this.limits.prompts) {
-      throw new CoreError('limitsExceeded', 'too many password prompts are open; try again later');
+      throw new LockerdError(
+        'LimitsExceeded',
+        'too many password prompts are open; try again later',
+      );
     }
     const leaveUid = this.enter('prompts-per-uid', uid);
     const leaveAll = this.#add('prompts');

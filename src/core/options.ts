@@ -1,4 +1,4 @@
-import { CoreError } from '../model/errors.ts';
+import { LockerdError } from '../model/errors.ts';
 import { unlimited } from '../model/memory-limit.ts';
 import { quoted } from './text.ts';
 
@@ -47,14 +47,14 @@ export function checkOption(
   allowed: readonly OptionName[],
 ): asserts name is OptionName {
   if (!isOptionName(name)) {
-    throw new CoreError('invalidArgs', `there is no option ${quoted(name)}`);
+    throw new LockerdError('InvalidArgs', `there is no option ${quoted(name)}`);
   }
   if (!allowed.includes(name)) {
-    throw new CoreError('invalidArgs', `option "${name}" means nothing for this method`);
+    throw new LockerdError('InvalidArgs', `option "${name}" means nothing for this method`);
   }
   if (signature !== signatures[name]) {
-    throw new CoreError(
-      'invalidArgs',
+    throw new LockerdError(
+      'InvalidArgs',
       `option "${name}" has type ${quoted(signature)}, not "${signatures[name]}"`,
     );
   }
@@ -62,21 +62,21 @@ export function checkOption(
 
 /**
  * Reads the options of one method, which takes only the `allowed` ones. Anything else is
- * CoreError invalidArgs: an option that means nothing would be a caller's mistake about safety.
+ * LockerdError invalidArgs: an option that means nothing would be a caller's mistake about safety.
  */
 export function parseOptions(bag: OptionBag, allowed: readonly OptionName[]): Options {
   for (const [name, { signature }] of bag) checkOption(name, signature, allowed);
   const flag = (name: OptionName) => bag.get(name)?.value === true;
   const timeout = bag.get('timeout-usec')?.value;
-  if (timeout === 0n) throw new CoreError('invalidArgs', 'option "timeout-usec" must not be 0');
+  if (timeout === 0n) throw new LockerdError('InvalidArgs', 'option "timeout-usec" must not be 0');
   const swap = bag.get('swap')?.value;
   const requestId = bag.get('request-id')?.value;
   if (typeof requestId === 'string' && !/^[\x21-\x7e]+$/.test(requestId)) {
-    throw new CoreError('invalidArgs', 'option "request-id" must be printable ASCII, no blanks');
+    throw new LockerdError('InvalidArgs', 'option "request-id" must be printable ASCII, no blanks');
   }
   if (typeof requestId === 'string' && requestId.length > requestIdMaxLength) {
-    throw new CoreError(
-      'invalidArgs',
+    throw new LockerdError(
+      'InvalidArgs',
       `option "request-id" has more than ${requestIdMaxLength} characters`,
     );
   }

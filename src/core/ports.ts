@@ -113,7 +113,7 @@ export interface LxcStatus {
   readonly squatter?: { readonly pid: number; readonly uid: number } | undefined;
 }
 
-/** The root side, one request a call. Failures are CoreErrors with the helper's own message. */
+/** The root side, one request a call. Failures are LockerdErrors with the helper's own message. */
 export interface HelperPort {
   attach(request: {
     container: string;
@@ -206,7 +206,7 @@ export interface AuthorizationRequest {
 
 export type Decision = 'yes' | 'no' | 'challenge' | 'dismissed';
 
-/** polkit. Every failure to get a sound answer is CoreError authorityUnavailable. */
+/** polkit. Every failure to get a sound answer is LockerdError authorityUnavailable. */
 export interface AuthorityPort {
   check(request: AuthorizationRequest): Promise<Decision>;
   /** `polkit`, or in a few words why there is none. */

@@ -1,6 +1,6 @@
 import { unlimited } from '../model/memory-limit.ts';
 import { shellWord } from '../model/shell-quote.ts';
-import { CoreError } from '../model/errors.ts';
+import { LockerdError } from '../model/errors.ts';
 import type { AbortReason, Job, JobContext, Verb } from './jobs.ts';
 import type { OptionName, Options } from './options.ts';
 import type { ActionDetails, ActionId, HelperPort, UnitsPort } from './ports.ts';
@@ -30,7 +30,7 @@ export interface Plan {
   readonly action: ActionId;
   readonly details: ActionDetails;
   /** Why it makes no sense now; the caller may learn of it when it may do it at all. */
-  readonly objection: CoreError | undefined;
+  readonly objection: LockerdError | undefined;
   /** The guest that is meant, when another one in its place would not be. */
   readonly leader: number;
 }
@@ -145,27 +145,30 @@ export function detailsOf(
 }
 
 /**
- * Finds what a request names and what is against it. CoreError noSuchContainer, noSuchLocker and
+ * Finds what a request names and what is against it. LockerdError noSuchContainer, noSuchLocker and
  * invalidArgs are for everybody; other objections are in the plan.
  */
 export function planRequest(world: World, request: Request, options: PlanOptions): Plan {
   const container = world.container(request.container);
   if (!container) {
-    throw new CoreError(
-      'noSuchContainer',
+    throw new LockerdError(
+      'NoSuchContainer',
       `there is no container ${quoted(request.container)}; for a new one: systemctl daemon-reload`,
     );
   }
   if (request.verb === 'balloon' && request.limit === 0n) {
-    throw new CoreError('invalidArgs', `${named(container)} cannot live with a limit of 0 bytes`);
+    throw new LockerdError(
+      'InvalidArgs',
+      `${named(container)} cannot live with a limit of 0 bytes`,
+    );
   }
   const locker = 'locker' in request ? world.locker(request.locker) : undefined;
   if ('locker' in request && !locker) {
     const isAttached = container.attachments.some(({ locker: name }) => name === request.locker);
     // What is attached can be detached, also when its line in fstab has gone meanwhile.
     if (request.verb === 'mount-locker' || !isAttached) {
-      throw new CoreError(
-        'noSuchLocker',
+      throw new LockerdError(
+        'NoSuchLocker',
         `there is no locker ${quoted(request.locker)}; for a new one: systemctl daemon-reload`,
       );
     }
@@ -180,17 +183,17 @@ export function planRequest(world: World, request: Request, options: PlanOptions
   };
 }
 
-function notRunning(container: Container): CoreError {
+function notRunning(container: Container): LockerdError {
   const { state } = container;
   const remedy = isUp(state)
     ? 'wait until it runs'
     : `start it: systemctl start ${shellWord(unitInstance(container))}`;
-  return new CoreError('notRunning', `${named(container)} is ${state}, not running; ${remedy}`);
+  return new LockerdError('NotRunning', `${named(container)} is ${state}, not running; ${remedy}`);
 }
 
-function outside(container: Container): CoreError {
-  return new CoreError(
-    'failed',
+function outside(container: Container): LockerdError {
+  return new LockerdError(
+    'Failed',
     `${named(container)} runs outside its unit ${container.definition.unit}; ` +
       `stop it with: lxc-stop -n ${shellWord(container.name)}`,
   );
@@ -201,7 +204,7 @@ function objectionTo(
   request: Request,
   container: Container,
   options: PlanOptions,
-): CoreError | undefined {
+): LockerdError | undefined {
   const { state, unit } = container;
   // The unit has started it, and its guest is seen in a moment.
   const isNew = state === 'starting' && unit?.activeState === 'active';
@@ -209,10 +212,10 @@ function objectionTo(
   switch (request.verb) {
     case 'start':
       if (hasGuest)
-        return new CoreError('alreadyRunning', `${named(container)} is ${state} already`);
+        return new LockerdError('AlreadyRunning', `${named(container)} is ${state} already`);
       if (state === 'broken') {
-        return new CoreError(
-          'failed',
+        return new LockerdError(
+          'Failed',
           `the configuration of ${named(container)} is broken; ` +
             `see: systemctl status ${shellWord(unitInstance(container))}`,
         );
@@ -220,29 +223,29 @@ function objectionTo(
       return undefined;
     case 'stop':
       if (container.isOutsideUnit) return outside(container);
-      if (!isUp(state)) return new CoreError('notRunning', `${named(container)} is ${state}`);
+      if (!isUp(state)) return new LockerdError('NotRunning', `${named(container)} is ${state}`);
       return undefined;
     case 'reboot':
       if (container.isOutsideUnit) return outside(container);
       if (state === 'running' || isNew) return undefined;
       if (options.force && isUp(state)) return undefined;
       if (state === 'frozen' || state === 'freezing') {
-        return new CoreError('notRunning', `${named(container)} is ${state}; thaw it first`);
+        return new LockerdError('NotRunning', `${named(container)} is ${state}; thaw it first`);
       }
       return notRunning(container);
     case 'freeze':
       return hasGuest ? undefined : notRunning(container);
     case 'thaw':
       if (state === 'frozen' || state === 'freezing') return undefined;
-      return new CoreError('notFrozen', `${named(container)} is ${state}, not frozen`);
+      return new LockerdError('NotFrozen', `${named(container)} is ${state}, not frozen`);
     case 'balloon':
       if (container.isOutsideUnit) return outside(container);
       // A lasting limit can be set for the next start.
       return hasGuest || options.persist ? undefined : notRunning(container);
     case 'mount-locker': {
       if (container.definition.wormhole === undefined) {
-        return new CoreError(
-          'failed',
+        return new LockerdError(
+          'Failed',
           `${named(container)} has no wormhole; see "lockers" in lockerd.conf(5)`,
         );
       }
@@ -251,8 +254,8 @@ function objectionTo(
       if (attached && options.persist && attached.readOnly === options.readOnly) return undefined;
       if (attached) {
         const mode = attached.readOnly ? 'read-only' : 'read-write';
-        return new CoreError(
-          'alreadyMounted',
+        return new LockerdError(
+          'AlreadyMounted',
           `locker "${attached.locker}" is in ${named(container)} already, ${mode}`,
         );
       }
@@ -262,8 +265,8 @@ function objectionTo(
       if (container.attachments.some(({ locker }) => locker === request.locker)) return undefined;
       // What is away for now, or with its container, can be kept from coming back.
       if (options.persist) return undefined;
-      return new CoreError(
-        'notMounted',
+      return new LockerdError(
+        'NotMounted',
         `locker "${request.locker}" is not in ${named(container)}`,
       );
   }
@@ -409,8 +412,8 @@ export class Work {
   async #reboot(container: Container, job: JobContext): Promise<void> {
     const { leader, definition } = container;
     if (leader === 0) {
-      throw new CoreError(
-        'failed',
+      throw new LockerdError(
+        'Failed',
         `nothing is known of the guest of ${named(container)}; ` +
           (this.#world.helperProblem || 'try again in a moment'),
       );
@@ -427,8 +430,8 @@ export class Work {
     );
     if (rebooted(container)) return;
     job.throwIfAborted();
-    throw new CoreError(
-      'failed',
+    throw new LockerdError(
+      'Failed',
       `${named(container)} shut down instead of rebooting; ${seeJournal(container)}`,
     );
   }
@@ -521,12 +524,12 @@ export class Work {
     await this.#world.until(container, condition, settleMs, job.signal);
   }
 
-  async #unitFailure(container: Container, what: string, result: string): Promise<CoreError> {
+  async #unitFailure(container: Container, what: string, result: string): Promise<LockerdError> {
     await this.#world.until(container, ({ unit }) => unit?.activeState === 'failed', 1_000);
     const unitResult = container.unit?.result ?? 'success';
     const why = unitResult === 'success' ? result : unitResult;
-    return new CoreError(
-      'failed',
+    return new LockerdError(
+      'Failed',
       `${named(container)} ${what} (${fixedWord(why)}); ${container.obstacle || seeJournal(container)}`,
     );
   }

@@ -15,7 +15,7 @@ import {
   wormholePath,
 } from './attachment.ts';
 import { hostMounts } from './context.ts';
-import { HelperError } from './errors.ts';
+import { LockerdError } from '../model/errors.ts';
 import { hasLeft } from './input.ts';
 import type { Mount } from '../host/mountinfo.ts';
 import { isSameTree, mountAt, mountKey } from '../host/mountinfo.ts';
@@ -30,7 +30,7 @@ export const unmountTimeoutMs = 100_000;
 function requireWormhole(view: ContainerView): void {
   const path = wormholePath(view);
   if (mountAt(hostMounts(), path) !== undefined) return;
-  throw new HelperError(
+  throw new LockerdError(
     'Failed',
     `container "${view.name}" runs without its wormhole; systemctl restart ${shellWord(view.unit)}`,
   );
@@ -44,7 +44,7 @@ async function requireAgreement(
 ): Promise<void> {
   const { what, options } = await systemd.mountSettings(mountUnit(a.target));
   if (what !== bindSource(a) || options.includes('ro') !== a.readOnly) {
-    throw new HelperError(
+    throw new LockerdError(
       'AlreadyMounted',
       `the settings of container "${view.name}" have locker "${a.locker}" ` +
         `${modeText(options.includes('ro'))}; attach it so, or make the change lasting`,
@@ -110,25 +110,25 @@ async function removeStrays(
   );
 }
 
-function wasCancelled(view: ContainerView, a: Attachment): HelperError {
-  return new HelperError(
+function wasCancelled(view: ContainerView, a: Attachment): LockerdError {
+  return new LockerdError(
     'Cancelled',
     `locker "${a.locker}" was not attached to container "${view.name}": the caller has left`,
   );
 }
 
-function whyNotStarted(result: string, view: ContainerView, a: Attachment): HelperError {
+function whyNotStarted(result: string, view: ContainerView, a: Attachment): LockerdError {
   const what = `locker "${a.locker}" was not attached to container "${view.name}"`;
   const seeLocker = `see "systemctl status ${shellWord(mountUnit(a.source))}"`;
   switch (result) {
     case 'dependency':
-      return new HelperError('Failed', `${what}: the locker cannot be mounted; ${seeLocker}`);
+      return new LockerdError('Failed', `${what}: the locker cannot be mounted; ${seeLocker}`);
     case 'timeout':
-      return new HelperError('TimedOut', `${what} in time; ${seeLocker}`);
+      return new LockerdError('TimedOut', `${what} in time; ${seeLocker}`);
     case 'canceled':
-      return new HelperError('Failed', `${what}: something stopped it meanwhile; try again`);
+      return new LockerdError('Failed', `${what}: something stopped it meanwhile; try again`);
     default:
-      return new HelperError(
+      return new LockerdError(
         'Failed',
         `${what} (${result}); see "journalctl -u ${shellWord(mountUnit(a.target))}"`,
       );
@@ -153,7 +153,7 @@ async function startJob(
     return await systemd.start(unit, mountTimeoutMs, signal);
   } catch (error) {
     if (!(error instanceof DBusError)) throw error;
-    throw new HelperError(
+    throw new LockerdError(
       'Failed',
       `locker "${a.locker}" was not attached to container "${view.name}": ${error.message}`,
       { cause: error },
@@ -174,7 +174,7 @@ export async function mountAttachment(
     if (!['done', 'skipped'].includes(result)) throw whyNotStarted(result, view, a);
     const mount = mountedLocker(a);
     if (mount?.readOnly !== a.readOnly) {
-      throw new HelperError(
+      throw new LockerdError(
         'Failed',
         `locker "${a.locker}" was not attached to container "${view.name}" ` +
           `${modeText(a.readOnly)}; see "systemctl status ${shellWord(mountUnit(a.target))}"`,
@@ -185,11 +185,11 @@ export async function mountAttachment(
     // Who was told that it failed must not find it attached.
     if (hasLeft(signal)) throw wasCancelled(view, a);
   } catch (error) {
-    if (error instanceof HelperError && error.code === 'AlreadyMounted') throw error;
+    if (error instanceof LockerdError && error.code === 'AlreadyMounted') throw error;
     await undo(systemd, view, a);
     const strays = await removeStrays(before, view, a);
-    if (strays === '' || !(error instanceof HelperError)) throw error;
-    throw new HelperError('Failed', `${error.message}${strays}`, { cause: error });
+    if (strays === '' || !(error instanceof LockerdError)) throw error;
+    throw new LockerdError('Failed', `${error.message}${strays}`, { cause: error });
   }
 }
 
@@ -213,7 +213,7 @@ export async function attach(
   requireWormhole(view);
   const mounted = mountedLocker(a);
   if (mounted !== undefined && mounted.readOnly !== readOnly) {
-    throw new HelperError(
+    throw new LockerdError(
       'AlreadyMounted',
       `locker "${locker}" is attached to container "${view.name}" ` +
         `${modeText(mounted.readOnly)}; detach it first`,

@@ -5,7 +5,7 @@ import { shellWord } from '../model/shell-quote.ts';
 import { mountUnit, unitNameFits } from '../model/unit-name.ts';
 import { fitsRestOfLine } from '../model/unit-syntax.ts';
 import { hostMounts } from './context.ts';
-import { HelperError } from './errors.ts';
+import { LockerdError } from '../model/errors.ts';
 import { statusOf } from './lxc.ts';
 import { isSameTree, mountAt } from '../host/mountinfo.ts';
 import type { Mount } from '../host/mountinfo.ts';
@@ -21,7 +21,7 @@ export function modeText(readOnly: boolean): string {
 export function wormholePath(view: ContainerView): string {
   const path = view.wormholeWith([])?.path;
   if (path !== undefined) return path;
-  throw new HelperError(
+  throw new LockerdError(
     'Failed',
     `container "${view.name}" has no wormhole: ${view.whyNoWormhole}; mend that and restart it`,
   );
@@ -32,13 +32,13 @@ export function planAttachment(view: ContainerView, locker: string, readOnly: bo
   const found = view.lockers.get(locker);
   if (found === undefined) {
     const place = `${view.settings.host.lockerDirectory}/${locker}`;
-    throw new HelperError(
+    throw new LockerdError(
       'NoSuchLocker',
       `there is no locker "${locker}": nothing mounts ${place}; add a line for it to /etc/fstab`,
     );
   }
   if (found.readOnly && !readOnly) {
-    throw new HelperError(
+    throw new LockerdError(
       'InvalidArgs',
       `locker "${locker}" is read-only on the host; attach it read-only`,
     );
@@ -53,7 +53,7 @@ export function planAttachment(view: ContainerView, locker: string, readOnly: bo
   };
   for (const path of [target, found.path, bindSource(attachment)]) {
     if (!fitsRestOfLine(path) || !unitNameFits(mountUnit(path))) {
-      throw new HelperError(
+      throw new LockerdError(
         'Failed',
         `locker "${locker}" cannot be attached to container "${view.name}": no unit can be made ` +
           'for its path; rename the locker or the container',
@@ -99,7 +99,7 @@ export function mountedLocker(
   if (mount === undefined) return undefined;
   const source = mountAt(mounts, a.source);
   if (source !== undefined && !isSameTree(mount, source)) {
-    throw new HelperError(
+    throw new LockerdError(
       'Failed',
       `something else than locker "${a.locker}" is mounted at ${a.target}; unmount it`,
     );
@@ -125,7 +125,7 @@ export function makeTarget(view: ContainerView, locker: string): void {
     mkdirSync(slot);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'EEXIST' && lstatSync(slot).isDirectory()) return;
-    throw new HelperError(
+    throw new LockerdError(
       'Failed',
       `the mount point of locker "${locker}" cannot be made in the wormhole of container ` +
         `"${view.name}"; systemctl restart ${shellWord(view.unit)}`,
@@ -152,7 +152,7 @@ export async function unmountLazily(target: string): Promise<void> {
     stdin: 'ignore',
     timeout: 30_000,
   }).catch((error: unknown) => {
-    throw new HelperError(
+    throw new LockerdError(
       'Failed',
       `${target} cannot be unmounted; see "systemctl status ${shellWord(mountUnit(target))}"`,
       {
@@ -168,14 +168,14 @@ export async function requireRunning(systemd: Systemd, view: ContainerView): Pro
   if (['active', 'reloading'].includes(activeState)) return;
   const { name, lxcpath } = view;
   if (activeState === 'inactive' && (await statusOf({ name, lxcpath })).state !== 'STOPPED') {
-    throw new HelperError(
+    throw new LockerdError(
       'NotRunning',
       `container "${name}" runs outside its unit, where no locker can be attached; ` +
         `lxc-stop -n ${shellWord(name)} && systemctl start ${shellWord(view.unit)}`,
     );
   }
   const state = activeState === 'inactive' ? 'is not running' : `is ${activeState}`;
-  throw new HelperError(
+  throw new LockerdError(
     'NotRunning',
     `container "${view.name}" ${state}; systemctl start ${shellWord(view.unit)}`,
   );

@@ -1,11 +1,7 @@
 import { applyLimits, balloon } from '../balloon/balloon.ts';
-import { LimitBelowUsage } from '../balloon/errors.ts';
 import { unlimited } from '../model/memory-limit.ts';
 import { BusSystemd } from '../balloon/systemd.ts';
 import { connectBus } from '../bus/connection.ts';
-import { CoreError } from '../model/errors.ts';
-import type { HelperErrorCode } from './errors.ts';
-import { HelperError } from './errors.ts';
 import type { BalloonRequest } from './request.ts';
 
 /** A client wants to see that something goes on, not every step. */
@@ -40,25 +36,6 @@ class Progress {
       if (error) this.#cancel();
     });
   }
-}
-
-const codes: Partial<Record<CoreError['code'], HelperErrorCode>> = {
-  invalidArgs: 'InvalidArgs',
-  notRunning: 'NotRunning',
-  jobConflict: 'JobConflict',
-  cancelled: 'Cancelled',
-  limitBelowUsage: 'LimitBelowUsage',
-};
-
-function toHelperError(error: CoreError): HelperError {
-  const details =
-    error instanceof LimitBelowUsage
-      ? {
-          lowest: formatLimit(error.lowest),
-          ...(error.stallUsec === undefined ? {} : { stallUsec: error.stallUsec }),
-        }
-      : {};
-  return new HelperError(codes[error.code] ?? 'Failed', error.message, { cause: error, details });
 }
 
 /**
@@ -101,9 +78,6 @@ export async function changeMemory(request: BalloonRequest): Promise<Record<stri
       reclaimed: reclaimed.toString(),
       ...(stallUsec === undefined ? {} : { stallUsec }),
     };
-  } catch (error) {
-    if (error instanceof CoreError) throw toHelperError(error);
-    throw error;
   } finally {
     bus.close();
   }
@@ -115,9 +89,6 @@ export async function applyMemoryLimits(container: string): Promise<Record<strin
   try {
     await applyLimits(container, new BusSystemd(bus));
     return {};
-  } catch (error) {
-    if (error instanceof CoreError) throw toHelperError(error);
-    throw error;
   } finally {
     bus.close();
   }

@@ -6,7 +6,7 @@ import type { Attachment } from '../model/attachment.ts';
 import { mountAttachment, unmountTimeoutMs } from './attach.ts';
 import { removeTarget, requireRunning, unmountLazily, wormholePath } from './attachment.ts';
 import { hostMounts } from './context.ts';
-import { HelperError } from './errors.ts';
+import { LockerdError } from '../model/errors.ts';
 import { hasLeft } from './input.ts';
 import type { Holder, Holders } from './holders.ts';
 import { findHolders } from './holders.ts';
@@ -76,7 +76,7 @@ async function unmount(
     const holders = found ?? { holders: [], isComplete: false };
     if (!force) {
       await waitUntil(async () => (await systemd.unit(unit)).activeState === 'active', noticeMs);
-      throw new HelperError(
+      throw new LockerdError(
         'LockerBusy',
         `locker "${locker}" in container "${view.name}" is busy: ${describeHolders(holders)}; ` +
           'end that, or use force',
@@ -87,7 +87,7 @@ async function unmount(
     lazy = true;
   }
   if (isMounted(target)) {
-    throw new HelperError(
+    throw new LockerdError(
       'Failed',
       `${target} is still mounted; see "findmnt ${shellWord(target)}"`,
     );
@@ -128,7 +128,7 @@ export async function detach(
 ): Promise<Record<string, unknown>> {
   const { locker, force, persist } = request;
   if (hasLeft(signal)) {
-    throw new HelperError(
+    throw new LockerdError(
       'Cancelled',
       `locker "${locker}" was not detached from container "${view.name}": the caller has left`,
     );
@@ -142,7 +142,7 @@ export async function detach(
       return { changed: true, lazy: false };
     }
     await requireRunning(systemd, view);
-    throw new HelperError(
+    throw new LockerdError(
       'NotMounted',
       `locker "${locker}" is not attached to container "${view.name}"`,
     );

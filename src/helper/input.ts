@@ -1,5 +1,5 @@
 import type { Readable } from 'node:stream';
-import { HelperError } from './errors.ts';
+import { LockerdError } from '../model/errors.ts';
 import { requestMaxBytes } from './request.ts';
 
 const requestDeadlineMs = 5000;
@@ -19,7 +19,7 @@ export async function readRequest(
       // A connection that breaks later must not end the request half-way.
       input.on('error', () => undefined);
       if (line !== undefined) resolve(line);
-      else reject(new HelperError('InvalidArgs', error ?? ''));
+      else reject(new LockerdError('InvalidArgs', error ?? ''));
     };
     const timer = setTimeout(() => {
       end('no whole request came in time');

@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, constants, fstatSync, openSync, statSync } from 'node:fs';
-import { HelperError } from './errors.ts';
+import { LockerdError } from '../model/errors.ts';
 import { hasLeft } from './input.ts';
 
 /**
@@ -34,11 +34,11 @@ async function lock(fd: number, waitSec: number, signal: AbortSignal | undefined
     ...(signal === undefined ? {} : { signal }),
   });
   const [status] = (await once(child, 'close').catch((error: unknown) => {
-    if (hasLeft(signal)) throw new HelperError('Cancelled', 'the caller has left');
+    if (hasLeft(signal)) throw new LockerdError('Cancelled', 'the caller has left');
     throw error;
   })) as [number | null];
   if (status === 0) return;
-  throw new HelperError('TimedOut', 'another request for the same container is still under way');
+  throw new LockerdError('TimedOut', 'another request for the same container is still under way');
 }
 
 interface LockOptions {
@@ -62,7 +62,7 @@ export async function withLock<T>(
     const fd = openDirectory(directory);
     if (fd === undefined) {
       if (mayBeAbsent) return use();
-      throw new HelperError('Failed', `there is no directory ${directory}`);
+      throw new LockerdError('Failed', `there is no directory ${directory}`);
     }
     try {
       await lock(fd, waitSec, signal);

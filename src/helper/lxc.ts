@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { HelperError } from './errors.ts';
+import { LockerdError } from '../model/errors.ts';
 import type { LxcStatus } from './guests.ts';
 import { Guests } from './guests.ts';
 import type { SocketOwner } from './socket-owner.ts';
@@ -83,7 +83,7 @@ async function bringTo(
 ): Promise<void> {
   const { name } = container;
   await lxc(program, container).catch((error: unknown) => {
-    throw new HelperError('Failed', `${program} failed for container "${name}"`, { cause: error });
+    throw new LockerdError('Failed', `${program} failed for container "${name}"`, { cause: error });
   });
   let after = await find(guests, container);
   for (let look = 0; look < looks && after.state !== state; look++) {
@@ -91,16 +91,16 @@ async function bringTo(
     after = await find(guests, container);
   }
   if (after.state === state) return;
-  throw new HelperError('Failed', `container "${name}" is ${after.state} after ${program}`);
+  throw new LockerdError('Failed', `container "${name}" is ${after.state} after ${program}`);
 }
 
-function notRunning({ name }: LxcContainer, { state, squatter }: Found): HelperError {
+function notRunning({ name }: LxcContainer, { state, squatter }: Found): LockerdError {
   const remedy =
     squatter === undefined
       ? 'start it first'
       : `process ${squatter.pid} of uid ${squatter.uid} has taken its command socket, so that LXC ` +
         'cannot start it; end that process';
-  return new HelperError('NotRunning', `container "${name}" is not running (${state}); ${remedy}`);
+  return new LockerdError('NotRunning', `container "${name}" is not running (${state}); ${remedy}`);
 }
 
 /** Freezes a running container; one that is frozen stays so. Throws NotRunning and Failed. */
@@ -119,7 +119,7 @@ export async function thaw(container: LxcContainer): Promise<{ changed: boolean 
   const guests = new Guests();
   const { state } = await find(guests, container);
   if (state !== 'FROZEN' && state !== 'FREEZING') {
-    throw new HelperError('NotFrozen', `container "${container.name}" is not frozen (${state})`);
+    throw new LockerdError('NotFrozen', `container "${container.name}" is not frozen (${state})`);
   }
   await bringTo('RUNNING', container, '/usr/bin/lxc-unfreeze', guests);
   return { changed: true };

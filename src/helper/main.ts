@@ -5,7 +5,7 @@ import { attach } from './attach.ts';
 import { applyMemoryLimits, changeMemory } from './balloon.ts';
 import { withSystemd } from './context.ts';
 import { detach } from './detach.ts';
-import { HelperError } from './errors.ts';
+import { LockerdError } from '../model/errors.ts';
 import { printHolders } from './holders.ts';
 import { readRequest, whenLeft } from './input.ts';
 import { withContainerLock } from './lock.ts';
@@ -83,10 +83,10 @@ async function serve(request: Request, isSocket: boolean): Promise<Record<string
 }
 
 /** What is no error of the request is told to the journal in full, and to nobody else. */
-function toHelperError(error: unknown): HelperError {
-  if (error instanceof HelperError) return error;
+function toLockerdError(error: unknown): LockerdError {
+  if (error instanceof LockerdError) return error;
   log('error', error instanceof Error ? (error.stack ?? error.message) : String(error));
-  return new HelperError('Failed', 'the request failed; see "journalctl -t lockerd-helper"');
+  return new LockerdError('Failed', 'the request failed; see "journalctl -t lockerd-helper"');
 }
 
 /** Writes the answer; a client that has gone does not get it. */
@@ -136,7 +136,7 @@ export async function run(
     uid = instance === undefined ? process.getuid?.() : peerOf(instance);
     const allowed = parseUserId(passwd(), 'lockerd');
     if (uid === undefined || (uid !== 0 && uid !== allowed)) {
-      throw new HelperError('AccessDenied', 'only lockerd may ask its helper');
+      throw new LockerdError('AccessDenied', 'only lockerd may ask its helper');
     }
     request = parseRequest(await readRequest(input));
     log('info', describe(request, uid));
@@ -145,7 +145,7 @@ export async function run(
     await answer(output, { ok: true, ...result });
     return 0;
   } catch (thrown) {
-    const error = toHelperError(thrown);
+    const error = toLockerdError(thrown);
     const { code, message, details } = error;
     const more = Object.keys(details).length === 0 ? '' : ` ${JSON.stringify(details)}`;
     log('warning', `${describe(request, uid)}: ${code}: ${message}${more}`);

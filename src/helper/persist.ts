@@ -2,7 +2,7 @@ import type { ContainerView } from './view.ts';
 import type { LockerChange } from './settings-edit.ts';
 import { changeChoices, editSettings } from './settings-edit.ts';
 import { readSettingsFile, writeSettingsFile } from './settings-file.ts';
-import { HelperError } from './errors.ts';
+import { LockerdError } from '../model/errors.ts';
 import type { Systemd } from './systemd.ts';
 import { withLock } from './lock.ts';
 
@@ -44,7 +44,7 @@ const nothing: Record = { changed: false, restore: () => Promise.resolve() };
 function isNeeded(view: ContainerView, change: LockerChange): boolean {
   const { locker, readOnly } = change;
   if (readOnly === undefined && modeAfter(view, change) !== undefined) {
-    throw new HelperError(
+    throw new LockerdError(
       'InvalidArgs',
       `locker "${locker}" would come back to container "${view.name}" at its next start: ` +
         `${whyStays(view, locker)}; detach it for now only`,
@@ -68,7 +68,7 @@ export async function record(
 ): Promise<Record> {
   if (!isNeeded(view, change)) return nothing;
   const [problem] = view.own.problems;
-  if (problem !== undefined) throw new HelperError('Failed', `nothing was recorded: ${problem}`);
+  if (problem !== undefined) throw new LockerdError('Failed', `nothing was recorded: ${problem}`);
   const { path } = view.own;
   const replace = async (text: string): Promise<void> => {
     writeSettingsFile(path, text);

@@ -1,5 +1,5 @@
 import { fitsUnitFile } from '../model/unit-syntax.ts';
-import { HelperError } from './errors.ts';
+import { LockerdError } from '../model/errors.ts';
 
 /** The longest request, with its newline. */
 export const requestMaxBytes = 64 * 1024;
@@ -89,8 +89,8 @@ const kinds: Readonly<
   limit: { accepts: isLimit, form: 'a number of bytes in decimal, or "max"' },
 };
 
-function invalid(message: string, options?: ErrorOptions): HelperError {
-  return new HelperError('InvalidArgs', message, options);
+function invalid(message: string, options?: ErrorOptions): LockerdError {
+  return new LockerdError('InvalidArgs', message, options);
 }
 
 function decode(bytes: Uint8Array): unknown {

@@ -3,7 +3,7 @@ import { parse as parseIni } from 'ini';
 import type { ContainerSettings, LockerChoice } from '../host/settings.ts';
 import { parseContainerSettings } from '../host/settings.ts';
 import { encodeField } from '../model/fstab.ts';
-import { HelperError } from './errors.ts';
+import { LockerdError } from '../model/errors.ts';
 
 /** What a container's lockers are changed to: the locker's mode, or none. */
 export interface LockerChange {
@@ -123,7 +123,7 @@ export function editSettings(
       defaults,
     );
     if (problems.length > 0) {
-      throw new HelperError('Failed', `${file} cannot be changed before its mistakes are mended`);
+      throw new LockerdError('Failed', `${file} cannot be changed before its mistakes are mended`);
     }
     return { ...settings, choices: settings.lockers?.value ?? [] };
   };
@@ -138,7 +138,7 @@ export function editSettings(
     choices: undefined,
   });
   if (!isSame(after.choices, wanted) || !isDeepStrictEqual(rest(after), rest(before))) {
-    throw new HelperError('Failed', `${file} cannot hold locker "${change.locker}"; rename it`);
+    throw new LockerdError('Failed', `${file} cannot hold locker "${change.locker}"; rename it`);
   }
   return edited;
 }

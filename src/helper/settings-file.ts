@@ -14,7 +14,7 @@ import {
 import type { Stats } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { codeOf, errnoText } from '../model/errno.ts';
-import { HelperError } from './errors.ts';
+import { LockerdError } from '../model/errors.ts';
 
 function statOf(path: string): Stats | undefined {
   try {
@@ -40,7 +40,7 @@ export function readSettingsFile(path: string): string {
   if (stat === undefined) return '';
   if (stat.isFile()) return readFileSync(path, 'utf8');
   const what = stat.isSymbolicLink() ? 'a symbolic link' : 'no file';
-  throw new HelperError('Failed', `${path} is ${what}, which is not changed; put a file there`);
+  throw new LockerdError('Failed', `${path} is ${what}, which is not changed; put a file there`);
 }
 
 /**
@@ -73,7 +73,7 @@ export function writeSettingsFile(path: string, text: string): void {
     renameSync(temporary, path);
     syncDirectory(directory);
   } catch (error) {
-    throw new HelperError('Failed', `${path} cannot be written: ${errnoText(error)}`, {
+    throw new LockerdError('Failed', `${path} cannot be written: ${errnoText(error)}`, {
       cause: error,
     });
   }

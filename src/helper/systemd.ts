@@ -1,6 +1,6 @@
 import type { BusConnection } from '../bus/connection.ts';
 import { DBusError, Variant } from '../bus/values.ts';
-import { HelperError } from './errors.ts';
+import { LockerdError } from '../model/errors.ts';
 import { hasLeft } from './input.ts';
 
 const destination = 'org.freedesktop.systemd1';
@@ -104,12 +104,12 @@ export class Systemd {
       }, jobLookMs);
       const leave = (): void => {
         end();
-        reject(new HelperError('Cancelled', 'the caller has left'));
+        reject(new LockerdError('Cancelled', 'the caller has left'));
       };
       signal?.addEventListener('abort', leave);
       const timer = setTimeout(() => {
         end();
-        reject(new HelperError('TimedOut', `systemd did not finish within ${timeoutMs / 1000} s`));
+        reject(new LockerdError('TimedOut', `systemd did not finish within ${timeoutMs / 1000} s`));
       }, timeoutMs);
       this.#waiting = {
         job,
@@ -160,7 +160,7 @@ export class Systemd {
   ): Promise<JobResult> {
     this.#results.clear();
     const [job] = await this.#manager(member, signature, body);
-    if (hasLeft(signal)) throw new HelperError('Cancelled', 'the caller has left');
+    if (hasLeft(signal)) throw new LockerdError('Cancelled', 'the caller has left');
     const goal = member === 'StopUnit' ? 'inactive' : 'active';
     return this.#waitForJob(String(job), timeoutMs, body[0], goal, signal);
   }

@@ -9,7 +9,7 @@ import type { ContainerSettings, LockerChoice, Settings } from '../host/settings
 import { parseFstab } from '../model/fstab.ts';
 import { formatProblem } from '../model/problem.ts';
 import { containerUnit, escapeInstance, escapePath } from '../model/unit-name.ts';
-import { HelperError } from './errors.ts';
+import { LockerdError } from '../model/errors.ts';
 
 /** A container as root-owned files describe it, read with the generator's own code. */
 export interface ContainerView {
@@ -39,7 +39,7 @@ export interface OwnSettings {
 export function lxcpathOf(host: HostReader): string {
   const lxcpath = host.lxcpath();
   if (lxcpath !== undefined) return lxcpath;
-  throw new HelperError('Failed', host.problems.map(formatProblem).join('; '));
+  throw new LockerdError('Failed', host.problems.map(formatProblem).join('; '));
 }
 
 function readOwnSettings(host: HostReader, name: string, settings: Settings): OwnSettings {
@@ -64,7 +64,7 @@ export function viewContainer(name: string): ContainerView {
   const lxcpath = lxcpathOf(host);
   const found = host.containers(lxcpath).find((container) => container.name === name);
   if (found === undefined) {
-    throw new HelperError('NoSuchContainer', `there is no container "${name}"`);
+    throw new LockerdError('NoSuchContainer', `there is no container "${name}"`);
   }
   const settings = parseSettings(host.hostSettings());
   const { lockerDirectory } = settings.host;

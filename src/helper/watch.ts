@@ -3,7 +3,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import type { Readable, Writable } from 'node:stream';
 import { HostReader } from '../host/read.ts';
-import { HelperError } from './errors.ts';
+import { LockerdError } from '../model/errors.ts';
 import type { LxcStatus } from './guests.ts';
 import { Guests } from './guests.ts';
 import { findOutside, lxcEnvironment } from './lxc.ts';
@@ -270,7 +270,7 @@ export async function watch(input: Readable, output: Writable): Promise<void> {
   const write = (event: object): void => {
     output.write(`${JSON.stringify(event)}\n`);
     if (output.writableLength > unreadMaxBytes) {
-      failed(new HelperError('Failed', 'the client does not read what it asked for'));
+      failed(new LockerdError('Failed', 'the client does not read what it asked for'));
     }
   };
   const guests = new Guests();

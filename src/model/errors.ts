@@ -1,32 +1,54 @@
-/** Everything that can be wrong with a request, by the name that callers see on the bus. */
-export type CoreErrorCode =
-  | 'noSuchContainer'
-  | 'noSuchLocker'
-  | 'alreadyRunning'
-  | 'notRunning'
-  | 'notFrozen'
-  | 'alreadyMounted'
-  | 'notMounted'
-  | 'lockerBusy'
-  | 'limitBelowUsage'
-  | 'jobConflict'
-  | 'cancelled'
-  | 'timedOut'
-  | 'authorizationDismissed'
-  | 'authorityUnavailable'
-  | 'failed'
-  | 'accessDenied'
-  | 'interactiveAuthorizationRequired'
-  | 'invalidArgs'
-  | 'limitsExceeded';
+/**
+ * Everything that can be wrong with a request, in the last words of the names that callers see on
+ * the bus. The helper's answers carry the same words.
+ */
+export const errorCodes = [
+  'NoSuchContainer',
+  'NoSuchLocker',
+  'AlreadyRunning',
+  'NotRunning',
+  'NotFrozen',
+  'AlreadyMounted',
+  'NotMounted',
+  'LockerBusy',
+  'LimitBelowUsage',
+  'JobConflict',
+  'Cancelled',
+  'TimedOut',
+  'AuthorizationDismissed',
+  'AuthorityUnavailable',
+  'Failed',
+  'AccessDenied',
+  'InteractiveAuthorizationRequired',
+  'InvalidArgs',
+  'LimitsExceeded',
+] as const;
 
-/** An answer to the caller. Its message names the object and the remedy, and goes out as it is. */
-export class CoreError extends Error {
-  override readonly name = 'CoreError';
-  readonly code: CoreErrorCode;
+export type ErrorCode = (typeof errorCodes)[number];
 
-  constructor(code: CoreErrorCode, message: string, options?: ErrorOptions) {
+export function isErrorCode(word: unknown): word is ErrorCode {
+  return (errorCodes as readonly unknown[]).includes(word);
+}
+
+/** Further facts about an error, as values of JSON. */
+export type ErrorDetails = Readonly<Record<string, unknown>>;
+
+/**
+ * Why a request was not done. The message names the object and the remedy, and goes out to the
+ * caller as it is.
+ */
+export class LockerdError extends Error {
+  override readonly name = 'LockerdError';
+  readonly code: ErrorCode;
+  readonly details: ErrorDetails;
+
+  constructor(
+    code: ErrorCode,
+    message: string,
+    { details = {}, ...options }: ErrorOptions & { readonly details?: ErrorDetails } = {},
+  ) {
     super(message, options);
     this.code = code;
+    this.details = details;
   }
 }

@@ -1,10 +1,10 @@
 import { errorNames } from '../api/names.ts';
 import { DBusError } from '../bus/values.ts';
-import { CoreError } from '../model/errors.ts';
+import { LockerdError } from '../model/errors.ts';
 
 /** What a caller gets for an error of the core. Any other error is none of the caller's business. */
 export function asBusError(error: unknown): unknown {
-  if (!(error instanceof CoreError)) return error;
+  if (!(error instanceof LockerdError)) return error;
   return new DBusError(errorNames[error.code], error.message, { cause: error });
 }
 

@@ -1,7 +1,7 @@
 import { interfaces } from '../api/names.ts';
 import { method, type Interface } from '../bus/table.ts';
 import { busError, DBusError } from '../bus/values.ts';
-import { CoreError } from '../model/errors.ts';
+import { LockerdError } from '../model/errors.ts';
 import type { PermissionObject } from '../core/permissions.ts';
 import { quoted } from '../core/text.ts';
 import { optionsOf } from '../core/verbs.ts';
@@ -96,7 +96,7 @@ export function managerTable(context: ServiceContext): Interface<Access> {
         handler: (_, [name]) =>
           answering(() => {
             if (world.container(name)) return [containerPath(name)];
-            throw new CoreError('noSuchContainer', `there is no container ${quoted(name)}`);
+            throw new LockerdError('NoSuchContainer', `there is no container ${quoted(name)}`);
           }),
       }),
       GetLocker: method({
@@ -106,7 +106,7 @@ export function managerTable(context: ServiceContext): Interface<Access> {
         handler: (_, [name]) =>
           answering(() => {
             if (world.locker(name)) return [lockerPath(name)];
-            throw new CoreError('noSuchLocker', `there is no locker ${quoted(name)}`);
+            throw new LockerdError('NoSuchLocker', `there is no locker ${quoted(name)}`);
           }),
       }),
       GetPermissions: method({

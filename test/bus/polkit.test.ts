@@ -101,7 +101,7 @@ function request(
   };
 }
 
-const unavailable = { code: 'authorityUnavailable' };
+const unavailable = { code: 'AuthorityUnavailable' };
 
 describe('rules', () => {
   test('decide by container, locker and mode', async () => {
@@ -194,13 +194,13 @@ describe('a prompt', () => {
       expect(caller.messages).toHaveLength(1);
     });
     gone.abort();
-    await expect(answer).rejects.toMatchObject({ code: 'cancelled' });
+    await expect(answer).rejects.toMatchObject({ code: 'Cancelled' });
     await vi.waitFor(() => {
       expect(caller.cancelled).toBe(1);
     });
     // The place is free for the next one.
     await expect(authority.check(prompted({ signal: AbortSignal.abort() }))).rejects.toMatchObject({
-      code: 'cancelled',
+      code: 'Cancelled',
     });
     expect(caller.messages).toHaveLength(1);
   });
@@ -242,12 +242,12 @@ describe('a prompt', () => {
     const all = Array.from({ length: 41 }, () =>
       authority.check(prompted({ signal: gone.signal })).catch((error: unknown) => error),
     );
-    await expect(all[40]).resolves.toMatchObject({ code: 'limitsExceeded' });
+    await expect(all[40]).resolves.toMatchObject({ code: 'LimitsExceeded' });
     // Others are still answered.
     expect(await authority.check(request('org.lockerd1.start', { container: 'web' }))).toBe('yes');
     gone.abort();
     for (const one of all.slice(0, 40)) {
-      await expect(one).resolves.toMatchObject({ code: 'cancelled' });
+      await expect(one).resolves.toMatchObject({ code: 'Cancelled' });
     }
   });
 });

@@ -7,7 +7,7 @@ import type { ServiceConnection } from '../../src/bus/connection.ts';
 import { escapeLabel } from '../../src/model/object-label.ts';
 import { Variant, type VariantMap } from '../../src/bus/values.ts';
 import type { Core } from '../../src/core/core.ts';
-import { CoreError } from '../../src/model/errors.ts';
+import { LockerdError } from '../../src/model/errors.ts';
 import { defaultLimits } from '../../src/core/limits.ts';
 import { systemClock } from '../../src/service/clock.ts';
 import { startService } from '../../src/service/service.ts';
@@ -340,7 +340,7 @@ describe('jobs', () => {
 
 test('who calls too often is refused, whatever is called', async () => {
   const busy = vi.spyOn(core.admission, 'call').mockImplementation((uid) => {
-    throw new CoreError('limitsExceeded', `uid ${uid} must slow down`);
+    throw new LockerdError('LimitsExceeded', `uid ${uid} must slow down`);
   });
   const bus = 'org.freedesktop.DBus';
   for (const refused of [

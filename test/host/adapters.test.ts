@@ -139,7 +139,7 @@ describe('units', () => {
     });
     await systemctl(host, 'unmask', '--runtime', 'lxc@web.service');
     await expect(units.kill('lxc@web.service', 'main', 15)).rejects.toMatchObject({
-      code: 'notRunning',
+      code: 'NotRunning',
       message: 'lxc@web.service is not running',
     });
   });

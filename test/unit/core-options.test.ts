@@ -62,7 +62,7 @@ describe('options', () => {
   ])('%s is an error', (_, bag) => {
     const allowed = ['force', 'timeout-usec', 'request-id'] as const;
     expect(() => parseOptions(bag, allowed)).toThrow(
-      expect.objectContaining({ code: 'invalidArgs' }) as Error,
+      expect.objectContaining({ code: 'InvalidArgs' }) as Error,
     );
   });
 
@@ -116,7 +116,7 @@ describe('limits', () => {
     const first = admission.enter('jobs-per-uid', 1000);
     admission.enter('jobs-per-uid', 1000);
     const third = () => admission.enter('jobs-per-uid', 1000);
-    expect(third).toThrow(expect.objectContaining({ code: 'limitsExceeded' }) as Error);
+    expect(third).toThrow(expect.objectContaining({ code: 'LimitsExceeded' }) as Error);
     first();
     first();
     third();

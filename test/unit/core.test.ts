@@ -1,6 +1,6 @@
 import { beforeEach, describe, expect, test } from 'vitest';
 import type { Core } from '../../src/core/core.ts';
-import { CoreError } from '../../src/model/errors.ts';
+import { LockerdError } from '../../src/model/errors.ts';
 import type { Job } from '../../src/core/jobs.ts';
 import { messageIds } from '../../src/core/message-ids.ts';
 import type { ActionDetails, Decision } from '../../src/core/ports.ts';
@@ -78,19 +78,19 @@ describe('start', () => {
     outside.unit('web', { activeState: 'failed', result: 'exit-code' });
     outside.answer('start lxc@web.service', 'failed');
     await expect(waiting).rejects.toMatchObject({
-      code: 'failed',
+      code: 'Failed',
       message: `container "web" did not start (exit-code); see: journalctl -u lxc@web`,
     });
   });
 
   test('of what runs is an error, of a broken container too', async () => {
     outside.run('web');
-    expect(await codeOf(started())).toBe('alreadyRunning');
+    expect(await codeOf(started())).toBe('AlreadyRunning');
     outside.definitions = definitions(definition('bad', { problem: 'config:3: no such key' }));
     outside.reload();
     await settled();
     expect(core.world.container('bad')?.state).toBe('broken');
-    expect(await codeOf(started(verb('start', 'bad')))).toBe('failed');
+    expect(await codeOf(started(verb('start', 'bad')))).toBe('Failed');
     expect(outside.done).toEqual([]);
   });
 
@@ -105,8 +105,8 @@ describe('start', () => {
     outside.unit('web', { activeState: 'inactive' });
     outside.answer('stop lxc@web.service', 'done');
     await settled();
-    expect(outcome(job)).toEqual(['cancelled', 'cancelled']);
-    expect(await codeOf(core.cancel(caller(), job, options()))).toBe('failed');
+    expect(outcome(job)).toEqual(['cancelled', 'Cancelled']);
+    expect(await codeOf(core.cancel(caller(), job, options()))).toBe('Failed');
   });
 
   test('that takes too long is undone and says so', async () => {
@@ -118,7 +118,7 @@ describe('start', () => {
     await settled();
     outside.answer('stop lxc@web.service', 'done');
     await settled();
-    expect(await waiting).toBe('timedOut');
+    expect(await waiting).toBe('TimedOut');
     expect(core.jobs.all.map(({ result }) => result)).toEqual(['timeout']);
   });
 
@@ -128,7 +128,7 @@ describe('start', () => {
     await outside.clock.pass(59_000);
     expect(job.state).toBe('running');
     await outside.clock.pass(2_000);
-    expect(outcome(job)).toEqual(['cancelled', 'cancelled']);
+    expect(outcome(job)).toEqual(['cancelled', 'Cancelled']);
     expect(core.jobs.of('web')).toBeUndefined();
   });
 });
@@ -141,7 +141,7 @@ describe('stop', () => {
     outside.stop('web');
     await settled();
     expect(outcome(job)).toEqual(['done', undefined]);
-    expect(await codeOf(started(stop))).toBe('notRunning');
+    expect(await codeOf(started(stop))).toBe('NotRunning');
   });
 
   test('with force kills when systemd has begun to stop the unit', async () => {
@@ -181,7 +181,7 @@ describe('stop', () => {
     expect(core.jobs.of('web')).toBe(job);
     outside.answer('start lxc@web.service', 'canceled');
     await settled();
-    expect(outcome(hanging)).toEqual(['cancelled', 'cancelled']);
+    expect(outcome(hanging)).toEqual(['cancelled', 'Cancelled']);
     expect(outside.done).toEqual(['start lxc@web.service', 'stop lxc@web.service']);
     outside.stop('web');
     outside.answer('stop lxc@web.service', 'done');
@@ -193,7 +193,7 @@ describe('stop', () => {
     outside.run('web');
     const hanging = await started(stop);
     outside.unit('web', { activeState: 'deactivating' });
-    expect(await codeOf(started(stop))).toBe('jobConflict');
+    expect(await codeOf(started(stop))).toBe('JobConflict');
     const forced = await started(stop, { force: true });
     outside.answer('stop lxc@web.service', 'canceled');
     await settled();
@@ -208,7 +208,7 @@ describe('stop', () => {
   test('waits for all that its predecessors have under way', async () => {
     outside.run('web');
     await started({ verb: 'mount-locker', container: 'web', locker: 'data' });
-    expect(await codeOf(started(stop))).toBe('jobConflict');
+    expect(await codeOf(started(stop))).toBe('JobConflict');
     const first = await started(stop, { force: true });
     const second = await started(stop, { force: true });
     await settled();
@@ -225,7 +225,7 @@ describe('stop', () => {
     outside.run('web');
     const job = await started(stop);
     expect(job.isCancelable).toBe(false);
-    expect(await codeOf(core.cancel(caller(), job, options()))).toBe('failed');
+    expect(await codeOf(core.cancel(caller(), job, options()))).toBe('Failed');
     expect(job.state).toBe('running');
   });
 });
@@ -300,11 +300,11 @@ describe('a container outside its unit', () => {
     outside.lxc('web', 'RUNNING', 77);
     expect(core.world.container('web')).toMatchObject({ state: 'running', isOutsideUnit: true });
     await expect(started(stop)).rejects.toMatchObject({
-      code: 'failed',
+      code: 'Failed',
       message:
         'container "web" runs outside its unit lxc@web.service; stop it with: lxc-stop -n web',
     });
-    expect(await codeOf(started(verb('reboot')))).toBe('failed');
+    expect(await codeOf(started(verb('reboot')))).toBe('Failed');
     // A unit that tries and fails takes nothing away from it.
     outside.unit('web', { activeState: 'activating' });
     outside.unit('web', { activeState: 'failed', result: 'exit-code' });
@@ -352,7 +352,7 @@ describe('reboot', () => {
     await outside.clock.pass(89_000);
     expect(job.state).toBe('running');
     await outside.clock.pass(2_000);
-    expect(outcome(job)).toEqual(['timeout', 'timedOut']);
+    expect(outcome(job)).toEqual(['timeout', 'TimedOut']);
   });
 
   test('of a guest that shuts down fails', async () => {
@@ -360,7 +360,7 @@ describe('reboot', () => {
     const job = await started(verb('reboot'));
     outside.stop('web');
     await settled();
-    expect(outcome(job)).toEqual(['failed', 'failed']);
+    expect(outcome(job)).toEqual(['failed', 'Failed']);
     expect(job.error?.message).toContain('shut down instead of rebooting');
   });
 
@@ -375,9 +375,9 @@ describe('reboot', () => {
 
 describe('the other verbs', () => {
   test('freeze and thaw', async () => {
-    expect(await codeOf(started(verb('freeze')))).toBe('notRunning');
+    expect(await codeOf(started(verb('freeze')))).toBe('NotRunning');
     outside.run('web');
-    expect(await codeOf(started(verb('thaw')))).toBe('notFrozen');
+    expect(await codeOf(started(verb('thaw')))).toBe('NotFrozen');
     const job = await started(verb('freeze'));
     outside.answer('freeze web');
     await settled();
@@ -386,7 +386,7 @@ describe('the other verbs', () => {
     outside.lxc('web', 'FROZEN', 100);
     await settled();
     expect(outcome(job)).toEqual(['done', undefined]);
-    expect(await codeOf(started(verb('reboot')))).toBe('notRunning');
+    expect(await codeOf(started(verb('reboot')))).toBe('NotRunning');
     const thaw = await started(verb('thaw'));
     outside.answer('thaw web');
     outside.lxc('web', 'THAWED', 100);
@@ -402,7 +402,7 @@ describe('the other verbs', () => {
     outside.run('web');
     outside.unit('web', { memoryMax: 4096n * 1000n });
     const limit = (bytes: bigint): Request => ({ verb: 'balloon', container: 'web', limit: bytes });
-    expect(await codeOf(started(limit(0n)))).toBe('invalidArgs');
+    expect(await codeOf(started(limit(0n)))).toBe('InvalidArgs');
     const job = await started(limit(5_000n));
     expect(outside.checks.at(-1)?.details).toEqual({
       container: 'web',
@@ -454,7 +454,7 @@ describe('the other verbs', () => {
     expect(outside.looks).toEqual(['lxc@web.service']);
     expect(outside.journal.at(-1)?.fields).toMatchObject({ VERB: 'balloon', STALL_USEC: '1500' });
     const stop: Request = { verb: 'stop', container: 'web' };
-    expect(await codeOf(started(stop, { swap: 5000n }))).toBe('invalidArgs');
+    expect(await codeOf(started(stop, { swap: 5000n }))).toBe('InvalidArgs');
   });
 
   test("the helper's refusals are the caller's answer, its accidents are not", async () => {
@@ -464,14 +464,14 @@ describe('the other verbs', () => {
     const refused = codeOf(started(mount, { wait: true, 'read-only': true }));
     await settled();
     expect(outside.checks.at(-1)?.details).toMatchObject({ locker: 'data', mode: 'ro' });
-    outside.fail(what, new CoreError('lockerBusy', 'locker "data" is busy'));
-    expect(await refused).toBe('lockerBusy');
+    outside.fail(what, new LockerdError('LockerBusy', 'locker "data" is busy'));
+    expect(await refused).toBe('LockerBusy');
     const broken = started(mount, { wait: true, 'read-only': true });
     await settled();
     outside.fail(what, new Error('ENOENT: /root/secret'));
-    const error = await broken.catch((thrown: unknown) => thrown as CoreError);
-    expect(error).toMatchObject({ code: 'failed' });
-    expect((error as CoreError).message).not.toContain('secret');
+    const error = await broken.catch((thrown: unknown) => thrown as LockerdError);
+    expect(error).toMatchObject({ code: 'Failed' });
+    expect((error as LockerdError).message).not.toContain('secret');
     expect(outside.journal.map(({ message }) => message).join()).toContain('/root/secret');
   });
 
@@ -480,10 +480,10 @@ describe('the other verbs', () => {
     expect(core.world.locker('data')).toMatchObject({ isMounted: true, source: '/dev/vg/data' });
     const mount: Request = { verb: 'mount-locker', container: 'web', locker: 'data' };
     const unmount: Request = { ...mount, verb: 'unmount-locker' };
-    expect(await codeOf(started(mount))).toBe('notRunning');
+    expect(await codeOf(started(mount))).toBe('NotRunning');
     outside.run('web');
-    expect(await codeOf(started(unmount))).toBe('notMounted');
-    expect(await codeOf(started({ ...mount, locker: '../x' }))).toBe('noSuchLocker');
+    expect(await codeOf(started(unmount))).toBe('NotMounted');
+    expect(await codeOf(started({ ...mount, locker: '../x' }))).toBe('NoSuchLocker');
     const job = await started(mount);
     outside.answer('attach ["web","data",false,false]', { changed: true });
     await settled();
@@ -495,9 +495,9 @@ describe('the other verbs', () => {
     expect(outcome(job)).toEqual(['done', undefined]);
     expect(core.world.container('web')?.attachments).toEqual([{ locker: 'data', readOnly: true }]);
     expect(core.world.locker('data')?.attachedTo).toEqual([{ container: 'web', readOnly: true }]);
-    expect(await codeOf(started(mount))).toBe('alreadyMounted');
-    expect(await codeOf(started(mount, { 'read-only': true }))).toBe('alreadyMounted');
-    expect(await codeOf(started(mount, { persist: true }))).toBe('alreadyMounted');
+    expect(await codeOf(started(mount))).toBe('AlreadyMounted');
+    expect(await codeOf(started(mount, { 'read-only': true }))).toBe('AlreadyMounted');
+    expect(await codeOf(started(mount, { persist: true }))).toBe('AlreadyMounted');
     const lasting = await started(mount, { persist: true, 'read-only': true });
     await settled();
     outside.answer('attach ["web","data",true,true]', { changed: true });
@@ -516,7 +516,7 @@ describe('the other verbs', () => {
       'locker "data" is out of sight in container "web", but what used it there goes on using it ' +
         'until it lets go',
     ]);
-    expect(await codeOf(started(unmount))).toBe('notMounted');
+    expect(await codeOf(started(unmount))).toBe('NotMounted');
     const forgotten = await started(unmount, { persist: true });
     await settled();
     outside.answer('detach ["web","data",false,true]', { changed: true, lazy: false });
@@ -527,9 +527,9 @@ describe('the other verbs', () => {
 
 describe('authorization', () => {
   test.each<[Decision, string]>([
-    ['no', 'accessDenied'],
-    ['challenge', 'interactiveAuthorizationRequired'],
-    ['dismissed', 'authorizationDismissed'],
+    ['no', 'AccessDenied'],
+    ['challenge', 'InteractiveAuthorizationRequired'],
+    ['dismissed', 'AuthorizationDismissed'],
   ])('%s changes nothing', async (decision, code) => {
     outside.decide = () => decision;
     expect(await codeOf(started())).toBe(code);
@@ -539,7 +539,7 @@ describe('authorization', () => {
 
   test('somebody is asked only when the caller wants it', async () => {
     const { answer } = prompt();
-    expect(await codeOf(started())).toBe('interactiveAuthorizationRequired');
+    expect(await codeOf(started())).toBe('InteractiveAuthorizationRequired');
     const byOption = started(start, { interactive: true });
     await settled();
     answer('yes');
@@ -547,31 +547,31 @@ describe('authorization', () => {
     const byFlag = started(verb('start', 'db'), {}, patient());
     await settled();
     answer('dismissed');
-    expect(await codeOf(byFlag)).toBe('authorizationDismissed');
+    expect(await codeOf(byFlag)).toBe('AuthorizationDismissed');
     expect(outside.done).toEqual(['start lxc@web.service']);
   });
 
   test('who may not do a thing does not learn why it would make no sense', async () => {
     outside.decide = () => 'no';
-    expect(await codeOf(started(stop))).toBe('accessDenied');
+    expect(await codeOf(started(stop))).toBe('AccessDenied');
     outside.decide = () => 'challenge';
-    expect(await codeOf(started(stop))).toBe('interactiveAuthorizationRequired');
+    expect(await codeOf(started(stop))).toBe('InteractiveAuthorizationRequired');
     // And nobody types a password for what makes no sense.
-    expect(await codeOf(started(stop, {}, patient()))).toBe('notRunning');
+    expect(await codeOf(started(stop, {}, patient()))).toBe('NotRunning');
     expect(outside.checks.filter(({ interactive }) => interactive)).toEqual([]);
-    expect(await codeOf(started(verb('start', 'no such')))).toBe('noSuchContainer');
+    expect(await codeOf(started(verb('start', 'no such')))).toBe('NoSuchContainer');
   });
 
   test('without an authority nothing goes, also for root, unless the admin says so', async () => {
     outside.decide = () => {
-      throw new CoreError('authorityUnavailable', 'polkit is not there');
+      throw new LockerdError('AuthorityUnavailable', 'polkit is not there');
     };
     const root = caller({ uid: 0 });
-    expect(await codeOf(started(start, {}, root))).toBe('authorityUnavailable');
+    expect(await codeOf(started(start, {}, root))).toBe('AuthorityUnavailable');
     outside.definitions = { ...outside.definitions, rootNeedsNoAuthority: true };
     outside.reload();
     await settled();
-    expect(await codeOf(started())).toBe('authorityUnavailable');
+    expect(await codeOf(started())).toBe('AuthorityUnavailable');
     expect(await codeOf(started(start, {}, root))).toBe('no error');
   });
 
@@ -579,7 +579,7 @@ describe('authorization', () => {
     outside.decide = () => {
       throw new TypeError('nonsense');
     };
-    expect(await codeOf(started())).toBe('authorityUnavailable');
+    expect(await codeOf(started())).toBe('AuthorityUnavailable');
   });
 
   test('when the caller leaves during the prompt, nothing happens', async () => {
@@ -590,7 +590,7 @@ describe('authorization', () => {
     expect(outside.checks.at(-1)?.signal.aborted).toBe(false);
     leaving.abort();
     answer('yes');
-    expect(await codeOf(call)).toBe('cancelled');
+    expect(await codeOf(call)).toBe('Cancelled');
     expect(outside.done).toEqual([]);
     expect(outside.journal.at(-1)?.fields).toMatchObject({ DECISION: 'left' });
   });
@@ -671,7 +671,7 @@ describe('authorization', () => {
     await settled();
     await settled();
     answer('yes');
-    expect(await call).toBe('jobConflict');
+    expect(await call).toBe('JobConflict');
     expect(outside.done).toEqual([]);
     expect(outside.journal.at(-1)?.fields['DECISION']).toBe('changed');
   });
@@ -683,7 +683,7 @@ describe('authorization', () => {
     const second = codeOf(started(start, {}, caller({ uid: 1001 })));
     await settled();
     for (const answer of answers) answer('yes');
-    expect([await first, await second]).toEqual(['no error', 'jobConflict']);
+    expect([await first, await second]).toEqual(['no error', 'JobConflict']);
     expect(outside.done).toEqual(['start lxc@web.service']);
   });
 
@@ -740,15 +740,15 @@ describe('request ids', () => {
     await outside.clock.pass(59_000);
     expect(await started(start, id)).toBe(job);
     await outside.clock.pass(2_000);
-    expect(await codeOf(started(start, id))).toBe('alreadyRunning');
+    expect(await codeOf(started(start, id))).toBe('AlreadyRunning');
     expect(outside.done).toEqual(['start lxc@web.service']);
   });
 
   test('another request under the same id is an error; another uid has its own ids', async () => {
     await started(start, id);
-    expect(await codeOf(started(verb('start', 'db'), id))).toBe('invalidArgs');
-    expect(await codeOf(started(stop, id))).toBe('invalidArgs');
-    expect(await codeOf(started(start, { ...id, 'timeout-usec': 5n }))).toBe('invalidArgs');
+    expect(await codeOf(started(verb('start', 'db'), id))).toBe('InvalidArgs');
+    expect(await codeOf(started(stop, id))).toBe('InvalidArgs');
+    expect(await codeOf(started(start, { ...id, 'timeout-usec': 5n }))).toBe('InvalidArgs');
     const other = caller({ uid: 1001 });
     expect(await codeOf(started(verb('start', 'db'), id, other))).toBe('no error');
   });
@@ -772,7 +772,7 @@ describe('request ids', () => {
     await settled();
     leaving.abort();
     answer('no');
-    expect(await codeOf(first)).toBe('cancelled');
+    expect(await codeOf(first)).toBe('Cancelled');
     await settled();
     answer('yes');
     expect((await second).verb).toBe('start');
@@ -780,7 +780,7 @@ describe('request ids', () => {
 
   test('a refused request may be tried again', async () => {
     outside.decide = () => 'no';
-    expect(await codeOf(started(start, id))).toBe('accessDenied');
+    expect(await codeOf(started(start, id))).toBe('AccessDenied');
     outside.decide = () => 'yes';
     expect(await codeOf(started(start, id))).toBe('no error');
   });
@@ -793,10 +793,10 @@ describe('limits', () => {
     prompt();
     void codeOf(started(start, {}, patient()));
     await settled();
-    expect(await codeOf(started(verb('start', 'db'), {}, patient()))).toBe('limitsExceeded');
+    expect(await codeOf(started(verb('start', 'db'), {}, patient()))).toBe('LimitsExceeded');
     const others = caller({ uid: 1001 });
     expect(await codeOf(started(verb('start', 'db'), {}, others))).toBe(
-      'interactiveAuthorizationRequired',
+      'InteractiveAuthorizationRequired',
     );
   });
 
@@ -804,7 +804,7 @@ describe('limits', () => {
     core = outside.core({ 'jobs-per-uid': 1 });
     await core.start();
     await started();
-    expect(await codeOf(started(verb('start', 'db')))).toBe('limitsExceeded');
+    expect(await codeOf(started(verb('start', 'db')))).toBe('LimitsExceeded');
     outside.run('web');
     outside.answer('start lxc@web.service', 'done');
     await settled();
@@ -816,7 +816,7 @@ describe('limits', () => {
     await core.start();
     await started();
     const other = caller({ uid: 1001 });
-    expect(await codeOf(started(verb('start', 'db'), {}, other))).toBe('limitsExceeded');
+    expect(await codeOf(started(verb('start', 'db'), {}, other))).toBe('LimitsExceeded');
   });
 });
 
@@ -825,7 +825,7 @@ describe('jobs', () => {
     const job = await started();
     const other = caller({ uid: 1001, sender: ':1.9' });
     outside.decide = () => 'no';
-    expect(await codeOf(core.cancel(other, job, options()))).toBe('accessDenied');
+    expect(await codeOf(core.cancel(other, job, options()))).toBe('AccessDenied');
     expect(outside.checks.at(-1)).toMatchObject({
       action: 'org.lockerd1.cancel-job-other',
       sender: ':1.9',
@@ -835,7 +835,7 @@ describe('jobs', () => {
     outside.decide = () => 'yes';
     await core.cancel(other, job, options());
     expect(outside.signalOf('start lxc@web.service')?.aborted).toBe(true);
-    expect(await codeOf(core.cancel(caller(), job, options({ force: true })))).toBe('invalidArgs');
+    expect(await codeOf(core.cancel(caller(), job, options({ force: true })))).toBe('InvalidArgs');
   });
 
   test('waiting for a job ends with it, with the time, or with the caller', async () => {
@@ -846,8 +846,8 @@ describe('jobs', () => {
     const patience = codeOf(core.wait(caller(), job, undefined));
     leaving.abort();
     await outside.clock.pass(1000);
-    expect(await late).toBe('timedOut');
-    expect(await left).toBe('cancelled');
+    expect(await late).toBe('TimedOut');
+    expect(await left).toBe('Cancelled');
     outside.run('web');
     outside.answer('start lxc@web.service', 'done');
     expect(await patience).toBe('no error');
@@ -860,7 +860,7 @@ describe('jobs', () => {
     outside.reload();
     await settled();
     await outside.clock.pass(6_000);
-    expect(outcome(job)).toEqual(['failed', 'failed']);
+    expect(outcome(job)).toEqual(['failed', 'Failed']);
     expect(job.error?.message).toContain('container "web" was removed during');
   });
 
@@ -990,7 +990,7 @@ describe('the world', () => {
       expect(outside.done).toEqual([]);
     });
 
-    test.each(['jobConflict', 'notRunning', 'failed'] as const)(
+    test.each(['JobConflict', 'NotRunning', 'Failed'] as const)(
       'is tried again after %s, until it is there or is another one',
       async (code) => {
         const applied = (): number => outside.done.length;
@@ -998,7 +998,7 @@ describe('the world', () => {
         await outside.clock.pass(3000);
         for (let tries = 1; tries < 4; tries++) {
           expect(applied()).toBe(tries);
-          outside.fail('apply-limits web', new CoreError(code, 'no'));
+          outside.fail('apply-limits web', new LockerdError(code, 'no'));
           await outside.clock.pass(2000 * 2 ** (tries - 1) - 100);
           expect(applied()).toBe(tries);
           await outside.clock.pass(200);
@@ -1009,21 +1009,21 @@ describe('the world', () => {
         expect(applied()).toBe(4);
         outside.unit('web', { memoryMax: 4096n });
         await outside.clock.pass(3000);
-        outside.fail('apply-limits web', new CoreError(code, 'no'));
+        outside.fail('apply-limits web', new LockerdError(code, 'no'));
         outside.kernelLimits = { memory: 12_288n, swap: noLimit };
         outside.unit('web', { memoryMax: 12_288n });
         await outside.clock.pass(300_000);
         expect(applied()).toBe(5);
         const told = outside.journal.filter(({ message }) => message.includes('memory limit'));
-        expect(told).toHaveLength(code === 'failed' ? 2 : 0);
+        expect(told).toHaveLength(code === 'Failed' ? 2 : 0);
       },
     );
 
     test('may fail to get there', async () => {
-      for (const code of ['jobConflict', 'failed'] as const) {
-        outside.unit('web', { memoryMax: code === 'failed' ? 4096n : 8192n });
+      for (const code of ['JobConflict', 'Failed'] as const) {
+        outside.unit('web', { memoryMax: code === 'Failed' ? 4096n : 8192n });
         await outside.clock.pass(10_000);
-        outside.fail('apply-limits web', new CoreError(code, 'no'));
+        outside.fail('apply-limits web', new LockerdError(code, 'no'));
         await settled();
       }
       const told = outside.journal.filter(({ message }) => message.includes('memory limit'));

@@ -100,13 +100,13 @@ describe('a request', () => {
   });
 
   test.each([
-    ['LockerBusy', 'lockerBusy'],
-    ['NoSuchContainer', 'noSuchContainer'],
-    ['NotMounted', 'notMounted'],
-    ['LimitBelowUsage', 'limitBelowUsage'],
-    ['InvalidArgs', 'invalidArgs'],
-    ['AccessDenied', 'failed'],
-    ['toString', 'failed'],
+    ['LockerBusy', 'LockerBusy'],
+    ['NoSuchContainer', 'NoSuchContainer'],
+    ['NotMounted', 'NotMounted'],
+    ['LimitBelowUsage', 'LimitBelowUsage'],
+    ['InvalidArgs', 'InvalidArgs'],
+    ['AccessDenied', 'Failed'],
+    ['toString', 'Failed'],
   ])('that the helper refuses with %s fails with %s', async (error, code) => {
     script = answering(JSON.stringify({ ok: false, error, message: 'because' }));
     await expect(client().attach(attach)).rejects.toMatchObject({ code, message: 'because' });
@@ -122,14 +122,14 @@ describe('a request', () => {
   ])('that is answered with %s fails', async (_what, lines) => {
     script = answering(...lines);
     await expect(client().attach(attach)).rejects.toMatchObject({
-      code: 'failed',
+      code: 'Failed',
       message: expect.stringMatching(/^the helper of lockerd/) as string,
     });
   });
 
   test('that is not answered fails, and is left', async () => {
     script = () => undefined;
-    await expect(client().attach(attach)).rejects.toMatchObject({ code: 'failed' });
+    await expect(client().attach(attach)).rejects.toMatchObject({ code: 'Failed' });
     await vi.waitFor(() => {
       expect(closed).toBe(1);
     });
@@ -138,7 +138,7 @@ describe('a request', () => {
   test('to a helper that is not there says where to look', async () => {
     const nobody = new HelperClient(path.join(directory, 'nobody'));
     await expect(nobody.freeze('web')).rejects.toMatchObject({
-      code: 'failed',
+      code: 'Failed',
       message: expect.stringContaining('systemctl status lockerd-helper.socket') as string,
     });
   });
@@ -195,12 +195,12 @@ describe('balloon', () => {
       cancel.abort();
     };
     const ballooning = client().balloon(noSwap, () => undefined, cancel.signal);
-    await expect(ballooning).rejects.toMatchObject({ code: 'cancelled' });
+    await expect(ballooning).rejects.toMatchObject({ code: 'Cancelled' });
     await vi.waitFor(() => {
       expect(closed).toBe(1);
     });
     await expect(client().balloon(noSwap, () => undefined, cancel.signal)).rejects.toMatchObject({
-      code: 'cancelled',
+      code: 'Cancelled',
     });
     expect(requests).toHaveLength(1);
   });
