@@ -139,9 +139,13 @@ export class RawClient {
     }
   }
 
-  /** Reads nothing from now on. */
+  /** Reads nothing until {@link readAgain}. */
   stopReading(): void {
     this.#stream.pause();
+  }
+
+  readAgain(): void {
+    this.#stream.resume();
   }
 
   get received(): readonly Frame[] {

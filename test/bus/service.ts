@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 // A service that the tests attack, in a process of its own: `service.ts BUS-ADDRESS`.
 
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -139,6 +140,15 @@ const test: Interface<'never' | 'hidden'> = {
       out: [['blob', 'ay']],
       access: 'free',
       handler: (_, [bytes]) => [Buffer.alloc(Math.min(bytes, 2 ** 20))],
+    }),
+    LateBlob: method({
+      in: [['bytes', 'u']],
+      out: [['blob', 'ay']],
+      access: 'free',
+      handler: async ({ signal }, [bytes]) => {
+        if (!signal.aborted) await once(signal, 'abort');
+        return [Buffer.alloc(Math.min(bytes, 2 ** 20))];
+      },
     }),
     Say: method({
       in: [['text', 's']],
