@@ -1,15 +1,15 @@
 import type net from 'node:net';
 import { DBusError as LibraryError, Message, type MessageLike } from 'dbus-next';
 import MessageBus from 'dbus-next/lib/bus.js';
-import { CallQueue, type CallRequest } from './calls.ts';
+import { CallQueue, type CallRequest } from './outgoing-calls.ts';
 import { messageFlag, messageType, type Frame } from './frame.ts';
 import { unmarshal } from './marshal.ts';
-import { busDriver } from './names.ts';
+import { busDriver } from './valid-names.ts';
 import { Subscriptions, type Signal, type SignalMatch } from './subscriptions.ts';
 import { openSocket, Transport } from './transport.ts';
 import { busError, DBusError } from './values.ts';
 
-export type { CallRequest } from './calls.ts';
+export type { CallRequest } from './outgoing-calls.ts';
 export type { Signal, SignalMatch } from './subscriptions.ts';
 
 /** A connection to a message bus. Everything that is sent or received goes in order. */

@@ -4,7 +4,7 @@
  */
 
 import { marshal, MarshalError, unmarshal } from './marshal.ts';
-import { isBusName, isInterfaceName, isMemberName } from './names.ts';
+import { isBusName, isInterfaceName, isMemberName } from './valid-names.ts';
 import { Variant } from './values.ts';
 
 /** Section "Message Format", message types; dbus-next's own declaration has other numbers. */

@@ -1,4 +1,4 @@
-import type { Argument, Interface } from './table.ts';
+import type { Argument, Interface } from './interface-table.ts';
 
 const doctype =
   '<!DOCTYPE node PUBLIC "-//freedesktop//DTD D-BUS Object Introspection 1.0//EN"\n' +

@@ -8,7 +8,7 @@
 
 import { isUtf8 } from 'node:buffer';
 import { inspect } from 'node:util';
-import { isObjectPath } from './names.ts';
+import { isObjectPath } from './valid-names.ts';
 import { parseSignature, parseSingleType, type Type } from './signature.ts';
 import { Variant } from './values.ts';
 

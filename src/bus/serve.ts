@@ -1,13 +1,13 @@
 import { setMaxListeners } from 'node:events';
 import { readFileSync } from 'node:fs';
-import { Admission, defaultLimits, type CallLimits } from './admission.ts';
+import { Admission, defaultLimits, type CallLimits } from './call-quota.ts';
 import { Backlog } from './backlog.ts';
 import type { CallFrame, ServiceConnection } from './connection.ts';
 import { messageFlag } from './frame.ts';
 import { introspect } from './introspect.ts';
 import { unmarshal, UnmarshalError } from './marshal.ts';
-import { busDriver, isInterfaceName } from './names.ts';
-import { managedSignature, objectManager, ObjectTree, type BusObject } from './objects.ts';
+import { busDriver, isInterfaceName } from './valid-names.ts';
+import { managedSignature, objectManager, ObjectTree, type BusObject } from './object-tree.ts';
 import {
   compile,
   method,
@@ -15,8 +15,8 @@ import {
   type CompiledInterface,
   type CompiledMethod,
   type Interface,
-} from './table.ts';
-import { LoopTurns } from './turns.ts';
+} from './interface-table.ts';
+import { LoopTurns } from './event-loop.ts';
 import { busError, DBusError, type Variant } from './values.ts';
 
 /** Tells what a call has cost beyond what was said before; less than nothing gives back. */

@@ -3,7 +3,7 @@ import type { Clock } from './clock.ts';
 import { LockerdError } from '../model/errors.ts';
 import { busy, describe, Jobs, type Job } from './jobs.ts';
 import { LimitKeeper } from './limit-keeper.ts';
-import { Admission, defaultLimits, FairTurns, type Limits } from './limits.ts';
+import { Admission, defaultLimits, FairTurns, type Limits } from './user-quota.ts';
 import { messageIds } from './message-ids.ts';
 import { parseOptions, type OptionBag, type Options } from './options.ts';
 import {
@@ -24,8 +24,8 @@ import {
   Work,
   type Plan,
   type Request,
-} from './verbs.ts';
-import { World, type WorldPorts } from './world.ts';
+} from './container-request.ts';
+import { World, type WorldPorts } from './host-state.ts';
 
 export interface CorePorts extends WorldPorts {
   readonly authority: AuthorityPort;

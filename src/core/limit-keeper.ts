@@ -2,7 +2,7 @@ import { wholePages } from '../model/memory-limit.ts';
 import type { Clock } from './clock.ts';
 import { LockerdError } from '../model/errors.ts';
 import type { HelperPort, MemoryPort, UnitStatus } from './ports.ts';
-import type { TroubleHandler, World } from './world.ts';
+import type { TroubleHandler, World } from './host-state.ts';
 
 /** systemd brings a limit that it knows to the kernel within this time, or not by itself. */
 const settleMs = 2_000;

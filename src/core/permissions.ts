@@ -2,8 +2,8 @@ import type { ActionDetails, ActionId, Decision } from './ports.ts';
 import { actionIds } from './ports.ts';
 import { unlimited } from '../model/memory-limit.ts';
 import type { Job } from './jobs.ts';
-import { detailsOf, emptyDetails, type PlanOptions, type Request } from './verbs.ts';
-import type { Container, Locker, World } from './world.ts';
+import { detailsOf, emptyDetails, type PlanOptions, type Request } from './container-request.ts';
+import type { Container, Locker, World } from './host-state.ts';
 
 /** What somebody may want to know about before trying. */
 export type PermissionObject =

@@ -1,5 +1,5 @@
-import type { ObjectTree } from '../bus/objects.ts';
-import type { Interface } from '../bus/table.ts';
+import type { ObjectTree } from '../bus/object-tree.ts';
+import type { Interface } from '../bus/interface-table.ts';
 
 /** Text that differs where values differ. */
 function imageOf(value: unknown): string {

@@ -3,7 +3,7 @@ import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { connectBus, type Signal } from '../../src/bus/connection.ts';
 import { serve } from '../../src/bus/serve.ts';
-import { method, type Interface } from '../../src/bus/table.ts';
+import { method, type Interface } from '../../src/bus/interface-table.ts';
 import { busError } from '../../src/bus/values.ts';
 import { startPrivateBus, type PrivateBus } from './bus.ts';
 import { errorOf } from './support.ts';

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { ServiceConnection, Signal } from '../../src/bus/connection.ts';
 import { serve, type ServeOptions } from '../../src/bus/serve.ts';
-import { method, type Call, type Interface } from '../../src/bus/table.ts';
+import { method, type Call, type Interface } from '../../src/bus/interface-table.ts';
 import { busError, DBusError, Variant } from '../../src/bus/values.ts';
 import { startPrivateBus, type PrivateBus } from './bus.ts';
 import { errorOf } from './support.ts';

@@ -3,7 +3,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { connectBus } from '../../src/bus/connection.ts';
 import { serve } from '../../src/bus/serve.ts';
-import { method, type Interface } from '../../src/bus/table.ts';
+import { method, type Interface } from '../../src/bus/interface-table.ts';
 import { busError, DBusError, Variant } from '../../src/bus/values.ts';
 
 const connection = await connectBus({ address: process.argv[2] ?? '' });

@@ -1,9 +1,9 @@
 import { describe, expect, test } from 'vitest';
 import { Backlog } from '../../src/bus/backlog.ts';
 import { marshal, unmarshal } from '../../src/bus/marshal.ts';
-import { LoopTurns } from '../../src/bus/turns.ts';
+import { LoopTurns } from '../../src/bus/event-loop.ts';
 import { Variant } from '../../src/bus/values.ts';
-import { Admission, defaultLimits, FairTurns } from '../../src/core/limits.ts';
+import { Admission, defaultLimits, FairTurns } from '../../src/core/user-quota.ts';
 import { FakeClock } from './core-fakes.ts';
 
 const mebibyte = 2 ** 20;

@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest';
-import { Admission, defaultLimits, Turns } from '../../src/core/limits.ts';
+import { Admission, defaultLimits, Turns } from '../../src/core/user-quota.ts';
 import { parseOptions, type OptionBag } from '../../src/core/options.ts';
-import { optionsOf } from '../../src/core/verbs.ts';
-import { quoted } from '../../src/core/text.ts';
+import { optionsOf } from '../../src/core/container-request.ts';
+import { quoted } from '../../src/core/quoted.ts';
 import { FakeClock, options, settled } from './core-fakes.ts';
 
 describe('options', () => {

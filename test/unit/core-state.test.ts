@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import type { UnitStatus } from '../../src/core/ports.ts';
-import { deriveState, isUp, runsOutsideUnit } from '../../src/core/state.ts';
+import { deriveState, isUp, runsOutsideUnit } from '../../src/core/container-state.ts';
 
 type Unit = UnitStatus['activeState'];
 

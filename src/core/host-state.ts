@@ -14,8 +14,8 @@ import type {
   UnitStatus,
   Unwatch,
 } from './ports.ts';
-import { deriveState, runsOutsideUnit, type ContainerState } from './state.ts';
-import { Watch } from './watch.ts';
+import { deriveState, runsOutsideUnit, type ContainerState } from './container-state.ts';
+import { Watch } from './retried-watch.ts';
 
 /** One locker in one container's wormhole. */
 export interface Attachment {

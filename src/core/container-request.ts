@@ -4,9 +4,9 @@ import { LockerdError } from '../model/errors.ts';
 import type { AbortReason, Job, JobContext, Verb } from './jobs.ts';
 import type { OptionName, Options } from './options.ts';
 import type { ActionDetails, ActionId, HelperPort, UnitsPort } from './ports.ts';
-import { isUp } from './state.ts';
-import { quoted } from './text.ts';
-import type { Container, Locker, World } from './world.ts';
+import { isUp } from './container-state.ts';
+import { quoted } from './quoted.ts';
+import type { Container, Locker, World } from './host-state.ts';
 
 /** What a caller asks for. */
 export type Request =

@@ -1,9 +1,9 @@
 import { errorNames, interfaces, unknownFigure } from '../api/names.ts';
 import { unlimited } from '../model/memory-limit.ts';
-import { method, type Interface } from '../bus/table.ts';
+import { method, type Interface } from '../bus/interface-table.ts';
 import { busError, DBusError } from '../bus/values.ts';
 import type { Job } from '../core/jobs.ts';
-import { optionsOfCancel } from '../core/verbs.ts';
+import { optionsOfCancel } from '../core/container-request.ts';
 import {
   forCaller,
   onlyOptions,
@@ -11,7 +11,7 @@ import {
   type Access,
   type Options,
   type ServiceContext,
-} from './context.ts';
+} from './requests.ts';
 import { containerPath, parsePath } from '../api/paths.ts';
 
 /** How a caller writes that it waits without limit; so does 0. */

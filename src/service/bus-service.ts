@@ -1,20 +1,20 @@
 import { interfaces } from '../api/names.ts';
 import type { ServiceConnection } from '../bus/connection.ts';
-import type { ObjectTree } from '../bus/objects.ts';
+import type { ObjectTree } from '../bus/object-tree.ts';
 import { serve } from '../bus/serve.ts';
 import type { Clock } from '../core/clock.ts';
 import { Core, type CorePorts } from '../core/core.ts';
 import type { Job } from '../core/jobs.ts';
-import type { Limits } from '../core/limits.ts';
+import type { Limits } from '../core/user-quota.ts';
 import type { ClientsPort, MemoryFigures, MemoryPort } from '../core/ports.ts';
-import type { WorldEvent } from '../core/world.ts';
+import type { WorldEvent } from '../core/host-state.ts';
 import { asBusError } from './bus-errors.ts';
 import { Callers } from './callers.ts';
-import { containerTable } from './container.ts';
-import type { Access, ServiceContext } from './context.ts';
-import { errorOf, jobTable } from './job.ts';
-import { lockerTable } from './locker.ts';
-import { managerTable } from './manager.ts';
+import { containerTable } from './container-interface.ts';
+import type { Access, ServiceContext } from './requests.ts';
+import { errorOf, jobTable } from './job-interface.ts';
+import { lockerTable } from './locker-interface.ts';
+import { managerTable } from './manager-interface.ts';
 import { containerPath, jobPath, lockerPath, managerPath } from '../api/paths.ts';
 import { Published } from './published.ts';
 

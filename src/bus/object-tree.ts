@@ -1,8 +1,13 @@
 import type { ServiceConnection } from './connection.ts';
 import { marshal, Marshalled, MarshalError, maximumArrayBytes } from './marshal.ts';
-import { isObjectPath } from './names.ts';
-import { compile, type CompiledInterface, type Interface, type Property } from './table.ts';
-import { Slices } from './turns.ts';
+import { isObjectPath } from './valid-names.ts';
+import {
+  compile,
+  type CompiledInterface,
+  type Interface,
+  type Property,
+} from './interface-table.ts';
+import { Slices } from './event-loop.ts';
 import { DBusError, Variant, type VariantMap } from './values.ts';
 
 /** How long an answer of GetManagedObjects is kept: figures of a moment are in it, milliseconds. */

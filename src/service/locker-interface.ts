@@ -1,8 +1,8 @@
 import { interfaces } from '../api/names.ts';
-import type { Interface } from '../bus/table.ts';
+import type { Interface } from '../bus/interface-table.ts';
 import { busError, DBusError } from '../bus/values.ts';
-import type { Locker } from '../core/world.ts';
-import type { Access, ServiceContext } from './context.ts';
+import type { Locker } from '../core/host-state.ts';
+import type { Access, ServiceContext } from './requests.ts';
 import { containerPath, parsePath } from '../api/paths.ts';
 
 /** org.lockerd1.Locker, for all lockers: the path says which. */

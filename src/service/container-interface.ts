@@ -1,10 +1,10 @@
 import { interfaces, unknownFigure } from '../api/names.ts';
 import { unlimited } from '../model/memory-limit.ts';
-import { method, type Call, type Interface } from '../bus/table.ts';
+import { method, type Call, type Interface } from '../bus/interface-table.ts';
 import { busError, DBusError } from '../bus/values.ts';
 import type { MemoryFigures } from '../core/ports.ts';
-import { optionsOf } from '../core/verbs.ts';
-import type { Container } from '../core/world.ts';
+import { optionsOf } from '../core/container-request.ts';
+import type { Container } from '../core/host-state.ts';
 import {
   jobArgument,
   optionsArgument,
@@ -13,7 +13,7 @@ import {
   type Access,
   type Options,
   type ServiceContext,
-} from './context.ts';
+} from './requests.ts';
 import { jobPath, lockerPath, parsePath } from '../api/paths.ts';
 
 /** org.lockerd1.Container, for all containers: the path says which. */

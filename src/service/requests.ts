@@ -1,10 +1,10 @@
-import type { Call } from '../bus/table.ts';
+import type { Call } from '../bus/interface-table.ts';
 import type { Variant } from '../bus/values.ts';
 import type { Caller } from '../core/caller.ts';
 import type { Core } from '../core/core.ts';
 import { checkOption, type OptionBag, type OptionName } from '../core/options.ts';
 import type { MemoryFigures } from '../core/ports.ts';
-import type { Request } from '../core/verbs.ts';
+import type { Request } from '../core/container-request.ts';
 import { answering, asBusError } from './bus-errors.ts';
 import type { Callers } from './callers.ts';
 import { jobPath } from '../api/paths.ts';

@@ -1,6 +1,6 @@
 /** Interfaces as tables: what is not declared here cannot be called. */
 
-import { isInterfaceName, isMemberName } from './names.ts';
+import { isInterfaceName, isMemberName } from './valid-names.ts';
 import { parseSignature, parseSingleType } from './signature.ts';
 import type { Variant } from './values.ts';
 

@@ -1,10 +1,10 @@
 import { interfaces } from '../api/names.ts';
-import { method, type Interface } from '../bus/table.ts';
+import { method, type Interface } from '../bus/interface-table.ts';
 import { busError, DBusError } from '../bus/values.ts';
 import { LockerdError } from '../model/errors.ts';
 import type { PermissionObject } from '../core/permissions.ts';
-import { quoted } from '../core/text.ts';
-import { optionsOf } from '../core/verbs.ts';
+import { quoted } from '../core/quoted.ts';
+import { optionsOf } from '../core/container-request.ts';
 import { answering } from './bus-errors.ts';
 import {
   jobArgument,
@@ -15,7 +15,7 @@ import {
   type Access,
   type Options,
   type ServiceContext,
-} from './context.ts';
+} from './requests.ts';
 import { containerPath, jobPath, lockerPath, parsePath } from '../api/paths.ts';
 
 /** What a client can count on beyond the interface itself. */
