@@ -3,7 +3,7 @@ import { DBusError as LibraryError, Message, type MessageLike } from 'dbus-next'
 import MessageBus from 'dbus-next/lib/bus.js';
 import { CallQueue, type CallRequest } from './outgoing-calls.ts';
 import { messageFlag, messageType, type Frame } from './frame.ts';
-import { unmarshal } from './marshal.ts';
+import { unmarshal } from './unmarshal.ts';
 import { busDriver } from './valid-names.ts';
 import { Subscriptions, type Signal, type SignalMatch } from './subscriptions.ts';
 import { openSocket, Transport } from './transport.ts';

@@ -3,7 +3,8 @@
  * connection into frames, without a look at their bodies.
  */
 
-import { marshal, MarshalError, unmarshal } from './marshal.ts';
+import { marshal, MarshalError } from './marshal.ts';
+import { unmarshal } from './unmarshal.ts';
 import { isBusName, isInterfaceName, isMemberName } from './valid-names.ts';
 import { Variant } from './values.ts';
 

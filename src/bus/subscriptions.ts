@@ -1,6 +1,6 @@
 import type { CallRequest } from './outgoing-calls.ts';
 import type { Frame } from './frame.ts';
-import { unmarshal } from './marshal.ts';
+import { unmarshal } from './unmarshal.ts';
 import { busDriver } from './valid-names.ts';
 import { busError, DBusError } from './values.ts';
 

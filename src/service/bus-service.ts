@@ -11,7 +11,7 @@ import type { WorldEvent } from '../core/host-state.ts';
 import { asBusError } from './bus-errors.ts';
 import { Callers } from './callers.ts';
 import { containerTable } from './container-interface.ts';
-import type { Access, ServiceContext } from './requests.ts';
+import type { ServiceContext } from './requests.ts';
 import { errorOf, jobTable } from './job-interface.ts';
 import { lockerTable } from './locker-interface.ts';
 import { managerTable } from './manager-interface.ts';
@@ -45,7 +45,7 @@ export async function startService(options: ServiceOptions): Promise<Core> {
     figures: readFigures(ports.memory, clock),
   };
   const manager = managerTable(context);
-  const tree = await serve<Access>(connection, {
+  const tree = await serve(connection, {
     objects: {},
     objectManager: managerPath,
     userOf: (sender) => callers.uidOf(sender),
@@ -62,8 +62,6 @@ export async function startService(options: ServiceOptions): Promise<Core> {
         core.admission.settle(uid, difference);
       };
     },
-    // Whether the caller may do it is the core's question to polkit: it needs the objects.
-    authorize: () => Promise.resolve(),
   });
   const published = new Published(tree, managerPath, manager);
   new Publisher(core, tree, context).start();
@@ -79,11 +77,11 @@ export async function startService(options: ServiceOptions): Promise<Core> {
 /** Keeps the objects on the bus as the core's are. */
 class Publisher {
   readonly #core: Core;
-  readonly #tree: ObjectTree<Access>;
+  readonly #tree: ObjectTree;
   readonly #tables;
-  readonly #objects = new Map<string, Published<Access>>();
+  readonly #objects = new Map<string, Published>();
 
-  constructor(core: Core, tree: ObjectTree<Access>, context: ServiceContext) {
+  constructor(core: Core, tree: ObjectTree, context: ServiceContext) {
     this.#core = core;
     this.#tree = tree;
     this.#tables = {

@@ -10,14 +10,13 @@ import {
   optionsArgument,
   onlyOptions,
   requestJob,
-  type Access,
   type Options,
   type ServiceContext,
 } from './requests.ts';
 import { jobPath, lockerPath, parsePath } from '../api/paths.ts';
 
 /** org.lockerd1.Container, for all containers: the path says which. */
-export function containerTable(context: ServiceContext): Interface<Access> {
+export function containerTable(context: ServiceContext): Interface {
   const { world, jobs } = context.core;
   const at = (path: string): Container => {
     const parsed = parsePath(path);
@@ -30,8 +29,7 @@ export function containerTable(context: ServiceContext): Interface<Access> {
     method({
       in: [optionsArgument],
       out: [jobArgument],
-      access: 'by-core',
-      entry: onlyOptions(optionsOf[verb]),
+      checkEntry: onlyOptions(optionsOf[verb]),
       handler: (call, [options]) =>
         requestJob(context, call, { verb, container: name(call) }, options as Options),
     });
@@ -39,8 +37,7 @@ export function containerTable(context: ServiceContext): Interface<Access> {
     method({
       in: [['locker', 's'], optionsArgument],
       out: [jobArgument],
-      access: 'by-core',
-      entry: onlyOptions(optionsOf[verb]),
+      checkEntry: onlyOptions(optionsOf[verb]),
       handler: (call, [locker, options]) =>
         requestJob(context, call, { verb, container: name(call), locker }, options as Options),
     });
@@ -75,8 +72,7 @@ export function containerTable(context: ServiceContext): Interface<Access> {
       Balloon: method({
         in: [['limit_bytes', 't'], optionsArgument],
         out: [jobArgument],
-        access: 'by-core',
-        entry: onlyOptions(optionsOf.balloon),
+        checkEntry: onlyOptions(optionsOf.balloon),
         handler: (call, [limit, options]) => {
           const container = name(call);
           return requestJob(context, call, { verb: 'balloon', container, limit }, options);

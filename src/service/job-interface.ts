@@ -8,7 +8,6 @@ import {
   forCaller,
   onlyOptions,
   optionBag,
-  type Access,
   type Options,
   type ServiceContext,
 } from './requests.ts';
@@ -23,7 +22,7 @@ export function errorOf({ error }: Job): [name: string, message: string] {
 }
 
 /** org.lockerd1.Job, for all jobs: the path says which. */
-export function jobTable(context: ServiceContext): Interface<Access> {
+export function jobTable(context: ServiceContext): Interface {
   const { core } = context;
   const at = (path: string): Job => {
     const parsed = parsePath(path);
@@ -42,8 +41,7 @@ export function jobTable(context: ServiceContext): Interface<Access> {
       Cancel: method({
         in: [['options', 'a{sv}']],
         out: [],
-        access: 'by-core',
-        entry: onlyOptions(optionsOfCancel),
+        checkEntry: onlyOptions(optionsOfCancel),
         handler: (call, [options]) => {
           const job = at(call.path);
           return forCaller(context, call, (caller) =>
@@ -58,7 +56,6 @@ export function jobTable(context: ServiceContext): Interface<Access> {
           ['error_name', 's'],
           ['error_message', 's'],
         ],
-        access: 'free',
         handler: (call, [timeout]) => {
           const job = at(call.path);
           const isBound = timeout !== 0n && timeout !== forEver;

@@ -2,11 +2,11 @@ import { interfaces } from '../api/names.ts';
 import type { Interface } from '../bus/interface-table.ts';
 import { busError, DBusError } from '../bus/values.ts';
 import type { Locker } from '../core/host-state.ts';
-import type { Access, ServiceContext } from './requests.ts';
+import type { ServiceContext } from './requests.ts';
 import { containerPath, parsePath } from '../api/paths.ts';
 
 /** org.lockerd1.Locker, for all lockers: the path says which. */
-export function lockerTable({ core: { world } }: ServiceContext): Interface<Access> {
+export function lockerTable({ core: { world } }: ServiceContext): Interface {
   const at = (path: string): Locker => {
     const parsed = parsePath(path);
     const locker = parsed?.kind === 'locker' ? world.locker(parsed.name) : undefined;

@@ -12,7 +12,6 @@ import {
   forCaller,
   onlyOptions,
   requestJob,
-  type Access,
   type Options,
   type ServiceContext,
 } from './requests.ts';
@@ -22,15 +21,14 @@ import { containerPath, jobPath, lockerPath, parsePath } from '../api/paths.ts';
 const features = ['balloon', 'freeze', 'lockers', 'persist', 'request-id'];
 
 /** org.lockerd1.Manager, of /org/lockerd1. */
-export function managerTable(context: ServiceContext): Interface<Access> {
+export function managerTable(context: ServiceContext): Interface {
   const { core } = context;
   const { world, jobs } = core;
   const plain = (verb: 'start' | 'stop' | 'reboot' | 'freeze' | 'thaw') =>
     method({
       in: [['container', 's'], optionsArgument],
       out: [jobArgument],
-      access: 'by-core',
-      entry: onlyOptions(optionsOf[verb]),
+      checkEntry: onlyOptions(optionsOf[verb]),
       handler: (call, [container, options]) =>
         requestJob(context, call, { verb, container }, options as Options),
     });
@@ -38,8 +36,7 @@ export function managerTable(context: ServiceContext): Interface<Access> {
     method({
       in: [['container', 's'], ['locker', 's'], optionsArgument],
       out: [jobArgument],
-      access: 'by-core',
-      entry: onlyOptions(optionsOf[verb]),
+      checkEntry: onlyOptions(optionsOf[verb]),
       handler: (call, [container, locker, options]) =>
         requestJob(context, call, { verb, container, locker }, options as Options),
     });
@@ -54,8 +51,7 @@ export function managerTable(context: ServiceContext): Interface<Access> {
       Balloon: method({
         in: [['container', 's'], ['limit_bytes', 't'], optionsArgument],
         out: [jobArgument],
-        access: 'by-core',
-        entry: onlyOptions(optionsOf.balloon),
+        checkEntry: onlyOptions(optionsOf.balloon),
         handler: (call, [container, limit, options]) =>
           requestJob(context, call, { verb: 'balloon', container, limit }, options as Options),
       }),
@@ -64,7 +60,6 @@ export function managerTable(context: ServiceContext): Interface<Access> {
       ListContainers: method({
         in: [],
         out: [['containers', 'a(sso)']],
-        access: 'free',
         handler: () => [
           world.containers.map(({ name, state }) => [name, state, containerPath(name)]),
         ],
@@ -72,7 +67,6 @@ export function managerTable(context: ServiceContext): Interface<Access> {
       ListLockers: method({
         in: [],
         out: [['lockers', 'a(sso)']],
-        access: 'free',
         handler: () => [
           world.lockers.map(({ name, isMounted }) => [
             name,
@@ -84,7 +78,6 @@ export function managerTable(context: ServiceContext): Interface<Access> {
       ListJobs: method({
         in: [],
         out: [['jobs', 'a(usso)']],
-        access: 'free',
         handler: () => [
           jobs.unfinished.map(({ id, verb, container }) => [id, verb, container, jobPath(id)]),
         ],
@@ -92,7 +85,6 @@ export function managerTable(context: ServiceContext): Interface<Access> {
       GetContainer: method({
         in: [['name', 's']],
         out: [['container', 'o']],
-        access: 'free',
         handler: (_, [name]) =>
           answering(() => {
             if (world.container(name)) return [containerPath(name)];
@@ -102,7 +94,6 @@ export function managerTable(context: ServiceContext): Interface<Access> {
       GetLocker: method({
         in: [['name', 's']],
         out: [['locker', 'o']],
-        access: 'free',
         handler: (_, [name]) =>
           answering(() => {
             if (world.locker(name)) return [lockerPath(name)];
@@ -112,7 +103,6 @@ export function managerTable(context: ServiceContext): Interface<Access> {
       GetPermissions: method({
         in: [['object', 'o']],
         out: [['permissions', 'a{ss}']],
-        access: 'free',
         handler: (call, [path]) =>
           forCaller(context, call, async (caller) => {
             const answers = await core.permissions(caller, objectAt(context, path));

@@ -9,13 +9,13 @@ function imageOf(value: unknown): string {
 }
 
 /** An object on the bus whose changes are told, each property when its value is another one. */
-export class Published<Access> {
-  readonly #tree: ObjectTree<Access>;
+export class Published {
+  readonly #tree: ObjectTree;
   readonly #path: string;
-  readonly #table: Interface<Access>;
+  readonly #table: Interface;
   readonly #told = new Map<string, string>();
 
-  constructor(tree: ObjectTree<Access>, path: string, table: Interface<Access>) {
+  constructor(tree: ObjectTree, path: string, table: Interface) {
     this.#tree = tree;
     this.#path = path;
     this.#table = table;

@@ -9,9 +9,6 @@ import { answering, asBusError } from './bus-errors.ts';
 import type { Callers } from './callers.ts';
 import { jobPath } from '../api/paths.ts';
 
-/** How a method that is not free gets its authorization; see {@link requestJob}. */
-export type Access = 'by-core';
-
 /** What the interfaces are made of. */
 export interface ServiceContext {
   readonly core: Core;
