@@ -3,7 +3,8 @@ import type { Clock } from './clock.ts';
 import { LockerdError } from '../model/errors.ts';
 import { busy, describe, Jobs, type Job } from './jobs.ts';
 import { LimitKeeper } from './limit-keeper.ts';
-import { Admission, defaultLimits, FairTurns, type Limits } from './user-quota.ts';
+import { FairLimiter } from './fair-limiter.ts';
+import { defaultLimits, type Limits, UserQuota } from './user-quota.ts';
 import { messageIds } from './message-ids.ts';
 import { parseOptions, type OptionBag, type Options } from './options.ts';
 import {
@@ -54,16 +55,16 @@ interface Remembered {
 export class Core {
   readonly #ports: CorePorts;
   readonly #work: Work;
-  readonly #silent = new FairTurns(silentChecks, silentChecksOfOne);
+  readonly #silent = new FairLimiter(silentChecks, silentChecksOfOne);
   /** By uid and request id. */
   readonly #requests = new Map<string, Remembered>();
-  readonly admission: Admission;
+  readonly quota: UserQuota;
   readonly world: World;
   readonly jobs: Jobs;
 
   constructor(ports: CorePorts, clock: Clock, limits: Limits = defaultLimits) {
     this.#ports = ports;
-    this.admission = new Admission(clock, limits);
+    this.quota = new UserQuota(clock, limits);
     const trouble = (what: string, error: unknown) => {
       this.trouble(what, error);
     };
@@ -121,7 +122,7 @@ export class Core {
       if (known.fingerprint !== fingerprint) {
         throw new LockerdError('InvalidArgs', 'option "request-id" was used for another request');
       }
-      const leaveQueue = this.admission.enter('pending-authorizations-per-uid', caller.uid);
+      const leaveQueue = this.quota.enter('pending-authorizations-per-uid', caller.uid);
       try {
         return await known.job;
       } catch (error) {
@@ -157,7 +158,7 @@ export class Core {
       const current = jobs.of(plan.container.name);
       return current && !supersedes(request, options, current) ? busy(current) : undefined;
     };
-    this.admission.check('jobs-per-uid', caller.uid);
+    this.quota.check('jobs-per-uid', caller.uid);
     const objection = inTheWay() ?? plan.objection;
     if (objection) await this.#object(caller, plan, options, objection);
     await this.#authorize(caller, plan.action, plan.details, options);
@@ -206,7 +207,7 @@ export class Core {
       options.timeoutUsec === undefined
         ? defaultTimeoutMs(request.verb, options.force)
         : Math.ceil(Number(options.timeoutUsec) / 1000);
-    const leave = this.admission.enter('jobs-per-uid', caller.uid);
+    const leave = this.quota.enter('jobs-per-uid', caller.uid);
     try {
       const job = this.jobs.create({
         verb: request.verb,
@@ -241,7 +242,7 @@ export class Core {
 
   /** Waits for a job's end; LockerdError timedOut when it takes longer, in milliseconds. */
   async wait(caller: Caller, job: Job, timeoutMs: number | undefined): Promise<void> {
-    const leave = this.admission.enter('waits-per-uid', caller.uid);
+    const leave = this.quota.enter('waits-per-uid', caller.uid);
     try {
       await this.jobs.wait(job, timeoutMs, caller.left);
     } finally {
@@ -287,7 +288,7 @@ export class Core {
         const silent = await ask(action, details);
         if (silent !== 'challenge' || !isInteractive) return silent;
         // Only who must be asked takes up a prompt, and a slow answer of a human holds up no other.
-        const leavePrompt = this.admission.enterPrompt(caller.uid);
+        const leavePrompt = this.quota.enterPrompt(caller.uid);
         try {
           return await ask(action, details, true);
         } finally {
@@ -322,7 +323,7 @@ export class Core {
    * the caller's user, and when it is that user's turn.
    */
   async #asking<T>(caller: Caller, work: (ask: Ask) => Promise<T>): Promise<T> {
-    const leave = this.admission.enter('pending-authorizations-per-uid', caller.uid);
+    const leave = this.quota.enter('pending-authorizations-per-uid', caller.uid);
     const { sender, left: signal, uid } = caller;
     try {
       return await work(async (action, details, interactive = false) => {

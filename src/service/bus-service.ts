@@ -54,12 +54,12 @@ export async function startService(options: ServiceOptions): Promise<Core> {
     },
     admit: (uid, cost) => {
       try {
-        core.admission.call(uid, cost);
+        core.quota.takeCall(uid, cost);
       } catch (error) {
         throw asBusError(error);
       }
       return (difference) => {
-        core.admission.settle(uid, difference);
+        core.quota.settleCall(uid, difference);
       };
     },
   });

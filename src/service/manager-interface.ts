@@ -114,7 +114,7 @@ export function managerTable(context: ServiceContext): Interface {
       Version: { signature: 's', emits: 'const', get: () => context.version },
       Features: { signature: 'as', emits: 'const', get: () => features },
       Authority: { signature: 's', emits: 'true', get: () => core.authorityState },
-      Limits: { signature: 'a{su}', emits: 'const', get: () => core.admission.limits },
+      Limits: { signature: 'a{su}', emits: 'const', get: () => core.quota.limits },
     },
     signals: {
       JobNew: [

@@ -339,7 +339,7 @@ describe('jobs', () => {
 });
 
 test('who calls too often is refused, whatever is called', async () => {
-  const busy = vi.spyOn(core.admission, 'call').mockImplementation((uid) => {
+  const busy = vi.spyOn(core.quota, 'takeCall').mockImplementation((uid) => {
     throw new LockerdError('LimitsExceeded', `uid ${uid} must slow down`);
   });
   const bus = 'org.freedesktop.DBus';

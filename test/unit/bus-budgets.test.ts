@@ -4,7 +4,8 @@ import { marshal } from '../../src/bus/marshal.ts';
 import { unmarshal } from '../../src/bus/unmarshal.ts';
 import { RoundRobin } from '../../src/bus/event-loop.ts';
 import { Variant } from '../../src/bus/values.ts';
-import { Admission, defaultLimits, FairTurns } from '../../src/core/user-quota.ts';
+import { FairLimiter } from '../../src/core/fair-limiter.ts';
+import { defaultLimits, UserQuota } from '../../src/core/user-quota.ts';
 import { FakeClock } from './core-fakes.ts';
 
 const mebibyte = 2 ** 20;
@@ -12,21 +13,21 @@ const mebibyte = 2 ** 20;
 describe('what one user sends', () => {
   test('costs by its size, and others nothing', async () => {
     const clock = new FakeClock();
-    const admission = new Admission(clock, defaultLimits);
-    admission.call(1000, 2000);
+    const quota = new UserQuota(clock, defaultLimits);
+    quota.takeCall(1000, 2000);
     const call = (uid: number) => () => {
-      admission.call(uid);
+      quota.takeCall(uid);
     };
     expect(call(1000)).toThrow('slow down');
     expect(call(1001)).not.toThrow();
     await clock.pass(15_100);
     expect(call(1000)).not.toThrow();
-    admission.settle(1000, 100);
+    quota.settleCall(1000, 100);
     expect(call(1000)).toThrow('slow down');
   });
 
   test('waits at polkit for its own turn', async () => {
-    const turns = new FairTurns(16, 2);
+    const turns = new FairLimiter(16, 2);
     const ends: (() => void)[] = [];
     const begun: number[] = [];
     const work = (uid: number) => () => {
