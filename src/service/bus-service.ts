@@ -7,7 +7,7 @@ import { Core, type CorePorts } from '../core/core.ts';
 import type { Job } from '../core/jobs.ts';
 import type { Limits } from '../core/user-quota.ts';
 import type { ClientsPort, MemoryFigures, MemoryPort } from '../core/ports.ts';
-import type { WorldEvent } from '../core/host-state.ts';
+import type { HostEvent } from '../core/host-objects.ts';
 import { asBusError } from './bus-errors.ts';
 import { Callers } from './callers.ts';
 import { containerTable } from './container-interface.ts';
@@ -92,11 +92,11 @@ class Publisher {
   }
 
   start(): void {
-    const { world, jobs } = this.#core;
-    for (const { name } of world.lockers) this.#add(lockerPath(name), 'locker');
-    for (const { name } of world.containers) this.#add(containerPath(name), 'container');
-    world.changed.add((event) => {
-      this.#onWorld(event);
+    const { host, jobs } = this.#core;
+    for (const { name } of host.lockers) this.#add(lockerPath(name), 'locker');
+    for (const { name } of host.containers) this.#add(containerPath(name), 'container');
+    host.changed.add((event) => {
+      this.#onHost(event);
     });
     jobs.added.add((job) => {
       this.#add(jobPath(job.id), 'job');
@@ -117,7 +117,7 @@ class Publisher {
     });
   }
 
-  #onWorld({ kind, type, name }: WorldEvent): void {
+  #onHost({ kind, type, name }: HostEvent): void {
     const path = type === 'container' ? containerPath(name) : lockerPath(name);
     switch (kind) {
       case 'added':

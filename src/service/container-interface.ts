@@ -4,7 +4,7 @@ import { method, type Call, type Interface } from '../bus/interface-table.ts';
 import { busError, DBusError } from '../bus/values.ts';
 import type { MemoryFigures } from '../core/ports.ts';
 import { optionsOf } from '../core/container-request.ts';
-import type { Container } from '../core/host-state.ts';
+import type { Container } from '../core/host-objects.ts';
 import {
   jobArgument,
   optionsArgument,
@@ -17,10 +17,10 @@ import { jobPath, lockerPath, parsePath } from '../api/paths.ts';
 
 /** org.lockerd1.Container, for all containers: the path says which. */
 export function containerTable(context: ServiceContext): Interface {
-  const { world, jobs } = context.core;
+  const { host, jobs } = context.core;
   const at = (path: string): Container => {
     const parsed = parsePath(path);
-    const container = parsed?.kind === 'container' ? world.container(parsed.name) : undefined;
+    const container = parsed?.kind === 'container' ? host.container(parsed.name) : undefined;
     if (container) return container;
     throw new DBusError(busError.unknownObject, `there is no object ${path} any more`);
   };
@@ -87,9 +87,7 @@ export function containerTable(context: ServiceContext): Interface {
       ConfigFile: constant(({ definition }) => definition.configFile),
       State: told('s', ({ state }) => state),
       Problem: told('s', ({ definition, obstacle }) =>
-        [definition.problem, obstacle, world.helperProblem]
-          .filter((text) => text !== '')
-          .join('\n'),
+        [definition.problem, obstacle, host.helperProblem].filter((text) => text !== '').join('\n'),
       ),
       Autostart: told('b', ({ definition }) => definition.autostart),
       Leader: told('u', ({ leader }) => leader),

@@ -1,15 +1,15 @@
 import { interfaces } from '../api/names.ts';
 import type { Interface } from '../bus/interface-table.ts';
 import { busError, DBusError } from '../bus/values.ts';
-import type { Locker } from '../core/host-state.ts';
+import type { Locker } from '../core/host-objects.ts';
 import type { ServiceContext } from './requests.ts';
 import { containerPath, parsePath } from '../api/paths.ts';
 
 /** org.lockerd1.Locker, for all lockers: the path says which. */
-export function lockerTable({ core: { world } }: ServiceContext): Interface {
+export function lockerTable({ core: { host } }: ServiceContext): Interface {
   const at = (path: string): Locker => {
     const parsed = parsePath(path);
-    const locker = parsed?.kind === 'locker' ? world.locker(parsed.name) : undefined;
+    const locker = parsed?.kind === 'locker' ? host.locker(parsed.name) : undefined;
     if (locker) return locker;
     throw new DBusError(busError.unknownObject, `there is no object ${path} any more`);
   };

@@ -23,7 +23,7 @@ const features = ['balloon', 'freeze', 'lockers', 'persist', 'request-id'];
 /** org.lockerd1.Manager, of /org/lockerd1. */
 export function managerTable(context: ServiceContext): Interface {
   const { core } = context;
-  const { world, jobs } = core;
+  const { host, jobs } = core;
   const plain = (verb: 'start' | 'stop' | 'reboot' | 'freeze' | 'thaw') =>
     method({
       in: [['container', 's'], optionsArgument],
@@ -61,14 +61,14 @@ export function managerTable(context: ServiceContext): Interface {
         in: [],
         out: [['containers', 'a(sso)']],
         handler: () => [
-          world.containers.map(({ name, state }) => [name, state, containerPath(name)]),
+          host.containers.map(({ name, state }) => [name, state, containerPath(name)]),
         ],
       }),
       ListLockers: method({
         in: [],
         out: [['lockers', 'a(sso)']],
         handler: () => [
-          world.lockers.map(({ name, isMounted }) => [
+          host.lockers.map(({ name, isMounted }) => [
             name,
             isMounted ? 'mounted' : 'unmounted',
             lockerPath(name),
@@ -87,7 +87,7 @@ export function managerTable(context: ServiceContext): Interface {
         out: [['container', 'o']],
         handler: (_, [name]) =>
           answering(() => {
-            if (world.container(name)) return [containerPath(name)];
+            if (host.container(name)) return [containerPath(name)];
             throw new LockerdError('NoSuchContainer', `there is no container ${quoted(name)}`);
           }),
       }),
@@ -96,7 +96,7 @@ export function managerTable(context: ServiceContext): Interface {
         out: [['locker', 'o']],
         handler: (_, [name]) =>
           answering(() => {
-            if (world.locker(name)) return [lockerPath(name)];
+            if (host.locker(name)) return [lockerPath(name)];
             throw new LockerdError('NoSuchLocker', `there is no locker ${quoted(name)}`);
           }),
       }),
@@ -142,12 +142,12 @@ function objectAt({ core }: ServiceContext, path: string): PermissionObject {
     case 'manager':
       return parsed;
     case 'container': {
-      const container = core.world.container(parsed.name);
+      const container = core.host.container(parsed.name);
       if (container) return { kind: 'container', container };
       break;
     }
     case 'locker': {
-      const locker = core.world.locker(parsed.name);
+      const locker = core.host.locker(parsed.name);
       if (locker) return { kind: 'locker', locker };
       break;
     }
