@@ -8,9 +8,10 @@ import {
   forCaller,
   onlyOptions,
   optionBag,
+  optionsArgument,
   type Options,
   type ServiceContext,
-} from './requests.ts';
+} from './service-context.ts';
 import { containerPath, parsePath } from '../api/paths.ts';
 
 /** How a caller writes that it waits without limit; so does 0. */
@@ -22,7 +23,7 @@ export function errorOf({ error }: Job): [name: string, message: string] {
 }
 
 /** org.lockerd1.Job, for all jobs: the path says which. */
-export function jobTable(context: ServiceContext): Interface {
+export function jobInterface(context: ServiceContext): Interface {
   const { core } = context;
   const at = (path: string): Job => {
     const parsed = parsePath(path);
@@ -39,12 +40,12 @@ export function jobTable(context: ServiceContext): Interface {
     name: interfaces.job,
     methods: {
       Cancel: method({
-        in: [['options', 'a{sv}']],
+        in: [optionsArgument],
         out: [],
         checkEntry: onlyOptions(optionsOfCancel),
         handler: (call, [options]) => {
           const job = at(call.path);
-          return forCaller(context, call, (caller) =>
+          return forCaller(context.callers, call, (caller) =>
             core.cancel(caller, job, optionBag(options as Options)),
           );
         },
@@ -58,9 +59,9 @@ export function jobTable(context: ServiceContext): Interface {
         ],
         handler: (call, [timeout]) => {
           const job = at(call.path);
-          const isBound = timeout !== 0n && timeout !== forEver;
-          return forCaller(context, call, async (caller) => {
-            await core.wait(caller, job, isBound ? Math.ceil(Number(timeout) / 1000) : undefined);
+          const isBounded = timeout !== 0n && timeout !== forEver;
+          return forCaller(context.callers, call, async (caller) => {
+            await core.wait(caller, job, isBounded ? Math.ceil(Number(timeout) / 1000) : undefined);
             return [job.result, ...errorOf(job)] as const;
           });
         },

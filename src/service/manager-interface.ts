@@ -4,59 +4,29 @@ import { busError, DBusError } from '../bus/values.ts';
 import { LockerdError } from '../model/errors.ts';
 import type { PermissionObject } from '../core/permissions.ts';
 import { quoted } from '../core/quoted.ts';
-import { optionsOf } from '../core/container-request.ts';
 import { answering } from './bus-errors.ts';
-import {
-  jobArgument,
-  optionsArgument,
-  forCaller,
-  onlyOptions,
-  requestJob,
-  type Options,
-  type ServiceContext,
-} from './requests.ts';
+import { byName, type ContainerMethods } from './container-methods.ts';
+import { forCaller, type ServiceContext } from './service-context.ts';
 import { containerPath, jobPath, lockerPath, parsePath } from '../api/paths.ts';
 
 /** What a client can count on beyond the interface itself. */
 const features = ['balloon', 'freeze', 'lockers', 'persist', 'request-id'];
 
 /** org.lockerd1.Manager, of /org/lockerd1. */
-export function managerTable(context: ServiceContext): Interface {
+export function managerInterface(context: ServiceContext, methods: ContainerMethods): Interface {
   const { core } = context;
   const { host, jobs } = core;
-  const plain = (verb: 'start' | 'stop' | 'reboot' | 'freeze' | 'thaw') =>
-    method({
-      in: [['container', 's'], optionsArgument],
-      out: [jobArgument],
-      checkEntry: onlyOptions(optionsOf[verb]),
-      handler: (call, [container, options]) =>
-        requestJob(context, call, { verb, container }, options as Options),
-    });
-  const withLocker = (verb: 'mount-locker' | 'unmount-locker') =>
-    method({
-      in: [['container', 's'], ['locker', 's'], optionsArgument],
-      out: [jobArgument],
-      checkEntry: onlyOptions(optionsOf[verb]),
-      handler: (call, [container, locker, options]) =>
-        requestJob(context, call, { verb, container, locker }, options as Options),
-    });
   return {
     name: interfaces.manager,
     methods: {
-      StartContainer: plain('start'),
-      StopContainer: plain('stop'),
-      RebootContainer: plain('reboot'),
-      FreezeContainer: plain('freeze'),
-      ThawContainer: plain('thaw'),
-      Balloon: method({
-        in: [['container', 's'], ['limit_bytes', 't'], optionsArgument],
-        out: [jobArgument],
-        checkEntry: onlyOptions(optionsOf.balloon),
-        handler: (call, [container, limit, options]) =>
-          requestJob(context, call, { verb: 'balloon', container, limit }, options as Options),
-      }),
-      MountLocker: withLocker('mount-locker'),
-      UnmountLocker: withLocker('unmount-locker'),
+      StartContainer: byName(methods.start),
+      StopContainer: byName(methods.stop),
+      RebootContainer: byName(methods.reboot),
+      FreezeContainer: byName(methods.freeze),
+      ThawContainer: byName(methods.thaw),
+      Balloon: byName(methods.balloon),
+      MountLocker: byName(methods['mount-locker']),
+      UnmountLocker: byName(methods['unmount-locker']),
       ListContainers: method({
         in: [],
         out: [['containers', 'a(sso)']],
@@ -104,7 +74,7 @@ export function managerTable(context: ServiceContext): Interface {
         in: [['object', 'o']],
         out: [['permissions', 'a{ss}']],
         handler: (call, [path]) =>
-          forCaller(context, call, async (caller) => {
+          forCaller(context.callers, call, async (caller) => {
             const answers = await core.permissions(caller, objectAt(context, path));
             return [Object.fromEntries(answers)];
           }),
