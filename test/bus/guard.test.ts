@@ -2,7 +2,8 @@
 
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { messageFlag, messageType } from '../../src/bus/frame.ts';
-import { marshal, unmarshal } from '../../src/bus/marshal.ts';
+import { marshal } from '../../src/bus/marshal.ts';
+import { unmarshal } from '../../src/bus/unmarshal.ts';
 import { Variant } from '../../src/bus/values.ts';
 import { startPrivateBus, type PrivateBus } from './bus.ts';
 import { errorText, RawClient } from './raw.ts';

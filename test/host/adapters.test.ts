@@ -5,7 +5,7 @@ import { GeneratedDefinitions } from '../../src/adapters/definitions.ts';
 import { CgroupMemory } from '../../src/adapters/memory.ts';
 import { SystemdManager } from '../../src/systemd/manager.ts';
 import { encodeJournalEntry } from '../../src/adapters/journal.ts';
-import { SystemdMounts } from '../../src/adapters/mounts.ts';
+import { SystemdMounts } from '../../src/adapters/mount-units.ts';
 import { SystemdUnits } from '../../src/adapters/units.ts';
 import { type BusConnection, connectBus } from '../../src/bus/connection.ts';
 import type { MountPoint, UnitStatus, Unwatch } from '../../src/core/ports.ts';

@@ -4,8 +4,8 @@ import { interfaces } from '../api/names.ts';
 import type { Signal } from '../bus/connection.ts';
 import { busError, DBusError, type VariantMap } from '../bus/values.ts';
 import { reactionTo } from './exit.ts';
-import { jobId } from './objects.ts';
-import type { JobRequest, Service } from './service.ts';
+import { jobId } from './object-info.ts';
+import type { JobRequest, Service } from './lockerd-client.ts';
 import type { Terminal } from './terminal.ts';
 
 /** How a request ended, also one that never became a job. */

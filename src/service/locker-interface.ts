@@ -1,19 +1,19 @@
 import { interfaces } from '../api/names.ts';
-import type { Interface } from '../bus/table.ts';
+import type { Interface } from '../bus/interface-table.ts';
 import { busError, DBusError } from '../bus/values.ts';
-import type { Locker } from '../core/world.ts';
-import type { Access, ServiceContext } from './context.ts';
+import type { Locker } from '../core/host-objects.ts';
+import type { ServiceContext } from './service-context.ts';
 import { containerPath, parsePath } from '../api/paths.ts';
 
 /** org.lockerd1.Locker, for all lockers: the path says which. */
-export function lockerTable({ core: { world } }: ServiceContext): Interface<Access> {
+export function lockerInterface({ core: { host } }: ServiceContext): Interface {
   const at = (path: string): Locker => {
     const parsed = parsePath(path);
-    const locker = parsed?.kind === 'locker' ? world.locker(parsed.name) : undefined;
+    const locker = parsed?.kind === 'locker' ? host.locker(parsed.name) : undefined;
     if (locker) return locker;
     throw new DBusError(busError.unknownObject, `there is no object ${path} any more`);
   };
-  const told = (signature: string, get: (locker: Locker) => unknown) => ({
+  const emitting = (signature: string, get: (locker: Locker) => unknown) => ({
     signature,
     emits: 'true' as const,
     get: (path: string) => get(at(path)),
@@ -22,10 +22,10 @@ export function lockerTable({ core: { world } }: ServiceContext): Interface<Acce
     name: interfaces.locker,
     properties: {
       Name: { signature: 's', emits: 'const', get: (path) => at(path).name },
-      Description: told('s', description),
-      Mounted: told('b', ({ isMounted }) => isMounted),
-      Source: told('s', ({ source }) => source),
-      AttachedTo: told('a(ob)', ({ attachedTo }) =>
+      Description: emitting('s', description),
+      Mounted: emitting('b', ({ isMounted }) => isMounted),
+      Source: emitting('s', ({ source }) => source),
+      AttachedTo: emitting('a(ob)', ({ attachedTo }) =>
         attachedTo.map(({ container, readOnly }) => [containerPath(container), readOnly]),
       ),
     },

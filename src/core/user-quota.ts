@@ -1,3 +1,9 @@
+/**
+ * How much one user, or everybody together, may have at a time: pace of calls, authorizations,
+ * password prompts, jobs and waits. The bus layer's own quota, of calls without an answer, is
+ * another one.
+ */
+
 import type { Clock } from './clock.ts';
 import { LockerdError } from '../model/errors.ts';
 
@@ -41,7 +47,7 @@ interface Bucket {
 }
 
 /** Counts what each uid has and does, and refuses what goes beyond the limits. */
-export class Admission {
+export class UserQuota {
   readonly limits: Limits;
   readonly #clock: Clock;
   readonly #counts = new Map<string, number>();
@@ -53,11 +59,11 @@ export class Admission {
   }
 
   /**
-   * Takes a call that costs so much from the uid's token bucket; LockerdError limitsExceeded when the
+   * Takes a call that costs so much from the uid's token bucket; LockerdError LimitsExceeded when the
    * bucket is empty. A call that costs more than is left is let in and leaves a debt: else none of
    * a large host's answers could ever be had.
    */
-  call(uid: number, cost = 1): void {
+  takeCall(uid: number, cost = 1): void {
     const bucket = this.#bucket(uid);
     if (bucket.tokens < 1) {
       const rate = this.limits['calls-per-second'] * this.#factor(uid);
@@ -70,7 +76,7 @@ export class Admission {
   }
 
   /** Takes what a call has cost beyond what was taken before it, or gives back. */
-  settle(uid: number, difference: number): void {
+  settleCall(uid: number, difference: number): void {
     if (difference !== 0) this.#bucket(uid).tokens -= difference;
   }
 
@@ -101,7 +107,7 @@ export class Admission {
     }
   }
 
-  /** LockerdError limitsExceeded when the uid has as many of these as it may have. */
+  /** LockerdError LimitsExceeded when the uid has as many of these as it may have. */
   check(limit: UidLimit, uid: number): void {
     if (this.#count(`${limit} ${uid}`) < this.limits[limit] * this.#factor(uid)) return;
     throw new LockerdError(
@@ -150,81 +156,5 @@ export class Admission {
       if (left > 0) this.#counts.set(key, left);
       else this.#counts.delete(key);
     };
-  }
-}
-
-/** Lets a number of things be done at a time; others wait for their turn. */
-export class Turns {
-  #free: number;
-  readonly #waiting: (() => void)[] = [];
-
-  constructor(atATime: number) {
-    this.#free = atATime;
-  }
-
-  async run<T>(work: () => Promise<T>): Promise<T> {
-    if (this.#free > 0) this.#free -= 1;
-    else await new Promise<void>((resolve) => this.#waiting.push(resolve));
-    try {
-      return await work();
-    } finally {
-      const next = this.#waiting.shift();
-      if (next) next();
-      else this.#free += 1;
-    }
-  }
-}
-
-/** The same, with fewer at a time for one user; the users take turns. */
-export class FairTurns {
-  #free: number;
-  readonly #atATimeOfOne: number;
-  readonly #running = new Map<number, number>();
-  /** Users who wait, in the order in which they are next. */
-  readonly #waiting = new Map<number, (() => void)[]>();
-
-  constructor(atATime: number, atATimeOfOne: number) {
-    this.#free = atATime;
-    this.#atATimeOfOne = atATimeOfOne;
-  }
-
-  async run<T>(uid: number, work: () => Promise<T>): Promise<T> {
-    await new Promise<void>((resolve) => {
-      const own = this.#waiting.get(uid);
-      if (own) own.push(resolve);
-      else this.#waiting.set(uid, [resolve]);
-      this.#next();
-    });
-    try {
-      return await work();
-    } finally {
-      this.#free += 1;
-      const others = (this.#running.get(uid) ?? 1) - 1;
-      if (others > 0) this.#running.set(uid, others);
-      else this.#running.delete(uid);
-      this.#next();
-    }
-  }
-
-  #next(): void {
-    while (this.#free > 0) {
-      const uid = this.#whoseTurn();
-      if (uid === undefined) return;
-      const own = this.#waiting.get(uid) ?? [];
-      const start = own.shift();
-      // Whoever had a turn is last in the line.
-      this.#waiting.delete(uid);
-      if (own.length > 0) this.#waiting.set(uid, own);
-      this.#free -= 1;
-      this.#running.set(uid, (this.#running.get(uid) ?? 0) + 1);
-      start?.();
-    }
-  }
-
-  #whoseTurn(): number | undefined {
-    for (const uid of this.#waiting.keys()) {
-      if ((this.#running.get(uid) ?? 0) < this.#atATimeOfOne) return uid;
-    }
-    return undefined;
   }
 }

@@ -1,6 +1,6 @@
 /** Interfaces as tables: what is not declared here cannot be called. */
 
-import { isInterfaceName, isMemberName } from './names.ts';
+import { isInterfaceName, isMemberName } from './valid-names.ts';
 import { parseSignature, parseSingleType } from './signature.ts';
 import type { Variant } from './values.ts';
 
@@ -52,23 +52,17 @@ export interface Call {
   readonly interactive: boolean;
   /** Fires when the caller leaves the bus: nobody waits for the answer any more. */
   readonly signal: AbortSignal;
-  readonly args: readonly unknown[];
 }
 
-/**
- * A method. `Access` says who may call it: 'free', or what the authorize hook of serve() takes.
- * It has no default: a method that nobody decided about does not compile.
- */
-export interface Method<Access> {
+/** Looks at the key and the type of an entry of an `a{sv}`; throws to refuse the call. */
+export type CheckEntry = (key: string, signature: string) => void;
+
+/** A method. Who may call it is for its handler to decide. */
+export interface Method {
   readonly in: readonly Argument[];
   readonly out: readonly Argument[];
-  readonly access: 'free' | Access;
-  readonly annotations?: Readonly<Record<string, string>>;
-  /**
-   * Called for each entry of an argument of type `a{sv}` before its value is decoded: throws to
-   * refuse the call.
-   */
-  readonly entry?: (key: string, signature: string) => void;
+  /** Called for each entry of an argument of type `a{sv}` before its value is decoded. */
+  readonly checkEntry?: CheckEntry;
   /** Answers the values of `out`. A thrown DBusError is the caller's answer. */
   readonly handler: (call: Call, args: never) => unknown;
 }
@@ -83,59 +77,50 @@ type Handler<In extends readonly Argument[], Out extends readonly Argument[]> = 
 export function method<
   const In extends readonly Argument[],
   const Out extends readonly Argument[],
-  const Access,
 >(declaration: {
   readonly in: In;
   readonly out: Out;
-  readonly access: Access;
-  readonly annotations?: Readonly<Record<string, string>>;
-  readonly entry?: (key: string, signature: string) => void;
+  readonly checkEntry?: CheckEntry;
   readonly handler: Handler<In, Out>;
-}): Method<Exclude<Access, 'free'>> {
-  return declaration as unknown as Method<Exclude<Access, 'free'>>;
+}): Method {
+  return declaration;
 }
 
-interface ReadProperty {
+/** A read-only property, of the object at `path`. */
+export interface Property {
   readonly signature: string;
-  readonly annotations?: Readonly<Record<string, string>>;
+  /**
+   * EmitsChangedSignal of the D-Bus specification. `true`: PropertiesChanged carries each new value.
+   * `const`: it never changes. `false`: it changes without a signal.
+   */
+  readonly emits: 'true' | 'const' | 'false';
+  /** May answer later where `emits` is `false`; InterfacesAdded leaves the property out then. */
+  readonly get: (path: string) => unknown;
 }
 
-/** A read-only property, of the object at `path`. `emits` is EmitsChangedSignal of the D-Bus specification. */
-export type Property =
-  | (ReadProperty & {
-      readonly emits: 'true' | 'invalidates' | 'const';
-      readonly get: (path: string) => unknown;
-    })
-  | (ReadProperty & {
-      readonly emits: 'false';
-      /** May answer later; InterfacesAdded leaves the property out then. */
-      readonly get: (path: string) => unknown;
-    });
-
-export interface Interface<Access> {
+export interface Interface {
   readonly name: string;
-  readonly methods?: Readonly<Record<string, Method<Access>>>;
+  readonly methods?: Readonly<Record<string, Method>>;
   readonly properties?: Readonly<Record<string, Property>>;
   readonly signals?: Readonly<Record<string, readonly Argument[]>>;
-  readonly annotations?: Readonly<Record<string, string>>;
 }
 
-export interface CompiledMethod<Access> extends Method<Access> {
+export interface CompiledMethod extends Method {
   readonly inSignature: string;
   readonly outSignature: string;
 }
 
 /** An interface in maps: members have names that strangers choose, such as `constructor`. */
-export interface CompiledInterface<Access> {
+export interface CompiledInterface {
   readonly name: string;
-  readonly methods: ReadonlyMap<string, CompiledMethod<Access>>;
+  readonly methods: ReadonlyMap<string, CompiledMethod>;
   readonly properties: ReadonlyMap<string, Property>;
   /** Signatures of the signals. */
   readonly signals: ReadonlyMap<string, string>;
-  readonly table: Interface<Access>;
+  readonly table: Interface;
 }
 
-const compiled = new WeakMap<object, CompiledInterface<unknown>>();
+const compiled = new WeakMap<Interface, CompiledInterface>();
 
 function signatureOf(list: readonly Argument[]): string {
   for (const [, signature] of list) parseSingleType(signature);
@@ -150,12 +135,12 @@ function checkMember(table: { readonly name: string }, member: string): string {
 }
 
 /** Checks a table and prepares it for use. @throws Error when a name or signature is not valid */
-export function compile<Access>(table: Interface<Access>): CompiledInterface<Access> {
+export function compile(table: Interface): CompiledInterface {
   const known = compiled.get(table);
-  if (known !== undefined) return known as CompiledInterface<Access>;
+  if (known !== undefined) return known;
   if (!isInterfaceName(table.name)) throw new Error(`"${table.name}" is no interface name`);
   const { methods = {}, properties = {}, signals = {} } = table;
-  const result: CompiledInterface<Access> = {
+  const result: CompiledInterface = {
     name: table.name,
     table,
     methods: new Map(

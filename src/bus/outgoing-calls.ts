@@ -24,7 +24,7 @@ interface Waiting {
 }
 
 /** Gives out places for outgoing calls. */
-export class CallQueue {
+export class OutgoingCalls {
   readonly #inFlight = new Map<string, number>();
   #total = 0;
   #waiting: Waiting[] = [];

@@ -1,17 +1,17 @@
 import { errorNames, interfaces, unknownFigure } from '../api/names.ts';
 import { unlimited } from '../model/memory-limit.ts';
-import { method, type Interface } from '../bus/table.ts';
+import { method, type Interface } from '../bus/interface-table.ts';
 import { busError, DBusError } from '../bus/values.ts';
 import type { Job } from '../core/jobs.ts';
-import { optionsOfCancel } from '../core/verbs.ts';
+import { optionsOfCancel } from '../core/container-request.ts';
 import {
   forCaller,
   onlyOptions,
   optionBag,
-  type Access,
+  optionsArgument,
   type Options,
   type ServiceContext,
-} from './context.ts';
+} from './service-context.ts';
 import { containerPath, parsePath } from '../api/paths.ts';
 
 /** How a caller writes that it waits without limit; so does 0. */
@@ -23,7 +23,7 @@ export function errorOf({ error }: Job): [name: string, message: string] {
 }
 
 /** org.lockerd1.Job, for all jobs: the path says which. */
-export function jobTable(context: ServiceContext): Interface<Access> {
+export function jobInterface(context: ServiceContext): Interface {
   const { core } = context;
   const at = (path: string): Job => {
     const parsed = parsePath(path);
@@ -40,13 +40,12 @@ export function jobTable(context: ServiceContext): Interface<Access> {
     name: interfaces.job,
     methods: {
       Cancel: method({
-        in: [['options', 'a{sv}']],
+        in: [optionsArgument],
         out: [],
-        access: 'by-core',
-        entry: onlyOptions(optionsOfCancel),
+        checkEntry: onlyOptions(optionsOfCancel),
         handler: (call, [options]) => {
           const job = at(call.path);
-          return forCaller(context, call, (caller) =>
+          return forCaller(context.callers, call, (caller) =>
             core.cancel(caller, job, optionBag(options as Options)),
           );
         },
@@ -58,12 +57,11 @@ export function jobTable(context: ServiceContext): Interface<Access> {
           ['error_name', 's'],
           ['error_message', 's'],
         ],
-        access: 'free',
         handler: (call, [timeout]) => {
           const job = at(call.path);
-          const isBound = timeout !== 0n && timeout !== forEver;
-          return forCaller(context, call, async (caller) => {
-            await core.wait(caller, job, isBound ? Math.ceil(Number(timeout) / 1000) : undefined);
+          const isBounded = timeout !== 0n && timeout !== forEver;
+          return forCaller(context.callers, call, async (caller) => {
+            await core.wait(caller, job, isBounded ? Math.ceil(Number(timeout) / 1000) : undefined);
             return [job.result, ...errorOf(job)] as const;
           });
         },

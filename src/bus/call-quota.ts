@@ -1,6 +1,7 @@
 /**
- * Incoming calls that are not answered yet. Each caller has a few places of its own, so that
- * nobody can keep the others out by taking all the shared ones.
+ * How many incoming calls may be without an answer. Each caller has a few places of its own, so that
+ * nobody can keep the others out by taking all the shared ones. What a user may have of jobs and
+ * authorizations is another quota, and not the bus's.
  */
 
 export interface CallLimits {
@@ -12,6 +13,7 @@ export interface CallLimits {
 
 export const defaultLimits: CallLimits = { callsPerSender: 128, sharedCalls: 1024 };
 
+/** Places of each caller's own. */
 const ownPlaces = 4;
 
 interface Caller {
@@ -19,7 +21,7 @@ interface Caller {
   readonly gone: AbortController;
 }
 
-export class Admission {
+export class CallQuota {
   readonly #limits: CallLimits;
   readonly #callers = new Map<string, Caller>();
   #shared = 0;

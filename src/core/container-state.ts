@@ -13,17 +13,20 @@ export type ContainerState =
   /** Its unit does not run, and nobody says whether LXC runs it without. */
   | 'unknown';
 
+/** Of the guest that a unit's start brings, and that is not reported yet. */
+export type GuestExpectation = 'awaited' | 'never seen';
+
 export interface StateFacts {
   /** The definition has a problem. */
   readonly broken: boolean;
   /** Undefined while systemd does not answer. */
   readonly unit: Pick<UnitStatus, 'activeState'> | undefined;
-  /** LXC's word; undefined where nothing was told of it. */
+  /** LXC's word; undefined where there is no report of it. */
   readonly lxc: string | undefined;
-  /** Guests are told of, so that what is not told of is not there. */
-  readonly isHeard: boolean;
-  /** The unit has started, and its guest was not told of yet: LXC's word is from before. */
-  readonly guest?: 'awaited' | 'never seen' | undefined;
+  /** The helper reports guests, so that a guest that is not reported is not there. */
+  readonly areGuestsReported: boolean;
+  /** The unit has started and its guest is not reported yet: LXC's word is from before. */
+  readonly guest?: GuestExpectation | undefined;
 }
 
 /** What LXC's word means where the unit has nothing to add. */
@@ -52,15 +55,15 @@ function lxcMeaning(word: string | undefined): ContainerState | undefined {
  * runs outside its unit.
  */
 export function deriveState(facts: StateFacts): ContainerState {
-  const { broken, unit, lxc, isHeard } = facts;
+  const { broken, unit, lxc, areGuestsReported } = facts;
   const guest = lxcMeaning(lxc);
   const down = broken ? 'broken' : 'stopped';
-  const isUnknown = lxc === undefined && !isHeard;
+  const isUnknown = lxc === undefined && !areGuestsReported;
   switch (unit?.activeState) {
     case 'active':
     case 'reloading':
     case 'refreshing':
-      if (guest === undefined && facts.guest === 'awaited' && isHeard) return 'starting';
+      if (guest === undefined && facts.guest === 'awaited' && areGuestsReported) return 'starting';
       if (guest === undefined && facts.guest !== undefined) return 'running';
       if (lxc === undefined) return 'running';
       // The monitor outlives its guest for a moment: at the end, and when the guest reboots.

@@ -3,7 +3,7 @@
  * calls the loop looks at its sockets, so that a flood of one user holds up the others for one call
  * and not for all that came with it.
  */
-export class LoopTurns<Key> {
+export class RoundRobin<Key> {
   /** Keys that wait, in the order in which they are next. */
   readonly #waiting = new Map<Key, (() => void)[]>();
   readonly #gate: (() => Promise<void> | undefined) | undefined;
@@ -55,7 +55,7 @@ export class LoopTurns<Key> {
 const sliceMs = 3;
 
 /** Long work in slices: between them others have the event loop. */
-export class Slices {
+export class TimeSlices {
   #since = performance.now();
 
   /** To be awaited now and then during the work. */

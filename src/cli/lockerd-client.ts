@@ -12,7 +12,7 @@ import {
   type ContainerInfo,
   type JobInfo,
   type LockerInfo,
-} from './objects.ts';
+} from './object-info.ts';
 
 /** A method of Manager that makes a job of its container. */
 export interface JobRequest {

@@ -1,80 +1,44 @@
 import { interfaces } from '../api/names.ts';
-import { method, type Interface } from '../bus/table.ts';
+import { method, type Interface } from '../bus/interface-table.ts';
 import { busError, DBusError } from '../bus/values.ts';
 import { LockerdError } from '../model/errors.ts';
 import type { PermissionObject } from '../core/permissions.ts';
-import { quoted } from '../core/text.ts';
-import { optionsOf } from '../core/verbs.ts';
+import { quoted } from '../core/quoted.ts';
 import { answering } from './bus-errors.ts';
-import {
-  jobArgument,
-  optionsArgument,
-  forCaller,
-  onlyOptions,
-  requestJob,
-  type Access,
-  type Options,
-  type ServiceContext,
-} from './context.ts';
+import { byName, type ContainerMethods } from './container-methods.ts';
+import { forCaller, type ServiceContext } from './service-context.ts';
 import { containerPath, jobPath, lockerPath, parsePath } from '../api/paths.ts';
 
 /** What a client can count on beyond the interface itself. */
 const features = ['balloon', 'freeze', 'lockers', 'persist', 'request-id'];
 
 /** org.lockerd1.Manager, of /org/lockerd1. */
-export function managerTable(context: ServiceContext): Interface<Access> {
+export function managerInterface(context: ServiceContext, methods: ContainerMethods): Interface {
   const { core } = context;
-  const { world, jobs } = core;
-  const plain = (verb: 'start' | 'stop' | 'reboot' | 'freeze' | 'thaw') =>
-    method({
-      in: [['container', 's'], optionsArgument],
-      out: [jobArgument],
-      access: 'by-core',
-      entry: onlyOptions(optionsOf[verb]),
-      handler: (call, [container, options]) =>
-        requestJob(context, call, { verb, container }, options as Options),
-    });
-  const withLocker = (verb: 'mount-locker' | 'unmount-locker') =>
-    method({
-      in: [['container', 's'], ['locker', 's'], optionsArgument],
-      out: [jobArgument],
-      access: 'by-core',
-      entry: onlyOptions(optionsOf[verb]),
-      handler: (call, [container, locker, options]) =>
-        requestJob(context, call, { verb, container, locker }, options as Options),
-    });
+  const { host, jobs } = core;
   return {
     name: interfaces.manager,
     methods: {
-      StartContainer: plain('start'),
-      StopContainer: plain('stop'),
-      RebootContainer: plain('reboot'),
-      FreezeContainer: plain('freeze'),
-      ThawContainer: plain('thaw'),
-      Balloon: method({
-        in: [['container', 's'], ['limit_bytes', 't'], optionsArgument],
-        out: [jobArgument],
-        access: 'by-core',
-        entry: onlyOptions(optionsOf.balloon),
-        handler: (call, [container, limit, options]) =>
-          requestJob(context, call, { verb: 'balloon', container, limit }, options as Options),
-      }),
-      MountLocker: withLocker('mount-locker'),
-      UnmountLocker: withLocker('unmount-locker'),
+      StartContainer: byName(methods.start),
+      StopContainer: byName(methods.stop),
+      RebootContainer: byName(methods.reboot),
+      FreezeContainer: byName(methods.freeze),
+      ThawContainer: byName(methods.thaw),
+      Balloon: byName(methods.balloon),
+      MountLocker: byName(methods['mount-locker']),
+      UnmountLocker: byName(methods['unmount-locker']),
       ListContainers: method({
         in: [],
         out: [['containers', 'a(sso)']],
-        access: 'free',
         handler: () => [
-          world.containers.map(({ name, state }) => [name, state, containerPath(name)]),
+          host.containers.map(({ name, state }) => [name, state, containerPath(name)]),
         ],
       }),
       ListLockers: method({
         in: [],
         out: [['lockers', 'a(sso)']],
-        access: 'free',
         handler: () => [
-          world.lockers.map(({ name, isMounted }) => [
+          host.lockers.map(({ name, isMounted }) => [
             name,
             isMounted ? 'mounted' : 'unmounted',
             lockerPath(name),
@@ -84,7 +48,6 @@ export function managerTable(context: ServiceContext): Interface<Access> {
       ListJobs: method({
         in: [],
         out: [['jobs', 'a(usso)']],
-        access: 'free',
         handler: () => [
           jobs.unfinished.map(({ id, verb, container }) => [id, verb, container, jobPath(id)]),
         ],
@@ -92,29 +55,26 @@ export function managerTable(context: ServiceContext): Interface<Access> {
       GetContainer: method({
         in: [['name', 's']],
         out: [['container', 'o']],
-        access: 'free',
         handler: (_, [name]) =>
           answering(() => {
-            if (world.container(name)) return [containerPath(name)];
+            if (host.container(name)) return [containerPath(name)];
             throw new LockerdError('NoSuchContainer', `there is no container ${quoted(name)}`);
           }),
       }),
       GetLocker: method({
         in: [['name', 's']],
         out: [['locker', 'o']],
-        access: 'free',
         handler: (_, [name]) =>
           answering(() => {
-            if (world.locker(name)) return [lockerPath(name)];
+            if (host.locker(name)) return [lockerPath(name)];
             throw new LockerdError('NoSuchLocker', `there is no locker ${quoted(name)}`);
           }),
       }),
       GetPermissions: method({
         in: [['object', 'o']],
         out: [['permissions', 'a{ss}']],
-        access: 'free',
         handler: (call, [path]) =>
-          forCaller(context, call, async (caller) => {
+          forCaller(context.callers, call, async (caller) => {
             const answers = await core.permissions(caller, objectAt(context, path));
             return [Object.fromEntries(answers)];
           }),
@@ -124,7 +84,7 @@ export function managerTable(context: ServiceContext): Interface<Access> {
       Version: { signature: 's', emits: 'const', get: () => context.version },
       Features: { signature: 'as', emits: 'const', get: () => features },
       Authority: { signature: 's', emits: 'true', get: () => core.authorityState },
-      Limits: { signature: 'a{su}', emits: 'const', get: () => core.admission.limits },
+      Limits: { signature: 'a{su}', emits: 'const', get: () => core.quota.limits },
     },
     signals: {
       JobNew: [
@@ -152,12 +112,12 @@ function objectAt({ core }: ServiceContext, path: string): PermissionObject {
     case 'manager':
       return parsed;
     case 'container': {
-      const container = core.world.container(parsed.name);
+      const container = core.host.container(parsed.name);
       if (container) return { kind: 'container', container };
       break;
     }
     case 'locker': {
-      const locker = core.world.locker(parsed.name);
+      const locker = core.host.locker(parsed.name);
       if (locker) return { kind: 'locker', locker };
       break;
     }

@@ -1,8 +1,14 @@
 import type { ServiceConnection } from './connection.ts';
-import { marshal, Marshalled, MarshalError, maximumArrayBytes } from './marshal.ts';
-import { isObjectPath } from './names.ts';
-import { compile, type CompiledInterface, type Interface, type Property } from './table.ts';
-import { Slices } from './turns.ts';
+import { marshal, Marshalled, MarshalError } from './marshal.ts';
+import { maximumArrayBytes } from './wire-format.ts';
+import { isObjectPath } from './valid-names.ts';
+import {
+  compile,
+  type CompiledInterface,
+  type Interface,
+  type Property,
+} from './interface-table.ts';
+import { TimeSlices } from './event-loop.ts';
 import { DBusError, Variant, type VariantMap } from './values.ts';
 
 /** How long an answer of GetManagedObjects is kept: figures of a moment are in it, milliseconds. */
@@ -14,8 +20,8 @@ const roundsMax = 4;
 
 export const managedSignature = 'a{oa{sa{sv}}}';
 
-export interface BusObject<Access> {
-  readonly interfaces: ReadonlyMap<string, CompiledInterface<Access>>;
+export interface BusObject {
+  readonly interfaces: ReadonlyMap<string, CompiledInterface>;
 }
 
 /** What an ObjectManager tells about an object: properties by interface. */
@@ -38,10 +44,10 @@ function isBelow(path: string, root: string): boolean {
 }
 
 /** The objects of a service, and the signals about them. */
-export class ObjectTree<Access> {
+export class ObjectTree {
   readonly #connection: ServiceConnection;
   readonly #manager: string | undefined;
-  readonly #objects = new Map<string, BusObject<Access>>();
+  readonly #objects = new Map<string, BusObject>();
   /** Last parts of the paths below a path that is an object or leads to one. */
   readonly #children = new Map<string, Set<string>>();
   #announcing = false;
@@ -63,11 +69,11 @@ export class ObjectTree<Access> {
   }
 
   /** Adds an object. @throws Error when the path is taken, or a table is not valid */
-  add(path: string, interfaces: readonly Interface<Access>[]): void {
+  add(path: string, interfaces: readonly Interface[]): void {
     if (!isObjectPath(path)) throw new Error(`"${path}" is no object path`);
     if (this.#objects.has(path)) throw new Error(`there is an object ${path} already`);
     const list = interfaces.map((table) => compile(table));
-    this.#changes(path);
+    this.#invalidate(path);
     this.#objects.set(path, { interfaces: new Map(list.map((entry) => [entry.name, entry])) });
     for (let child = path; child !== '/'; child = parentOf(child)) {
       const siblings = this.#children.get(parentOf(child)) ?? new Set();
@@ -85,7 +91,7 @@ export class ObjectTree<Access> {
   remove(path: string): void {
     const object = this.#objects.get(path);
     if (object === undefined) return;
-    this.#changes(path);
+    this.#invalidate(path);
     this.#objects.delete(path);
     for (let child = path; child !== '/' && !this.has(child); child = parentOf(child)) {
       const siblings = this.#children.get(parentOf(child));
@@ -108,19 +114,16 @@ export class ObjectTree<Access> {
     if (entry === undefined) throw new Error(`${path} has no interface ${interfaceName}`);
     const properties = names.map((name) => {
       const property = entry.properties.get(name);
-      if (property?.emits !== 'true' && property?.emits !== 'invalidates')
+      if (property?.emits !== 'true')
         throw new Error(`${interfaceName}.${name} does not say when it changes`);
       return { name, property };
     });
-    this.#changes(path);
+    this.#invalidate(path);
     this.#emit(path, 'org.freedesktop.DBus.Properties', 'PropertiesChanged', 'sa{sv}as', () => {
       const values: VariantMap = {};
-      const invalidated: string[] = [];
-      for (const { name, property } of properties) {
-        if (property.emits === 'invalidates') invalidated.push(name);
-        else values[name] = new Variant(property.signature, property.get(path));
-      }
-      return [interfaceName, values, invalidated];
+      for (const { name, property } of properties)
+        values[name] = new Variant(property.signature, property.get(path));
+      return [interfaceName, values, []];
     });
   }
 
@@ -133,7 +136,7 @@ export class ObjectTree<Access> {
     this.#emit(path, interfaceName, member, signature, () => values);
   }
 
-  get(path: string): BusObject<Access> | undefined {
+  get(path: string): BusObject | undefined {
     return this.#objects.get(path);
   }
 
@@ -152,10 +155,7 @@ export class ObjectTree<Access> {
   }
 
   /** All properties of one interface; one that cannot be read is left out. */
-  async properties(
-    path: string,
-    { name, properties }: CompiledInterface<Access>,
-  ): Promise<VariantMap> {
+  async properties(path: string, { name, properties }: CompiledInterface): Promise<VariantMap> {
     const values: VariantMap = {};
     for (const [member, { signature, get }] of properties) {
       try {
@@ -187,7 +187,7 @@ export class ObjectTree<Access> {
   }
 
   async #marshalManaged(): Promise<Marshalled> {
-    const slices = new Slices();
+    const slices = new TimeSlices();
     const parts = new Map<string, Buffer>();
     // An object that changes meanwhile is made again: its signal must not be older than the answer.
     for (let round = 0; round < roundsMax; round++) {
@@ -223,7 +223,7 @@ export class ObjectTree<Access> {
   }
 
   /** What is kept or being made of an object is not true any more. */
-  #changes(path: string): void {
+  #invalidate(path: string): void {
     this.#kept = undefined;
     if (this.#making !== undefined) this.#stale.add(path);
   }

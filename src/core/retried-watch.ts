@@ -3,9 +3,33 @@ import type { Unwatch } from './ports.ts';
 
 const firstRetryMs = 1_000;
 const longestRetryMs = 60_000;
+/** How long the start waits for what is essential; a bus gives up on a service after 25 s. */
+const firstAttemptMs = 15_000;
+
+/** Takes a problem for the journal: what does not work, and why. */
+export type ReportProblem = (what: string, error: unknown) => void;
+
+/** Starts watches whose failures are reported. */
+export class Watcher {
+  readonly #clock: Clock;
+  readonly reportProblem: ReportProblem;
+
+  constructor(clock: Clock, reportProblem: ReportProblem) {
+    this.#clock = clock;
+    this.reportProblem = reportProblem;
+  }
+
+  /** @param what is watched, in words for the journal */
+  watch(what: string, attempt: () => Promise<Unwatch>, attemptMs = firstAttemptMs): RetriedWatch {
+    const onFailure = (error: unknown) => {
+      this.reportProblem(`${what} cannot be watched`, error);
+    };
+    return new RetriedWatch(this.#clock, attempt, onFailure, attemptMs);
+  }
+}
 
 /** Something watched through a port, tried again until it works. */
-export class Watch {
+export class RetriedWatch {
   readonly #clock: Clock;
   readonly #attempt: () => Promise<Unwatch>;
   readonly #onFailure: (error: unknown) => void;
