@@ -51,6 +51,7 @@ export interface JobCalls {
 }
 
 interface AwaitedJob {
+  readonly path: string;
   readonly verb: JobVerb;
   readonly unit: string;
   readonly options: JobOptions;
@@ -61,8 +62,8 @@ interface AwaitedJob {
 export class Jobs {
   readonly #systemd: JobCalls;
   readonly #policy: JobPolicy;
-  /** By object path. */
-  readonly #awaited = new Map<string, AwaitedJob>();
+  /** Two of them may wait for one job, as systemd merges equal ones. */
+  readonly #awaited = new Set<AwaitedJob>();
   /** Jobs that ended before the reply that names them was looked at. */
   readonly #endedEarly = new Map<string, JobResult>();
   #requests = 0;
@@ -100,38 +101,38 @@ export class Jobs {
 
   /** A job has ended, as JobRemoved says. */
   ended(path: string, result: JobResult): void {
-    const job = this.#awaited.get(path);
-    if (job !== undefined) job.end(result);
-    else if (this.#requests > 0) this.#endedEarly.set(path, result);
+    for (const job of this.#awaited) if (job.path === path) job.end(result);
+    if (this.#requests > 0) this.#endedEarly.set(path, result);
   }
 
   /** Ends of jobs may have been missed. */
   lookForAll(): void {
-    for (const path of this.#awaited.keys()) void this.#lookFor(path);
+    for (const job of this.#awaited) void this.#lookFor(job);
   }
 
   busLost(error: Error): void {
     this.#lost = error;
     if (this.#policy.onAbort !== 'abandon') return;
-    for (const { fail } of this.#awaited.values()) fail(error);
+    for (const { fail } of this.#awaited) fail(error);
   }
 
   async #wait(path: string, verb: JobVerb, unit: string, options: JobOptions): Promise<JobResult> {
     const { onAbort, lookMs } = this.#policy;
     const { signal, timeoutMs } = options;
     const { promise, end, fail } = deferred();
-    this.#awaited.set(path, { verb, unit, options, end, fail });
+    const job = { path, verb, unit, options, end, fail };
+    this.#awaited.add(job);
     const abort = (): void => {
       if (onAbort === 'abandon') fail(new LockerdError('Cancelled', 'the caller has left'));
       // A job that has just ended cannot be cancelled; its end is on the way.
-      else this.#systemd.cancelJob(path).catch(() => this.#lookFor(path));
+      else this.#systemd.cancelJob(path).catch(() => this.#lookFor(job));
     };
     signal?.addEventListener('abort', abort, { once: true });
     if (isAborted(signal)) abort();
     if (onAbort === 'abandon' && this.#lost !== undefined) fail(this.#lost);
     const early = this.#endedEarly.get(path);
     if (early !== undefined) end(early);
-    const looks = setInterval(() => void this.#lookFor(path), lookMs).unref();
+    const looks = setInterval(() => void this.#lookFor(job), lookMs).unref();
     const timer =
       timeoutMs === undefined
         ? undefined
@@ -145,21 +146,20 @@ export class Jobs {
       clearTimeout(timer);
       clearInterval(looks);
       signal?.removeEventListener('abort', abort);
-      this.#awaited.delete(path);
+      this.#awaited.delete(job);
     }
   }
 
   /** Asks whether systemd still has a job. Failures are no answer; it is asked again later. */
-  async #lookFor(path: string): Promise<void> {
-    const id = Number(path.slice(path.lastIndexOf('/') + 1));
+  async #lookFor(job: AwaitedJob): Promise<void> {
+    const id = Number(job.path.slice(job.path.lastIndexOf('/') + 1));
     try {
       await this.#systemd.call('GetJob', 'u', [id]);
     } catch (error) {
       const isGone =
         error instanceof DBusError && error.errorName === 'org.freedesktop.systemd1.NoSuchJob';
       // If its end was announced, that came before this answer.
-      const job = this.#awaited.get(path);
-      if (isGone && job !== undefined) await this.#decide(job).catch(() => undefined);
+      if (isGone && this.#awaited.has(job)) await this.#decide(job).catch(() => undefined);
     }
   }
 

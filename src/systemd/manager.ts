@@ -75,7 +75,6 @@ export class SystemdManager {
   readonly #awayMaxMs: number;
   readonly #jobs: Jobs;
   readonly #listeners = new Set<ManagerListener>();
-  readonly #unwatches: (() => Promise<void>)[] = [];
   #owner = '';
 
   private constructor(bus: BusConnection, options: ManagerOptions) {
@@ -88,6 +87,7 @@ export class SystemdManager {
     });
   }
 
+  /** Subscribes to signals, which arrive for as long as the connection lasts. */
   static async connect(bus: BusConnection, options: ManagerOptions = {}): Promise<SystemdManager> {
     const manager = new SystemdManager(bus, options);
     const { signals = 'all' } = options;
@@ -98,11 +98,6 @@ export class SystemdManager {
     return manager;
   }
 
-  async close(): Promise<void> {
-    this.#listeners.clear();
-    await Promise.all(this.#unwatches.splice(0).map((unwatch) => unwatch()));
-  }
-
   /** Answers with what ends the listening. */
   listen(listener: ManagerListener): () => void {
     this.#listeners.add(listener);
@@ -111,12 +106,8 @@ export class SystemdManager {
 
   // Subscription
 
-  async #add(...args: Parameters<BusConnection['subscribe']>): Promise<void> {
-    this.#unwatches.push(await this.#bus.subscribe(...args));
-  }
-
   async #subscribeToAll(): Promise<void> {
-    await this.#add(
+    await this.#bus.subscribe(
       {
         sender: 'org.freedesktop.DBus',
         interface: 'org.freedesktop.DBus',
@@ -131,7 +122,7 @@ export class SystemdManager {
       },
     );
     await this.#subscribeToManager();
-    await this.#add(
+    await this.#bus.subscribe(
       {
         sender: systemd,
         pathNamespace: unitNamespace,
@@ -145,8 +136,9 @@ export class SystemdManager {
     );
   }
 
+  /** @param member which signal of the manager object; all of them where it is not given */
   async #subscribeToManager(member?: string): Promise<void> {
-    await this.#add(
+    await this.#bus.subscribe(
       {
         sender: systemd,
         path: managerPath,

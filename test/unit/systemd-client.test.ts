@@ -72,6 +72,17 @@ describe('a job', () => {
     expect(await result).toBe('dependency');
   });
 
+  test('that systemd has merged with an equal one ends for both who wait', async () => {
+    const { jobs: awaited } = jobs('cancel');
+    const results = [
+      awaited.run('stop', unit, {}, request),
+      awaited.run('stop', unit, {}, request),
+    ];
+    await turn();
+    awaited.ended(path, 'done');
+    expect(await Promise.all(results)).toEqual(['done', 'done']);
+  });
+
   test('is cancelled by its signal, and its end awaited', async () => {
     const { jobs: awaited, cancelled } = jobs('cancel');
     const abort = new AbortController();
