@@ -1,25 +1,17 @@
 import { LockerdError } from '../model/errors.ts';
 import type { MountPoint, MountsPort, Unwatch } from '../core/ports.ts';
 import { escapePath, unescapePath } from '../model/unit-name.ts';
-import { type SystemdManager, systemdIsAway, unitPath } from '../systemd/manager.ts';
+import { type SystemdManager, unitPath } from '../systemd/manager.ts';
+import { Watched } from '../systemd/watched.ts';
 
 const suffix = '.mount';
-/** How long to wait for systemd when it is off the bus. */
-const awayTimeoutMs = 60_000;
-const retryMs = 250;
 
 interface WatchedDirectory {
-  readonly directory: string;
-  /** What names and object paths of the units below it begin with. */
-  readonly prefix: string;
+  /** What object paths of the units below it begin with. */
   readonly pathPrefix: string;
-  readonly changed: (mounts: readonly MountPoint[]) => void;
   /** By unit name; what is missing is read again. */
   readonly known: Map<string, MountPoint>;
-  last: string | undefined;
-  changes: number;
-  reading: Promise<void> | undefined;
-  isOver: boolean;
+  readonly watched: Watched<void>;
 }
 
 /**
@@ -28,17 +20,17 @@ interface WatchedDirectory {
  */
 export class SystemdMounts implements MountsPort {
   readonly #manager: SystemdManager;
-  readonly #watched = new Set<WatchedDirectory>();
+  readonly #directories = new Set<WatchedDirectory>();
 
   constructor(manager: SystemdManager) {
     this.#manager = manager;
     const touch = (path: string): void => {
-      for (const watched of this.#watched) {
-        if (!path.startsWith(watched.pathPrefix)) continue;
-        for (const unit of watched.known.keys()) {
-          if (unitPath(unit) === path) watched.known.delete(unit);
+      for (const { pathPrefix, known, watched } of this.#directories) {
+        if (!path.startsWith(pathPrefix)) continue;
+        for (const unit of known.keys()) {
+          if (unitPath(unit) === path) known.delete(unit);
         }
-        this.#noteChange(watched);
+        watched.noteChange();
       }
     };
     manager.listen({
@@ -50,9 +42,9 @@ export class SystemdMounts implements MountsPort {
         touch(path);
       },
       reloaded: () => {
-        for (const watched of this.#watched) {
-          watched.known.clear();
-          this.#noteChange(watched);
+        for (const { known, watched } of this.#directories) {
+          known.clear();
+          watched.noteChange();
         }
       },
     });
@@ -63,25 +55,25 @@ export class SystemdMounts implements MountsPort {
     changed: (mounts: readonly MountPoint[]) => void,
   ): Promise<Unwatch> {
     const prefix = `${escapePath(directory)}-`;
-    const watched: WatchedDirectory = {
-      directory,
-      prefix,
-      pathPrefix: unitPath(prefix),
-      changed,
-      known: new Map(),
-      last: undefined,
-      changes: 0,
-      reading: undefined,
-      isOver: false,
+    const known = new Map<string, MountPoint>();
+    let last: string | undefined;
+    const report = (): void => {
+      const mounts = [...known.values()].sort((a, b) => (a.path < b.path ? -1 : 1));
+      const text = JSON.stringify(mounts);
+      if (text === last) return;
+      last = text;
+      changed(mounts);
     };
-    this.#watched.add(watched);
+    const watched = new Watched(() => this.#refresh(prefix, known), report);
+    const entry = { pathPrefix: unitPath(prefix), known, watched };
+    this.#directories.add(entry);
     const unwatch = (): Promise<void> => {
-      watched.isOver = true;
-      this.#watched.delete(watched);
+      watched.end();
+      this.#directories.delete(entry);
       return Promise.resolve();
     };
     try {
-      await this.#read(watched);
+      await watched.read();
     } catch (error) {
       await unwatch();
       throw new LockerdError('Failed', `systemd does not tell what is mounted below ${directory}`, {
@@ -91,38 +83,8 @@ export class SystemdMounts implements MountsPort {
     return unwatch;
   }
 
-  #noteChange(watched: WatchedDirectory): void {
-    watched.changes++;
-    // The next change reads again.
-    this.#read(watched).catch(() => undefined);
-  }
-
-  #read(watched: WatchedDirectory): Promise<void> {
-    watched.reading ??= this.#readUntilQuiet(watched).finally(() => {
-      watched.reading = undefined;
-    });
-    return watched.reading;
-  }
-
-  async #readUntilQuiet(watched: WatchedDirectory): Promise<void> {
-    const end = Date.now() + awayTimeoutMs;
-    while (!watched.isOver) {
-      const { changes } = watched;
-      try {
-        await this.#refresh(watched);
-      } catch (error) {
-        // Also a unit that was unmounted while it was read; its signal is here or on the way.
-        const isOld = watched.changes !== changes;
-        if ((!isOld && !systemdIsAway(error)) || Date.now() > end) throw error;
-        if (!isOld) await new Promise((resolve) => setTimeout(resolve, retryMs));
-        continue;
-      }
-      if (watched.changes === changes) break;
-    }
-    if (!watched.isOver) report(watched);
-  }
-
-  async #refresh({ prefix, known }: WatchedDirectory): Promise<void> {
+  /** Brings what is known of the mounts below a directory up to date. */
+  async #refresh(prefix: string, known: Map<string, MountPoint>): Promise<void> {
     const listed = await this.#manager.listLoaded([`${prefix}*${suffix}`]);
     const active = listed.filter(
       // A pattern with "?" for each backslash finds too much.
@@ -133,36 +95,23 @@ export class SystemdMounts implements MountsPort {
     await Promise.all(
       active
         .filter(({ name }) => !known.has(name))
-        .map(async ({ name, path }) => {
-          const mount = await this.#readMount(name, path);
+        .map(async ({ name }) => {
+          const mount = await this.#readMount(name);
           if (mount !== undefined) known.set(name, mount);
         }),
     );
   }
 
-  async #readMount(name: string, path: string): Promise<MountPoint | undefined> {
-    const where = unescapePath(name.slice(0, -suffix.length));
-    if (where === undefined) return undefined;
-    const [source, options] = await Promise.all([
-      this.#manager.get(path, 'Mount', 'What'),
-      this.#manager.get(path, 'Mount', 'Options'),
-    ]);
-    if (typeof source !== 'string' || typeof options !== 'string') {
-      throw new Error(`systemd gave a mount ${name} that makes no sense`);
-    }
-    return { path: where, source, readOnly: options.split(',').includes('ro') };
+  async #readMount(unit: string): Promise<MountPoint | undefined> {
+    const path = unescapePath(unit.slice(0, -suffix.length));
+    if (path === undefined) return undefined;
+    const mount = await this.#manager.get(unit, 'Mount', ['What', 'Options']);
+    const options = mount.string('Options').split(',');
+    return { path, source: mount.string('What'), readOnly: options.includes('ro') };
   }
 }
 
 /** `reloading` while it is mounted anew with other options, `deactivating` until it is gone. */
 function isMounted(activeState: string): boolean {
   return ['active', 'reloading', 'deactivating'].includes(activeState);
-}
-
-function report(watched: WatchedDirectory): void {
-  const mounts = [...watched.known.values()].sort((a, b) => (a.path < b.path ? -1 : 1));
-  const text = JSON.stringify(mounts);
-  if (text === watched.last) return;
-  watched.last = text;
-  watched.changed(mounts);
 }

@@ -9,13 +9,13 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { askPatiently } from '../systemd/reloads.ts';
+import { askPatiently } from '../systemd/reload.ts';
 import type { SystemdManager } from '../systemd/manager.ts';
+import { bytesProperty } from '../systemd/properties.ts';
 import { cgroupRoot, write } from '../cgroup/guest.ts';
 import type { ControlDirectories } from '../balloon/lasting.ts';
 import { controlDirectories } from '../balloon/lasting.ts';
 import { stateDirectory } from '../balloon/state.ts';
-import { Variant } from '../bus/values.ts';
 import { codeOf } from '../model/errno.ts';
 
 const dropIn = '50-MemoryHigh.conf';
@@ -47,11 +47,11 @@ function textOf(file: string): string {
 
 /** As "systemctl set-property --runtime" sets it. */
 export class SystemdHighLimits implements HighLimits {
-  readonly #manager: Pick<SystemdManager, 'call'>;
+  readonly #manager: Pick<SystemdManager, 'setProperties'>;
   readonly #directories: ControlDirectories;
 
   constructor(
-    manager: Pick<SystemdManager, 'call'>,
+    manager: Pick<SystemdManager, 'setProperties'>,
     directories: ControlDirectories = controlDirectories,
   ) {
     this.#manager = manager;
@@ -87,10 +87,8 @@ export class SystemdHighLimits implements HighLimits {
   }
 
   async settle(unit: string, bytes: bigint): Promise<void> {
-    const properties = [['MemoryHigh', new Variant('t', bytes)]];
-    await askPatiently(() =>
-      this.#manager.call('SetUnitProperties', 'sba(sv)', [unit, true, properties]),
-    );
+    const properties = [bytesProperty('MemoryHigh', bytes)];
+    await askPatiently(() => this.#manager.setProperties(unit, true, properties));
     this.#write(unit, `${bytes}\n`);
     // For hooks/balloon-gone, which compares.
     copyFileSync(this.#runtime(unit), join(stateDirectory(unit), dropIn));

@@ -6,7 +6,7 @@ import { LoggerJournal } from '../adapters/journal.ts';
 import { CgroupMemory } from '../adapters/memory.ts';
 import { SystemdMounts } from '../adapters/mount-units.ts';
 import { PolkitAuthority } from '../adapters/polkit.ts';
-import { betweenReloads } from '../systemd/reloads.ts';
+import { betweenReloads } from '../systemd/reload.ts';
 import { SystemdManager } from '../systemd/manager.ts';
 import { SystemdUnits } from '../adapters/units.ts';
 import { connectBus, type ServiceConnection } from '../bus/connection.ts';

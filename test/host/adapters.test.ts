@@ -134,7 +134,7 @@ describe('units', () => {
   test('what systemd refuses is told with its remedy', async () => {
     await systemctl(host, 'mask', '--runtime', 'lxc@web.service');
     await expect(units.start('lxc@web.service', never)).rejects.toMatchObject({
-      code: 'failed',
+      code: 'Failed',
       message: 'lxc@web.service is masked; unmask it with "systemctl unmask lxc@web.service"',
     });
     await systemctl(host, 'unmask', '--runtime', 'lxc@web.service');

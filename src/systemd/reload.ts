@@ -1,21 +1,12 @@
+import { retryWhile, systemdIsAway } from './away.ts';
 import type { SystemdManager } from './manager.ts';
-import { systemdIsAway } from './manager.ts';
 
 /** Longer than any daemon-reload takes. */
 const reloadMaxMs = 300_000;
-const retryMs = 250;
 
 /** Asks systemd, which answers nobody while it reads all unit files again. */
-export async function askPatiently<T>(ask: () => Promise<T>): Promise<T> {
-  const end = Date.now() + reloadMaxMs;
-  for (;;) {
-    try {
-      return await ask();
-    } catch (error) {
-      if (!systemdIsAway(error) || Date.now() > end) throw error;
-      await new Promise((resolve) => setTimeout(resolve, retryMs));
-    }
-  }
+export function askPatiently<T>(ask: () => Promise<T>): Promise<T> {
+  return retryWhile(systemdIsAway, reloadMaxMs, ask);
 }
 
 /**

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { betweenReloads } from '../../src/systemd/reloads.ts';
+import { betweenReloads } from '../../src/systemd/reload.ts';
 import type { ListedUnit, ManagerListener } from '../../src/systemd/manager.ts';
 import { busError, DBusError } from '../../src/bus/values.ts';
 import { decodeContainer } from '../../src/model/facts.ts';
