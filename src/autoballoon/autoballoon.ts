@@ -1,11 +1,11 @@
 import { join } from 'node:path';
-import { cgroupRoot } from '../cgroup/guest.ts';
+import { cgroupRoot } from '../cgroup/hierarchy.ts';
 import { formatLimit, mebibyte, unlimited, wholePages } from '../model/memory-limit.ts';
 import { codeOf } from '../model/errno.ts';
 import { messageIds } from '../core/message-ids.ts';
 import type { JournalPort, UnitsPort, UnitStatus, Unwatch } from '../core/ports.ts';
 import type { HighLimits } from './high.ts';
-import type { Memory, UnitFigures } from './memory.ts';
+import type { Memory, UnitFigures } from './kernel-memory.ts';
 import type { Gift, Member, Range, Shortage } from './policy.ts';
 import {
   excessOf,

@@ -1,7 +1,7 @@
 import { copyFileSync, existsSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { unlimited } from '../model/memory-limit.ts';
-import { stateDirectory } from './state.ts';
+import { stateDirectory } from './balloon-state.ts';
 import type { Limits, Systemd } from './systemd.ts';
 
 /**
