@@ -12,10 +12,11 @@ import { promisify } from 'node:util';
 import { askPatiently } from '../systemd/reload.ts';
 import type { SystemdManager } from '../systemd/manager.ts';
 import { bytesProperty } from '../systemd/properties.ts';
-import { cgroupRoot, write } from '../cgroup/guest.ts';
+import { GroupV2 } from '../cgroup/group-v2.ts';
+import { cgroupRoot } from '../cgroup/hierarchy.ts';
 import type { ControlDirectories } from '../balloon/lasting.ts';
 import { controlDirectories } from '../balloon/lasting.ts';
-import { stateDirectory } from '../balloon/state.ts';
+import { stateDirectory } from '../balloon/balloon-state.ts';
 import { codeOf } from '../model/errno.ts';
 
 const dropIn = '50-MemoryHigh.conf';
@@ -83,7 +84,7 @@ export class SystemdHighLimits implements HighLimits {
   async apply(unit: string, controlGroup: string, bytes: bigint): Promise<void> {
     // Whenever this process ends, what the drop-in has is in the note.
     this.#write(unit, `${textOf(this.#note(unit))}${bytes}\n`);
-    await write(join(cgroupRoot, controlGroup, 'memory.high'), bytes.toString());
+    await new GroupV2(join(cgroupRoot, controlGroup)).setHigh(bytes);
   }
 
   async settle(unit: string, bytes: bigint): Promise<void> {

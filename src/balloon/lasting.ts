@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { unlimited } from '../model/memory-limit.ts';
 import type { SystemdManager } from '../systemd/manager.ts';
 import { bytesProperty } from '../systemd/properties.ts';
-import { stateDirectory } from './state.ts';
+import { stateDirectory } from './balloon-state.ts';
 import type { Limits } from './unit-memory.ts';
 
 /**

@@ -3,7 +3,7 @@ import { GeneratedDefinitions } from '../adapters/definitions.ts';
 import { BusClients } from '../adapters/clients.ts';
 import { HelperClient } from '../adapters/helper-client.ts';
 import { LoggerJournal } from '../adapters/journal.ts';
-import { CgroupMemory } from '../adapters/memory.ts';
+import { CgroupMemory } from '../adapters/cgroup-memory.ts';
 import { SystemdMounts } from '../adapters/mount-units.ts';
 import { PolkitAuthority } from '../adapters/polkit.ts';
 import { betweenReloads } from '../systemd/reload.ts';

@@ -129,7 +129,6 @@ const test: Interface = {
     LateBlob: method({
       in: [['bytes', 'u']],
       out: [['blob', 'ay']],
-      access: 'free',
       handler: async ({ signal }, [bytes]) => {
         if (!signal.aborted) await once(signal, 'abort');
         return [Buffer.alloc(Math.min(bytes, 2 ** 20))];

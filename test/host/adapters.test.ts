@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
 import { BusClients } from '../../src/adapters/clients.ts';
 import { GeneratedDefinitions } from '../../src/adapters/definitions.ts';
-import { CgroupMemory } from '../../src/adapters/memory.ts';
+import { CgroupMemory } from '../../src/adapters/cgroup-memory.ts';
 import { SystemdManager } from '../../src/systemd/manager.ts';
 import { encodeJournalEntry } from '../../src/adapters/journal.ts';
 import { SystemdMounts } from '../../src/adapters/mount-units.ts';

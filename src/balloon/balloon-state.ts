@@ -4,8 +4,8 @@ import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync 
 import { basename, dirname, join } from 'node:path';
 import { LockerdError } from '../model/errors.ts';
 import { codeOf } from '../model/errno.ts';
-import type { Undo } from '../cgroup/guest.ts';
-import { write } from '../cgroup/guest.ts';
+import { isGone, writeFile } from '../cgroup/control-files.ts';
+import type { Undo } from '../cgroup/guest-memory.ts';
 import { unlimited } from '../model/memory-limit.ts';
 import type { SystemdManager } from '../systemd/manager.ts';
 import { readUnitMemory } from './unit-memory.ts';
@@ -123,9 +123,12 @@ export async function undo(unit: string, systemd: SystemdManager): Promise<void>
     const value = line.slice(0, blank);
     const path = line.slice(blank + 1);
     try {
-      await write(path, value === 'MemoryMax' ? await configuredLimit(unit, path, systemd) : value);
+      await writeFile(
+        path,
+        value === 'MemoryMax' ? await configuredLimit(unit, path, systemd) : value,
+      );
     } catch (error) {
-      if (['ENOENT', 'ENODEV'].includes(codeOf(error) ?? '')) continue;
+      if (isGone(error)) continue;
       fault ??= error;
       left.push(line);
     }

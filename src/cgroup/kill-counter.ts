@@ -1,7 +1,6 @@
-import { closeSync, openSync, readSync } from 'node:fs';
-import { join } from 'node:path';
 import { setImmediate as turn, setTimeout as sleep } from 'node:timers/promises';
-import { subdirectories } from '../cgroup/subdirectories.ts';
+import { subdirectories } from './control-files.ts';
+import { GroupV1 } from './group-v1.ts';
 
 /** What one container's groups may cost, however many its guest makes. */
 const groupsMax = 1000;
@@ -24,7 +23,6 @@ export interface KillCount {
  * groups beyond the budget are not counted. One container is counted after the other.
  */
 export class KillCounter {
-  readonly #buffer = Buffer.alloc(256);
   readonly #asked = new Map<string, Promise<KillCount>>();
   #last: Promise<unknown> = Promise.resolve();
   #restedAtMs = -Infinity;
@@ -63,7 +61,7 @@ export class KillCounter {
     const groups = [directory];
     // It grows meanwhile.
     for (const group of groups) {
-      const own = this.#killsIn(group);
+      const own = killsIn(group);
       if (own !== undefined) kills = (kills ?? 0n) + own;
       await yieldTurn();
       if (groups.length >= groupsMax) continue;
@@ -75,25 +73,13 @@ export class KillCounter {
     }
     return { kills, groups: groups.length, busyMs: busyMs + performance.now() - since };
   }
-
-  /** Not asynchronous: the kernel answers from memory, and a thread for each call costs much more. */
-  #killsIn(group: string): bigint | undefined {
-    try {
-      const file = openSync(join(group, 'memory.oom_control'), 'r');
-      try {
-        const length = readSync(file, this.#buffer);
-        return counter(this.#buffer.toString('latin1', 0, length), 'oom_kill');
-      } finally {
-        closeSync(file);
-      }
-    } catch {
-      return undefined;
-    }
-  }
 }
 
-/** The value of a line `NAME VALUE`. */
-export function counter(text: string | undefined, name: string): bigint | undefined {
-  const digits = new RegExp(`^${name} (\\d+)$`, 'm').exec(text ?? '')?.[1];
-  return digits === undefined ? undefined : BigInt(digits);
+/** Undefined for a group that has just gone. */
+function killsIn(group: string): bigint | undefined {
+  try {
+    return new GroupV1(group).oomControl().get('oom_kill');
+  } catch {
+    return undefined;
+  }
 }
