@@ -1,3 +1,5 @@
+/** What lockerd-generator(8) wrote into its drop-ins for lockerd, which systemd has loaded. */
+
 import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -15,7 +17,6 @@ const againMs = 100;
 
 type HostDefinitions = Definitions & { readonly containers: readonly ContainerFactsRead[] };
 
-/** What lockerd-generator(8) wrote into its drop-ins for us, which systemd has loaded. */
 export class GeneratedDefinitions implements DefinitionsPort {
   readonly #directory: string;
   readonly #settleMs: number;

@@ -1,3 +1,10 @@
+/**
+ * The journal, by logger(1): its native protocol needs datagram sockets, which Node.js has not.
+ *
+ * There is one process for each entry, one after another. It may have ended before the journal looks up
+ * its unit, and the journal trusts a unit only from root: people look for the identifier.
+ */
+
 import type { JournalEntry, JournalPort } from '../core/ports.ts';
 
 const program = '/usr/bin/logger';
@@ -17,11 +24,6 @@ const defaultBounds = {
 const droppedUsersMax = 256;
 const timeoutMs = 10_000;
 
-/**
- * The journal's native protocol needs datagram sockets, which Node has not; logger(1) speaks it.
- * One process for each entry, one after another. It may have ended before the journal looks up its
- * unit, and a unit that others than root name counts for nothing: people look for the identifier.
- */
 export class LoggerJournal implements JournalPort {
   readonly #program: string;
   readonly #bounds: typeof defaultBounds;

@@ -1,3 +1,8 @@
+/**
+ * The host's mounts as systemd's units. lockerd's own mount namespace cannot tell: there all is
+ * read-only, and what is mounted on the host later may not be seen.
+ */
+
 import { LockerdError } from '../model/errors.ts';
 import type { MountPoint, MountsPort, Unwatch } from '../core/ports.ts';
 import { escapePath, unescapePath } from '../model/unit-name.ts';
@@ -22,10 +27,6 @@ interface WatchedDirectory {
   isOver: boolean;
 }
 
-/**
- * The host's mounts as systemd's units. lockerd's own mount namespace cannot tell: there all is
- * read-only, and what is mounted on the host later may not be seen.
- */
 export class SystemdMounts implements MountsPort {
   readonly #manager: SystemdManager;
   readonly #watched = new Set<WatchedDirectory>();

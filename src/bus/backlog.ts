@@ -1,3 +1,5 @@
+/** Replies that their callers have not read. */
+
 import type { BusConnection } from './connection.ts';
 import { busDriver } from './valid-names.ts';
 import type { VariantMap } from './values.ts';

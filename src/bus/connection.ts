@@ -1,3 +1,11 @@
+/**
+ * A connection to a message bus: calls out and in, replies, signals.
+ *
+ * src/bus is the D-Bus layer: messages, quotas of calls, and objects made of tables. It knows nothing of
+ * containers, and it is the only user of the library dbus-next. What is said over the bus belongs in
+ * src/service and src/cli.
+ */
+
 import type { Duplex } from 'node:stream';
 import { DBusError as LibraryError, Message, type MessageLike } from 'dbus-next';
 import MessageBus from 'dbus-next/lib/bus.js';

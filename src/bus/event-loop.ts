@@ -1,7 +1,11 @@
 /**
- * Turns at the event loop: one call at a time, the callers' users one after the other. Between two
- * calls the loop looks at its sockets, so that a flood of one user holds up the others for one call
- * and not for all that came with it.
+ * Who has the event loop. No user's calls, and no long work, may hold up the others.
+ */
+
+/**
+ * One call at a time, the callers' users one after the other. Between two calls the event loop looks
+ * at its sockets, so that a flood of one user holds up the others for one call and not for all that
+ * came with it.
  */
 export class RoundRobin<Key> {
   /** Keys that wait, in the order in which they are next. */

@@ -1,3 +1,5 @@
+/** The objects of a service by path, and the signals about them. */
+
 import type { ServiceConnection } from './connection.ts';
 import { marshal, Marshalled, MarshalError } from './marshal.ts';
 import { maximumArrayBytes } from './wire-format.ts';

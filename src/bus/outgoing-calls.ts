@@ -1,3 +1,5 @@
+/** How many calls of ours may wait for replies at a time. */
+
 export interface CallRequest {
   readonly destination: string;
   readonly path: string;

@@ -1,3 +1,5 @@
+/** Signals that this process has asked the bus for. */
+
 import type { CallRequest } from './outgoing-calls.ts';
 import type { Frame } from './frame.ts';
 import { unmarshal } from './unmarshal.ts';

@@ -1,3 +1,10 @@
+/**
+ * The program lockerctl: arguments in, exit status out.
+ *
+ * src/cli is a client of org.lockerd1 like any other: it knows the names of the interface (src/api) and
+ * the bus, and nothing of how lockerd works.
+ */
+
 import { managerPath } from '../api/paths.ts';
 import { connectBus, type BusConnection } from '../bus/connection.ts';
 import { cancelJobs, complain, runAction } from './actions.ts';

@@ -1,3 +1,5 @@
+/** Other hosts, by ssh. */
+
 import { spawn, type ChildProcessByStdio } from 'node:child_process';
 import { Duplex, type Readable, type Writable } from 'node:stream';
 import { shellWord } from '../model/shell-quote.ts';

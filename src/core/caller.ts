@@ -1,3 +1,5 @@
+/** Who calls. */
+
 import { LockerdError } from '../model/errors.ts';
 
 /** Who calls, for the time of one call. */

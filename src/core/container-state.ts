@@ -1,3 +1,5 @@
+/** A container's one state, from what systemd and LXC say of it. */
+
 import type { UnitStatus } from './ports.ts';
 
 /** A container's state as callers see it. */

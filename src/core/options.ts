@@ -1,3 +1,5 @@
+/** The options of methods: their names, their types, and what they mean. */
+
 import { LockerdError } from '../model/errors.ts';
 import { unlimited } from '../model/memory-limit.ts';
 import { quoted } from './quoted.ts';

@@ -1,4 +1,4 @@
-/** What the core needs from the world. Adapters implement these; each knows one outside system. */
+/** What the core needs from outside. Adapters implement these; each knows one outside system. */
 
 /** One container as the generator has written it down and systemd has loaded it. */
 export interface ContainerDefinition {
@@ -84,7 +84,7 @@ export interface UnitsPort {
   stop(unit: string, signal: AbortSignal): Promise<UnitJobResult>;
   restart(unit: string, signal: AbortSignal): Promise<UnitJobResult>;
   kill(unit: string, whom: 'main' | 'all', signalNumber: number): Promise<void>;
-  /** The last error lines systemd or the unit has given for a failure; for messages. */
+  /** Calls back after each daemon-reload. */
   onReloaded(handler: () => void): void;
 }
 
@@ -149,14 +149,15 @@ export interface HelperPort {
   /** Gives the kernel the limits that the running container's unit has. */
   applyLimits(container: string): Promise<void>;
   /**
-   * Guests as they come and go, and on cgroup v1 the kernel's announcements of OOM kills. `heard` is
-   * told undefined when every container has been told of, and why there is no more news when there
-   * is none; then what was told counts no longer. Settles at the first of these; reconnects by itself.
+   * Reports guests as they come and go, and on cgroup v1 the kernel's announcements of OOM kills.
+   * `helperChanged` gets undefined when every guest has been reported. It gets a problem when there
+   * are no more reports; then the earlier ones count no longer. Settles at the first of these calls,
+   * and reconnects by itself.
    */
   watch(
-    changed: (status: LxcStatus) => void,
-    oom: (container: string) => void,
-    heard: (problem: string | undefined) => void,
+    guestChanged: (status: LxcStatus) => void,
+    oomAnnounced: (container: string) => void,
+    helperChanged: (problem: string | undefined) => void,
   ): Promise<Unwatch>;
 }
 

@@ -1,3 +1,5 @@
+/** Which user is behind a call. */
+
 import type { Call } from '../bus/interface-table.ts';
 import { DBusError } from '../bus/values.ts';
 import type { Caller } from '../core/caller.ts';

@@ -1,3 +1,5 @@
+/** The interface org.lockerd1.Container; see org.lockerd1.xml. */
+
 import { interfaces, unknownFigure } from '../api/names.ts';
 import { unlimited } from '../model/memory-limit.ts';
 import type { Interface } from '../bus/interface-table.ts';

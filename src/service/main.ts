@@ -1,3 +1,10 @@
+/**
+ * The program lockerd: the core, its adapters, and the bus that it serves.
+ *
+ * src/service says how the core appears on D-Bus as org.lockerd1. It decides nothing; decisions belong
+ * in src/core.
+ */
+
 import { serviceName } from '../api/names.ts';
 import { GeneratedDefinitions } from '../adapters/definitions.ts';
 import { BusClients } from '../adapters/clients.ts';

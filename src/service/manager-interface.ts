@@ -1,3 +1,5 @@
+/** The interface org.lockerd1.Manager; see org.lockerd1.xml. */
+
 import { interfaces } from '../api/names.ts';
 import { method, type Interface } from '../bus/interface-table.ts';
 import { busError, DBusError } from '../bus/values.ts';
