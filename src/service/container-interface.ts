@@ -1,4 +1,4 @@
-/** The interface org.lockerd1.Container; see org.lockerd1.xml. */
+/** The interface org.lockerd1.Container, whole and in the order of org.lockerd1.xml. */
 
 import { interfaces, unknownFigure } from '../api/names.ts';
 import { unlimited } from '../model/memory-limit.ts';

@@ -1,4 +1,4 @@
-/** The interface org.lockerd1.Locker; see org.lockerd1.xml. */
+/** The interface org.lockerd1.Locker, whole and in the order of org.lockerd1.xml. */
 
 import { interfaces } from '../api/names.ts';
 import type { Interface } from '../bus/interface-table.ts';

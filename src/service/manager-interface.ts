@@ -1,4 +1,4 @@
-/** The interface org.lockerd1.Manager; see org.lockerd1.xml. */
+/** The interface org.lockerd1.Manager, whole and in the order of org.lockerd1.xml. */
 
 import { interfaces } from '../api/names.ts';
 import { method, type Interface } from '../bus/interface-table.ts';
