@@ -83,7 +83,7 @@ export class GeneratedDefinitions implements DefinitionsPort {
     try {
       return await readFile(join(this.#directory, path), 'utf8');
     } catch (error) {
-      // Of somebody else, or just being written anew.
+      // Of another program, or just being written again.
       if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
       throw new LockerdError('Failed', 'what the generator wrote cannot be read', { cause: error });
     }

@@ -167,7 +167,7 @@ export class HelperClient implements HelperPort {
           if (status === 'ready') {
             seen.ready = true;
             delayMs = reconnectMinMs;
-            // What went while nobody listened is not reported any more.
+            // What went while the connection was down is not reported any more.
             for (const container of [...alive].filter((container) => !reported.has(container))) {
               alive.delete(container);
               guestChanged({ container, state: 'STOPPED', leader: 0 });
@@ -187,7 +187,7 @@ export class HelperClient implements HelperPort {
             ? `the helper of lockerd refuses to tell of containers: ${error.message}; see "journalctl -t lockerd-helper"`
             : whyNoAnswer('watch', error);
       }
-      // One that ends and is there again at once, such as with a new version, is nobody's problem.
+      // A helper that ends and is back at once, as with a new version, is no problem.
       if (!seen.ready && !isAborted(ended)) {
         alive.clear();
         helperChanged(problem);

@@ -12,7 +12,7 @@ const program = '/usr/bin/logger';
 const valueMax = 4096;
 /** How many entries about one user may wait: a flood is cut, and the journal says that it was. */
 const waitingOfOne = 64;
-/** The same of entries about nobody. */
+/** The same of entries about no user. */
 const waitingOfNobody = 256;
 const defaultBounds = {
   /** How many entries of all users may wait: somebody may have thousands of uids. */
@@ -115,7 +115,7 @@ export class LoggerJournal implements JournalPort {
     const [uid, [text, ...others]] = next;
     this.#waiting.delete(uid);
     this.#waitingCount--;
-    // Whoever had a turn is last in the line; what was dropped is told after what was not.
+    // A user who had a turn goes to the end of the queue. Dropped entries are counted at the end.
     if (others.length > 0) this.#waiting.set(uid, others);
     else if (this.#dropped.has(uid)) {
       this.#waiting.set(uid, [this.#droppedOf(uid)]);

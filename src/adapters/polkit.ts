@@ -16,7 +16,7 @@ const polkit = {
 const allowUserInteraction = 1;
 
 interface Timeouts {
-  /** How long a check may take in which nobody is asked. polkit's rules may run programs. */
+  /** How long a check without a prompt may take. polkit's rules may run programs. */
   readonly checkMs: number;
   /** How long a password prompt may stay open. */
   readonly promptMs: number;
@@ -139,7 +139,7 @@ export class PolkitAuthority implements AuthorityPort {
       this.#setState(available);
       return answer;
     } catch (error) {
-      // polkit would go on showing its prompt to nobody's use.
+      // polkit would go on showing its prompt, of which there is no use.
       this.#cancel(cancellationId);
       if (isAborted(signal)) throw callerLeft();
       if (error instanceof PromptTimeout) return 'dismissed';

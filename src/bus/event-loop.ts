@@ -1,5 +1,5 @@
 /**
- * Who has the event loop. No user's calls, and no long work, may hold up the others.
+ * The event loop is shared: neither one user's calls nor long work may hold up the others.
  */
 
 /**
@@ -48,7 +48,7 @@ export class RoundRobin<Key> {
     const [key, own] = entry;
     this.#waiting.delete(key);
     const [start, ...others] = own;
-    // Whoever had a turn is last in the line.
+    // A key that had a turn goes to the end of the queue.
     if (others.length > 0) this.#waiting.set(key, others);
     setImmediate(this.#run);
     start?.();

@@ -33,7 +33,7 @@ interface Subscription {
   readonly handler: (signal: Signal) => void;
 }
 
-/** Who owns a name that a subscription is about. */
+/** A well-known name of a subscription, and its owner. */
 interface TrackedName {
   owner: string;
   subscriptions: number;
@@ -74,7 +74,7 @@ interface Subscriber {
   readonly log: (problem: string, error: unknown) => void;
 }
 
-/** The signals somebody here wants to hear. */
+/** The subscriptions of a connection. */
 export class Subscriptions {
   readonly #connection: Subscriber;
   readonly #subscriptions = new Set<Subscription>();

@@ -158,7 +158,7 @@ export class Core {
     this.quota.check('jobs-per-uid', caller.uid);
     const objection = inTheWay() ?? plan.objection;
     if (objection) {
-      // Who may not do a thing does not learn why it would make no sense, and nobody is asked.
+      // A caller without permission does not learn why the request makes no sense. No prompt is shown.
       await this.#authorizer.requireChance(caller, action, details, isInteractive);
       throw objection;
     }
@@ -261,7 +261,7 @@ function isOther(before: Plan, now: Plan): boolean {
   );
 }
 
-/** What makes two requests the same; how long somebody waits for them does not. */
+/** What makes two requests the same. How long the caller waits does not count. */
 function fingerprintOf(request: Request, options: Options): string {
   const { force, readOnly, persist, swap, timeoutUsec } = options;
   const limit = request.verb === 'balloon' ? String(request.limit) : '';

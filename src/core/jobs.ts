@@ -16,14 +16,14 @@ export type JobResult = '' | 'done' | 'failed' | 'cancelled' | 'timeout';
 /** Why a job was ended before it was done. */
 export type AbortReason = 'cancelled' | 'superseded' | 'timeout' | 'gone';
 
-/** What the work of a job gets to tell how far it is, and to learn that it is over. */
+/** How the work of a job reports its progress, and learns that it has to end. */
 export interface JobContext {
   readonly signal: AbortSignal;
   /** Undefined while the job goes on. Work that then returns all the same has been done. */
   readonly abortReason: () => AbortReason | undefined;
-  /** To be called where work has not been done because it was told to end. */
+  /** Throws when the job was aborted. For work that was not done for that reason. */
   readonly throwIfAborted: () => void;
-  /** A short fixed word, and how far the job is between 0 and 1; -1 when nobody knows. */
+  /** A short fixed word, and how far the job is, 0 to 1; -1 for unknown. */
   readonly report: (phase: string, progress?: number) => void;
   /** Something that the caller should know although the job succeeds. */
   readonly warn: (text: string) => void;
@@ -110,7 +110,7 @@ export class Jobs {
   readonly changed = new Listeners<[Job]>();
   readonly ended = new Listeners<[Job]>();
   readonly removed = new Listeners<[Job]>();
-  /** An error that is none of ours, for the journal: its text is not for callers. */
+  /** An error without a code, for the journal. Its text is not for callers. */
   readonly failedUnexpectedly = new Listeners<[Job, unknown]>();
 
   constructor(clock: Clock, limits: Limits) {

@@ -66,7 +66,7 @@ export interface UnitStatus {
   readonly controlGroup: string;
 }
 
-/** How systemd says that a job of its own ended; see org.freedesktop.systemd1(5), JobRemoved. */
+/** How a job of systemd ended; see org.freedesktop.systemd1(5), JobRemoved. */
 export type UnitJobResult =
   'done' | 'canceled' | 'timeout' | 'failed' | 'dependency' | 'skipped' | (string & {});
 
@@ -77,7 +77,7 @@ export interface UnitsPort {
    * daemon-reexec. Settles after the first report.
    */
   watch(unit: string, changed: (status: UnitStatus) => void): Promise<Unwatch>;
-  /** Reads a watched unit again, after a change of which systemd tells nobody. */
+  /** Reads a watched unit again, after a change that systemd does not announce. */
   look(unit: string): Promise<void>;
   /** Settles when systemd's job has ended. Aborting cancels the job where that is possible. */
   start(unit: string, signal: AbortSignal): Promise<UnitJobResult>;
@@ -143,7 +143,7 @@ export interface HelperPort {
     signal: AbortSignal,
   ): Promise<{
     warnings: readonly string[];
-    /** How long the guest stood still for want of memory; undefined where nobody counts it. */
+    /** How long the guest stood still for want of memory; undefined where it is not counted. */
     stallUsec: bigint | undefined;
   }>;
   /** Gives the kernel the limits that the running container's unit has. */
@@ -219,7 +219,7 @@ export interface AuthorityPort {
 
 /** One structured entry of the journal. */
 export interface JournalEntry {
-  /** Whose doing it tells of; undefined for none. A flood of entries costs this user's entries. */
+  /** The user whom it is about; undefined for none. A flood of entries loses this user's entries. */
   readonly uid?: number;
   /** Must not be lost, however many there are: what was allowed, and what came of it. */
   readonly isKept?: boolean;
@@ -236,7 +236,7 @@ export interface JournalPort {
   write(entry: JournalEntry): void;
 }
 
-/** Who calls. */
+/** The clients of the service. */
 export interface ClientsPort {
   /** Rejects when the caller has left. */
   uidOf(sender: string): Promise<number>;

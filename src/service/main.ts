@@ -65,6 +65,6 @@ async function serveOn(connection: ServiceConnection, journal: LoggerJournal): P
       clients: new BusClients(connection),
     },
   });
-  // Who sees the name finds everything in place.
+  // The name comes last: whoever sees it finds everything in place.
   await connection.requestName(serviceName);
 }
