@@ -1,3 +1,5 @@
+/** lockerd-helper@.service behind its socket, one connection a request. */
+
 import { unlimited } from '../model/memory-limit.ts';
 import { connect, type Socket } from 'node:net';
 import { isErrorCode, LockerdError } from '../model/errors.ts';
@@ -36,7 +38,6 @@ const defaultTiming: Timing = {
 
 type Json = Readonly<Record<string, unknown>>;
 
-/** lockerd-helper@.service behind its socket, one connection a request. */
 export class HelperClient implements HelperPort {
   readonly #socketPath: string;
   readonly #timing: Timing;
@@ -80,14 +81,14 @@ export class HelperClient implements HelperPort {
     progress: (phase: string, fraction: number) => void,
     signal: AbortSignal,
   ): ReturnType<HelperPort['balloon']> {
-    const word = (bytes: bigint) => (bytes === unlimited ? 'max' : bytes.toString());
+    const limitText = (bytes: bigint) => (bytes === unlimited ? 'max' : bytes.toString());
     const request = {
-      ...{ container, limit: word(limit), force, persist },
-      ...(swap === undefined ? {} : { swap: word(swap) }),
+      ...{ container, limit: limitText(limit), force, persist },
+      ...(swap === undefined ? {} : { swap: limitText(swap) }),
     };
     const answer = await this.#request('balloon', request, { signal, progress });
     const { warnings, stallUsec } = answer;
-    const isText = (one: unknown): one is string => typeof one === 'string';
+    const isText = (warning: unknown): warning is string => typeof warning === 'string';
     return {
       warnings: Array.isArray(warnings) ? warnings.filter(isText) : [],
       stallUsec: isCount(stallUsec) ? BigInt(stallUsec) : undefined,
@@ -137,48 +138,48 @@ export class HelperClient implements HelperPort {
   }
 
   async watch(...listeners: Parameters<HelperPort['watch']>): Promise<Unwatch> {
-    const over = new AbortController();
+    const ended = new AbortController();
     await new Promise<void>((settled) => {
-      void this.#watchForEver(listeners, settled, over.signal);
+      void this.#watchForEver(listeners, settled, ended.signal);
     });
     return () => {
-      over.abort();
+      ended.abort();
       return Promise.resolve();
     };
   }
 
   async #watchForEver(
-    [changed, oom, heard]: Parameters<HelperPort['watch']>,
+    [guestChanged, oomAnnounced, helperChanged]: Parameters<HelperPort['watch']>,
     settled: () => void,
-    over: AbortSignal,
+    ended: AbortSignal,
   ): Promise<void> {
     const { reconnectMinMs, reconnectMaxMs } = this.#timing;
-    /** Containers of which something else than STOPPED was told. */
+    /** Containers of which something else than STOPPED was reported. */
     const alive = new Set<string>();
     let delayMs = reconnectMinMs;
-    while (!over.aborted) {
-      const told = new Set<string>();
+    while (!ended.aborted) {
+      const reported = new Set<string>();
       // An object, for what a callback changes is not known to be changed.
       const seen = { ready: false };
       let problem = 'the helper of lockerd ended before it had told of all containers';
       try {
-        await this.#watchOnce(over, oom, (status) => {
+        await this.#watchOnce(ended, oomAnnounced, (status) => {
           if (status === 'ready') {
             seen.ready = true;
             delayMs = reconnectMinMs;
-            // What went while nobody listened is not told of any more.
-            for (const container of [...alive].filter((one) => !told.has(one))) {
+            // What went while the connection was down is not reported any more.
+            for (const container of [...alive].filter((container) => !reported.has(container))) {
               alive.delete(container);
-              changed({ container, state: 'STOPPED', leader: 0 });
+              guestChanged({ container, state: 'STOPPED', leader: 0 });
             }
-            heard(undefined);
+            helperChanged(undefined);
             settled();
             return;
           }
-          told.add(status.container);
+          reported.add(status.container);
           if (status.state === 'STOPPED') alive.delete(status.container);
           else alive.add(status.container);
-          changed(status);
+          guestChanged(status);
         });
       } catch (error) {
         problem =
@@ -186,21 +187,21 @@ export class HelperClient implements HelperPort {
             ? `the helper of lockerd refuses to tell of containers: ${error.message}; see "journalctl -t lockerd-helper"`
             : whyNoAnswer('watch', error);
       }
-      // One that ends and is there again at once, such as with a new version, is nobody's trouble.
-      if (!seen.ready && !isAborted(over)) {
+      // A helper that ends and is back at once, as with a new version, is no problem.
+      if (!seen.ready && !isAborted(ended)) {
         alive.clear();
-        heard(problem);
+        helperChanged(problem);
         settled();
       }
-      await pause(delayMs, over);
+      await pause(delayMs, ended);
       delayMs = Math.min(delayMs * 2, reconnectMaxMs);
     }
   }
 
   async #watchOnce(
-    over: AbortSignal,
-    oom: (container: string) => void,
-    tell: (status: LxcStatus | 'ready') => void,
+    ended: AbortSignal,
+    oomAnnounced: (container: string) => void,
+    report: (status: LxcStatus | 'ready') => void,
   ): Promise<void> {
     const socket = connect(this.#socketPath);
     const leave = (): void => {
@@ -209,21 +210,21 @@ export class HelperClient implements HelperPort {
     const late = setTimeout(() => {
       socket.destroy(new Error('silence'));
     }, this.#timing.readyMs);
-    over.addEventListener('abort', leave, { once: true });
+    ended.addEventListener('abort', leave, { once: true });
     try {
       socket.write(`${JSON.stringify({ verb: 'watch' })}\n`);
       for await (const line of linesOf(socket)) {
-        if (over.aborted) return;
+        if (ended.aborted) return;
         if (line['event'] === 'ready') {
           clearTimeout(late);
-          tell('ready');
-        } else if (line['event'] === 'state') tell(statusOf(line));
-        else if (line['event'] === 'oom') oom(String(line['container']));
+          report('ready');
+        } else if (line['event'] === 'state') report(statusOf(line));
+        else if (line['event'] === 'oom') oomAnnounced(String(line['container']));
         else if (line['ok'] === false) throw errorOf(line);
       }
     } finally {
       clearTimeout(late);
-      over.removeEventListener('abort', leave);
+      ended.removeEventListener('abort', leave);
       socket.destroy();
     }
   }
@@ -298,18 +299,18 @@ function whyNoAnswer(verb: string, error: unknown): string {
   return `the helper of lockerd gave no sound answer (${verb}); see "journalctl -t lockerd-helper"`;
 }
 
-function pause(ms: number, over: AbortSignal): Promise<void> {
+function pause(ms: number, ended: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
-    if (over.aborted) {
+    if (ended.aborted) {
       resolve();
       return;
     }
     const end = (): void => {
       clearTimeout(timer);
-      over.removeEventListener('abort', end);
+      ended.removeEventListener('abort', end);
       resolve();
     };
     const timer = setTimeout(end, ms);
-    over.addEventListener('abort', end);
+    ended.addEventListener('abort', end);
   });
 }

@@ -1,3 +1,8 @@
+/**
+ * The host's mounts as systemd's units. lockerd's own mount namespace cannot tell: there all is
+ * read-only, and what is mounted on the host later may not be seen.
+ */
+
 import { LockerdError } from '../model/errors.ts';
 import type { MountPoint, MountsPort, Unwatch } from '../core/ports.ts';
 import { escapePath, unescapePath } from '../model/unit-name.ts';
@@ -14,10 +19,6 @@ interface WatchedDirectory {
   readonly watched: Watched<void>;
 }
 
-/**
- * The host's mounts as systemd's units. lockerd's own mount namespace cannot tell: there all is
- * read-only, and what is mounted on the host later may not be seen.
- */
 export class SystemdMounts implements MountsPort {
   readonly #manager: SystemdManager;
   readonly #directories = new Set<WatchedDirectory>();

@@ -1,3 +1,11 @@
+/**
+ * A connection to a message bus: calls out and in, replies, signals.
+ *
+ * src/bus is the D-Bus layer: messages, quotas of calls, and objects made of tables. It knows nothing of
+ * containers, and it is the only user of the library dbus-next. What is said over the bus belongs in
+ * src/service and src/cli.
+ */
+
 import type { Duplex } from 'node:stream';
 import { DBusError as LibraryError, Message, type MessageLike } from 'dbus-next';
 import MessageBus from 'dbus-next/lib/bus.js';
@@ -25,7 +33,7 @@ export interface BusConnection {
   call(request: CallRequest): Promise<readonly unknown[]>;
   /**
    * Calls the handler for each signal that matches, from the moment the promise resolves on. With
-   * `sender` only for those of the present owner of that name, whoever else claims to be it.
+   * `sender` only for signals of the present owner of that name.
    * @returns ends the subscription
    */
   subscribe(match: SignalMatch, handler: (signal: Signal) => void): Promise<() => Promise<void>>;
@@ -40,7 +48,7 @@ export interface BusConnection {
 /** A received method call, its body still to be decoded. */
 export type CallFrame = Frame & { readonly path: string; readonly member: string };
 
-/** For what nobody waits for, such as an event handler that throws. */
+/** Takes errors that no caller waits for, such as those of event handlers. */
 export type Log = (problem: string, error: unknown) => void;
 
 /** What the service side needs beyond BusConnection. */
@@ -95,7 +103,7 @@ class Connection implements ServiceConnection {
   readonly #subscriptions: Subscriptions;
   /** Serials of the calls that have no reply yet. */
   readonly #awaited = new Set([helloSerial]);
-  /** Ends of the calls that somebody still waits for. */
+  /** Rejects the calls that still wait for a reply. */
   readonly #pending = new Set<(error: DBusError) => void>();
   #handleCall: ((call: CallFrame) => void) | undefined;
   #closed: DBusError | undefined;
@@ -368,7 +376,7 @@ function remoteError(error: unknown): Error {
 /**
  * Connects to a message bus as the user of this process.
  * @throws Error when no bus answers within 25 s, or it refuses. A given stream may take any time to
- * authenticate, since somebody may have to type a password first.
+ * authenticate, since a password may have to be typed first.
  */
 export async function connectBus(options: ConnectOptions = {}): Promise<ServiceConnection> {
   const { address, log = console.error } = options;

@@ -1,7 +1,11 @@
 /**
- * Turns at the event loop: one call at a time, the callers' users one after the other. Between two
- * calls the loop looks at its sockets, so that a flood of one user holds up the others for one call
- * and not for all that came with it.
+ * The event loop is shared: neither one user's calls nor long work may hold up the others.
+ */
+
+/**
+ * One call at a time, the callers' users one after the other. Between two calls the event loop looks
+ * at its sockets, so that a flood of one user holds up the others for one call and not for all that
+ * came with it.
  */
 export class RoundRobin<Key> {
   /** Keys that wait, in the order in which they are next. */
@@ -44,7 +48,7 @@ export class RoundRobin<Key> {
     const [key, own] = entry;
     this.#waiting.delete(key);
     const [start, ...others] = own;
-    // Whoever had a turn is last in the line.
+    // A key that had a turn goes to the end of the queue.
     if (others.length > 0) this.#waiting.set(key, others);
     setImmediate(this.#run);
     start?.();

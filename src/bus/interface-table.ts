@@ -41,7 +41,7 @@ export type ValuesOf<Arguments extends readonly Argument[]> = {
   readonly [Index in keyof Arguments]: ValueOf<Arguments[Index][1]>;
 };
 
-/** Who calls what. */
+/** A call of a method, without its arguments. */
 export interface Call {
   /** The unique bus name of the caller. */
   readonly sender: string;
@@ -50,7 +50,7 @@ export interface Call {
   readonly member: string;
   /** The caller allows questions to its user (flag ALLOW_INTERACTIVE_AUTHORIZATION). */
   readonly interactive: boolean;
-  /** Fires when the caller leaves the bus: nobody waits for the answer any more. */
+  /** Fires when the caller leaves the bus. Then no answer is needed. */
   readonly signal: AbortSignal;
 }
 

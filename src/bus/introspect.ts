@@ -1,3 +1,5 @@
+/** The introspection data of objects, as XML. */
+
 import type { Argument, Interface } from './interface-table.ts';
 
 const doctype =

@@ -89,6 +89,7 @@ class Writer {
     });
   }
 
+  /** One case for each type. */
   #value(type: Type, value: unknown, depth: number): void {
     if (depth > maximumDepth) throw new MarshalError('containers are nested too deeply');
     switch (type.code) {

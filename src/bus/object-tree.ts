@@ -1,3 +1,5 @@
+/** The objects of a service by path, and the signals about them. */
+
 import type { ServiceConnection } from './connection.ts';
 import { marshal, Marshalled, MarshalError } from './marshal.ts';
 import { maximumArrayBytes } from './wire-format.ts';
@@ -15,7 +17,7 @@ import { DBusError, Variant, type VariantMap } from './values.ts';
 const keptMs = 100;
 /** Objects whose properties are read at a time, between two looks at the clock. */
 const atATime = 8;
-/** Who changes all the time is not waited for. */
+/** Objects that change all the time are not waited for. */
 const roundsMax = 4;
 
 export const managedSignature = 'a{oa{sa{sv}}}';
@@ -170,8 +172,8 @@ export class ObjectTree {
   }
 
   /**
-   * What GetManagedObjects answers: all objects below the manager. Made in slices, once for all who
-   * ask at the same time, and kept for a moment while no signal has told of a change.
+   * What GetManagedObjects answers: all objects below the manager. Made in slices, once for all
+   * simultaneous callers, and kept for a moment while no signal announces a change.
    */
   managedObjects(): Promise<Marshalled> {
     if (this.#kept !== undefined && this.#kept.until > performance.now())
@@ -245,7 +247,7 @@ export class ObjectTree {
         try {
           const value = get(path);
           if (!isPromise(value)) values[member] = new Variant(signature, value);
-          // Nobody waits for it.
+          // Its failure is of no interest.
           else value.catch(() => undefined);
         } catch (error) {
           this.#unreadable(`${path} ${name}.${member}`, error);

@@ -1,3 +1,5 @@
+/** How many calls of ours may wait for replies at a time. */
+
 export interface CallRequest {
   readonly destination: string;
   readonly path: string;
@@ -12,7 +14,7 @@ export interface CallRequest {
 }
 
 /**
- * Outgoing calls that wait for a reply. The bus answers LimitsExceeded to whoever has too many (128
+ * Outgoing calls that wait for a reply. The bus answers LimitsExceeded when there are too many (128
  * on some buses), so the rest waits here; and one service that hangs must not take every place.
  */
 const maximumCalls = 100;

@@ -31,7 +31,7 @@ export interface ServeOptions {
   /**
    * Looks at the pace of a user before each call, also of what D-Bus itself defines and of what is
    * not there: throws a DBusError to refuse. A short call with a short answer costs 1. Without it
-   * any pace is well.
+   * any pace is allowed.
    */
   readonly admit?: (user: number, cost: number) => Settle;
   /** Called for each connection that leaves the bus. */
@@ -53,7 +53,7 @@ const maximumValues = 1024;
 
 /**
  * How much may wait to be sent before the next answer is made. The bus takes 2 KiB at a time from
- * each of its connections, so that what one user has asked for would hold up what others wait for.
+ * each of its connections, so that one user's large answers would delay those of the others.
  */
 const maximumAhead = 2 ** 16;
 
@@ -84,7 +84,7 @@ class Server {
   readonly #backlog: Backlog;
   /** Whose call is handled next. */
   readonly #handling = new RoundRobin<unknown>();
-  /** Who is answered next while the bus is slow to take answers. */
+  /** Whose call is answered next while the bus is slow to take answers. */
   readonly #answering: RoundRobin<unknown>;
   /** How long the last answer of a method was, in bytes: the next one will cost as much. */
   readonly #answerBytes = new WeakMap<CompiledMethod, number>();
@@ -164,13 +164,13 @@ class Server {
       const values = answered instanceof Promise ? ((await answered) as unknown) : answered;
       if (this.#connection.unsentBytes >= maximumAhead || this.#answering.isWaitedFor)
         await this.#answering.next(user ?? sender);
-      // Nobody would read it, and nobody would say that it was not read.
+      // It would not be read, and the bus would not report it as unread.
       if (isAborted(signal)) return;
       if (!this.#backlog.takesAnswers(sender)) throw unreadReplies();
       const reply = (values ?? []) as readonly unknown[];
       const bytes = this.#connection.reply(frame, declaration.outSignature, reply);
       this.#backlog.sent(sender, bytes);
-      // Nothing was sent to who wanted no answer.
+      // Nothing was sent to a caller that wanted no answer.
       if (bytes > 0) this.#answerBytes.set(declaration, bytes);
       settle?.(callCost(frame, bytes) - expected);
     } catch (error) {
@@ -246,8 +246,8 @@ function decodedArguments(
 }
 
 /**
- * Serves objects: from now on calls are answered and signals sent. Whoever calls it still has to
- * request the service's name.
+ * Serves objects: from now on calls are answered and signals sent. The service's
+ * name is still to be requested.
  * @returns the objects, to change them
  */
 export async function serve(

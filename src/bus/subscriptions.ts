@@ -1,3 +1,5 @@
+/** Signals that this process has asked the bus for. */
+
 import type { CallRequest } from './outgoing-calls.ts';
 import type { Frame } from './frame.ts';
 import { unmarshal } from './unmarshal.ts';
@@ -31,7 +33,7 @@ interface Subscription {
   readonly handler: (signal: Signal) => void;
 }
 
-/** Who owns a name that a subscription is about. */
+/** A well-known name of a subscription, and its owner. */
 interface TrackedName {
   owner: string;
   subscriptions: number;
@@ -72,7 +74,7 @@ interface Subscriber {
   readonly log: (problem: string, error: unknown) => void;
 }
 
-/** The signals somebody here wants to hear. */
+/** The subscriptions of a connection. */
 export class Subscriptions {
   readonly #connection: Subscriber;
   readonly #subscriptions = new Set<Subscription>();

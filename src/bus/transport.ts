@@ -88,7 +88,7 @@ async function openPath(path: string, timeoutMs: number): Promise<net.Socket> {
   }
 }
 
-/** The other side does not take us for who we are, or does not speak D-Bus. */
+/** The other side does not accept our uid, or does not speak D-Bus. */
 export class AuthenticationError extends Error {}
 
 /**

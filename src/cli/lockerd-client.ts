@@ -40,10 +40,10 @@ export interface JobEnd {
   readonly errorMessage: string;
 }
 
-/** What a job leaves to be said beside its result. */
+/** What is to be said of a job beside its result. */
 export interface JobRemarks {
   readonly warnings: readonly string[];
-  /** How long the guest stood still for want of memory; undefined where nobody knows. */
+  /** How long the guest stood still for want of memory; undefined where that is not known. */
   readonly stallUsec: bigint | undefined;
 }
 
@@ -158,8 +158,7 @@ export class Service {
   }
 
   /**
-   * Has a job made; answers when the caller was allowed to, which may take somebody typing a
-   * password.
+   * Starts a job. Settles when the caller is authorized, which may take until a password is typed.
    * @returns the path of the job
    */
   async startJob(request: JobRequest): Promise<string> {
@@ -230,7 +229,7 @@ export class Service {
     });
   }
 
-  /** Calls what polkit decides about; one at a time where somebody may be asked. */
+  /** Calls a method that polkit decides about; one at a time where a password may be needed. */
   async #authorized(request: Omit<CallRequest, 'destination'>): Promise<readonly unknown[]> {
     const { askPassword } = this.#options;
     const call = (): Promise<readonly unknown[]> =>
@@ -242,7 +241,7 @@ export class Service {
     return turn;
   }
 
-  /** Reports signals of the service, whoever owns its name. */
+  /** Reports signals of the service, also after a change of its name's owner. */
   async onSignal(
     match: {
       readonly pathNamespace?: string;

@@ -1,4 +1,4 @@
-/** "monitor": the service's signals as lines, until somebody ends it. */
+/** "monitor": the service's signals as lines, until it is ended. */
 
 import { interfaces } from '../api/names.ts';
 import { parsePath } from '../api/paths.ts';

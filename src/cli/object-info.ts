@@ -170,7 +170,7 @@ export function readJob(properties: VariantMap): JobInfo {
   };
 }
 
-/** Runs containers' processes, be they frozen. */
+/** Whether the container has processes, also frozen ones. */
 export function isUp(state: string): boolean {
   return ['running', 'freezing', 'frozen'].includes(state);
 }

@@ -1,3 +1,5 @@
+/** Other hosts, by ssh. */
+
 import { spawn, type ChildProcessByStdio } from 'node:child_process';
 import { Duplex, type Readable, type Writable } from 'node:stream';
 import { shellWord } from '../model/shell-quote.ts';
@@ -51,7 +53,7 @@ export async function connectRemote(host: string): Promise<BusConnection> {
   });
   try {
     const connection = await Promise.race([connected, ended]);
-    // It serves nobody else, neither after close() nor after the loss of the connection.
+    // ssh is of no use after close(), nor after the loss of the connection.
     for (const event of ['finish', 'close']) stream.once(event, () => ssh.kill());
     return connection;
   } catch (error) {

@@ -10,7 +10,7 @@ import type { Terminal } from './terminal.ts';
 
 /** How a request ended, also one that never became a job. */
 export interface JobOutcome {
-  /** `done`, `failed`, `cancelled`, `timeout`; `queued` where nobody waits for it. */
+  /** `done`, `failed`, `cancelled`, `timeout`; `queued` with --no-block. */
   readonly result: string;
   /** Undefined where the service made no job. */
   readonly job: number | undefined;

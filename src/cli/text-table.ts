@@ -1,3 +1,5 @@
+/** Tables of text. */
+
 import { ellipsize, pad, textWidth } from './text.ts';
 
 /** A column of a table. */

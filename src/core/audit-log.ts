@@ -1,7 +1,7 @@
 /** What the journal says of decisions, jobs and problems. */
 
 import type { Caller } from './caller.ts';
-import { describe, type Job } from './jobs.ts';
+import { describeJob, type Job } from './jobs.ts';
 import { messageIds } from './message-ids.ts';
 import type { ActionDetails, ActionId, Decision, JournalPort } from './ports.ts';
 
@@ -55,7 +55,7 @@ export class AuditLog {
       isKept: true,
       messageId: messageIds.jobEnded,
       priority: job.result === 'failed' ? priority.warning : priority.info,
-      message: `${describe(job)}: ${job.result}${failure}`,
+      message: `${describeJob(job)}: ${job.result}${failure}`,
       fields: {
         ...objectFields(job.container, job.locker),
         VERB: job.verb,

@@ -11,9 +11,9 @@ import { betterDecision, type Question } from './permissions.ts';
 import type { ActionDetails, ActionId, AuthorityPort, Decision } from './ports.ts';
 import type { UserQuota } from './user-quota.ts';
 
-/** Checks in which nobody is asked, at a time. polkit answers one after the other anyway. */
+/** How many checks without a prompt run at a time. polkit answers one after the other anyway. */
 const silentChecks = 16;
-/** One user's: the second is at polkit when the first is answered, and others wait for no more. */
+/** The same for one user. The second check is at polkit when the first is answered. */
 const silentChecksPerUid = 2;
 
 /** Asks polkit one question. */
@@ -49,7 +49,7 @@ export class Authorizer {
     const decision = await this.#decide(caller, action, details, async (check) => {
       const silent = await check(action, details);
       if (silent !== 'challenge' || !isInteractive) return silent;
-      // Only who must be asked takes up a prompt, and a slow answer of a human holds up no other.
+      // A prompt is taken only when it is needed, and a slow answer holds up no other call.
       const leavePrompt = this.#quota.enterPrompt(caller.uid);
       try {
         return await check(action, details, true);

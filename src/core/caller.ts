@@ -1,6 +1,8 @@
+/** Callers as the core knows them. */
+
 import { LockerdError } from '../model/errors.ts';
 
-/** Who calls, for the time of one call. */
+/** The sender of one call. */
 export interface Caller {
   /** Unique bus name. */
   readonly sender: string;
@@ -11,7 +13,7 @@ export interface Caller {
   readonly left: AbortSignal;
 }
 
-/** Nobody is there to hear the answer. */
+/** The caller is not there to get the answer. */
 export class CallerLeft extends LockerdError {
   constructor() {
     super('Cancelled', 'the caller has left');

@@ -1,3 +1,5 @@
+/** A container's one state, from what systemd and LXC say of it. */
+
 import type { UnitStatus } from './ports.ts';
 
 /** A container's state as callers see it. */
@@ -10,7 +12,7 @@ export type ContainerState =
   | 'stopping'
   | 'failed'
   | 'broken'
-  /** Its unit does not run, and nobody says whether LXC runs it without. */
+  /** Its unit does not run, and whether LXC runs it without its unit is not known. */
   | 'unknown';
 
 /** Of the guest that a unit's start brings, and that is not reported yet. */

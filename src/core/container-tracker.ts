@@ -1,6 +1,6 @@
 /**
  * What becomes of each container: systemd reports its unit, the helper its guest, the kernel its OOM
- * kills. Each report is put into the container's record, and the state is derived anew.
+ * kills. Each report updates the container's record, and the state is derived again.
  */
 
 import type { Clock } from './clock.ts';
@@ -18,7 +18,7 @@ import type { RetriedWatch, Watcher } from './retried-watch.ts';
 
 /** How long the start waits for reports of guests, which say little that systemd does not. */
 const firstGuestsMs = 2_000;
-/** Longer than the helper takes to look for a guest that nobody has told it of. */
+/** Longer than the helper takes to find a guest by itself. */
 const guestAwaitedMs = 5_000;
 
 export interface ContainerTrackerPorts {
@@ -72,7 +72,7 @@ export class ContainerTracker {
     await Promise.all(watches.map(async (watch) => watch.stop()));
   }
 
-  /** Why no guests are reported, with the remedy; empty when all is well. */
+  /** Why no guests are reported, with the remedy; empty when they are. */
   get helperProblem(): string {
     return this.#helperProblem;
   }

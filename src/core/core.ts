@@ -22,8 +22,8 @@ import {
 } from './container-request.ts';
 import { HostState, type HostPorts } from './host-state.ts';
 import { JobActions } from './job-actions.ts';
-import { busy, describe, Jobs, type Job } from './jobs.ts';
-import { LimitKeeper } from './limit-keeper.ts';
+import { busyError, describeJob, Jobs, type Job } from './jobs.ts';
+import { LimitReconciler } from './limit-reconciler.ts';
 import { parseOptions, type OptionBag, type Options } from './options.ts';
 import { jobDetails, questionsAbout, type PermissionObject } from './permissions.ts';
 import type { ActionId, AuthorityPort, Decision, JournalPort } from './ports.ts';
@@ -66,12 +66,12 @@ export class Core {
       log,
       () => this.host.rootNeedsNoAuthority,
     );
-    new LimitKeeper(this.host, ports, clock, reportProblem);
+    new LimitReconciler(this.host, ports, clock, reportProblem);
     this.jobs.ended.add((job) => {
       log.jobEnded(job);
     });
-    this.jobs.troubled.add((job, error) => {
-      log.problem(`${describe(job)} failed`, error);
+    this.jobs.failedUnexpectedly.add((job, error) => {
+      log.problem(`${describeJob(job)} failed`, error);
     });
     this.host.changed.add(({ kind, type, name }) => {
       if (kind === 'removed' && type === 'container') this.jobs.containerGone(name);
@@ -153,12 +153,12 @@ export class Core {
     const isInteractive = caller.interactive || options.interactive;
     const inTheWay = () => {
       const current = jobs.of(plan.container.name);
-      return current && !supersedes(request, options, current) ? busy(current) : undefined;
+      return current && !supersedes(request, options, current) ? busyError(current) : undefined;
     };
     this.quota.check('jobs-per-uid', caller.uid);
     const objection = inTheWay() ?? plan.objection;
     if (objection) {
-      // Who may not do a thing does not learn why it would make no sense, and nobody is asked.
+      // A caller without permission does not learn why the request makes no sense. No prompt is shown.
       await this.#authorizer.requireChance(caller, action, details, isInteractive);
       throw objection;
     }
@@ -222,7 +222,7 @@ export class Core {
       await this.#authorizer.authorize(caller, action, details, isInteractive);
     }
     if (job.state === 'done') {
-      throw new LockerdError('Failed', `${describe(job)} has ended already`);
+      throw new LockerdError('Failed', `${describeJob(job)} has ended already`);
     }
     this.jobs.cancel(job);
   }
@@ -261,7 +261,7 @@ function isOther(before: Plan, now: Plan): boolean {
   );
 }
 
-/** What makes two requests the same; how long somebody waits for them does not. */
+/** What makes two requests the same. How long the caller waits does not count. */
 function fingerprintOf(request: Request, options: Options): string {
   const { force, readOnly, persist, swap, timeoutUsec } = options;
   const limit = request.verb === 'balloon' ? String(request.limit) : '';

@@ -1,4 +1,4 @@
-/** Lets a number of things be done at a time, fewer for one user. Users who wait take turns. */
+/** Bounds how much is done at a time, for all users and for one. Users who wait take turns. */
 export class FairLimiter {
   #free: number;
   readonly #atATimePerUid: number;
@@ -35,7 +35,7 @@ export class FairLimiter {
       if (uid === undefined) return;
       const own = this.#waiting.get(uid) ?? [];
       const start = own.shift();
-      // Whoever had a turn is last in the line.
+      // A user who had a turn goes to the end of the queue.
       this.#waiting.delete(uid);
       if (own.length > 0) this.#waiting.set(uid, own);
       this.#free -= 1;

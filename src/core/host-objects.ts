@@ -1,6 +1,6 @@
 /**
- * Containers and lockers as they are now. Whoever keeps such an object sees it change; only the files
- * named host-*.ts and container-tracker.ts change one.
+ * Containers and lockers as they are now. These objects change in place, and only host-state.ts and
+ * the two trackers change them.
  */
 
 import type { ContainerState, GuestExpectation } from './container-state.ts';
@@ -15,7 +15,7 @@ export interface Attachment {
 
 /**
  * A container as it is now. Another container that comes later under the same name is another
- * object, so that who kept this one can tell.
+ * object.
  */
 export interface Container {
   readonly name: string;
@@ -30,7 +30,7 @@ export interface Container {
   /** Sorted by name. */
   readonly attachments: readonly Attachment[];
   readonly oomKills: bigint;
-  /** Who keeps LXC from starting it, with the remedy; empty where nobody does. */
+  /** What keeps LXC from starting it, with the remedy; empty where nothing does. */
   readonly obstacle: string;
   /** LXC runs it, but not its unit. */
   readonly isOutsideUnit: boolean;
@@ -53,7 +53,7 @@ type Mutable<T> = { -readonly [Key in keyof T]: T[Key] };
 
 export interface ContainerRecord extends Mutable<Container> {
   lxc: { state: string; leader: number } | undefined;
-  /** The unit, not somebody's lxc-start, made what LXC reported last. */
+  /** The guest that LXC reported last was started by the unit, not by lxc-start. */
   isOwnedByUnit: boolean;
   /** Of the guest that the unit's start brings. */
   guest: GuestExpectation | undefined;

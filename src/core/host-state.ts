@@ -1,6 +1,6 @@
 /**
- * The containers and lockers of this host as systemd, LXC and the kernel report them, whoever changed
- * them. Nothing is asked twice: what no event reports has not changed.
+ * The containers and lockers of this host as systemd, LXC and the kernel report them. Nothing is
+ * polled: without an event, nothing has changed.
  *
  * The definitions say what there is. ContainerTracker and MountTracker say what becomes of it.
  */
@@ -48,7 +48,7 @@ export class HostState {
     this.#mounts = new MountTracker(ports.mounts, watcher, this.#containers, this.#lockers, emit);
   }
 
-  /** Settles when everything that answers has told its state; what does not is asked again. */
+  /** Settles when everything that answers has reported its state. The rest is tried again. */
   async start(): Promise<void> {
     const guests = this.#containers.start();
     this.#ports.units.onReloaded(() => void this.reload());
@@ -63,7 +63,7 @@ export class HostState {
     return this.#rootNeedsNoAuthority;
   }
 
-  /** Why no guests are reported, with the remedy; empty when all is well. */
+  /** Why no guests are reported, with the remedy; empty when they are. */
   get helperProblem(): string {
     return this.#containers.helperProblem;
   }

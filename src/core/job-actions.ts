@@ -244,8 +244,8 @@ export class JobActions {
   }
 
   /**
-   * Properties must have changed before the caller hears of the end. News that do not come are no
-   * failure: somebody else may have changed things already.
+   * Properties must have changed before the caller learns of the end. It is no failure when they do
+   * not: another program may have changed things already.
    */
   async #settle(
     container: Container,

@@ -1,4 +1,4 @@
-/** What polkit is asked to tell somebody what he or she may do, before any attempt. */
+/** Which questions to polkit tell callers what they may do, before they try. */
 
 import type { ActionDetails, ActionId, Decision } from './ports.ts';
 import { actionIds } from './ports.ts';
@@ -9,7 +9,7 @@ import { detailsOf, emptyDetails } from './request-plan.ts';
 import type { Container, Locker } from './host-objects.ts';
 import type { HostState } from './host-state.ts';
 
-/** What somebody may want to know about before trying. */
+/** What a caller may ask about. */
 export type PermissionObject =
   | { readonly kind: 'manager' }
   | { readonly kind: 'container'; readonly container: Container }
@@ -135,7 +135,7 @@ function firstOf(preferred: readonly string[], names: readonly string[]): string
   return [...first, ...others].slice(0, maxCandidates);
 }
 
-/** Details for the cancelling of a job that somebody else has started. */
+/** Details for cancelling another user's job. */
 export function jobDetails(host: HostState, job: Job): ActionDetails {
   return {
     ...emptyDetails,

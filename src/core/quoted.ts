@@ -1,3 +1,5 @@
+/** Callers' own words in messages. */
+
 const shownLength = 64;
 
 /**

@@ -67,7 +67,7 @@ export function planRequest(host: HostState, request: Request, options: RequestO
 }
 
 /** What stands for a number of bytes in an authorization's details. */
-function bytesWord(bytes: bigint): string {
+function limitText(bytes: bigint): string {
   return bytes === unlimited ? 'max' : String(bytes);
 }
 
@@ -124,10 +124,10 @@ export function detailsOf(
       const { limit } = request;
       return {
         ...base,
-        'memory-limit': bytesWord(limit),
-        'memory-current': bytesWord(current),
+        'memory-limit': limitText(limit),
+        'memory-current': limitText(current),
         'memory-direction': limit > current ? 'grow' : limit < current ? 'shrink' : 'same',
-        'swap-limit': options.swap === undefined ? '' : bytesWord(options.swap),
+        'swap-limit': options.swap === undefined ? '' : limitText(options.swap),
       };
     }
     case 'mount-locker':
@@ -203,25 +203,8 @@ function objectionTo(
       if (container.isOutsideUnit) return runsOutside(container);
       // A lasting limit can be set for the next start.
       return hasGuest || options.persist ? undefined : notRunning(container);
-    case 'mount-locker': {
-      if (container.definition.wormhole === undefined) {
-        return new LockerdError(
-          'Failed',
-          `${quotedName(container)} has no wormhole; see "lockers" in lockerd.conf(5)`,
-        );
-      }
-      const attached = container.attachments.find(({ locker }) => locker === request.locker);
-      // What is there for now can be made lasting.
-      if (attached && options.persist && attached.readOnly === options.readOnly) return undefined;
-      if (attached) {
-        const mode = attached.readOnly ? 'read-only' : 'read-write';
-        return new LockerdError(
-          'AlreadyMounted',
-          `locker "${attached.locker}" is in ${quotedName(container)} already, ${mode}`,
-        );
-      }
-      return hasGuest ? undefined : notRunning(container);
-    }
+    case 'mount-locker':
+      return objectionToMount(request.locker, container, options, hasGuest);
     case 'unmount-locker':
       if (container.attachments.some(({ locker }) => locker === request.locker)) return undefined;
       // What is away for now, or with its container, can be kept from coming back.
@@ -231,4 +214,29 @@ function objectionTo(
         `locker "${request.locker}" is not in ${quotedName(container)}`,
       );
   }
+}
+
+function objectionToMount(
+  locker: string,
+  container: Container,
+  options: RequestOptions,
+  hasGuest: boolean,
+): LockerdError | undefined {
+  if (container.definition.wormhole === undefined) {
+    return new LockerdError(
+      'Failed',
+      `${quotedName(container)} has no wormhole; see "lockers" in lockerd.conf(5)`,
+    );
+  }
+  const attached = container.attachments.find((attachment) => attachment.locker === locker);
+  // What is there for now can be made lasting.
+  if (attached && options.persist && attached.readOnly === options.readOnly) return undefined;
+  if (attached) {
+    const mode = attached.readOnly ? 'read-only' : 'read-write';
+    return new LockerdError(
+      'AlreadyMounted',
+      `locker "${attached.locker}" is in ${quotedName(container)} already, ${mode}`,
+    );
+  }
+  return hasGuest ? undefined : notRunning(container);
 }

@@ -1,3 +1,5 @@
+/** Watches through ports that are tried again until they work. */
+
 import type { Clock } from './clock.ts';
 import type { Unwatch } from './ports.ts';
 

@@ -1,3 +1,5 @@
+/** Puts the core on the bus: who calls, at what pace, and which objects there are. */
+
 import { interfaces } from '../api/names.ts';
 import type { ServiceConnection } from '../bus/connection.ts';
 import { serve } from '../bus/serve.ts';

@@ -1,3 +1,5 @@
+/** The interface org.lockerd1.Container, whole and in the order of org.lockerd1.xml. */
+
 import { interfaces, unknownFigure } from '../api/names.ts';
 import { unlimited } from '../model/memory-limit.ts';
 import type { Interface } from '../bus/interface-table.ts';
@@ -28,7 +30,7 @@ export function containerInterface(context: ServiceContext, methods: ContainerMe
     emits: 'true' as const,
     get: (path: string) => get(at(path)),
   });
-  /** Changes all the time, so that it is read when somebody asks for it. */
+  /** Changes all the time, so that it is read on request. */
   const figure = (signature: string, none: unknown, get: (figures: MemoryFigures) => unknown) => ({
     signature,
     emits: 'false' as const,

@@ -1,3 +1,5 @@
+/** The interface org.lockerd1.Job, whole and in the order of org.lockerd1.xml. */
+
 import { errorNames, interfaces, unknownFigure } from '../api/names.ts';
 import { unlimited } from '../model/memory-limit.ts';
 import { method, type Interface } from '../bus/interface-table.ts';

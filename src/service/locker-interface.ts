@@ -1,3 +1,5 @@
+/** The interface org.lockerd1.Locker, whole and in the order of org.lockerd1.xml. */
+
 import { interfaces } from '../api/names.ts';
 import type { Interface } from '../bus/interface-table.ts';
 import { busError, DBusError } from '../bus/values.ts';

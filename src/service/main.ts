@@ -1,3 +1,10 @@
+/**
+ * The program lockerd: the core, its adapters, and the bus that it serves.
+ *
+ * src/service says how the core appears on D-Bus as org.lockerd1. It decides nothing; decisions belong
+ * in src/core.
+ */
+
 import { serviceName } from '../api/names.ts';
 import { GeneratedDefinitions } from '../adapters/definitions.ts';
 import { BusClients } from '../adapters/clients.ts';
@@ -58,6 +65,6 @@ async function serveOn(connection: ServiceConnection, journal: LoggerJournal): P
       clients: new BusClients(connection),
     },
   });
-  // Who sees the name finds everything in place.
+  // The name comes last: whoever sees it finds everything in place.
   await connection.requestName(serviceName);
 }

@@ -103,7 +103,7 @@ function imageOf(value: unknown): string {
   );
 }
 
-/** An object on the bus. Each of its properties is announced when its value is another one. */
+/** An object on the bus. PropertiesChanged announces each property whose value differs. */
 class PublishedObject {
   readonly #tree: ObjectTree;
   readonly #path: string;

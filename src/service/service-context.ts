@@ -38,7 +38,7 @@ export function optionBag(options: Options): OptionBag {
   return new Map(Object.entries(options));
 }
 
-/** Runs what depends on who calls, in the core's errors. */
+/** Runs what depends on the caller, and turns the core's errors into those of the bus. */
 export function forCaller<T>(
   callers: Callers,
   call: Call,

@@ -1,3 +1,5 @@
+/** The clock of this machine. */
+
 import { performance } from 'node:perf_hooks';
 import type { Clock } from '../core/clock.ts';
 

@@ -1,3 +1,8 @@
+/**
+ * Sees to it that the kernel has the limits that a running unit has. With systemd 257 those that a
+ * daemon-reload changes, as "systemctl revert" does, wait for the next change of a unit nearby.
+ */
+
 import { wholePages } from '../model/memory-limit.ts';
 import type { Clock } from './clock.ts';
 import { LockerdError } from '../model/errors.ts';
@@ -11,19 +16,19 @@ const settleMs = 2_000;
 const retryMs = 2_000;
 const retryMaxMs = 60_000;
 /** A container that is about to start or stop, or whose limit is about to change. */
-const passing: readonly LockerdError['code'][] = ['NotRunning', 'JobConflict', 'NoSuchContainer'];
+const transientErrors: readonly LockerdError['code'][] = [
+  'NotRunning',
+  'JobConflict',
+  'NoSuchContainer',
+];
 
-/**
- * Sees to it that the kernel has the limits that a running unit has. With systemd 257 those that a
- * daemon-reload changes, as "systemctl revert" does, wait for the next change of a unit nearby.
- */
-export class LimitKeeper {
+export class LimitReconciler {
   readonly #host: HostState;
   readonly #ports: { readonly helper: HelperPort; readonly memory: MemoryPort };
   readonly #clock: Clock;
   readonly #reportProblem: ReportProblem;
   /** By container: the limits and the run of its unit that were looked at last. */
-  readonly #seen = new Map<string, string>();
+  readonly #known = new Map<string, string>();
 
   constructor(
     host: HostState,
@@ -37,8 +42,8 @@ export class LimitKeeper {
     this.#reportProblem = reportProblem;
     host.changed.add(({ kind, type, name }) => {
       if (type !== 'container') return;
-      if (kind === 'removed') this.#seen.delete(name);
-      else this.#note(name);
+      if (kind === 'removed') this.#known.delete(name);
+      else this.#noteLimits(name);
     });
   }
 
@@ -47,11 +52,11 @@ export class LimitKeeper {
     return unit?.activeState === 'active' && unit.controlGroup !== '' ? unit : undefined;
   }
 
-  #note(name: string): void {
+  #noteLimits(name: string): void {
     const unit = this.#unit(name);
     const now = unit === undefined ? '' : limitsOf(unit);
-    if (now === (this.#seen.get(name) ?? '')) return;
-    this.#seen.set(name, now);
+    if (now === (this.#known.get(name) ?? '')) return;
+    this.#known.set(name, now);
     if (now === '') return;
     this.#compareAfter(settleMs, name, now);
   }
@@ -59,10 +64,10 @@ export class LimitKeeper {
   /** Until it has worked, or there is something else to compare. */
   #compareAfter(ms: number, name: string, wanted: string, tries = 0): void {
     this.#clock.after(ms, () => {
-      if (this.#seen.get(name) !== wanted) return;
+      if (this.#known.get(name) !== wanted) return;
       this.#compare(name).catch((error: unknown) => {
-        const isPassing = error instanceof LockerdError && passing.includes(error.code);
-        if (!isPassing && tries === 0) {
+        const isTransient = error instanceof LockerdError && transientErrors.includes(error.code);
+        if (!isTransient && tries === 0) {
           const what = `the kernel cannot be given the memory limit of container "${name}"`;
           this.#reportProblem(what, error);
         }
