@@ -1,7 +1,7 @@
 import { GeneratedDefinitions } from '../adapters/definitions.ts';
 import { LoggerJournal } from '../adapters/journal.ts';
 import { CgroupMemory } from '../adapters/cgroup-memory.ts';
-import { betweenReloads } from '../systemd/reloads.ts';
+import { betweenReloads } from '../systemd/reload.ts';
 import { SystemdManager } from '../systemd/manager.ts';
 import { SystemdUnits } from '../adapters/units.ts';
 import { connectBus } from '../bus/connection.ts';

@@ -7,7 +7,8 @@ import { codeOf } from '../model/errno.ts';
 import { isGone, writeFile } from '../cgroup/control-files.ts';
 import type { Undo } from '../cgroup/guest-memory.ts';
 import { unlimited } from '../model/memory-limit.ts';
-import type { Systemd } from './systemd.ts';
+import type { SystemdManager } from '../systemd/manager.ts';
+import { readUnitMemory } from './unit-memory.ts';
 
 /** What a balloon keeps while it is under way, one directory a unit; only root reaches it. */
 export const stateRoot = '/run/lockerd/balloon';
@@ -93,8 +94,12 @@ function writeRecord(unit: string, lines: readonly string[]): void {
 }
 
 /** The unit's limit as systemd has it, in the kernel's words. */
-async function configuredLimit(unit: string, path: string, systemd: Systemd): Promise<string> {
-  const { memoryMax } = await systemd.unit(unit);
+async function configuredLimit(
+  unit: string,
+  path: string,
+  systemd: SystemdManager,
+): Promise<string> {
+  const { memoryMax } = await readUnitMemory(systemd, unit);
   if (memoryMax !== unlimited) return memoryMax.toString();
   return basename(path) === 'memory.limit_in_bytes' ? '-1' : 'max';
 }
@@ -103,7 +108,7 @@ async function configuredLimit(unit: string, path: string, systemd: Systemd): Pr
  * Puts back, in order, what was written down, and forgets it. A group that has gone is left. What
  * cannot be put back stays written down; throws when there is such.
  */
-export async function undo(unit: string, systemd: Systemd): Promise<void> {
+export async function undo(unit: string, systemd: SystemdManager): Promise<void> {
   let text: string;
   try {
     text = readFileSync(undoFile(unit), 'utf8');

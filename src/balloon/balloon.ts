@@ -17,7 +17,9 @@ import {
 import type { Phase } from './shrink.ts';
 import { Shrink, ShrinkRefused } from './shrink.ts';
 import { recordUndo, undo, withBalloonLock } from './balloon-state.ts';
-import type { Limits, Systemd, UnitMemory } from './systemd.ts';
+import type { SystemdManager } from '../systemd/manager.ts';
+import type { Limits, UnitMemory } from './unit-memory.ts';
+import { readUnitMemory } from './unit-memory.ts';
 
 export interface BalloonRequest {
   readonly container: string;
@@ -44,7 +46,7 @@ export interface BalloonResult {
 }
 
 export interface BalloonContext {
-  readonly systemd: Systemd;
+  readonly systemd: SystemdManager;
   readonly report: (phase: Phase, fraction: number) => void;
   readonly signal: AbortSignal;
 }
@@ -65,7 +67,7 @@ export async function balloon(
   return withBalloonLock(container, unit, async () => {
     // A helper that was killed may have left something; nobody else works on it now.
     await undo(unit, context.systemd);
-    const before = await context.systemd.unit(unit);
+    const before = await readUnitMemory(context.systemd, unit);
     const wanted = { ...request, limit };
     if (['inactive', 'failed'].includes(before.activeState)) {
       return setForNextStart(wanted, unit, before, context);
@@ -86,11 +88,14 @@ export async function balloon(
  * Brings the limits of a running container's unit to the kernel, as systemd would: a lower one may
  * kill. Throws LockerdErrors: NotRunning, and JobConflict while a balloon is under way.
  */
-export async function applyLimits(container: string, systemd: Systemd): Promise<void> {
+export async function applyLimits(container: string, systemd: SystemdManager): Promise<void> {
   const unit = containerUnit(container);
   await withBalloonLock(container, unit, async () => {
     await undo(unit, systemd);
-    const { activeState, controlGroup, memoryMax, memorySwapMax } = await systemd.unit(unit);
+    const { activeState, controlGroup, memoryMax, memorySwapMax } = await readUnitMemory(
+      systemd,
+      unit,
+    );
     const memory = activeState === 'active' ? findGuestMemory(controlGroup) : undefined;
     if (memory === undefined) throw notRunning(container);
     // On cgroup v1 swap has no limit of its own, and its sum with memory stays as it is.
@@ -162,7 +167,7 @@ async function setForNextStart(
   if (request.swap !== undefined && !swapIsAccounted) throw noSwapAccounting();
   report('setting', 0);
   await setLastingLimits(systemd, unit, limitsOf(request), true);
-  const after = await systemd.unit(unit);
+  const after = await readUnitMemory(systemd, unit);
   return {
     before: before.memoryMax,
     limit: after.memoryMax,
@@ -206,7 +211,7 @@ class Balloon {
       else if (force) await this.#force();
       else await this.#shrink();
       const end = this.#memory.probe();
-      const after = await this.#context.systemd.unit(this.#unit);
+      const after = await readUnitMemory(this.#context.systemd, this.#unit);
       return {
         before: this.#before.memoryMax,
         limit: this.#memory.unitLimit(),

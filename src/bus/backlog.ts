@@ -1,5 +1,5 @@
 import type { BusConnection } from './connection.ts';
-import { busDriver } from './names.ts';
+import { busDriver } from './valid-names.ts';
 import type { VariantMap } from './values.ts';
 
 /** A caller is looked at once for so many bytes of replies. */

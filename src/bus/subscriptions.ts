@@ -1,7 +1,7 @@
-import type { CallRequest } from './calls.ts';
+import type { CallRequest } from './outgoing-calls.ts';
 import type { Frame } from './frame.ts';
-import { unmarshal } from './marshal.ts';
-import { busDriver } from './names.ts';
+import { unmarshal } from './unmarshal.ts';
+import { busDriver } from './valid-names.ts';
 import { busError, DBusError } from './values.ts';
 
 /** Which signals: the D-Bus specification, section "Match Rules". */

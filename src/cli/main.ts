@@ -7,9 +7,9 @@ import { enter } from './enter.ts';
 import { asCommandError, CommandError, exitStatus } from './exit.ts';
 import { toJson, type JsonValue } from './json.ts';
 import { monitor } from './monitor.ts';
-import { isUp, type ContainerInfo, type JobInfo } from './objects.ts';
+import { isUp, type ContainerInfo, type JobInfo } from './object-info.ts';
 import { connectRemote } from './remote.ts';
-import { Service } from './service.ts';
+import { Service } from './lockerd-client.ts';
 import { Terminal, type TerminalTraits } from './terminal.ts';
 import { escapeText } from './text.ts';
 import {

@@ -1,3 +1,5 @@
+import { LockerdError } from '../model/errors.ts';
+
 /** Who calls, for the time of one call. */
 export interface Caller {
   /** Unique bus name. */
@@ -7,4 +9,11 @@ export interface Caller {
   readonly interactive: boolean;
   /** Fires when the caller leaves the bus. */
   readonly left: AbortSignal;
+}
+
+/** Nobody is there to hear the answer. */
+export class CallerLeft extends LockerdError {
+  constructor() {
+    super('Cancelled', 'the caller has left');
+  }
 }

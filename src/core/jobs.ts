@@ -1,6 +1,6 @@
 import type { Clock } from './clock.ts';
 import { LockerdError, type ErrorCode } from '../model/errors.ts';
-import type { Limits } from './limits.ts';
+import type { Limits } from './user-quota.ts';
 import { Listeners } from './listeners.ts';
 
 export type Verb =

@@ -2,7 +2,8 @@ import { wholePages } from '../model/memory-limit.ts';
 import type { Clock } from './clock.ts';
 import { LockerdError } from '../model/errors.ts';
 import type { HelperPort, MemoryPort, UnitStatus } from './ports.ts';
-import type { TroubleHandler, World } from './world.ts';
+import type { HostState } from './host-state.ts';
+import type { ReportProblem } from './retried-watch.ts';
 
 /** systemd brings a limit that it knows to the kernel within this time, or not by itself. */
 const settleMs = 2_000;
@@ -17,24 +18,24 @@ const passing: readonly LockerdError['code'][] = ['NotRunning', 'JobConflict', '
  * daemon-reload changes, as "systemctl revert" does, wait for the next change of a unit nearby.
  */
 export class LimitKeeper {
-  readonly #world: World;
+  readonly #host: HostState;
   readonly #ports: { readonly helper: HelperPort; readonly memory: MemoryPort };
   readonly #clock: Clock;
-  readonly #trouble: TroubleHandler;
+  readonly #reportProblem: ReportProblem;
   /** By container: the limits and the run of its unit that were looked at last. */
   readonly #seen = new Map<string, string>();
 
   constructor(
-    world: World,
+    host: HostState,
     ports: { readonly helper: HelperPort; readonly memory: MemoryPort },
     clock: Clock,
-    trouble: TroubleHandler,
+    reportProblem: ReportProblem,
   ) {
-    this.#world = world;
+    this.#host = host;
     this.#ports = ports;
     this.#clock = clock;
-    this.#trouble = trouble;
-    world.changed.add(({ kind, type, name }) => {
+    this.#reportProblem = reportProblem;
+    host.changed.add(({ kind, type, name }) => {
       if (type !== 'container') return;
       if (kind === 'removed') this.#seen.delete(name);
       else this.#note(name);
@@ -42,7 +43,7 @@ export class LimitKeeper {
   }
 
   #unit(name: string): UnitStatus | undefined {
-    const unit = this.#world.container(name)?.unit;
+    const unit = this.#host.container(name)?.unit;
     return unit?.activeState === 'active' && unit.controlGroup !== '' ? unit : undefined;
   }
 
@@ -63,7 +64,7 @@ export class LimitKeeper {
         const isPassing = error instanceof LockerdError && passing.includes(error.code);
         if (!isPassing && tries === 0) {
           const what = `the kernel cannot be given the memory limit of container "${name}"`;
-          this.#trouble(what, error);
+          this.#reportProblem(what, error);
         }
         const again = Math.min(retryMs * 2 ** tries, retryMaxMs);
         this.#compareAfter(again, name, wanted, tries + 1);

@@ -1,6 +1,6 @@
 import { LockerdError } from '../model/errors.ts';
 import { unlimited } from '../model/memory-limit.ts';
-import { quoted } from './text.ts';
+import { quoted } from './quoted.ts';
 
 /** An option as it came: its D-Bus signature and what was in it. */
 export interface OptionValue {

@@ -1,4 +1,4 @@
-import type { Call } from '../bus/table.ts';
+import type { Call } from '../bus/interface-table.ts';
 import { DBusError } from '../bus/values.ts';
 import type { Caller } from '../core/caller.ts';
 import type { ClientsPort } from '../core/ports.ts';

@@ -6,7 +6,7 @@
 import { unknownFigure } from '../../src/api/names.ts';
 import { unlimited } from '../../src/model/memory-limit.ts';
 import { connectBus, type CallFrame, type ServiceConnection } from '../../src/bus/connection.ts';
-import { unmarshal } from '../../src/bus/marshal.ts';
+import { unmarshal } from '../../src/bus/unmarshal.ts';
 import { DBusError, Variant, type VariantMap } from '../../src/bus/values.ts';
 
 const root = '/org/lockerd1';
