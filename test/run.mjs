@@ -8,8 +8,9 @@ import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import { ensureImage, ensurePrograms } from './host/machine.mjs';
-import { defaultMemoryMiB, ensureState, ensureVmImage } from './vm/machine.mjs';
+import { ensureImage } from './host/image.mjs';
+import { ensurePrograms } from './machines/programs.mjs';
+import { defaultMemoryMiB, ensureState, ensureVmImage } from './vm/image.mjs';
 
 /**
  * Tests; `unstable` ones failed at first and passed when they ran once more.
@@ -68,7 +69,7 @@ const lintSteps = [
   {
     name: 'shellcheck',
     command: 'shellcheck',
-    args: [],
+    args: ['-x'],
     files: () => filesBelow('.').filter(isShellScript),
   },
   {
@@ -345,7 +346,7 @@ function tableLine([name = '', ...numbers]) {
  * @param {string[]} args
  */
 function runTypeScript(file, args) {
-  const loader = new URL('./host/typescript.mjs', import.meta.url).href;
+  const loader = new URL('./typescript.mjs', import.meta.url).href;
   return build() && show(process.execPath, ['--import', loader, file, ...args]);
 }
 

@@ -38,6 +38,7 @@ const program = {
 const entries = {
   'lockerd-generator': 'generators/lockerd-generator.ts',
   lockerd: 'src/service/lockerd.ts',
+  'lockerd-lockers': 'src/lockers/lockerd-lockers.ts',
   'lockerd-helper': 'src/helper/lockerd-helper.ts',
   'lockerd-autoballoon': 'src/autoballoon/lockerd-autoballoon.ts',
   lockerctl: 'src/cli/lockerctl.ts',

@@ -70,6 +70,7 @@ function installProgram(name, directory) {
 
 installProgram('lockerd-generator', 'usr/lib/systemd/system-generators');
 installProgram('lockerd', 'usr/lib/lockerd');
+installProgram('lockerd-lockers', 'usr/lib/lockerd');
 installProgram('lockerd-helper', 'usr/lib/lockerd');
 installProgram('lockerd-autoballoon', 'usr/lib/lockerd');
 installProgram('lockerctl', 'usr/bin');

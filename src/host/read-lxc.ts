@@ -6,7 +6,7 @@ import { Files, TooLargeError } from './files.ts';
 import { includeTarget, splitLxcText } from './grammar.ts';
 import { locate } from './locate.ts';
 import { HungError } from './mounts.ts';
-import type { LxcFile, LxcInclude, LxcSource, ReadProblem } from './parse-lxc.ts';
+import type { LxcFile, LxcInclude, LxcSource, ReadProblem } from './lxc-source.ts';
 
 /** A container's configuration has some kilobytes; what is larger was not written by hand. */
 const MAX_BYTES = 1024 * 1024;

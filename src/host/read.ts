@@ -8,6 +8,7 @@ import { findGuestInit } from './guest-init.ts';
 import type { FoundInit } from './guest-init.ts';
 import { locate, locateEntry } from './locate.ts';
 import type { UnitFile } from './lockers.ts';
+import { parseMountinfo } from './mountinfo.ts';
 import { HungError } from './mounts.ts';
 import type { WatchedPath } from '../model/sight.ts';
 import type { SettingsFile } from './settings.ts';
@@ -38,6 +39,8 @@ const unitDirectories = [
 /** Files that admins write are small; more than this is a mistake or an attack. */
 const textFileMaxBytes = 1024 * 1024;
 const libraryMaxBytes = 16 * 1024 * 1024;
+/** Some hundred thousand mounts. */
+const mountTableMaxBytes = 16 * 1024 * 1024;
 
 function isAbsent(error: unknown): boolean {
   return ['ENOENT', 'ENOTDIR'].includes(codeOf(error) ?? '');
@@ -252,6 +255,18 @@ export class HostReader {
     return ([...lines].at(-1)?.[1] ?? '').trim().split(',').filter(Boolean);
   }
 
+  /** Paths that something is mounted on now. */
+  mountPoints(): ReadonlySet<string> {
+    const file = '/proc/self/mountinfo';
+    try {
+      const text = this.files.read(this.at(file), mountTableMaxBytes).toString('utf8');
+      return new Set(parseMountinfo(text).map(({ mountPoint }) => mountPoint));
+    } catch (error) {
+      if (!isAbsent(error)) this.problems.push(unreadable(file, 'read', error));
+      return new Set();
+    }
+  }
+
   /**
    * Whether mount(8) knows the option X-mount.idmap=, as it does since util-linux 2.39: then its
    * library has the name. No program is run, and an older one would ignore the option.
@@ -284,7 +299,8 @@ export class HostReader {
     }
   }
 
-  private isThere(path: string): boolean {
+  /** Whether a path exists, also as a link that leads nowhere. */
+  isThere(path: string): boolean {
     // lstat: an enabling link counts whether or not its target can be seen from here.
     try {
       this.files.lstat(this.entryAt(path));

@@ -1,8 +1,8 @@
 import { execFileSync } from 'node:child_process';
 import { chmodSync } from 'node:fs';
 import { bootHost, type Host } from '../host/host.ts';
-import { configurePackage } from '../host/service.ts';
-import { offline } from '../host/support.ts';
+import { configurePackage } from '../machines/service.ts';
+import { offline } from '../machines/support.ts';
 
 /** An ordinary user of an attacked host: no group, no rule of polkit. */
 export const stranger = 'mallory';

@@ -1,9 +1,9 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import type { Host } from '../host/host.ts';
-import { attachJournalOnFailure } from '../host/journal.ts';
-import { runAs } from '../host/service.ts';
-import { offline, systemctl } from '../host/support.ts';
+import { attachJournalOnFailure } from '../machines/journal.ts';
+import { runAs } from '../machines/service.ts';
+import { offline, systemctl } from '../machines/support.ts';
 import { bootAttackHost, bystander, perlAs, stranger } from './attack-host.ts';
 import { busClient } from './bus-client.ts';
 

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import type { Host } from '../host/host.ts';
-import { journalOf, systemctl } from '../host/support.ts';
+import { journalOf, systemctl } from '../machines/support.ts';
 import { bootAttackHost, perlInGuest } from './attack-host.ts';
 
 vi.setConfig({ testTimeout: 400_000, hookTimeout: 900_000 });

@@ -2,8 +2,8 @@ import { execFileSync } from 'node:child_process';
 import { symlinkSync } from 'node:fs';
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import type { Host } from '../host/host.ts';
-import { attachJournalOnFailure } from '../host/journal.ts';
-import { journalOf, offline, systemctl, timed } from '../host/support.ts';
+import { attachJournalOnFailure } from '../machines/journal.ts';
+import { journalOf, offline, systemctl, timed } from '../machines/support.ts';
 import { bootAttackHost, perlInGuest } from './attack-host.ts';
 
 vi.setConfig({ testTimeout: 600_000, hookTimeout: 900_000 });

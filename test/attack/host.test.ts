@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import type { Host } from '../host/host.ts';
-import { runAs } from '../host/service.ts';
-import { systemctl } from '../host/support.ts';
+import { runAs } from '../machines/service.ts';
+import { systemctl } from '../machines/support.ts';
 import { bootAttackHost, bystander, perlAs, perlInGuest, stranger } from './attack-host.ts';
 
 vi.setConfig({ testTimeout: 180_000, hookTimeout: 900_000 });

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import type { Host } from '../host/host.ts';
-import { attachJournalOnFailure } from '../host/journal.ts';
+import { attachJournalOnFailure } from '../machines/journal.ts';
 import {
   guestPid,
   journalOf,
@@ -8,7 +8,7 @@ import {
   systemctl,
   timed,
   trySystemctl,
-} from '../host/support.ts';
+} from '../machines/support.ts';
 import { bootAttackHost, perlInGuest } from './attack-host.ts';
 
 vi.setConfig({ testTimeout: 240_000, hookTimeout: 900_000 });

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import { rmSync } from 'node:fs';
 import type { Host } from '../host/host.ts';
-import { expectState, journalOf, offline, systemctl, trySystemctl } from '../host/support.ts';
+import { expectState, journalOf, offline, systemctl, trySystemctl } from '../machines/support.ts';
 import { bootAttackHost, perlAs, stranger } from './attack-host.ts';
 
 vi.setConfig({ testTimeout: 300_000, hookTimeout: 900_000 });

@@ -1,8 +1,8 @@
 import { afterAll, beforeAll, beforeEach, expect, test, vi } from 'vitest';
 import { mountUnit } from '../../src/model/unit-name.ts';
 import type { Host } from '../host/host.ts';
-import { attachJournalOnFailure } from '../host/journal.ts';
-import { answerOfGuest, expectState, lockersSeenBy, systemctl } from '../host/support.ts';
+import { attachJournalOnFailure } from '../machines/journal.ts';
+import { answerOfGuest, expectState, lockersSeenBy, systemctl } from '../machines/support.ts';
 import { bootAttackHost, perlInGuest } from './attack-host.ts';
 
 vi.setConfig({ testTimeout: 900_000, hookTimeout: 900_000 });

@@ -1,9 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
 import type { Host } from '../host/host.ts';
-import { attachJournalOnFailure } from '../host/journal.ts';
-import { runAs } from '../host/service.ts';
-import { guestPid, journalOf, systemctl, trySystemctl } from '../host/support.ts';
+import { attachJournalOnFailure } from '../machines/journal.ts';
+import { runAs } from '../machines/service.ts';
+import { guestPid, journalOf, systemctl, trySystemctl } from '../machines/support.ts';
 import { bootAttackHost, perlAs, stranger } from './attack-host.ts';
 
 vi.setConfig({ testTimeout: 300_000, hookTimeout: 900_000 });

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import type { Host } from '../host/host.ts';
-import { expectState, guestPid, systemctl } from '../host/support.ts';
+import { expectState, guestPid, systemctl } from '../machines/support.ts';
 import { bootAttackHost, perlAs, perlInGuest, stranger } from './attack-host.ts';
 
 vi.setConfig({ testTimeout: 300_000, hookTimeout: 900_000 });

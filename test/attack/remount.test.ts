@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import type { Host } from '../host/host.ts';
-import { attachJournalOnFailure } from '../host/journal.ts';
-import { answerOfGuest, expectState, journalOf, systemctl } from '../host/support.ts';
+import { attachJournalOnFailure } from '../machines/journal.ts';
+import { answerOfGuest, expectState, journalOf, systemctl } from '../machines/support.ts';
 import { bootAttackHost, perlInGuest } from './attack-host.ts';
 
 vi.setConfig({ testTimeout: 240_000, hookTimeout: 900_000 });

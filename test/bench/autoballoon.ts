@@ -4,8 +4,8 @@
 // wanted, how long each stood still for want of it, what was changed and what the process itself cost.
 import { parseArgs } from 'node:util';
 import { messageIds } from '../../src/core/message-ids.ts';
-import { MemoryGuest } from '../host/memory-guest.ts';
-import { offline } from '../host/support.ts';
+import { MemoryGuest } from '../machines/memory-guest.ts';
+import { offline } from '../machines/support.ts';
 import { bootVm, type VirtualHost } from '../vm/vm.ts';
 
 const service = 'lockerd-autoballoon.service';

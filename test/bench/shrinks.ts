@@ -3,9 +3,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { bootHost } from '../host/host.ts';
-import { MemoryGuest, mib, type BalloonAnswer, type LoadKind } from '../host/memory-guest.ts';
-import { offline } from '../host/support.ts';
-import type { TestHost } from '../host/test-host.ts';
+import { MemoryGuest, mib, type BalloonAnswer, type LoadKind } from '../machines/memory-guest.ts';
+import { offline } from '../machines/support.ts';
+import type { TestHost } from '../machines/test-host.ts';
 import { bootVm } from '../vm/vm.ts';
 
 const processCounts = [1, 8, 48] as const;

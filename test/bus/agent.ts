@@ -39,7 +39,7 @@ export class Caller {
 
   static async connect(bus: PrivateBus, uid: number): Promise<Caller> {
     const root = await bus.connect();
-    const loader = path.resolve(import.meta.dirname, '../host/typescript.mjs');
+    const loader = path.resolve(import.meta.dirname, '../typescript.mjs');
     const program = path.resolve(import.meta.dirname, 'caller.ts');
     const child = bus.spawn([
       ...[process.execPath, '--import', loader, program],

@@ -9,20 +9,27 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { DBusError, type VariantMap } from '../../src/bus/values.ts';
+import { Variant, type VariantMap } from '../../src/bus/values.ts';
+import type { Limits } from '../../src/core/user-quota.ts';
+import type { Decision } from '../../src/core/ports.ts';
 import { mapParallel } from '../../src/cli/parallel.ts';
+import { LockerdError, type ErrorCode } from '../../src/model/errors.ts';
 import { startPrivateBus, type PrivateBus } from './bus.ts';
-import { FixtureService } from './fixture-service.ts';
+import { LockerdOnFakes, never, type ContainerSetup } from './lockerd-on-fakes.ts';
 
 const project = fileURLToPath(new URL('../..', import.meta.url));
 const program = join(project, 'dist/lockerctl');
 const gigabyte = 2n ** 30n;
 const nobody = 65534;
+const jobVerbs = [
+  ...['balloon', 'freeze', 'mount-locker', 'reboot', 'start', 'stop', 'thaw', 'unmount-locker'],
+];
 
 let bus: PrivateBus;
-let service: FixtureService;
+let service: LockerdOnFakes;
 /** In front of PATH: programs that lockerctl calls. */
 let bin: string;
 
@@ -99,8 +106,20 @@ async function until(condition: () => boolean): Promise<void> {
   const deadline = Date.now() + 30_000;
   while (!condition()) {
     if (Date.now() > deadline) throw new Error(`never so: ${condition.toString()}`);
-    await new Promise((resolve) => setTimeout(resolve, 20));
+    await sleep(20);
   }
+}
+
+/** So many containers that do not run. */
+function stopped(count: number, prefix: string): Record<string, ContainerSetup> {
+  return Object.fromEntries(Array.from({ length: count }, (_, index) => [`${prefix}${index}`, {}]));
+}
+
+/** Fails as the outside does. */
+function failing(message: string, code: ErrorCode = 'Failed'): () => never {
+  return () => {
+    throw new LockerdError(code, message);
+  };
 }
 
 /** Names of the methods that were called and change something. */
@@ -117,35 +136,41 @@ function optionsOf(member: string): Record<string, unknown> {
   return Object.fromEntries(Object.entries(options).map(([name, { value }]) => [name, value]));
 }
 
+async function serviceWithContainers(limits?: Partial<Limits>): Promise<LockerdOnFakes> {
+  const started = new LockerdOnFakes(bus.address, limits);
+  await started.start();
+  await started.defineLockers({ web_vol: '/dev/vg0/web', sandbox: 'tmpfs', data: '/dev/vg0/data' });
+  await started.define({
+    web: {
+      state: 'running',
+      leader: 1234,
+      autostart: true,
+      sinceUsec: 1_700_000_000_000_000n,
+      memoryMax: 2n * gigabyte,
+      lockers: [
+        { name: 'web_vol', readOnly: false },
+        { name: 'sandbox', readOnly: true },
+      ],
+    },
+    db: {},
+    mail: { state: 'frozen', leader: 77 },
+  });
+  return started;
+}
+
 beforeEach(async () => {
   expect(existsSync(program), 'run first: npm run build').toBe(true);
   bus = await startPrivateBus();
   bin = join(bus.directory, 'bin');
   mkdirSync(bin);
   copyFileSync(program, join(bin, 'lockerctl'));
-  service = new FixtureService(bus.address);
-  await service.start();
-  service.container('web', {
-    state: 'running',
-    leader: 1234,
-    autostart: true,
-    since: 1_700_000_000_000_000n,
-    limit: 2n * gigabyte,
-    lockers: [
-      { name: 'web_vol', readOnly: false },
-      { name: 'sandbox', readOnly: true },
-    ],
-  });
-  service.container('db');
-  service.container('mail', { state: 'frozen', leader: 77 });
-  service.locker('web_vol', '/dev/vg0/web', 'Web data');
-  service.locker('sandbox', 'tmpfs');
+  service = await serviceWithContainers();
 });
 
 afterEach(async () => {
   // What one of them runs, such as an agent, ends with its terminal.
   for (const child of children) child.kill('SIGKILL');
-  service.stop();
+  await service.stop();
   await bus.close();
 });
 
@@ -156,7 +181,7 @@ describe('list', () => {
       `CONTAINER STATE   AUTOSTART LEADER MEMORY LIMIT LOCKERS
 db        stopped no             -      -     - -
 mail      frozen  no            77 120.5M     - -
-web       running yes         1234 120.5M    2G web_vol,sandbox:ro
+web       running yes         1234 120.5M    2G sandbox:ro,web_vol
 
 3 containers listed.
 `,
@@ -170,7 +195,7 @@ web       running yes         1234 120.5M    2G web_vol,sandbox:ro
 
   test('--no-legend, --state and --quiet', async () => {
     const bare = await lockerctl(['list', '--no-legend', '--state=running']);
-    expect(bare.stdout).toBe('web running yes 1234 120.5M 2G web_vol,sandbox:ro\n');
+    expect(bare.stdout).toBe('web running yes 1234 120.5M 2G sandbox:ro,web_vol\n');
     const names = await lockerctl(['list', '-q', '--state=running,frozen']);
     expect(names.stdout).toBe('mail\nweb\n');
     const empty = await lockerctl(['list', '--state=broken']);
@@ -189,8 +214,8 @@ web       running yes         1234 120.5M    2G web_vol,sandbox:ro
       memory_limit: Number(2n * gigabyte),
       swap_limit: null,
       lockers: [
-        { locker: 'web_vol', read_only: false },
         { locker: 'sandbox', read_only: true },
+        { locker: 'web_vol', read_only: false },
       ],
     });
     expect(containers[0]).toMatchObject({ leader: null, memory: null, memory_limit: null });
@@ -198,39 +223,35 @@ web       running yes         1234 120.5M    2G web_vol,sandbox:ro
 
   test('a hostile service sends nothing to a terminal but text', async () => {
     const evil = 'e\u001b]0;t\u0007\u001b[2J\u009b31m\r\n\u202e\u2028\u061c\u{e0041}z';
-    const name = `web${evil}`;
     const states = [evil, `running${evil}`];
-    service.locker(evil, evil, evil);
-    service.permissions = { [evil]: evil };
-    const commands = [
-      ...[['list'], ['status'], ['status', name], ['lockers'], ['jobs'], ['permissions']],
-      ...[
-        ['permissions', name],
-        ['start', name],
-        ['stop', name],
-        ['restart', name],
-      ],
-      ...[
-        ['reboot', name],
-        ['freeze', name],
-        ['thaw', name],
-        ['balloon', name, '1G'],
-      ],
-      ...[
-        ['attach', name, evil],
-        ['detach', name, evil],
-        ['cancel', '7'],
-      ],
+    await service.defineLockers({ [evil]: evil });
+    const onContainers: [ContainerSetup['state'], (name: string) => string[]][] = [
+      ['stopped', (name) => ['start', name]],
+      ['running', (name) => ['stop', name]],
+      ['running', (name) => ['restart', name]],
+      ['running', (name) => ['reboot', name]],
+      ['running', (name) => ['freeze', name]],
+      ['frozen', (name) => ['thaw', name]],
+      ['running', (name) => ['balloon', name, '1G']],
+      ['running', (name) => ['attach', name, evil]],
+      ['running', (name) => ['detach', name, evil, '--persist']],
+      ['stopped', (name) => ['start', name, '--json']],
+      ['stopped', (name) => ['start', name, '--no-block']],
+      // Refused: nothing is to be done.
+      ['running', (name) => ['start', name]],
+      ['stopped', (name) => ['reboot', name]],
+      ['running', (name) => ['status', name]],
+      ['running', (name) => ['permissions', name]],
+    ];
+    const inGeneral = [
+      ...[['list'], ['status'], ['lockers'], ['jobs'], ['permissions'], ['cancel', '7']],
       ...[
         ['list', '--json'],
         ['list', '-q'],
         ['status', '--json'],
         ['lockers', '--json'],
-      ],
-      ...[
         ['permissions', '--json'],
-        ['start', name, '--json'],
-        ['start', name, '--no-block'],
+        ['start', evil],
       ],
     ];
     const bad = /[\0-\u0009\u000b-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u{e0041}]/u;
@@ -238,36 +259,59 @@ web       running yes         1234 120.5M    2G web_vol,sandbox:ro
       withoutColours(text)
         .replaceAll('\r\u001b[K', '')
         .replaceAll(/\r(?=[^\n]*\u001b\[K)/g, '');
-    const error: [string, string] = ['org.lockerd1.Error.Failed', evil];
+    const failure = new LockerdError('Failed', evil);
     for (const [index, state] of states.entries()) {
-      const lockers = [{ name: evil, readOnly: true }];
-      service.container(name, { state, problem: `${evil}\n${evil}`, lockers });
-      service.script = (job, end) => {
-        job.warnings = [evil];
-        job.phase = evil;
-        if (index === 0) end('failed', error);
-        else end('done');
+      service.forge = (key, value) => {
+        if (key.startsWith('org.lockerd1.')) return [evil, evil];
+        if (key === 'State') return [key, new Variant('s', state)];
+        if (key === 'Phase' || key === 'Description') return [key, new Variant('s', evil)];
+        if (key === 'Warnings') return [key, new Variant('as', [evil])];
+        return [key, value];
       };
+      service.work = () => {
+        if (index === 0) throw failure;
+        return undefined;
+      };
+      const setups = onContainers.map(([setup], at) => [
+        `web${index}${at}${evil}`,
+        {
+          state: setup,
+          problem: setup === 'stopped' ? '' : `${evil}\n${evil}`,
+          lockers: at === 0 ? [{ name: evil, readOnly: true }] : [],
+        },
+      ]);
+      const containers = Object.fromEntries(setups) as Record<string, ContainerSetup>;
+      await service.define(containers);
+      const names = Object.keys(containers);
+      const commands = [
+        ...onContainers.map(([, command], at) => command(names[at] ?? '')),
+        ...inGeneral,
+      ];
       await mapParallel(commands, 4, async (command) => {
         const { stdout, stderr } = await onTerminal(command);
         const shown = plain(stdout + stderr).replaceAll('\u001b[K', '');
         const said = `${command.join(' ')}: ${JSON.stringify(shown)}`;
         expect(bad.exec(shown)?.[0], said).toBe(undefined);
       });
+      // Whatever is done with a container, its job must have been reached.
+      const verbs = new Set(service.jobs.map(({ verb }) => verb));
+      expect([...verbs].sort()).toEqual(jobVerbs);
     }
-    service.refusals.set('StartContainer', new DBusError(...error));
-    for (const run of [await lockerctl(['start', name]), await onTerminal(['start', name])]) {
+    service.outside.decide = () => {
+      throw failure;
+    };
+    for (const run of [await lockerctl(['start', 'db']), await onTerminal(['start', 'db'])]) {
       expect(bad.test(plain(run.stdout + run.stderr))).toBe(false);
       expect(run.stdout + run.stderr).toContain('\\x1b]0;t');
     }
     const { stdout } = await lockerctl(['status', '--json']);
     const found = JSON.parse(stdout) as { container: string; state: string }[];
     // What is no terminal's gets the very text back.
-    expect(found.find(({ container }) => container === name)?.state).toBe(states[1]);
+    expect(found.find(({ container }) => container.startsWith('web1'))?.state).toBe(states[1]);
   }, 180_000);
 
   test('control characters in names are escaped, on a terminal and in a pipe', async () => {
-    service.container('evil\u001b[31m\nname');
+    await service.define({ 'evil\u001b[31m\nname': {} });
     for (const args of [['list'], ['list', '-q'], ['status'], ['list', '--json']]) {
       const { stdout } = await lockerctl(args);
       expect(stdout).toMatch(/evil\\(x|u00)1b\[31m\\(x0a|n)name/);
@@ -280,10 +324,12 @@ web       running yes         1234 120.5M    2G web_vol,sandbox:ro
       name: `a-locker-with-a-long-name-${index}`,
       readOnly: false,
     }));
-    service.container('a-container-whose-name-has-quite-some-length', {
-      state: 'running',
-      leader: 4_194_303,
-      lockers,
+    await service.define({
+      'a-container-whose-name-has-quite-some-length': {
+        state: 'running',
+        leader: 4_194_303,
+        lockers,
+      },
     });
     const terminal = await onTerminal(['list']);
     const lines = withoutColours(terminal.stdout).trimEnd().split('\n');
@@ -303,7 +349,7 @@ web       running yes         1234 120.5M    2G web_vol,sandbox:ro
   });
 
   test('whoever reads only the beginning gets no complaint', async () => {
-    for (let index = 0; index < 2000; index++) service.container(`container-number-${index}`);
+    await service.define(stopped(2000, 'container-number-'));
     const command = `"$0" "$1" list | head -n 1; exit "\${PIPESTATUS[0]}"`;
     const args = ['-c', command, process.execPath, join(bin, 'lockerctl')];
     const { stdout, stderr, status } = await collect(start('bash', args));
@@ -314,11 +360,12 @@ web       running yes         1234 120.5M    2G web_vol,sandbox:ro
 
 describe('status', () => {
   test('shows everything about a container that runs', async () => {
-    service.script = () => undefined;
+    service.work = ({ progress }) => {
+      progress('reclaiming', 0.4);
+      return never();
+    };
     const waiting = lockerctl(['balloon', 'web', '1G']);
-    await until(() => service.jobs.size === 1);
-    const [job] = service.jobs.values();
-    if (job !== undefined) service.progress(job, 'reclaiming', 0.4);
+    await until(() => service.jobs[0]?.phase === 'reclaiming');
     const { stdout, status } = await lockerctl(['status', 'web']);
     expect(stdout.replace(/; .* ago$/m, '; some time ago')).toBe(
       `● web
@@ -327,17 +374,17 @@ describe('status', () => {
      Config: /var/lib/lxc/web/config
      Leader: 1234
      Memory: 120.5M (limit: 2G, peak: 300M, pressure: 0.25%)
-    Lockers: web_vol
-             sandbox:ro
+    Lockers: sandbox:ro
+             web_vol
        Jobs: 1 balloon running reclaiming 40%
 `,
     );
     expect(status).toBe(0);
     const json = await lockerctl(['status', 'web', '--json']);
     expect(JSON.parse(json.stdout)).toMatchObject([
-      { container: 'web', jobs: [{ job: 1, verb: 'balloon', progress: 0.4, uid: 1000 }] },
+      { container: 'web', jobs: [{ job: 1, verb: 'balloon', progress: 0.4, uid: 0 }] },
     ]);
-    service.stop();
+    await service.stop();
     await waiting;
   });
 
@@ -358,7 +405,7 @@ describe('status', () => {
     const problem =
       '/var/lib/lxc/bad/config:3: unknown key "lxc.network.type", which LXC 2 had; run: ' +
       'lxc-update-config -c /var/lib/lxc/bad/config\nline two';
-    service.container('bad', { state: 'broken', problem });
+    await service.define({ bad: { problem } });
     const pipe = await lockerctl(['status', 'bad']);
     expect(pipe.status).toBe(3);
     expect(pipe.stdout).toContain(`    Problem: ${problem.split('\n')[0] ?? ''}\n`);
@@ -372,26 +419,28 @@ describe('status', () => {
 describe('lockers, jobs and permissions', () => {
   test('lockers', async () => {
     expect((await lockerctl(['lockers'])).stdout).toBe(
-      `LOCKER  STATE   SOURCE       CONTAINERS DESCRIPTION
-sandbox mounted tmpfs        web:ro
-web_vol mounted /dev/vg0/web web        Web data
+      `LOCKER  STATE   SOURCE        CONTAINERS DESCRIPTION
+data    mounted /dev/vg0/data -          comes with no container
+sandbox mounted tmpfs         web:ro     comes with web
+web_vol mounted /dev/vg0/web  web        comes with web
 
-2 lockers listed.
+3 lockers listed.
 `,
     );
     const { stdout } = await lockerctl(['lockers', '--json']);
     expect(JSON.parse(stdout)).toMatchObject([
+      { locker: 'data', mounted: true, attached_to: [] },
       { locker: 'sandbox', attached_to: [{ container: 'web', read_only: true }] },
-      { locker: 'web_vol', mounted: true, source: '/dev/vg0/web', description: 'Web data' },
+      { locker: 'web_vol', mounted: true, source: '/dev/vg0/web', description: 'comes with web' },
     ]);
   });
 
   test('jobs, and cancel', async () => {
-    service.script = () => undefined;
+    service.work = ({ verb }) => (verb === 'start' ? never() : undefined);
     const starting = lockerctl(['start', 'db']);
-    await until(() => service.jobs.size === 1);
+    await until(() => service.jobs[0]?.phase === 'starting');
     expect((await lockerctl(['jobs', '--no-legend'])).stdout).toBe(
-      '1 db start - running - - 1000\n',
+      '1 db start - running starting - 0\n',
     );
     expect((await lockerctl(['jobs', '-q'])).stdout).toBe('1\n');
     const { stdout } = await lockerctl(['jobs', '--json']);
@@ -405,7 +454,7 @@ web_vol mounted /dev/vg0/web web        Web data
     expect(await starting).toEqual({
       status: 1,
       stdout: '',
-      stderr: 'lockerctl: cannot start "db": job 1 was cancelled\n',
+      stderr: 'lockerctl: cannot start "db": job 1 (start of container "db") was cancelled\n',
     });
     expect((await lockerctl(['jobs'])).stdout).toBe('No jobs listed.\n');
     const gone = await lockerctl(['cancel', '99']);
@@ -418,11 +467,16 @@ web_vol mounted /dev/vg0/web web        Web data
   });
 
   test('permissions of a container and in general', async () => {
-    service.permissions = { 'org.lockerd1.stop': 'challenge', 'org.lockerd1.start': 'yes' };
+    service.outside.decide = ({ action }) =>
+      action === 'org.lockerd1.start' ? 'yes' : 'challenge';
     const { stdout } = await lockerctl(['permissions', 'web', '--no-legend']);
-    expect(stdout).toBe('org.lockerd1.start yes\norg.lockerd1.stop  challenge\n');
+    expect(stdout).toContain('org.lockerd1.start                yes\n');
+    expect(stdout).toContain('org.lockerd1.stop                 challenge\n');
     const general = await lockerctl(['permissions', '--json']);
-    expect(JSON.parse(general.stdout)).toEqual(service.permissions);
+    expect(JSON.parse(general.stdout)).toMatchObject({
+      'org.lockerd1.start': 'yes',
+      'org.lockerd1.stop': 'challenge',
+    });
     const asked = service.calls.filter(({ member }) => member === 'GetPermissions');
     expect(asked.map(({ args }) => args)).toEqual([
       ['/org/lockerd1/container/web'],
@@ -472,17 +526,18 @@ describe('commands that make jobs', () => {
   });
 
   test('what a job warns of is told, and is no failure', async () => {
-    service.script = (job, end) => {
-      job.warnings = ['locker "data" is still in use'];
-      end('done');
-    };
-    expect(await lockerctl(['detach', 'web', 'data', '--force'])).toEqual({
+    service.work = () => ({ lazy: true });
+    const warning =
+      'locker "web_vol" is out of sight in container "web", but what used it there goes on ' +
+      'using it until it lets go';
+    expect(await lockerctl(['detach', 'web', 'web_vol', '--force'])).toEqual({
       status: 0,
-      stdout: 'web: detached data\n',
-      stderr: 'lockerctl: warning: locker "data" is still in use\n',
+      stdout: 'web: detached web_vol\n',
+      stderr: `lockerctl: warning: ${warning}\n`,
     });
-    const { stdout } = await lockerctl(['detach', 'web', 'data', '--force', '--json']);
-    expect(JSON.parse(stdout)).toMatchObject([{ warnings: ['locker "data" is still in use'] }]);
+    await lockerctl(['attach', 'web', 'web_vol']);
+    const { stdout } = await lockerctl(['detach', 'web', 'web_vol', '--force', '--json']);
+    expect(JSON.parse(stdout)).toMatchObject([{ warnings: [warning] }]);
   });
 
   test('--no-ask-password lets nobody be asked', async () => {
@@ -503,11 +558,9 @@ describe('commands that make jobs', () => {
 
   test('restart starts what does not run, and starts nothing that does not stop', async () => {
     expect((await lockerctl(['restart', 'db'])).status).toBe(0);
-    expect(service.containers.get('db')?.state).toBe('running');
+    expect(service.stateOf('db')).toBe('running');
     service.calls.length = 0;
-    service.script = (_, end) => {
-      end('failed', ['org.lockerd1.Error.Failed', 'the guest does not want to']);
-    };
+    service.work = failing('the guest does not want to');
     const { status, stderr } = await lockerctl(['restart', 'web']);
     expect({ status, stderr }).toEqual({
       status: 1,
@@ -526,36 +579,33 @@ describe('commands that make jobs', () => {
 
   test('several containers at the same time, each reported', async () => {
     const names = ['one', 'two', 'three'];
-    for (const name of names) service.container(name);
+    await service.define({ one: {}, two: {}, three: {} });
     const ends: (() => void)[] = [];
-    service.script = (job, end) => {
-      ends.push(() => {
-        if (job.container === 'two') end('failed', ['org.lockerd1.Error.Failed', 'no init']);
-        else end('done');
+    service.work = async ({ container }) => {
+      await new Promise<void>((resolve) => {
+        ends.push(resolve);
+        // Only a client that does not wait for the first gets here with the last.
+        if (ends.length === names.length) for (const end of ends) end();
       });
-      // Only a client that does not wait for the first gets here with the last.
-      if (ends.length === names.length) for (const next of ends) next();
+      if (container === 'two') throw new LockerdError('Failed', 'no init');
+      return undefined;
     };
     const { status, stdout, stderr } = await lockerctl(['start', ...names, 'gone', 'one']);
     expect(status).toBe(1);
     expect(stdout.split('\n').sort()).toEqual(['', 'one: started', 'three: started']);
     expect(stderr.split('\n').sort()).toEqual([
       '',
-      'lockerctl: cannot start "gone": there is no container "gone"',
+      'lockerctl: cannot start "gone": there is no container "gone"; for a new one: systemctl daemon-reload',
       'lockerctl: cannot start "two": no init',
     ]);
     expect(changes()).toHaveLength(4);
   });
 
   test('a hundred containers', async () => {
-    const names = Array.from({ length: 100 }, (_, index) => `c${index}`);
-    for (const name of names) service.container(name);
-    service.script = (_, end) => {
-      setTimeout(() => {
-        end('done');
-      }, 20);
-    };
-    const { status, stdout } = await lockerctl(['start', ...names]);
+    const containers = stopped(100, 'c');
+    await service.define(containers);
+    service.work = () => sleep(20);
+    const { status, stdout } = await lockerctl(['start', ...Object.keys(containers)]);
     expect(status).toBe(0);
     expect(stdout.trimEnd().split('\n')).toHaveLength(100);
   });
@@ -570,14 +620,14 @@ describe('commands that make jobs', () => {
         result: 'failed',
         job: null,
         error: 'org.lockerd1.Error.NoSuchContainer',
-        message: 'there is no container "gone"',
+        message: 'there is no container "gone"; for a new one: systemctl daemon-reload',
       },
       { container: 'db', verb: 'start', result: 'done', job: 1, error: null, message: null },
     ]);
   });
 
   test('--no-block names the job and does not wait for it', async () => {
-    service.script = () => undefined;
+    service.work = never;
     const { status, stdout } = await lockerctl(['start', 'db', '--no-block']);
     expect({ status, stdout }).toEqual({ status: 0, stdout: 'db: job 1 start\n' });
     expect(service.calls.map(({ member }) => member)).toEqual(['StartContainer']);
@@ -588,42 +638,58 @@ describe('commands that make jobs', () => {
   });
 
   test('what comes of a job that takes too long', async () => {
-    service.script = (_, end) => {
-      end('timeout', ['org.lockerd1.Error.TimedOut', 'container "db" did not start within 1 s']);
-    };
+    service.work = ({ verb }) => (verb === 'start' ? never() : undefined);
     expect(await lockerctl(['start', 'db', '--timeout=1s'])).toMatchObject({
       status: 1,
-      stderr: 'lockerctl: cannot start "db": container "db" did not start within 1 s\n',
+      stderr:
+        'lockerctl: cannot start "db": job 1 (start of container "db") took too long and was given up\n',
     });
   });
 
   test('asks again where the service has too much to do', async () => {
-    const name = 'org.freedesktop.DBus.Error.LimitsExceeded';
-    service.refusals.set('StartContainer', new DBusError(name, 'too many jobs'));
+    await service.stop();
+    service = await serviceWithContainers({ jobs: 1 });
+    let end: (value: undefined) => void = () => undefined;
+    const ended = new Promise<undefined>((resolve) => (end = resolve));
+    service.work = ({ verb }) => (verb === 'stop' ? ended : undefined);
+    const stopping = lockerctl(['stop', 'web']);
+    await until(() => service.jobs.length === 1);
     const starting = lockerctl(['start', 'db']);
-    await until(() => changes().length === 2);
-    service.refusals.clear();
+    await until(() => changes().filter((member) => member === 'StartContainer').length === 2);
+    end(undefined);
+    expect((await stopping).status).toBe(0);
     expect(await starting).toEqual({ status: 0, stdout: 'db: started\n', stderr: '' });
-    expect(service.jobs.size).toBe(1);
+    expect(service.jobs).toHaveLength(2);
   });
 
-  test.each([
-    ['org.freedesktop.DBus.Error.AccessDenied', 4, /\npolkit rules decide/],
-    ['org.freedesktop.DBus.Error.InteractiveAuthorizationRequired', 4, /\nIt takes a password/],
-    ['org.lockerd1.Error.AuthorizationDismissed', 4, /refused here\n$/],
-    ['org.lockerd1.Error.JobConflict', 1, /refused here\n$/],
-  ])('%s ends with %i and says what to do', async (name, status, hint) => {
-    service.refusals.set('StartContainer', new DBusError(name, 'refused here'));
+  const start = 'org.lockerd1.start';
+  test.each<[Decision, string, RegExp]>([
+    ['no', `polkit does not allow you ${start}`, /\npolkit rules decide/],
+    ['challenge', `${start} takes a password; call it `, /\nIt takes a password/],
+    ['dismissed', `the password prompt for ${start} was closed`, /was closed\n$/],
+  ])('polkit’s "%s" ends with 4 and says what to do', async (decision, message, hint) => {
+    service.outside.decide = () => decision;
     const refused = await lockerctl(['start', 'db']);
-    expect(refused.status).toBe(status);
-    expect(refused.stderr).toMatch(/^lockerctl: cannot start "db": refused here\n/);
+    expect(refused.status).toBe(4);
+    expect(refused.stderr.startsWith(`lockerctl: cannot start "db": ${message}`)).toBe(true);
     expect(refused.stderr).toMatch(hint);
     expect(refused.stdout).toBe('');
   });
 
+  test('a container that is busy is a failure, without a hint of lockerctl’s', async () => {
+    service.work = ({ verb }) => (verb === 'start' ? never() : undefined);
+    await lockerctl(['start', 'db', '--no-block']);
+    expect(await lockerctl(['start', 'db'])).toEqual({
+      status: 1,
+      stdout: '',
+      stderr:
+        'lockerctl: cannot start "db": container "db" is busy with job 1 (start of container ' +
+        '"db"); wait for its end or cancel it\n',
+    });
+  });
+
   test('a message from the service cannot write to the terminal', async () => {
-    const text = 'a\u001b]0;title\u0007\nb';
-    service.refusals.set('StartContainer', new DBusError('org.lockerd1.Error.Failed', text));
+    service.outside.decide = failing('a\u001b]0;title\u0007\nb');
     const { stderr } = await lockerctl(['start', 'db']);
     expect(stderr).toBe('lockerctl: cannot start "db": a\\x1b]0;title\\x07\\x0ab\n');
   });
@@ -655,17 +721,11 @@ describe('balloon', () => {
   });
 
   test('tells how long a shrink made the guest stand still', async () => {
-    service.script = (job, end) => {
-      job.stallUsec = 12_345_678n;
-      end('done');
-    };
+    service.work = () => ({ stallUsec: 12_345_678n });
     const said = async (size: string) => (await lockerctl(['balloon', 'web', size])).stdout;
     expect(await said('1G')).toBe('web: memory limit 2G → 1G, guest stalled 12.3 s\n');
     expect(await said('2G')).toBe('web: memory limit 1G → 2G\n');
-    service.script = (job, end) => {
-      job.stallUsec = 1_600n;
-      end('done');
-    };
+    service.work = () => ({ stallUsec: 1_600n });
     expect(await said('1G')).toBe('web: memory limit 2G → 1G, guest stalled 2 ms\n');
     const { stdout } = await lockerctl(['balloon', 'web', '512M', '--swap=0', '--json']);
     expect(JSON.parse(stdout)).toMatchObject([
@@ -692,9 +752,7 @@ describe('balloon', () => {
   });
 
   test('a limit below what is in use is refused with what would do', async () => {
-    service.script = (_, end) => {
-      end('failed', ['org.lockerd1.Error.LimitBelowUsage', 'the lowest limit now is 300M']);
-    };
+    service.work = failing('the lowest limit now is 300M', 'LimitBelowUsage');
     expect(await lockerctl(['balloon', 'web', '100M'])).toEqual({
       status: 1,
       stdout: '',
@@ -705,11 +763,9 @@ describe('balloon', () => {
 
 describe('progress', () => {
   beforeEach(() => {
-    service.script = (job, end) => {
-      service.progress(job, 'reclaiming', 0.42);
-      setTimeout(() => {
-        end('done');
-      }, 300);
+    service.work = ({ progress }) => {
+      progress('reclaiming', 0.42);
+      return sleep(300);
     };
   });
 
@@ -730,9 +786,9 @@ describe('progress', () => {
   });
 
   test('of many containers stays on one line of 80 columns', async () => {
-    const names = Array.from({ length: 12 }, (_, index) => `container-number-${index}`);
-    for (const name of names) service.container(name);
-    const { stdout } = await onTerminal(['start', ...names]);
+    const containers = stopped(12, 'container-number-');
+    await service.define(containers);
+    const { stdout } = await onTerminal(['start', ...Object.keys(containers)]);
     const shown = stdout.split(/[\r\n]/).map((line) => line.replaceAll('\u001b[K', ''));
     expect(Math.max(...shown.map((line) => line.length))).toBeLessThan(80);
     expect(shown.some((line) => /^\[\d+\/\d+\] .*…$/.test(line))).toBe(true);
@@ -741,7 +797,7 @@ describe('progress', () => {
 
 describe('without a service', () => {
   test('nobody owns the name', async () => {
-    service.stop();
+    await service.stop();
     for (const args of [['list'], ['start', 'web'], ['status', 'web'], ['monitor']]) {
       const { status, stderr } = await lockerctl(args);
       expect(status).toBe(1);
@@ -760,10 +816,10 @@ describe('without a service', () => {
   });
 
   test('the service ends in the middle of a job', async () => {
-    service.script = () => undefined;
+    service.work = never;
     const starting = lockerctl(['start', 'db']);
     await until(() => service.calls.some(({ member }) => member === 'Wait'));
-    service.stop();
+    await service.stop();
     const { status, stdout, stderr } = await starting;
     expect({ status, stdout }).toEqual({ status: 1, stdout: '' });
     expect(stderr).toMatch(/^lockerctl: cannot start "db": lockerd ended while job 1 ran/);
@@ -771,7 +827,7 @@ describe('without a service', () => {
   });
 
   test('the bus ends in the middle of a job', async () => {
-    service.script = () => undefined;
+    service.work = never;
     const starting = lockerctl(['start', 'db']);
     await until(() => service.calls.some(({ member }) => member === 'Wait'));
     await bus.stop();
@@ -781,7 +837,7 @@ describe('without a service', () => {
   });
 
   test('a service of another version is told apart from a defect', async () => {
-    service.containerProperties = () => ({});
+    service.forge = () => undefined;
     const { status, stderr } = await lockerctl(['list']);
     expect(status).toBe(1);
     expect(stderr).toMatch(/^lockerctl: cannot understand lockerd: a container has no property/);
@@ -799,36 +855,48 @@ describe('monitor', () => {
 
   test('shows jobs, states, comings and goings until it is interrupted', async () => {
     const [child, run] = await watched([]);
-    service.script = (job, end) => {
-      service.progress(job, 'reclaiming', 0.5);
-      end('done');
+    service.work = ({ progress }) => {
+      progress('reclaiming', 0.5);
+      return undefined;
     };
+    await lockerctl(['balloon', 'web', '1G']);
     await lockerctl(['stop', 'web']);
-    service.stop();
+    await service.stop();
     await service.start();
     // Whatever came before a reply of the service has been printed when that is there.
     await lockerctl(['list']);
-    await new Promise((resolve) => setTimeout(resolve, 500));
+    await sleep(500);
     child.kill('SIGINT');
     const { status, stdout, stderr } = await run;
     expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
     const lines = stdout.trimEnd().split('\n');
     for (const line of lines) expect(line).toMatch(/^\d\d:\d\d:\d\d /);
-    expect(lines.map((line) => line.slice(9))).toEqual([
-      'job 1 new: stop web',
+    const expected = [
+      'job 1 new: balloon web',
+      'web: jobs 1',
+      'job 1: state running',
       'job 1: phase reclaiming',
       'job 1: progress 50%',
+      'web: memory limit 1G',
+      'job 1: result done',
+      'job 1 done: balloon web',
+      'job 2 new: stop web',
+      'web: lockers none',
+      'locker web_vol: attached to none',
+      'web: leader 0',
       'web: state stopped',
-      'job 1 done: stop web',
+      'job 2 done: stop web',
       'lockerd went',
       'lockerd came',
-    ]);
+    ];
+    const shown = lines.map((line) => line.slice(9));
+    expect(shown.filter((line) => expected.includes(line))).toEqual(expected);
   });
 
   test('--json, a line for each signal', async () => {
     const [child, run] = await watched(['--json']);
     await lockerctl(['stop', 'web']);
-    await new Promise((resolve) => setTimeout(resolve, 500));
+    await sleep(500);
     child.kill('SIGTERM');
     const { stdout, status } = await run;
     expect(status).toBe(0);
@@ -836,7 +904,12 @@ describe('monitor', () => {
       .trimEnd()
       .split('\n')
       .map((line) => JSON.parse(line) as Record<string, unknown>);
-    expect(signals).toMatchObject([
+    const told = signals.filter(({ signal, changed }) => {
+      if (signal === 'PropertiesChanged')
+        return (changed as { State?: string }).State === 'stopped';
+      return signal === 'JobNew' || signal === 'JobRemoved';
+    });
+    expect(told).toMatchObject([
       { signal: 'JobNew', job: 1, verb: 'stop', container: 'web' },
       {
         signal: 'PropertiesChanged',
@@ -874,9 +947,9 @@ describe('passwords', () => {
 
   test('are asked for by an agent that is there before the call and gone afterwards', async () => {
     let before = '';
-    service.script = (_, end) => {
+    service.work = () => {
       before = agentLog();
-      end('done');
+      return undefined;
     };
     const { stdout, status } = await onTerminal(['start', 'db'], { uid: nobody });
     expect(withoutColours(stdout)).toContain('db: started\n');
@@ -912,20 +985,23 @@ describe('passwords', () => {
   );
 
   test('somebody is asked about one container after the other', async () => {
-    service.container('db2');
+    await service.define({ db2: {} });
     const order: string[] = [];
     const release: (() => void)[] = [];
     // The reply stands for the password that somebody types.
-    service.authorize = (name, proceed) => {
-      order.push(`asked ${name}`);
-      release.push(() => {
-        order.push(`answered ${name}`);
-        proceed();
+    service.outside.decide = ({ interactive, details: { container } }) => {
+      if (!interactive) return 'challenge';
+      order.push(`asked ${container}`);
+      return new Promise((resolve) => {
+        release.push(() => {
+          order.push(`answered ${container}`);
+          resolve('yes');
+        });
       });
     };
     const starting = lockerctl(['start', 'db', 'db2']);
     await until(() => release.length === 1);
-    await new Promise((resolve) => setTimeout(resolve, 300));
+    await sleep(300);
     release[0]?.();
     await until(() => release.length === 2);
     release[1]?.();
@@ -960,7 +1036,7 @@ describe('another host', () => {
 
   test('whose connection breaks in the middle of a job', async () => {
     shadow('ssh', `echo $$ >$HOME/pid; for last; do :; done; exec "$last" --bus-path="$REMOTE"`);
-    service.script = () => undefined;
+    service.work = never;
     const env = { REMOTE: bus.address };
     const starting = lockerctl(['-H', 'other', 'start', 'db'], { env });
     await until(() => service.calls.some(({ member }) => member === 'Wait'));
@@ -1039,9 +1115,9 @@ describe('completion', () => {
     return stdout.split('\n').filter((word) => word !== '');
   }
 
-  beforeEach(() => {
+  beforeEach(async () => {
     chmodSync(join(bin, 'lockerctl'), 0o755);
-    service.container('my web', { state: 'running' });
+    await service.define({ 'my web': { state: 'running' } });
   });
 
   test.each([
@@ -1050,7 +1126,7 @@ describe('completion', () => {
     ['lockerctl stop ', ['mail', 'my\\ web', 'web']],
     ['lockerctl stop w', ['web']],
     ['lockerctl -q thaw ', ['mail']],
-    ['lockerctl attach web ', ['sandbox', 'web_vol']],
+    ['lockerctl attach web ', ['data', 'sandbox', 'web_vol']],
     ['lockerctl attach web web_', ['web_vol']],
     ['lockerctl balloon web ', []],
     ['lockerctl balloon web -25% ', []],
@@ -1069,7 +1145,7 @@ describe('completion', () => {
   });
 
   test('without a service nothing is offered and nothing is said', async () => {
-    service.stop();
+    await service.stop();
     expect(await complete('lockerctl start ')).toEqual([]);
   });
 
@@ -1094,13 +1170,12 @@ describe('the examples', () => {
     const args = [join(examples, 'attach-locker.py'), 'web', 'data'];
     expect(await collect(start('/usr/bin/python3', args))).toEqual({
       status: 0,
-      stdout: 'web: done\n  web_vol\n  sandbox (read-only)\n  data\n',
+      stdout: 'web: done\n  data (read-only)\n  sandbox (read-only)\n  web_vol\n',
       stderr: '',
     });
-    const denied = new DBusError('org.freedesktop.DBus.Error.AccessDenied', 'you may not');
-    service.refusals.set('MountLocker', denied);
+    service.outside.decide = () => 'no';
     const refused = await collect(start('/usr/bin/python3', args));
     expect(refused).toMatchObject({ status: 1, stdout: '' });
-    expect(refused.stderr).toContain('you may not');
+    expect(refused.stderr).toContain('polkit does not allow you org.lockerd1.mount-locker');
   });
 });

@@ -360,62 +360,6 @@ test('who calls too often is refused, whatever is called', async () => {
   expect(await ask('ListJobs')).toEqual([[]]);
 });
 
-describe('the example programs', () => {
-  const example = (file: string) => path.join(checkout, 'src/examples', file);
-
-  /** Root needs no rule here. */
-  const run = async (...argv: string[]) => {
-    const { exitCode, stdout, stderr } = await bus.run(argv);
-    return { exitCode, stdout, stderr };
-  };
-
-  test('of Python mounts a locker and tells how that ended', async () => {
-    outside.mount('/lockers/data');
-    outside.run('web');
-    const call = ['/usr/bin/python3', example('attach-locker.py'), 'web', 'data'];
-    const ran = run(...call);
-    const what = 'attach ["web","data",true,false]';
-    await vi.waitFor(() => {
-      expect(outside.done).toContain(what);
-    }, 30_000);
-    outside.mount('/var/locker-mappings/web/data', { readOnly: true });
-    outside.answer(what, { changed: true });
-    expect(await ran).toEqual({
-      exitCode: 0,
-      stdout: 'web: done\n  data (read-only)\n',
-      stderr: '',
-    });
-    expect(await run(...call)).toEqual({
-      exitCode: 1,
-      stdout: '',
-      stderr: 'web: locker "data" is in container "web" already, read-only\n',
-    });
-  });
-
-  test('of Bash starts a container and sets its limit', async () => {
-    const ran = run('bash', example('start-and-balloon.sh'), 'web', '1048576');
-    const start = 'start lxc@web.service';
-    await vi.waitFor(() => {
-      expect(outside.done).toContain(start);
-    }, 30_000);
-    outside.run('web');
-    outside.answer(start, 'done');
-    const balloon = 'balloon web 1048576 false false';
-    await vi.waitFor(() => {
-      expect(outside.done).toContain(balloon);
-    }, 30_000);
-    outside.unit('web', { memoryMax: 1048576n });
-    outside.answer(balloon, { warnings: [] });
-    expect(await ran).toMatchObject({
-      exitCode: 0,
-      stdout: expect.stringMatching(
-        /^State: s "running"\nMemoryLimit: t 1048576\nMemoryCurrent: t \d+\n$/,
-      ) as string,
-      stderr: '',
-    });
-  });
-});
-
 describe('with the real polkit', () => {
   test('rules decide by container, verb, locker, mode and direction', async () => {
     outside.run('my web');

@@ -21,7 +21,7 @@ export interface TestService {
 }
 
 export async function startTestService(bus: PrivateBus): Promise<TestService> {
-  const loader = path.resolve(import.meta.dirname, '../host/typescript.mjs');
+  const loader = path.resolve(import.meta.dirname, '../typescript.mjs');
   const program = path.resolve(import.meta.dirname, 'service.ts');
   const child = bus.spawn([process.execPath, '--import', loader, program, bus.address]);
   let log = '';

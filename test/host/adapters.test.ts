@@ -11,8 +11,8 @@ import { type BusConnection, connectBus } from '../../src/bus/connection.ts';
 import type { MountPoint, UnitStatus, Unwatch } from '../../src/core/ports.ts';
 import { containerUnit } from '../../src/model/unit-name.ts';
 import { bootHost, type Host } from './host.ts';
-import { attachJournalOnFailure } from './journal.ts';
-import { guestPid, offline, systemctl, trySystemctl } from './support.ts';
+import { attachJournalOnFailure } from '../machines/journal.ts';
+import { guestPid, offline, systemctl, trySystemctl } from '../machines/support.ts';
 
 vi.setConfig({ testTimeout: 180_000, hookTimeout: 900_000 });
 

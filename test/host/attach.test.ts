@@ -3,7 +3,7 @@ import { chmodSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { escapeInstance, mountUnit } from '../../src/model/unit-name.ts';
 import { bootHost, type GuestKind, type Host } from './host.ts';
-import { attachJournalOnFailure } from './journal.ts';
+import { attachJournalOnFailure } from '../machines/journal.ts';
 import {
   answerOfGuest,
   expectState,
@@ -12,7 +12,7 @@ import {
   lockersSeenBy,
   offline,
   systemctl,
-} from './support.ts';
+} from '../machines/support.ts';
 
 vi.setConfig({ testTimeout: 300_000, hookTimeout: 900_000 });
 

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import { bootHost, type Host } from './host.ts';
-import { attachJournalOnFailure } from './journal.ts';
-import { expectState, journalOf, offline, systemctl } from './support.ts';
+import { attachJournalOnFailure } from '../machines/journal.ts';
+import { expectState, journalOf, offline, systemctl } from '../machines/support.ts';
 
 vi.setConfig({ testTimeout: 300_000, hookTimeout: 600_000 });
 

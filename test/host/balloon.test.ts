@@ -1,9 +1,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
 import { bootHost, type Host } from './host.ts';
-import { attachJournalOnFailure } from './journal.ts';
-import { MemoryGuest, mib, type Load, type LoadKind } from './memory-guest.ts';
-import { guestPid, offline, systemctl } from './support.ts';
+import { attachJournalOnFailure } from '../machines/journal.ts';
+import { MemoryGuest, mib, type Load, type LoadKind } from '../machines/memory-guest.ts';
+import { guestPid, offline, systemctl } from '../machines/support.ts';
 
 vi.setConfig({ testTimeout: 300_000, hookTimeout: 900_000 });
 

@@ -2,7 +2,7 @@ import { execFileSync } from 'node:child_process';
 import { symlinkSync, writeFileSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { bootHost, type Host } from './host.ts';
-import { attachJournalOnFailure } from './journal.ts';
+import { attachJournalOnFailure } from '../machines/journal.ts';
 import {
   activeSince,
   expectState,
@@ -11,7 +11,7 @@ import {
   offline,
   systemctl,
   trySystemctl,
-} from './support.ts';
+} from '../machines/support.ts';
 
 vi.setConfig({ testTimeout: 240_000, hookTimeout: 900_000 });
 

@@ -1,7 +1,7 @@
 import { mkdirSync, symlinkSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { bootHost, type Host } from './host.ts';
-import { attachJournalOnFailure } from './journal.ts';
+import { attachJournalOnFailure } from '../machines/journal.ts';
 import {
   expectState,
   guestPid,
@@ -10,7 +10,7 @@ import {
   systemctl,
   timed,
   trySystemctl,
-} from './support.ts';
+} from '../machines/support.ts';
 
 vi.setConfig({ testTimeout: 120_000, hookTimeout: 900_000 });
 

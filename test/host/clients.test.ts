@@ -6,9 +6,9 @@ import path from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, beforeEach, expect, test, vi } from 'vitest';
 import { bootHost, type Host } from './host.ts';
-import { attachJournalOnFailure } from './journal.ts';
-import { configurePackage } from './service.ts';
-import { expectState, offline } from './support.ts';
+import { attachJournalOnFailure } from '../machines/journal.ts';
+import { configurePackage } from '../machines/service.ts';
+import { expectState, offline } from '../machines/support.ts';
 
 vi.setConfig({ testTimeout: 180_000, hookTimeout: 900_000 });
 

@@ -1,8 +1,8 @@
 import { execFileSync } from 'node:child_process';
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import { bootHost, type Host } from './host.ts';
-import { attachJournalOnFailure } from './journal.ts';
-import { expectState, guestPid, journalOf, offline, systemctl } from './support.ts';
+import { attachJournalOnFailure } from '../machines/journal.ts';
+import { expectState, guestPid, journalOf, offline, systemctl } from '../machines/support.ts';
 
 vi.setConfig({ testTimeout: 120_000, hookTimeout: 900_000 });
 

@@ -2,8 +2,8 @@ import { execFileSync } from 'node:child_process';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
 import { containerUnit } from '../../src/model/unit-name.ts';
 import { bootHost, type GuestKind, type Host } from './host.ts';
-import { attachJournalOnFailure } from './journal.ts';
-import { guestKinds, guestPid, offline, systemctl } from './support.ts';
+import { attachJournalOnFailure } from '../machines/journal.ts';
+import { guestKinds, guestPid, offline, systemctl } from '../machines/support.ts';
 
 vi.setConfig({ testTimeout: 180_000, hookTimeout: 900_000 });
 

@@ -4,7 +4,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { bootHost, type GuestKind, type Host } from './host.ts';
-import { attachJournalOnFailure } from './journal.ts';
+import { attachJournalOnFailure } from '../machines/journal.ts';
 
 // The image may have to be built first.
 vi.setConfig({ testTimeout: 120_000, hookTimeout: 900_000 });
@@ -228,7 +228,7 @@ describe('the end of a host', () => {
       const { name, root } = await bootHost({ name: 'orphan', install: false });
       console.log(JSON.stringify({ name, root }));
       setInterval(() => undefined, 1000);`;
-    const loader = path.join(import.meta.dirname, 'typescript.mjs');
+    const loader = path.join(import.meta.dirname, '../typescript.mjs');
     const args = ['--import', loader, '--input-type=module', '--eval', script];
     const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] });
     const [line] = (await once(child.stdout, 'data')) as [Buffer];

@@ -1,23 +1,19 @@
 import fs from 'node:fs';
 import path from 'node:path';
-import { cacheDirectory, ensureImage } from './machine.mjs';
+import { cacheDirectory } from '../machines/images.mjs';
+import { ensureImage } from './image.mjs';
 import {
   enterTree,
   environment,
   execute,
-  identify,
-  installBuild,
-  makeUser,
-  Supervisor,
-  TestHost,
-  uniqueName,
-  type HostOptions,
   type RunOptions,
   type RunResult,
-  type SupervisorEvent,
-} from './test-host.ts';
+} from '../machines/execute.ts';
+import { Supervisor, type SupervisorEvent } from '../machines/supervisor.ts';
+import { TestHost, type HostOptions } from '../machines/test-host.ts';
+import { identify, installBuild, makeUser, uniqueName } from '../machines/tree.ts';
 
-export type { GuestKind } from './test-host.ts';
+export type { GuestKind } from '../machines/test-host.ts';
 
 type HostEvent =
   | { event: 'mounted'; root: string }

@@ -3,8 +3,8 @@ import { chmodSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { bootHost, type GuestKind, type Host } from './host.ts';
-import { attachJournalOnFailure } from './journal.ts';
-import { expectState, guestKinds, guestPid, offline, systemctl } from './support.ts';
+import { attachJournalOnFailure } from '../machines/journal.ts';
+import { expectState, guestKinds, guestPid, offline, systemctl } from '../machines/support.ts';
 
 vi.setConfig({ testTimeout: 180_000, hookTimeout: 900_000 });
 

@@ -2,7 +2,7 @@ import { execFileSync } from 'node:child_process';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { escapeInstance, mountUnit } from '../../src/model/unit-name.ts';
 import { bootHost, type Host } from './host.ts';
-import { attachJournalOnFailure } from './journal.ts';
+import { attachJournalOnFailure } from '../machines/journal.ts';
 import {
   answerOfGuest,
   expectState,
@@ -13,7 +13,7 @@ import {
   systemctl,
   trySystemctl,
   untilUnmounted,
-} from './support.ts';
+} from '../machines/support.ts';
 
 vi.setConfig({ testTimeout: 180_000, hookTimeout: 900_000 });
 

@@ -1,8 +1,8 @@
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { bootHost, type Host } from './host.ts';
-import { attachJournalOnFailure } from './journal.ts';
-import { configurePackage, runAs } from './service.ts';
-import { expectState, offline } from './support.ts';
+import { attachJournalOnFailure } from '../machines/journal.ts';
+import { configurePackage, runAs } from '../machines/service.ts';
+import { expectState, offline } from '../machines/support.ts';
 
 vi.setConfig({ testTimeout: 240_000, hookTimeout: 900_000 });
 

@@ -1,9 +1,9 @@
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import { bootHost, type Host } from './host.ts';
-import { attachJournalOnFailure } from './journal.ts';
-import { MemoryGuest, mib } from './memory-guest.ts';
-import { configurePackage, runAs } from './service.ts';
-import { answerOfGuest, offline, systemctl } from './support.ts';
+import { attachJournalOnFailure } from '../machines/journal.ts';
+import { MemoryGuest, mib } from '../machines/memory-guest.ts';
+import { configurePackage, runAs } from '../machines/service.ts';
+import { answerOfGuest, offline, systemctl } from '../machines/support.ts';
 
 vi.setConfig({ testTimeout: 180_000, hookTimeout: 900_000 });
 

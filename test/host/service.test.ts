@@ -2,9 +2,9 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from 'vit
 import { escapeLabel } from '../../src/model/object-label.ts';
 import { escapeInstance } from '../../src/model/unit-name.ts';
 import { bootHost, type Host } from './host.ts';
-import { attachJournalOnFailure } from './journal.ts';
-import { configurePackage, runAs } from './service.ts';
-import { guestPid, offline, systemctl, trySystemctl } from './support.ts';
+import { attachJournalOnFailure } from '../machines/journal.ts';
+import { configurePackage, runAs } from '../machines/service.ts';
+import { guestPid, offline, systemctl, trySystemctl } from '../machines/support.ts';
 
 vi.setConfig({ testTimeout: 240_000, hookTimeout: 900_000 });
 

@@ -2,7 +2,7 @@ import { rmSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { bootHost, type Host } from './host.ts';
-import { attachJournalOnFailure } from './journal.ts';
+import { attachJournalOnFailure } from '../machines/journal.ts';
 import {
   expectState,
   guestKinds,
@@ -12,7 +12,7 @@ import {
   systemctl,
   timed,
   trySystemctl,
-} from './support.ts';
+} from '../machines/support.ts';
 
 vi.setConfig({ testTimeout: 120_000, hookTimeout: 900_000 });
 

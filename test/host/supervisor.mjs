@@ -8,8 +8,15 @@
 import { spawn, spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
-import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
+import {
+  mountsBelow,
+  must,
+  removeFiles,
+  report,
+  reportError,
+  supervise,
+} from '../machines/supervise.mjs';
 
 const cgroupRoot = '/sys/fs/cgroup';
 const workDirectories = ['upper', 'work', 'root'];
@@ -132,33 +139,12 @@ async function removeCgroups(name) {
   }
 }
 
-/** @param {string} directory */
-function mountsBelow(directory) {
-  return fs
-    .readFileSync('/proc/self/mountinfo', 'utf8')
-    .split('\n')
-    .map((line) => (line.split(' ')[4] ?? '').replaceAll('\\040', ' '))
-    .filter((point) => point === directory || point.startsWith(`${directory}/`));
-}
-
-/**
- * @param {string} command
- * @param {string[]} args
- */
-function must(command, ...args) {
-  const { status, stderr, error } = spawnSync(command, args, { encoding: 'utf8' });
-  if (status !== 0) {
-    throw new Error(`${command} ${args.join(' ')}: ${error?.message ?? stderr.trim()}`);
-  }
-}
-
 /**
  * Removes all that a host left: processes, mounts, cgroups, files.
- * @param {string} name
- * @param {string} hosts
+ * @param {string} directory
  */
-async function tearDown(name, hosts) {
-  const directory = path.join(hosts, name);
+async function tearDown(directory) {
+  const name = path.basename(directory);
   await killProcesses(name);
   for (let round = 0; mountsBelow(directory).length > 0; round++) {
     for (const point of mountsBelow(directory).reverse()) {
@@ -173,27 +159,7 @@ async function tearDown(name, hosts) {
   const propagate = `/run/systemd/nspawn/propagate/${name}`;
   spawnSync('umount', ['--quiet', propagate]);
   if (fs.existsSync(propagate)) fs.rmdirSync(propagate);
-  must('rm', '-rf', '--one-file-system', directory);
-  fs.rmSync(`${directory}.lock`, { force: true });
-}
-
-/**
- * Removes hosts whose supervisor was killed.
- * @param {string} hosts
- */
-function sweep(hosts) {
-  for (const entry of fs.readdirSync(hosts, { withFileTypes: true })) {
-    if (!entry.isDirectory()) continue;
-    const lock = path.join(hosts, `${entry.name}.lock`);
-    // Holding the lock says that the supervisor is gone, and keeps other sweepers out meanwhile.
-    const tearDownAbandoned = [process.execPath, import.meta.filename, 'sweep', entry.name, hosts];
-    spawnSync('flock', ['--nonblock', lock, ...tearDownAbandoned], { stdio: 'inherit' });
-  }
-}
-
-/** @param {Record<string, unknown>} event */
-function report(event) {
-  process.stdout.write(`${JSON.stringify(event)}\n`);
+  removeFiles(directory);
 }
 
 /** @param {number} container PID of systemd-nspawn */
@@ -225,7 +191,6 @@ class Host {
   constructor(name, image, hosts) {
     this.name = name;
     this.image = image;
-    this.hosts = hosts;
     this.directory = path.join(hosts, name);
   }
 
@@ -293,7 +258,7 @@ class Host {
       report({ event: 'rebooting' });
       await this.boot();
     } catch (error) {
-      report({ event: 'error', message: String(error) });
+      reportError(error);
     }
   }
 
@@ -307,47 +272,24 @@ class Host {
   close() {
     this.#closing = true;
     // The word and the end of stdin both ask for it.
-    this.#closed ??= tearDown(this.name, this.hosts);
+    this.#closed ??= tearDown(this.directory);
     return this.#closed;
   }
 }
 
 const [name, image, hosts] = process.argv.slice(2);
-if (!name || !image || !hosts) throw new Error('usage: supervisor.mjs NAME IMAGE HOSTS');
-if (name === 'sweep') {
-  await tearDown(image, hosts);
+if (name === 'sweep' && image) {
+  await tearDown(image);
   process.exit();
 }
+if (!name || !image || !hosts) throw new Error('usage: supervisor.mjs NAME IMAGE HOSTS');
 const host = new Host(name, image, hosts);
-
-async function end(status = 0) {
-  try {
-    await host.close();
-  } catch (error) {
-    console.error(error);
-    status = 1;
-  }
-  process.exit(status);
-}
-// The reader is gone when a report fails; its end also closes our stdin, which is what counts.
-process.stdout.on('error', () => undefined);
-process.on('SIGTERM', () => void end());
-process.on('SIGINT', () => void end());
-process.on('SIGHUP', () => void end());
-
-try {
-  sweep(hosts);
-  host.mount();
-} catch (error) {
-  report({ event: 'error', message: String(error) });
-  await end(1);
-}
-
-const commands = createInterface({ input: process.stdin });
-commands.on('line', (line) => {
-  const action = { boot: () => host.boot(), crash: () => host.crash(), close: () => end() }[line];
-  Promise.resolve(action?.()).catch((error) => {
-    report({ event: 'error', message: String(error) });
-  });
+await supervise({
+  hosts,
+  program: import.meta.filename,
+  make: () => {
+    host.mount();
+  },
+  close: () => host.close(),
+  orders: { boot: () => host.boot(), crash: () => host.crash() },
 });
-commands.on('close', () => void end());

@@ -2,9 +2,9 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { afterAll, afterEach, beforeAll, expect, test, vi } from 'vitest';
 import { bootHost, type Host } from './host.ts';
-import { attachJournalOnFailure } from './journal.ts';
-import { MemoryGuest, mib } from './memory-guest.ts';
-import { offline } from './support.ts';
+import { attachJournalOnFailure } from '../machines/journal.ts';
+import { MemoryGuest, mib } from '../machines/memory-guest.ts';
+import { offline } from '../machines/support.ts';
 
 vi.setConfig({ testTimeout: 120_000, hookTimeout: 300_000 });
 

@@ -3,7 +3,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import process from 'node:process';
 import { bootHost, type GuestKind, type Host } from './host.ts';
-import { configurePackage } from './service.ts';
+import { configurePackage } from '../machines/service.ts';
 
 const usage = `Usage: npm run try [-- OPTION...]
 

@@ -1,7 +1,7 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
 import { messageIds } from '../../src/core/message-ids.ts';
-import { MemoryGuest, mib } from '../host/memory-guest.ts';
-import { offline, systemctl } from '../host/support.ts';
+import { MemoryGuest, mib } from '../machines/memory-guest.ts';
+import { offline, systemctl } from '../machines/support.ts';
 import { bootVm, type VirtualHost } from './vm.ts';
 
 // One emulated processor: whoever fills memory takes his time.

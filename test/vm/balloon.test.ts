@@ -1,8 +1,8 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
-import { attachJournalOnFailure } from '../host/journal.ts';
-import { MemoryGuest, mib, type Load } from '../host/memory-guest.ts';
-import { configurePackage, runAs } from '../host/service.ts';
-import { offline, systemctl } from '../host/support.ts';
+import { attachJournalOnFailure } from '../machines/journal.ts';
+import { MemoryGuest, mib, type Load } from '../machines/memory-guest.ts';
+import { configurePackage, runAs } from '../machines/service.ts';
+import { offline, systemctl } from '../machines/support.ts';
 import { bootVm, type VirtualHost } from './vm.ts';
 
 // One emulated processor: a balloon takes half a minute here.

@@ -1,6 +1,6 @@
 // Boots a VM once and saves its state, from which others go on within seconds.
 //
-//   usage: save.mjs IMAGE MEMORY-MIB   (the caller holds a lock that keeps out others)
+//   usage: save.mjs IMAGE MEMORY-MIB STATE   (the caller holds a lock that keeps out others)
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -13,10 +13,9 @@ import { createDisks, filesOf, qemuArguments, saveState } from './qemu.mjs';
 const bootTimeoutMs = 1_200_000;
 const env = { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' };
 
-const [image = '', memory = ''] = process.argv.slice(2);
+const [image = '', memory = '', state = ''] = process.argv.slice(2);
 const memoryMiB = Number(memory);
-if (!image || !(memoryMiB > 0)) throw new Error('usage: save.mjs IMAGE MEMORY-MIB');
-const state = path.join(image, 'states', memory);
+if (!image || !(memoryMiB > 0) || !state) throw new Error('usage: save.mjs IMAGE MEMORY-MIB STATE');
 if (!fs.existsSync(state)) await save();
 
 async function save() {

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
-import { attachJournalOnFailure } from '../host/journal.ts';
-import { configurePackage, runAs } from '../host/service.ts';
-import { answerOfGuest, guestPid, lockersSeenBy, offline, systemctl } from '../host/support.ts';
+import { attachJournalOnFailure } from '../machines/journal.ts';
+import { configurePackage, runAs } from '../machines/service.ts';
+import { answerOfGuest, guestPid, lockersSeenBy, offline, systemctl } from '../machines/support.ts';
 import { bootVm, type VirtualHost } from './vm.ts';
 
 vi.setConfig({ testTimeout: 900_000, hookTimeout: 1_800_000 });

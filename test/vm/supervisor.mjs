@@ -2,64 +2,24 @@
 // exactly as long as its stdin stays open, so that the VM vanishes with the test process however
 // that one ends.
 //
-//   usage: supervisor.mjs NAME IMAGE VMS MEMORY-MIB warm|cold   (root; the caller holds a lock on
-//                                                          VMS/NAME.lock)
+//   usage: supervisor.mjs NAME IMAGE VMS MEMORY-MIB STATE|cold   (root; the caller holds a lock on
+//                                                           VMS/NAME.lock)
 //   stdin:  boot | tree | crash | close, one word a line
 //   stdout: one JSON object a line: {event: 'made' | 'on' | 'tree' | 'off' | 'error', ...}
 
-import { spawn, spawnSync } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import fs from 'node:fs';
 import path from 'node:path';
-import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { mountsBelow, must, removeFiles, report, supervise } from '../machines/supervise.mjs';
 import { createDisks, filesOf, qemuArguments } from './qemu.mjs';
-
-/**
- * @param {string} command
- * @param {string[]} args
- */
-function must(command, ...args) {
-  const { status, stderr, error } = spawnSync(command, args, { encoding: 'utf8' });
-  if (status !== 0) {
-    throw new Error(`${command} ${args.join(' ')}: ${error?.message ?? stderr.trim()}`);
-  }
-}
-
-/** @param {string} directory */
-function mountsBelow(directory) {
-  return fs
-    .readFileSync('/proc/self/mountinfo', 'utf8')
-    .split('\n')
-    .map((line) => line.split(' ')[4] ?? '')
-    .filter((point) => point.startsWith(`${directory}/`));
-}
 
 /** @param {string} directory */
 function removeVm(directory) {
   // The tree first, then the disk under it.
   for (const point of mountsBelow(directory).reverse()) must('umount', point);
-  must('rm', '-rf', '--one-file-system', directory);
-  fs.rmSync(`${directory}.lock`, { force: true });
-}
-
-/**
- * Removes VMs whose supervisor was killed; their emulators died with it.
- * @param {string} vms
- */
-function sweep(vms) {
-  for (const entry of fs.readdirSync(vms, { withFileTypes: true })) {
-    if (!entry.isDirectory()) continue;
-    const lock = path.join(vms, `${entry.name}.lock`);
-    // Holding the lock says that the supervisor is gone, and keeps other sweepers out meanwhile.
-    const remove = [process.execPath, import.meta.filename, 'sweep', path.join(vms, entry.name)];
-    spawnSync('flock', ['--nonblock', lock, ...remove], { stdio: 'inherit' });
-  }
-}
-
-/** @param {Record<string, unknown>} event */
-function report(event) {
-  process.stdout.write(`${JSON.stringify(event)}\n`);
+  removeFiles(directory);
 }
 
 /**
@@ -90,9 +50,9 @@ class VirtualMachine {
    * @param {string} directory
    * @param {string} image
    * @param {number} memoryMiB
-   * @param {boolean} warm go on from the saved state at the first boot
+   * @param {string | undefined} state directory of a saved state, to go on from at the first boot
    */
-  constructor(directory, image, memoryMiB, warm) {
+  constructor(directory, image, memoryMiB, state) {
     this.directory = directory;
     this.image = image;
     this.memoryMiB = memoryMiB;
@@ -100,7 +60,7 @@ class VirtualMachine {
     this.exported = path.join(directory, 'root.img');
     this.root = path.join(directory, 'root');
     this.log = path.join(directory, 'qemu.log');
-    this.state = warm ? path.join(image, 'states', String(memoryMiB)) : undefined;
+    this.state = state;
   }
 
   create() {
@@ -199,43 +159,36 @@ if (name === 'sweep' && image) {
   process.exit();
 }
 if (!name || !image || !vms || !memory || !start) {
-  throw new Error('usage: supervisor.mjs NAME IMAGE VMS MEMORY-MIB warm|cold');
+  throw new Error('usage: supervisor.mjs NAME IMAGE VMS MEMORY-MIB STATE|cold');
 }
-const vm = new VirtualMachine(path.join(vms, name), image, Number(memory), start === 'warm');
-/** One after the other, but an end at once. */
+const state = start === 'cold' ? undefined : start;
+const vm = new VirtualMachine(path.join(vms, name), image, Number(memory), state);
+
 let previous = Promise.resolve();
-
-async function end(status = 0) {
-  try {
-    await vm.close();
-  } catch (error) {
-    console.error(error);
-    status = 1;
-  }
-  process.exit(status);
-}
-// The reader is gone when a report fails; its end also closes our stdin, which is what counts.
-process.stdout.on('error', () => undefined);
-process.on('SIGTERM', () => void end());
-process.on('SIGINT', () => void end());
-process.on('SIGHUP', () => void end());
-
-try {
-  sweep(vms);
-  vm.create();
-} catch (error) {
-  report({ event: 'error', message: String(error) });
-  await end(1);
+/**
+ * One order after the other, but an end at once.
+ * @param {() => void | Promise<void>} order
+ */
+function inTurn(order) {
+  return () => {
+    const done = previous.then(order);
+    previous = done.catch(() => undefined);
+    return done;
+  };
 }
 
-const commands = createInterface({ input: process.stdin });
-commands.on('line', (line) => {
-  const actions = { boot: () => vm.boot(), tree: () => vm.mountTree(), crash: () => vm.crash() };
-  const action = actions[/** @type {keyof typeof actions} */ (line)];
-  previous = previous
-    .then(() => action?.())
-    .catch((error) => {
-      report({ event: 'error', message: String(error) });
-    });
+await supervise({
+  hosts: vms,
+  program: import.meta.filename,
+  make: () => {
+    vm.create();
+  },
+  close: () => vm.close(),
+  orders: {
+    boot: inTurn(() => vm.boot()),
+    tree: inTurn(() => vm.mountTree()),
+    crash: inTurn(() => {
+      vm.crash();
+    }),
+  },
 });
-commands.on('close', () => void end());

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
-import { attachJournalOnFailure } from '../host/journal.ts';
+import { attachJournalOnFailure } from '../machines/journal.ts';
 import {
   activeSince,
   answerOfGuest,
@@ -12,7 +12,7 @@ import {
   offline,
   systemctl,
   trySystemctl,
-} from '../host/support.ts';
+} from '../machines/support.ts';
 import { mountUnit } from '../../src/model/unit-name.ts';
 import { bootVm, disks, type VirtualHost } from './vm.ts';
 

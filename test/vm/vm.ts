@@ -3,24 +3,19 @@ import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { promisify } from 'node:util';
-import { cacheDirectory } from '../host/machine.mjs';
+import { cacheDirectory } from '../machines/images.mjs';
 import {
   enterTree,
   environment,
   execute,
-  identify,
-  installBuild,
-  makeUser,
-  Supervisor,
-  TestHost,
-  uniqueName,
-  type HostOptions,
   type RunOptions,
   type RunResult,
-  type SupervisorEvent,
-} from '../host/test-host.ts';
+} from '../machines/execute.ts';
+import { Supervisor, type SupervisorEvent } from '../machines/supervisor.ts';
+import { TestHost, type HostOptions } from '../machines/test-host.ts';
+import { identify, installBuild, makeUser, uniqueName } from '../machines/tree.ts';
 import { Agent } from './agent.mjs';
-import { defaultMemoryMiB, ensureState, ensureVmImage } from './machine.mjs';
+import { defaultMemoryMiB, ensureState, ensureVmImage } from './image.mjs';
 import { filesOf } from './qemu.mjs';
 
 export { disks } from './qemu.mjs';
@@ -67,14 +62,14 @@ export class VirtualHost extends TestHost {
   /** Makes a VM, powered off. A warm one goes on from a saved state when it is booted first. */
   static async create(name: string, memoryMiB: number, warm: boolean): Promise<VirtualHost> {
     const image = await ensureVmImage();
-    if (warm) await ensureState(image, memoryMiB);
+    const start = warm ? await ensureState(image, memoryMiB) : 'cold';
     const unique = uniqueName(name);
     const supervisor = new Supervisor({
       program: path.join(import.meta.dirname, 'supervisor.mjs'),
       name: unique,
       image,
       hosts: path.join(cacheDirectory(), 'vms'),
-      settings: [String(memoryMiB), warm ? 'warm' : 'cold'],
+      settings: [String(memoryMiB), start],
     });
     const made = await supervisor.made<VmEvent & { event: 'made' }>('made');
     return new VirtualHost(unique, supervisor, made, warm);

@@ -1,5 +1,5 @@
 // Lets Node run the TypeScript of the tests as it stands:
-//   node --import ./test/host/typescript.mjs FILE.ts
+//   node --import ./test/typescript.mjs FILE.ts
 
 import fs from 'node:fs';
 import { register } from 'node:module';

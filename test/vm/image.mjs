@@ -4,16 +4,10 @@
 import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
-import {
-  cacheDirectory,
-  ensureImage,
-  ensurePrograms,
-  recipeKey,
-  runLocked,
-} from '../host/machine.mjs';
+import { ensureImage } from '../host/image.mjs';
+import { cacheDirectory, cachedImage, digest, runLocked } from '../machines/images.mjs';
+import { ensurePrograms } from '../machines/programs.mjs';
 import { qemuArguments } from './qemu.mjs';
-
-const recipe = path.join(import.meta.dirname, 'image');
 
 export const defaultMemoryMiB = 2048;
 
@@ -29,17 +23,9 @@ export async function ensureVmImage() {
     'qemu-storage-daemon',
     'mke2fs',
   ]);
-  const guests = await ensureImage();
-  // The saved states fit one version of the emulator and one set of arguments.
-  const { stdout: version } = spawnSync('qemu-system-x86_64', ['--version'], { encoding: 'utf8' });
-  const virtualMachine = qemuArguments('', '', defaultMemoryMiB);
-  const key = recipeKey(recipe, path.basename(guests), version, ...virtualMachine);
   const images = path.join(cacheDirectory(), 'vm-images');
-  const image = path.join(images, key);
-  if (fs.existsSync(image)) return image;
-  const build = path.join(recipe, 'build.sh');
-  await runLocked(path.join(images, 'build.lock'), 'bash', build, image, guests);
-  return image;
+  // The guests are those of the other hosts.
+  return cachedImage(images, path.join(import.meta.dirname, 'recipe'), await ensureImage());
 }
 
 /**
@@ -49,10 +35,13 @@ export async function ensureVmImage() {
  * @returns {Promise<string>} directory of the state and its root disk
  */
 export async function ensureState(image, memoryMiB) {
-  const state = path.join(image, 'states', String(memoryMiB));
+  // A state fits one version of the emulator and one set of arguments.
+  const { stdout: version } = spawnSync('qemu-system-x86_64', ['--version'], { encoding: 'utf8' });
+  const key = digest(version, ...qemuArguments('', '', memoryMiB));
+  const state = path.join(image, 'states', `${memoryMiB}-${key}`);
   if (fs.existsSync(state)) return state;
   const save = [process.execPath, path.join(import.meta.dirname, 'save.mjs')];
-  const locked = ['flock', `${state}.lock`, ...save, image, String(memoryMiB)];
+  const locked = ['flock', `${state}.lock`, ...save, image, String(memoryMiB), state];
   fs.mkdirSync(path.dirname(state), { recursive: true });
   await runLocked(`${image}.lock`, ...locked);
   return state;

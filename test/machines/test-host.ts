@@ -1,11 +1,12 @@
-import type { ChildProcessWithoutNullStreams } from 'node:child_process';
-import { spawn } from 'node:child_process';
-import { randomBytes } from 'node:crypto';
+/**
+ * What tests see of a host, whatever kind of machine it is. This folder has what all kinds share:
+ * images, supervisors, guests and helpers. What only one kind needs is in test/host or test/vm.
+ */
+
 import { EventEmitter, once } from 'node:events';
-import fs from 'node:fs';
-import path from 'node:path';
-import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { RunOptions, RunResult } from './execute.ts';
+import type { Supervisor, SupervisorEvent } from './supervisor.ts';
 
 export interface HostOptions {
   /** Start of the host's name; a random end makes it unique. */
@@ -14,21 +15,6 @@ export interface HostOptions {
   install?: boolean;
   /** Boot at once. Without it the tree can be prepared first: see {@link TestHost.boot}. */
   boot?: boolean;
-}
-
-export interface RunOptions {
-  /** Fail on an exit status other than 0. */
-  reject?: boolean;
-  /** Bound of the whole call, also when something in the background holds the output open. */
-  timeoutMs?: number;
-  input?: string | Buffer;
-  env?: Record<string, string>;
-}
-
-export interface RunResult {
-  stdout: string;
-  stderr: string;
-  exitCode: number;
 }
 
 export type GuestKind = 'busybox' | 'sysvinit' | 'systemd';
@@ -43,17 +29,6 @@ interface ContainerOptions {
    */
   shutdown?: 'prompt' | 'ignored' | { seconds: number };
 }
-
-/** What a supervisor reports, one JSON object a line; a kind of host adds events of its own. */
-export interface SupervisorEvent {
-  event: string;
-}
-
-export const environment = {
-  PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
-  HOME: '/root',
-  LANG: 'C.UTF-8',
-};
 
 /**
  * A host that tests boot, drive and throw away. Its supervisor, a process of its own, holds all
@@ -306,205 +281,6 @@ export abstract class TestHost {
     const only = unit === undefined ? [] : ['--unit', unit];
     const args = ['--no-pager', '--boot', '--output=short-precise', ...only];
     return (await this.run('journalctl', args)).stdout;
-  }
-}
-
-interface SupervisorPlace {
-  /** The supervisor's program. */
-  program: string;
-  /** Name of the host. */
-  name: string;
-  /** Path of the image; a file beside it, with `.lock` at its end, keeps it. */
-  image: string;
-  /** Directory of all running hosts of this kind. */
-  hosts: string;
-  /** Further arguments of the supervisor. */
-  settings?: string[];
-}
-
-/** The process that keeps one host; it removes the host when this process ends, however it ends. */
-export class Supervisor {
-  onEvent: (event: SupervisorEvent) => void = () => undefined;
-  onEnd: (error: Error) => void = () => undefined;
-  readonly #process: ChildProcessWithoutNullStreams;
-
-  constructor({ program, name, image, hosts, settings = [] }: SupervisorPlace) {
-    fs.mkdirSync(hosts, { recursive: true });
-    // The shared lock keeps the image, the other one says that this host has a living supervisor.
-    const locked = ['flock', '--no-fork', path.join(hosts, `${name}.lock`)];
-    const supervise = [process.execPath, program, name, image, hosts, ...settings];
-    this.#process = spawn(
-      'flock',
-      ['--shared', '--no-fork', `${image}.lock`, ...locked, ...supervise],
-      // Its own session: an interrupt typed at the test run must not reach it.
-      { detached: true, stdio: ['pipe', 'pipe', 'pipe'] },
-    );
-    let complaints = '';
-    this.#process.stderr.on('data', (chunk: Buffer) => (complaints += chunk.toString()));
-    // Writing to a supervisor that ended is answered by its exit event.
-    this.#process.stdin.on('error', () => undefined);
-    createInterface({ input: this.#process.stdout }).on('line', (line) => {
-      this.onEvent(JSON.parse(line) as SupervisorEvent);
-    });
-    this.#process.once('error', (error) => {
-      this.onEnd(error);
-    });
-    this.#process.once('exit', (code) => {
-      this.onEnd(new Error(`supervisor of test host ${name} ended (${code}): ${complaints}`));
-    });
-  }
-
-  /** The first event, which tells that the host was made; rejects when it could not be. */
-  made<Event extends SupervisorEvent>(expected: string): Promise<Event> {
-    return new Promise((resolve, reject) => {
-      this.onEvent = (event) => {
-        if (event.event === expected) resolve(event as Event);
-        else if (isError(event)) reject(new Error(`test host: ${event.message}`));
-      };
-      this.onEnd = reject;
-    });
-  }
-
-  send(word: string): void {
-    this.#process.stdin.write(`${word}\n`);
-  }
-
-  /** Whether all of the host could be removed. */
-  close(): Promise<boolean> {
-    return new Promise((resolve) => {
-      if (this.#process.exitCode !== null || this.#process.signalCode !== null) {
-        resolve(true);
-        return;
-      }
-      this.#process.once('exit', (code) => {
-        resolve(code === 0);
-      });
-      this.#process.stdin.end('close\n');
-    });
-  }
-}
-
-export function isError(event: SupervisorEvent): event is SupervisorEvent & { message: string } {
-  return event.event === 'error';
-}
-
-/** A name for one host. */
-export function uniqueName(name: string): string {
-  return `${name}-${randomBytes(3).toString('hex')}`;
-}
-
-/** Gives a tree an identity of its own. */
-export function identify(root: string, name: string): void {
-  // /etc/machine-id must be a host's own, and given: an empty one means "first boot".
-  fs.writeFileSync(`${root}/etc/machine-id`, `${randomBytes(16).toString('hex')}\n`);
-  fs.writeFileSync(`${root}/etc/hostname`, `${name}\n`);
-}
-
-const checkout = path.resolve(import.meta.dirname, '../..');
-
-/** Puts the built lockerd where a package would put it in a tree. */
-export async function installBuild(root: string): Promise<void> {
-  await runHere(process.execPath, [
-    path.join(checkout, 'src/build/install.mjs'),
-    '--destdir',
-    root,
-  ]);
-}
-
-/** What the package's postinst does before the first boot: makes the user of the service. */
-export async function makeUser(root: string): Promise<void> {
-  await runHere('chroot', [root, '/usr/bin/systemd-sysusers', 'lockerd.conf']);
-}
-
-async function runHere(program: string, args: string[]): Promise<void> {
-  const child = spawn(program, args, { cwd: checkout });
-  let output = '';
-  child.stdout.on('data', (chunk: Buffer) => (output += chunk.toString()));
-  child.stderr.on('data', (chunk: Buffer) => (output += chunk.toString()));
-  const [status] = (await once(child, 'close')) as [number | null];
-  if (status !== 0) throw new Error(`lockerd was not installed (exit ${status}):\n${output}`);
-}
-
-/** Programs that go into the tree of a host that is off. */
-export function enterTree(root: string): string[] {
-  // cp and others need /proc; the mount ends with the namespace.
-  const script = 'mount -t proc proc "$1/proc"; exec chroot "$@"';
-  const unshare = ['unshare', '--mount', '--pid', '--fork', '--kill-child'];
-  return [...unshare, 'sh', '-euc', script, 'sh', root];
-}
-
-/**
- * Runs a program as {@link TestHost.run} does, through one that enters the host.
- * @param enter the entering program with its arguments; the program's own follow
- * @param variables environment of the entering program
- */
-export async function execute(
-  host: string,
-  enter: string[],
-  program: string,
-  args: string[],
-  { reject = true, timeoutMs = 60_000, input = '', env = {} }: RunOptions,
-  variables: Record<string, string> = {},
-): Promise<RunResult> {
-  const clean = Object.entries({ ...environment, ...env }).map(([key, value]) => `${key}=${value}`);
-  const [command = '', ...rest] = [...enter, 'env', '-i', ...clean, program, ...args];
-  const child = spawn(command, rest, {
-    // Its own session: an interrupt typed at the test run must not kill nsenter before its child.
-    detached: true,
-    env: { ...environment, ...variables },
-  });
-  let stdout = '';
-  let stderr = '';
-  child.stdout.setEncoding('utf8').on('data', (chunk: string) => (stdout += chunk));
-  child.stderr.setEncoding('utf8').on('data', (chunk: string) => (stderr += chunk));
-  // A program may end without reading its input.
-  child.stdin.on('error', () => undefined);
-  child.stdin.end(input);
-  const what = [program, ...args].join(' ');
-  const closed = new Promise((resolve) => child.once('close', resolve));
-  const exitCode = await new Promise<number>((resolve, fail) => {
-    const timer = setTimeout(() => {
-      if (child.pid !== undefined) killDescendants(child.pid);
-      child.stdout.destroy();
-      child.stderr.destroy();
-      fail(new Error(`${what}: no end after ${timeoutMs} ms\n${stdout}${stderr}`));
-    }, timeoutMs);
-    child.once('error', fail);
-    child.once('exit', (code) => {
-      clearTimeout(timer);
-      resolve(code ?? 129);
-    });
-  });
-  // Something left in the background may hold the output open for ever.
-  await Promise.race([closed, sleep(500, undefined, { ref: false })]);
-  if (reject && exitCode !== 0) {
-    throw new Error(`${what}: exit status ${exitCode} on ${host}\n${stdout}${stderr}`);
-  }
-  return { stdout, stderr, exitCode };
-}
-
-/**
- * Kills what a process started. The process itself (nsenter, which ends with its child) must reap
- * it: a zombie left in the host's PID namespace would hold up the host's shutdown.
- */
-function killDescendants(pid: number) {
-  for (const child of childrenOf(pid)) {
-    killDescendants(child);
-    try {
-      process.kill(child, 'SIGKILL');
-    } catch {
-      // It ended by itself.
-    }
-  }
-}
-
-function childrenOf(pid: number): number[] {
-  try {
-    const list = fs.readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8');
-    return list.split(' ').map(Number).filter(Boolean);
-  } catch {
-    // It ended.
-    return [];
   }
 }
 

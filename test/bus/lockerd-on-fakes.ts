@@ -1,0 +1,365 @@
+/**
+ * lockerd's real service on a private bus, over fakes of what is outside: systemd, the helper, the
+ * kernel and polkit. For tests of clients: what the service wants done is done at once, unless the
+ * test decides otherwise.
+ */
+
+import { BusClients } from '../../src/adapters/clients.ts';
+import { serviceName } from '../../src/api/names.ts';
+import { connectBus, type CallFrame, type ServiceConnection } from '../../src/bus/connection.ts';
+import { Marshalled } from '../../src/bus/marshal.ts';
+import { unmarshal } from '../../src/bus/unmarshal.ts';
+import { Variant } from '../../src/bus/values.ts';
+import type { Core, CorePorts } from '../../src/core/core.ts';
+import type { Job } from '../../src/core/jobs.ts';
+import { defaultLimits, type Limits } from '../../src/core/user-quota.ts';
+import type { LxcStatus, MemoryFigures, UnitJobResult } from '../../src/core/ports.ts';
+import { systemClock } from '../../src/service/system-clock.ts';
+import { startService } from '../../src/service/bus-service.ts';
+import { definition, FakeOutside } from '../unit/core-fakes.ts';
+
+const mebibyte = 2n ** 20n;
+const flagAllowInteractiveAuthorization = 4;
+
+export interface ContainerSetup {
+  /** Default: stopped. */
+  readonly state?: 'stopped' | 'running' | 'frozen';
+  /** What is wrong with its configuration. */
+  readonly problem?: string;
+  readonly autostart?: boolean;
+  /** Process id of the guest's init. */
+  readonly leader?: number;
+  /** When the state began: CLOCK_REALTIME, microseconds. */
+  readonly sinceUsec?: bigint;
+  /** Lockers that it comes with; they are attached where it runs. */
+  readonly lockers?: readonly { readonly name: string; readonly readOnly: boolean }[];
+  /** Bytes. */
+  readonly memoryMax?: bigint;
+}
+
+export interface RecordedCall {
+  readonly member: string;
+  readonly args: readonly unknown[];
+  readonly interactive: boolean;
+}
+
+/** What the service asks the outside to do. */
+export interface Task {
+  readonly verb:
+    ('start' | 'stop' | 'restart' | 'kill' | 'freeze' | 'thaw') | ('balloon' | 'attach' | 'detach');
+  readonly container: string;
+  /** Only the work of "balloon" tells how far it is. */
+  readonly progress: (phase: string, fraction: number) => void;
+}
+
+/** What the helper says at the end of a task that succeeds. */
+export interface TaskResult {
+  readonly warnings?: readonly string[];
+  readonly stallUsec?: bigint;
+  /** The locker is out of sight but still in use. */
+  readonly lazy?: boolean;
+}
+
+/** For a task that never ends. */
+export function never(): Promise<never> {
+  return new Promise(() => undefined);
+}
+
+/** What every running container uses. */
+const figures: MemoryFigures = {
+  current: 120n * mebibyte + mebibyte / 2n,
+  peak: 300n * mebibyte,
+  swap: 0n,
+  pressure: 0.25,
+  oomKills: 0n,
+};
+
+export class LockerdOnFakes {
+  readonly outside = new FakeOutside();
+  /** Every call of a client, in order. */
+  readonly calls: RecordedCall[] = [];
+  /** Does a task, or throws: a LockerdError is what the outside says of a failure. */
+  work: (task: Task) => Promise<TaskResult | undefined> | TaskResult | undefined = () => undefined;
+  /**
+   * Changes what the service sends, as a hostile service would: gets each property, and each entry
+   * of a map of strings. Undefined leaves it out.
+   */
+  forge: ((key: string, value: unknown) => readonly [string, unknown] | undefined) | undefined;
+  readonly #address: string;
+  readonly #limits: Partial<Limits>;
+  /** By container: what LXC has said last. */
+  readonly #guests = new Map<string, LxcStatus>();
+  #running: { readonly connection: ServiceConnection; readonly core: Core } | undefined;
+
+  constructor(address: string, limits: Partial<Limits> = {}) {
+    this.#address = address;
+    this.#limits = limits;
+    this.outside.definitions = { containers: [], lockers: [], rootNeedsNoAuthority: false };
+  }
+
+  async start(): Promise<void> {
+    const connection = await connectBus({ address: this.#address });
+    this.#record(connection);
+    this.#forgeReplies(connection);
+    const core = await startService({
+      connection,
+      clock: systemClock,
+      version: 'test',
+      limits: { ...defaultLimits, ...this.#limits },
+      ports: { ...this.#ports(), clients: new BusClients(connection) },
+    });
+    this.#running = { connection, core };
+    await connection.requestName(serviceName);
+  }
+
+  /** Leaves the bus, whatever is under way. */
+  async stop(): Promise<void> {
+    const running = this.#running;
+    this.#running = undefined;
+    running?.connection.close();
+    await running?.core.stop();
+  }
+
+  get #core(): Core {
+    if (this.#running === undefined) throw new Error('the service does not run');
+    return this.#running.core;
+  }
+
+  get jobs(): readonly Job[] {
+    return this.#core.jobs.all;
+  }
+
+  stateOf(container: string): string | undefined {
+    return this.#core.host.container(container)?.state;
+  }
+
+  /** Defines containers by name; settles when the service knows them. */
+  async define(containers: Readonly<Record<string, ContainerSetup>>): Promise<void> {
+    const { outside } = this;
+    for (const [name, setup] of Object.entries(containers)) {
+      const { state = 'stopped', sinceUsec = 0n, leader = 1000 } = setup;
+      const change = setup.memoryMax === undefined ? {} : { memoryMax: setup.memoryMax };
+      outside.unit(name, { ...change, stateChangeUsec: sinceUsec });
+      if (state !== 'stopped') {
+        outside.unit(name, { ...upUnit(name), mainPid: leader - 1 });
+        this.#lxc(name, state === 'frozen' ? 'FROZEN' : 'RUNNING', leader);
+        for (const locker of setup.lockers ?? []) this.#mount(name, locker.name, locker.readOnly);
+      }
+    }
+    const added = Object.entries(containers).map(
+      ([name, { problem = '', autostart = false, lockers = [] }]) =>
+        definition(name, {
+          problem,
+          autostart,
+          lockers: lockers.map((locker) => ({ ...locker, strict: false })),
+        }),
+    );
+    const known = outside.definitions.containers.filter(({ name }) => !(name in containers));
+    outside.definitions = { ...outside.definitions, containers: [...known, ...added] };
+    await this.#core.host.reload();
+  }
+
+  /** Defines lockers that the host has mounted: their names, and what is mounted. */
+  async defineLockers(sources: Readonly<Record<string, string>>): Promise<void> {
+    const { outside } = this;
+    const added = Object.entries(sources).map(([name, source]) => {
+      const path = `/lockers/${name}`;
+      outside.mount(path, { source });
+      return { name, path };
+    });
+    const lockers = [...outside.definitions.lockers, ...added];
+    outside.definitions = { ...outside.definitions, lockers };
+    await this.#core.host.reload();
+  }
+
+  #record(connection: ServiceConnection): void {
+    const handleCalls = connection.handleCalls.bind(connection);
+    connection.handleCalls = (handler) => {
+      handleCalls((call) => {
+        this.calls.push(recorded(call));
+        handler(call);
+      });
+    };
+  }
+
+  #forgeReplies(connection: ServiceConnection): void {
+    const reply = connection.reply.bind(connection);
+    connection.reply = (call, signature, values) => {
+      if (this.forge === undefined) return reply(call, signature, values);
+      const [first] = values;
+      const isReady = first instanceof Marshalled;
+      const plain = isReady ? unmarshal(first.signature, first.bytes, false) : values;
+      return reply(call, signature, this.#forged(plain));
+    };
+    const emitSignal = connection.emitSignal.bind(connection);
+    connection.emitSignal = (path, name, member, signature, values) => {
+      emitSignal(path, name, member, signature, this.#forged(values));
+    };
+  }
+
+  #forged<T>(value: T): T {
+    const { forge } = this;
+    if (forge === undefined) return value;
+    const walk = (item: unknown): unknown => {
+      if (Array.isArray(item)) return item.map(walk);
+      if (typeof item !== 'object' || item === null || item instanceof Uint8Array) return item;
+      return Object.fromEntries(
+        Object.entries(item).flatMap(([key, entry]): (readonly [string, unknown])[] => {
+          if (!(entry instanceof Variant) && typeof entry !== 'string') return [[key, walk(entry)]];
+          const changed = forge(key, entry);
+          return changed === undefined ? [] : [changed];
+        }),
+      );
+    };
+    return walk(value) as T;
+  }
+
+  #lxc(container: string, state: string, leader = 0): void {
+    this.#guests.set(container, { container, state, leader });
+    this.outside.lxc(container, state, leader);
+  }
+
+  #mount(container: string, locker: string, readOnly: boolean): void {
+    this.outside.mount(`/var/locker-mappings/${container}/${locker}`, { readOnly });
+  }
+
+  #unmount(container: string, locker: string): void {
+    this.outside.umount(`/var/locker-mappings/${container}/${locker}`);
+  }
+
+  #comesUp(container: string): void {
+    const leader = (this.#guests.get(container)?.leader ?? 0) + 1000;
+    this.outside.unit(container, { ...upUnit(container), mainPid: leader - 1 });
+    this.#lxc(container, 'RUNNING', leader);
+    const { containers } = this.outside.definitions;
+    const lockers = containers.find(({ name }) => name === container)?.lockers ?? [];
+    for (const { name, readOnly } of lockers) this.#mount(container, name, readOnly);
+  }
+
+  #goesDown(container: string): void {
+    const attached = this.#core.host.container(container)?.attachments ?? [];
+    for (const { locker } of attached) this.#unmount(container, locker);
+    this.#lxc(container, 'STOPPED');
+    this.outside.unit(container, { activeState: 'inactive', mainPid: 0, controlGroup: '' });
+  }
+
+  /** Does what the test says, then what a task does to the outside. */
+  async #do(
+    verb: Task['verb'],
+    container: string,
+    effect: () => void,
+    progress: Task['progress'] = () => undefined,
+  ): Promise<TaskResult> {
+    const result = (await this.work({ verb, container, progress })) ?? {};
+    effect();
+    return result;
+  }
+
+  #unitJob(verb: 'start' | 'stop' | 'restart', effect: (container: string) => void) {
+    return async (unit: string, signal: AbortSignal): Promise<UnitJobResult> => {
+      const container = nameOf(unit);
+      const cancelled = new Promise<UnitJobResult>((resolve) => {
+        signal.addEventListener('abort', () => {
+          resolve('canceled');
+        });
+      });
+      const done = this.#do(verb, container, () => {
+        if (!signal.aborted) effect(container);
+      });
+      return Promise.race([done.then(() => 'done' as const), cancelled]);
+    };
+  }
+
+  #ports(): CorePorts {
+    const { outside } = this;
+    const base = outside.ports();
+    const restart = (container: string) => {
+      this.#goesDown(container);
+      this.#comesUp(container);
+    };
+    return {
+      ...base,
+      units: {
+        ...base.units,
+        start: this.#unitJob('start', (container) => {
+          this.#comesUp(container);
+        }),
+        stop: this.#unitJob('stop', (container) => {
+          this.#goesDown(container);
+        }),
+        restart: this.#unitJob('restart', restart),
+        kill: async (unit, whom) => {
+          const container = nameOf(unit);
+          // The main process gets the signal to reboot; all get the last one.
+          await this.#do('kill', container, () => {
+            if (whom === 'main') this.#comesUp(container);
+            else this.#goesDown(container);
+          });
+        },
+      },
+      helper: {
+        attach: async ({ container, locker, readOnly }) => {
+          await this.#do('attach', container, () => {
+            this.#mount(container, locker, readOnly);
+          });
+          return { changed: true };
+        },
+        detach: async ({ container, locker }) => {
+          const { lazy = false } = await this.#do('detach', container, () => {
+            this.#unmount(container, locker);
+          });
+          return { changed: true, lazy };
+        },
+        freeze: async (container) => {
+          await this.#do('freeze', container, () => {
+            this.#lxc(container, 'FROZEN', this.#guests.get(container)?.leader);
+          });
+        },
+        thaw: async (container) => {
+          await this.#do('thaw', container, () => {
+            this.#lxc(container, 'RUNNING', this.#guests.get(container)?.leader);
+          });
+        },
+        balloon: async ({ container, limit, swap }, progress) => {
+          const limits = { memoryMax: limit, ...(swap !== undefined && { memorySwapMax: swap }) };
+          const effect = () => {
+            outside.unit(container, limits);
+          };
+          const result = await this.#do('balloon', container, effect, progress);
+          return { warnings: result.warnings ?? [], stallUsec: result.stallUsec };
+        },
+        applyLimits: () => Promise.resolve(),
+        watch: async (changed, oom, heard) => {
+          const unwatch = await base.helper.watch(changed, oom, () => undefined);
+          for (const guest of this.#guests.values()) changed(guest);
+          heard(undefined);
+          return unwatch;
+        },
+      },
+      mounts: {
+        // As with systemd, the first report comes after the call.
+        watch: async (directory, changed) => {
+          await Promise.resolve();
+          return base.mounts.watch(directory, changed);
+        },
+      },
+      memory: { ...base.memory, read: () => Promise.resolve(figures) },
+    };
+  }
+}
+
+function upUnit(container: string) {
+  return { activeState: 'active', controlGroup: `/lxc.slice/${container}` } as const;
+}
+
+function nameOf(unit: string): string {
+  return unit.slice('lxc@'.length, -'.service'.length);
+}
+
+function recorded(call: CallFrame): RecordedCall {
+  return {
+    member: call.member,
+    args: unmarshal(call.signature, call.body ?? Buffer.alloc(0), call.bigEndian),
+    interactive: (call.flags & flagAllowInteractiveAuthorization) !== 0,
+  };
+}
