@@ -255,7 +255,8 @@ class Balloon {
         `the lowest limit that would have worked is ${exactLimit(known)}${stall}`,
       {
         details: {
-          lowest: formatLimit(known),
+          // As in requests: bytes, or the word for no limit.
+          lowest: known === unlimited ? 'max' : known.toString(),
           ...(stallUsec === undefined ? {} : { stallUsec }),
         },
       },

@@ -1,3 +1,7 @@
+/**
+ * The way into src/cgroup, which is all that reads and writes control groups of either version. There
+ * is no D-Bus here and no policy: who may have how much is decided in src/balloon and src/autoballoon.
+ */
 import { join } from 'node:path';
 import { tryReadFile } from './control-files.ts';
 import { GroupV1 } from './group-v1.ts';

@@ -5,8 +5,8 @@ import { readFile, tryReadFile, writeFile } from './control-files.ts';
 import { parseFlatKeyed, parseStall, parseStallShare } from './figures.ts';
 import type { MemoryGroup, Pressure } from './memory-group.ts';
 
-/** What the kernel reads as a limit. */
-function limitText(limit: bigint): string {
+/** How cgroup v2 takes a limit in bytes. */
+export function limitText(limit: bigint): string {
   return limit === unlimited ? 'max' : limit.toString();
 }
 

@@ -4,7 +4,7 @@ import type { Held } from './figures.ts';
 import { heldV1 } from './figures.ts';
 import { writeFile } from './control-files.ts';
 import type { GuestMemory, MemoryLimits, Probe, Reclaimed, Undo } from './guest-memory.ts';
-import type { GroupV1 } from './group-v1.ts';
+import { type GroupV1, limitText } from './group-v1.ts';
 import { readHostMemory } from './host-memory.ts';
 
 /**
@@ -55,13 +55,9 @@ export class GuestV1 implements GuestMemory {
   }
 
   undo(): Undo[] {
-    const limit = this.guestLimit();
     const killsAreOff = this.#guest.oomControl().get('oom_kill_disable') ?? 0n;
     return [
-      {
-        path: this.#guest.file('limit_in_bytes'),
-        value: limit === unlimited ? '-1' : limit.toString(),
-      },
+      { path: this.#guest.file('limit_in_bytes'), value: limitText(this.guestLimit()) },
       // After the limit: who waits for memory must get it, not be killed.
       { path: this.#guest.file('oom_control'), value: killsAreOff.toString() },
     ];

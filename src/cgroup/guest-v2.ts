@@ -5,7 +5,7 @@ import { freezeFile, isFrozen, readFreeze } from './freezer.ts';
 import type { Held } from './figures.ts';
 import { heldV2 } from './figures.ts';
 import type { GuestMemory, MemoryLimits, Probe, Reclaimed, Undo } from './guest-memory.ts';
-import type { GroupV2 } from './group-v2.ts';
+import { type GroupV2, limitText } from './group-v2.ts';
 import { readHostMemory } from './host-memory.ts';
 
 const freezeTimeoutMs = 300;
@@ -56,13 +56,7 @@ export class GuestV2 implements GuestMemory {
   }
 
   undo(): Undo[] {
-    const high = this.#guest.high();
-    return [
-      {
-        path: this.#guest.file('high'),
-        value: high === unlimited ? 'max' : high.toString(),
-      },
-    ];
+    return [{ path: this.#guest.file('high'), value: limitText(this.#guest.high()) }];
   }
 
   undoUnitLimit(): Undo {
