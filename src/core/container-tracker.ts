@@ -5,7 +5,8 @@
 
 import type { Clock } from './clock.ts';
 import { deriveState, runsOutsideUnit } from './container-state.ts';
-import type { ContainerRecord, EmitHostEvent } from './host-objects.ts';
+import type { ContainerRecord, HostEvent } from './host-objects.ts';
+import type { Listeners } from './listeners.ts';
 import type {
   ContainerDefinition,
   HelperPort,
@@ -31,7 +32,7 @@ export class ContainerTracker {
   readonly #ports: ContainerTrackerPorts;
   readonly #clock: Clock;
   readonly #watcher: Watcher;
-  readonly #emit: EmitHostEvent;
+  readonly #changed: Listeners<[HostEvent]>;
   readonly #containers = new Map<string, ContainerRecord>();
   /** LXC's last word about every name, also of containers that are not defined (yet). */
   readonly #lxc = new Map<string, LxcStatus>();
@@ -40,11 +41,16 @@ export class ContainerTracker {
   #areGuestsReported = false;
   #helperProblem = '';
 
-  constructor(ports: ContainerTrackerPorts, clock: Clock, watcher: Watcher, emit: EmitHostEvent) {
+  constructor(
+    ports: ContainerTrackerPorts,
+    clock: Clock,
+    watcher: Watcher,
+    changed: Listeners<[HostEvent]>,
+  ) {
     this.#ports = ports;
     this.#clock = clock;
     this.#watcher = watcher;
-    this.#emit = emit;
+    this.#changed = changed;
   }
 
   /** Settles when all guests are reported, or after two seconds. */
@@ -115,7 +121,7 @@ export class ContainerTracker {
 
   announce(record: ContainerRecord): void {
     record.isAnnounced = true;
-    this.#emit('added', 'container', record.name);
+    this.#changed.emit({ kind: 'added', type: 'container', name: record.name });
   }
 
   /** The same container with another definition. */
@@ -128,12 +134,14 @@ export class ContainerTracker {
     this.#containers.delete(record.name);
     record.isGone = true;
     record.stopAwaiting();
-    if (record.isAnnounced) this.#emit('removed', 'container', record.name);
+    if (record.isAnnounced)
+      this.#changed.emit({ kind: 'removed', type: 'container', name: record.name });
     await Promise.all(watchesOf(record).map(async (watch) => watch.stop()));
   }
 
   emitChanged(record: ContainerRecord): void {
-    if (record.isAnnounced) this.#emit('changed', 'container', record.name);
+    if (record.isAnnounced)
+      this.#changed.emit({ kind: 'changed', type: 'container', name: record.name });
   }
 
   #onUnit(record: ContainerRecord, status: UnitStatus): void {

@@ -72,9 +72,3 @@ export interface HostEvent {
   readonly type: 'container' | 'locker';
   readonly name: string;
 }
-
-export type EmitHostEvent = (
-  kind: HostEvent['kind'],
-  type: HostEvent['type'],
-  name: string,
-) => void;

@@ -43,9 +43,14 @@ export class HostState {
     this.#clock = clock;
     this.#reportProblem = reportProblem;
     const watcher = new Watcher(clock, reportProblem);
-    const emit = this.#emit.bind(this);
-    this.#containers = new ContainerTracker(ports, clock, watcher, emit);
-    this.#mounts = new MountTracker(ports.mounts, watcher, this.#containers, this.#lockers, emit);
+    this.#containers = new ContainerTracker(ports, clock, watcher, this.changed);
+    this.#mounts = new MountTracker(
+      ports.mounts,
+      watcher,
+      this.#containers,
+      this.#lockers,
+      this.changed,
+    );
   }
 
   /** Settles when everything that answers has reported its state. The rest is tried again. */
@@ -155,7 +160,7 @@ export class HostState {
       ...newContainers.map(({ unitWatch }) => unitWatch?.firstAttempt),
     ]);
     this.#mounts.assign();
-    for (const name of newLockers) this.#emit('added', 'locker', name);
+    for (const name of newLockers) this.changed.emit({ kind: 'added', type: 'locker', name });
     // A second reading never runs beside this one, so these records are still the ones that count.
     for (const record of newContainers) this.#containers.announce(record);
   }
@@ -166,7 +171,7 @@ export class HostState {
       if (isDefined.has(name)) continue;
       this.#lockers.delete(name);
       record.isGone = true;
-      this.#emit('removed', 'locker', name);
+      this.changed.emit({ kind: 'removed', type: 'locker', name });
     }
   }
 
@@ -182,7 +187,7 @@ export class HostState {
       const known = this.#lockers.get(name);
       if (known) {
         Object.assign(known, { definition, comesWith });
-        this.#emit('changed', 'locker', name);
+        this.changed.emit({ kind: 'changed', type: 'locker', name });
         continue;
       }
       this.#lockers.set(name, {
@@ -212,10 +217,6 @@ export class HostState {
       newContainers.push(this.#containers.add(definition));
     }
     return newContainers;
-  }
-
-  #emit(kind: HostEvent['kind'], type: HostEvent['type'], name: string): void {
-    this.changed.emit({ kind, type, name });
   }
 }
 

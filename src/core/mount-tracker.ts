@@ -4,7 +4,8 @@
  */
 
 import type { ContainerTracker } from './container-tracker.ts';
-import type { Attachment, EmitHostEvent, LockerRecord } from './host-objects.ts';
+import type { Attachment, HostEvent, LockerRecord } from './host-objects.ts';
+import type { Listeners } from './listeners.ts';
 import type { MountPoint, MountsPort } from './ports.ts';
 import type { RetriedWatch, Watcher } from './retried-watch.ts';
 
@@ -15,7 +16,7 @@ export class MountTracker {
   readonly #watcher: Watcher;
   readonly #containers: ContainerTracker;
   readonly #lockers: ReadonlyMap<string, LockerRecord>;
-  readonly #emit: EmitHostEvent;
+  readonly #changed: Listeners<[HostEvent]>;
   /** By the directory that is watched. */
   readonly #directories = new Map<string, { watch: RetriedWatch; points: readonly MountPoint[] }>();
 
@@ -24,13 +25,13 @@ export class MountTracker {
     watcher: Watcher,
     containers: ContainerTracker,
     lockers: ReadonlyMap<string, LockerRecord>,
-    emit: EmitHostEvent,
+    changed: Listeners<[HostEvent]>,
   ) {
     this.#mounts = mounts;
     this.#watcher = watcher;
     this.#containers = containers;
     this.#lockers = lockers;
-    this.#emit = emit;
+    this.#changed = changed;
   }
 
   /**
@@ -97,7 +98,7 @@ export class MountTracker {
         continue;
       }
       Object.assign(record, next);
-      this.#emit('changed', 'locker', record.name);
+      this.#changed.emit({ kind: 'changed', type: 'locker', name: record.name });
     }
   }
 }
