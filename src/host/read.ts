@@ -6,7 +6,6 @@ import { codeOf, errnoText } from '../model/errno.ts';
 import { Files, NoFileError, TooLargeError } from './files.ts';
 import { findGuestInit } from './guest-init.ts';
 import type { FoundInit } from './guest-init.ts';
-import { locate, locateEntry } from './locate.ts';
 import type { UnitFile } from './lockers.ts';
 import { parseMountinfo } from './mountinfo.ts';
 import { HungError } from './mounts.ts';
@@ -71,12 +70,12 @@ export class HostReader {
   }
 
   private at(path: string): string {
-    return locate(this.root, path);
+    return this.files.locate(this.root, path);
   }
 
   /** For what asks about a link itself. */
   private entryAt(path: string): string {
-    return locateEntry(this.root, path);
+    return this.files.locateEntry(this.root, path);
   }
 
   /** Text of a file of the host, or why it has none; absent is neither. */
