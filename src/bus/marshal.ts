@@ -89,7 +89,7 @@ class Writer {
     });
   }
 
-  /** One case for each type. */
+  // eslint-disable-next-line max-lines-per-function -- One case for each type.
   #value(type: Type, value: unknown, depth: number): void {
     if (depth > maximumDepth) throw new MarshalError('containers are nested too deeply');
     switch (type.code) {

@@ -1,7 +1,7 @@
 /** What the journal says of decisions, jobs and problems. */
 
 import type { Caller } from './caller.ts';
-import { describeJob, type Job } from './jobs.ts';
+import { describeJob, type Job } from './job-queue.ts';
 import { messageIds } from './message-ids.ts';
 import type { ActionDetails, ActionId, Decision, JournalPort } from './ports.ts';
 

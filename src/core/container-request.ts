@@ -1,6 +1,6 @@
 /** What callers ask for, with which options. */
 
-import type { Job, Verb } from './jobs.ts';
+import type { Job, Verb } from './job-queue.ts';
 import type { OptionName, Options } from './options.ts';
 
 /** What a caller asks for. */

@@ -22,7 +22,7 @@ import {
 } from './container-request.ts';
 import { HostState, type HostPorts } from './host-state.ts';
 import { JobActions } from './job-actions.ts';
-import { busyError, describeJob, Jobs, type Job } from './jobs.ts';
+import { busyError, describeJob, Jobs, type Job } from './job-queue.ts';
 import { LimitReconciler } from './limit-reconciler.ts';
 import { parseOptions, type OptionBag, type Options } from './options.ts';
 import { jobDetails, questionsAbout, type PermissionObject } from './permissions.ts';

@@ -10,7 +10,7 @@ import { isUp } from './container-state.ts';
 import { quotedName, runsOutside, seeJournal } from './container-words.ts';
 import type { Container } from './host-objects.ts';
 import type { HostState } from './host-state.ts';
-import type { AbortReason, JobContext } from './jobs.ts';
+import type { AbortReason, JobContext } from './job-queue.ts';
 import type { HelperPort, UnitsPort } from './ports.ts';
 
 const sigkill = 9;

@@ -3,7 +3,7 @@
 import type { ActionDetails, ActionId, Decision } from './ports.ts';
 import { actionIds } from './ports.ts';
 import { unlimited } from '../model/memory-limit.ts';
-import type { Job } from './jobs.ts';
+import type { Job } from './job-queue.ts';
 import type { Request, RequestOptions } from './container-request.ts';
 import { detailsOf, emptyDetails } from './request-plan.ts';
 import type { Container, Locker } from './host-objects.ts';

@@ -11,7 +11,7 @@ import { isUp } from './container-state.ts';
 import { quotedName, runsOutside, unitInstance } from './container-words.ts';
 import type { Container, Locker } from './host-objects.ts';
 import type { HostState } from './host-state.ts';
-import type { Verb } from './jobs.ts';
+import type { Verb } from './job-queue.ts';
 import type { ActionDetails, ActionId } from './ports.ts';
 import { quoted } from './quoted.ts';
 

@@ -16,7 +16,7 @@ import { readFacts } from './read-facts.ts';
 import { withoutDefects } from './refused.ts';
 import { renderOutput } from './render.ts';
 import { watchPaths } from './watch-paths.ts';
-import { runWatched, watchedMaxSec, watchedVariable } from './watched.ts';
+import { runWatched, watchedMaxSec, watchedVariable } from './watched-run.ts';
 import type { Output } from './write.ts';
 import { writeOutputs } from './write.ts';
 

@@ -13,7 +13,7 @@ import {
   transientProperties,
   unmountLazily,
   wormholePath,
-} from './attachment.ts';
+} from './attachment-mounts.ts';
 import { hostMounts } from './context.ts';
 import { LockerdError } from '../model/errors.ts';
 import { hasLeft } from './input.ts';

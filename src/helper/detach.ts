@@ -4,7 +4,7 @@ import { shellWord } from '../model/shell-quote.ts';
 import { mountUnit } from '../model/unit-name.ts';
 import type { Attachment } from '../model/attachment.ts';
 import { mountAttachment, unmountTimeoutMs } from './attach.ts';
-import { removeTarget, requireRunning, unmountLazily, wormholePath } from './attachment.ts';
+import { removeTarget, requireRunning, unmountLazily, wormholePath } from './attachment-mounts.ts';
 import { hostMounts } from './context.ts';
 import { LockerdError } from '../model/errors.ts';
 import { hasLeft } from './input.ts';

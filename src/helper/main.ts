@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import type { Readable, Writable } from 'node:stream';
 import { printable } from '../model/unit-syntax.ts';
 import { attach } from './attach.ts';
-import { applyMemoryLimits, changeMemory } from './balloon.ts';
+import { applyMemoryLimits, changeMemory } from './change-memory.ts';
 import { forLockers, withSystemd } from './context.ts';
 import { detach } from './detach.ts';
 import { LockerdError } from '../model/errors.ts';

@@ -83,14 +83,15 @@ function keptGroups(groups: readonly string[]): string[] {
   return kept.length === 0 ? [''] : kept;
 }
 
-/**
- * Reads /etc/default/lxc, a shell fragment, as far as plain assignments go. The defaults are
- * those of /usr/libexec/lxc/lxc-containers.
- */
-export function parseBootPolicy(
+/** The shell's variables that count, with the lines that set them; what is no plain assignment is told. */
+function readAssignments(
   text: string,
   file: string,
-): { policy: BootPolicy; problems: readonly Problem[] } {
+): {
+  values: ReadonlyMap<string, string>;
+  lines: ReadonlyMap<string, number>;
+  problems: Problem[];
+} {
   const values = new Map([
     ['LXC_AUTO', 'true'],
     ['BOOTGROUPS', 'onboot,'],
@@ -115,6 +116,18 @@ export function parseBootPolicy(
       lines.set(key, index + 1);
     }
   });
+  return { values, lines, problems };
+}
+
+/**
+ * Reads /etc/default/lxc, a shell fragment, as far as plain assignments go. The defaults are
+ * those of /usr/libexec/lxc/lxc-containers.
+ */
+export function parseBootPolicy(
+  text: string,
+  file: string,
+): { policy: BootPolicy; problems: readonly Problem[] } {
+  const { values, lines, problems } = readAssignments(text, file);
   const words = (key: string): string[] => (values.get(key) ?? '').split(/[ \t]+/).filter(Boolean);
   const bootGroups = words('BOOTGROUPS');
   // The shell splits BOOTGROUPS at blanks as well, so only its first word is the list of groups.

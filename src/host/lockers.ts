@@ -220,56 +220,38 @@ function decideIdmap(
   return { problem: { ...at, reason, remedy } };
 }
 
-/**
- * Which lockers a container gets, and how. A mount(8) that does not map ids would ignore the option
- * for it, so that has to be known.
- */
-export function decideLockers(
-  { name, config, settings }: LockerFacts,
-  lockers: Lockers,
-  host: HostSettings,
-  mountMapsIds = false,
-): LockerDecision {
-  const problems: Problem[] = [];
-  const warnings: Problem[] = [];
-  const wanted = settings.lockers;
-  const here = wanted ?? { file: config.file, line: 0 };
-  const at = { file: here.file, line: here.line };
-  if (settings.wormhole === false) {
-    const conflict = wormholeConflict(settings);
-    return { problems: conflict === undefined ? [] : [conflict], warnings };
-  }
-  const hook = classicHook(config);
-  if (hook !== undefined) {
-    const reason =
-      `the hook ${printable(hook.value.slice(0, 80))} makes a wormhole of its own, ` +
-      'so lockerd gives the container no wormhole and no lockers';
-    const remedy = 'remove the locker hooks from the configuration';
-    warnings.push({ file: hook.file, line: hook.line, reason, remedy });
-    return { problems, warnings };
-  }
-  const path = `${host.wormholeDirectory}/${name}`;
-  const slots = slotsPath(name);
-  const noWormhole = whyNoMountUnit(path) ?? whyNoMountUnit(slots);
-  if (noWormhole !== undefined) {
-    const reason = `no wormhole can be made, for "${printable(path)}" ${noWormhole}`;
-    const remedy = 'rename the container, or write "wormhole = no" in its settings';
-    (wanted === undefined ? warnings : problems).push({ ...at, reason, remedy });
-    return { problems, warnings };
+/** Collects what a container gets into its wormhole, and what is wrong with it. */
+class Attachments {
+  readonly #byName = new Map<string, Attachment>();
+  readonly #wormhole: string;
+  readonly #isStrict: boolean;
+  /** Where the container's lockers are chosen. */
+  readonly #at: Pick<Problem, 'file' | 'line'>;
+  readonly problems: Problem[] = [];
+  readonly warnings: Problem[] = [];
+
+  constructor(wormhole: string, isStrict: boolean, at: Pick<Problem, 'file' | 'line'>) {
+    this.#wormhole = wormhole;
+    this.#isStrict = isStrict;
+    this.#at = at;
   }
 
-  const attachments = new Map<string, Attachment>();
-  const attach = (locker: Locker, readOnly: boolean, mayBeStrict: boolean): void => {
-    const target = `${path}/${locker.name}`;
-    const strict = mayBeStrict && !locker.mayFail && settings.strictLockers !== false;
+  /** A later one of the same name replaces an earlier one. */
+  add(
+    locker: Locker,
+    { readOnly, mayBeStrict }: { readOnly: boolean; mayBeStrict: boolean },
+  ): void {
+    const target = `${this.#wormhole}/${locker.name}`;
+    const strict = mayBeStrict && !locker.mayFail && this.#isStrict;
     const paths = [target, locker.path, readOnlyPath(locker.name)];
     const why = paths.map(whyNoMountUnit).find((reason) => reason !== undefined);
     if (why !== undefined) {
       const reason = `the locker "${printable(locker.name)}" cannot be attached, for its path ${why}`;
-      (strict ? problems : warnings).push({ ...at, reason, remedy: 'rename the locker' });
+      const list = strict ? this.problems : this.warnings;
+      list.push({ ...this.#at, reason, remedy: 'rename the locker' });
       return;
     }
-    attachments.set(locker.name, {
+    this.#byName.set(locker.name, {
       locker: locker.name,
       source: locker.path,
       target,
@@ -277,38 +259,105 @@ export function decideLockers(
       readOnlyOnHost: locker.readOnly,
       strict,
     });
-  };
-  // Later ones go over earlier ones: what the settings of the container say is meant.
-  for (const shared of host.sharedLockers) {
-    const locker = lockers.get(shared.name);
-    if (locker !== undefined) attach(locker, shared.readOnly, false);
+  }
+
+  /** What is written to a directory that nothing is mounted on is lost to sight later. */
+  refuseMissing(name: string, lockerDirectory: string): void {
+    const place = printable(`${lockerDirectory}/${name}`);
+    const reason = `the locker "${printable(name)}" is never bound: nothing mounts ${place}`;
+    const remedy = `add a line for ${place} to /etc/fstab`;
+    this.problems.push({ ...this.#at, reason, remedy });
+  }
+
+  sorted(): Attachment[] {
+    return [...this.#byName.values()].sort((a, b) => (a.target < b.target ? -1 : 1));
+  }
+}
+
+/** Shared lockers, then the container's own one, then those that its settings name. */
+function chooseLockers(
+  { name, settings }: LockerFacts,
+  lockers: Lockers,
+  host: HostSettings,
+  attachments: Attachments,
+): void {
+  for (const { name: shared, readOnly } of host.sharedLockers) {
+    const locker = lockers.get(shared);
+    if (locker !== undefined) attachments.add(locker, { readOnly, mayBeStrict: false });
   }
   const [own] = ownLockerNames(name, host.ownLockerSuffixes).flatMap((n) => lockers.get(n) ?? []);
-  if (own !== undefined) attach(own, false, true);
-  for (const choice of wanted?.value ?? []) {
-    const locker = lockers.get(choice.name);
-    if (locker !== undefined) {
-      attach(locker, choice.readOnly, true);
-      continue;
-    }
-    // Whatever is written to a directory that nothing is mounted on is lost to sight later.
-    const place = printable(`${host.lockerDirectory}/${choice.name}`);
-    const reason = `the locker "${printable(choice.name)}" is never bound: nothing mounts ${place}`;
-    problems.push({ ...at, reason, remedy: `add a line for ${place} to /etc/fstab` });
+  if (own !== undefined) attachments.add(own, { readOnly: false, mayBeStrict: true });
+  for (const { name: chosen, readOnly } of settings.lockers?.value ?? []) {
+    const locker = lockers.get(chosen);
+    if (locker === undefined) attachments.refuseMissing(chosen, host.lockerDirectory);
+    else attachments.add(locker, { readOnly, mayBeStrict: true });
   }
+}
+
+/** Why a container gets no wormhole although its settings do not forbid one. */
+function whyNoWormhole(
+  { name, config, settings }: LockerFacts,
+  { path, slots }: { path: string; slots: string },
+): LockerDecision | undefined {
+  const hook = classicHook(config);
+  if (hook !== undefined) {
+    const reason =
+      `the hook ${printable(hook.value.slice(0, 80))} makes a wormhole of its own, ` +
+      'so lockerd gives the container no wormhole and no lockers';
+    const remedy = 'remove the locker hooks from the configuration';
+    const warning = { file: hook.file, line: hook.line, reason, remedy };
+    return { problems: [], warnings: [warning] };
+  }
+  const why = whyNoMountUnit(path) ?? whyNoMountUnit(slots);
+  if (why === undefined) return undefined;
+  const problem = {
+    ...chosenAt({ name, config, settings }),
+    reason: `no wormhole can be made, for "${printable(path)}" ${why}`,
+    remedy: 'rename the container, or write "wormhole = no" in its settings',
+  };
+  return settings.lockers === undefined
+    ? { problems: [], warnings: [problem] }
+    : { problems: [problem], warnings: [] };
+}
+
+/** The line that chooses a container's lockers, or its configuration. */
+function chosenAt({ config, settings }: LockerFacts): Pick<Problem, 'file' | 'line'> {
+  const { file, line } = settings.lockers ?? { file: config.file, line: 0 };
+  return { file, line };
+}
+
+/**
+ * Which lockers a container gets, and how. A mount(8) that does not map ids would ignore the option
+ * for it, so that has to be known.
+ */
+export function decideLockers(
+  facts: LockerFacts,
+  lockers: Lockers,
+  host: HostSettings,
+  mountMapsIds = false,
+): LockerDecision {
+  const { name, config, settings } = facts;
+  if (settings.wormhole === false) {
+    const conflict = wormholeConflict(settings);
+    return { problems: conflict === undefined ? [] : [conflict], warnings: [] };
+  }
+  const path = `${host.wormholeDirectory}/${name}`;
+  const slots = slotsPath(name);
+  const without = whyNoWormhole(facts, { path, slots });
+  if (without !== undefined) return without;
+  const attachments = new Attachments(path, settings.strictLockers !== false, chosenAt(facts));
+  chooseLockers(facts, lockers, host, attachments);
   const { idmap, problem, warning } =
     settings.idmapLockers === true ? decideIdmap(config, mountMapsIds) : {};
-  if (problem !== undefined) problems.push(problem);
-  if (warning !== undefined) warnings.push(warning);
   return {
     wormhole: {
       path,
       slots,
       insidePath: host.lockerPath,
       ...(idmap === undefined ? {} : { idmap }),
-      attachments: [...attachments.values()].sort((a, b) => (a.target < b.target ? -1 : 1)),
+      attachments: attachments.sorted(),
     },
-    problems,
-    warnings,
+    problems: [...attachments.problems, ...(problem === undefined ? [] : [problem])],
+    warnings: [...attachments.warnings, ...(warning === undefined ? [] : [warning])],
   };
 }

@@ -11,6 +11,7 @@ import type { ServiceContext } from './service-context.ts';
 import { jobPath, lockerPath, parsePath } from '../api/paths.ts';
 
 /** org.lockerd1.Container, for all containers: the path says which. */
+// eslint-disable-next-line max-lines-per-function -- The table of the interface, which is read as a whole.
 export function containerInterface(context: ServiceContext, methods: ContainerMethods): Interface {
   const { host, jobs } = context.core;
   const at = (path: string): Container => {

@@ -6,7 +6,7 @@
 import { jobPath } from '../api/paths.ts';
 import type { Argument, Call, CheckEntry, Method } from '../bus/interface-table.ts';
 import { optionsOf, type Request } from '../core/container-request.ts';
-import type { Verb } from '../core/jobs.ts';
+import type { Verb } from '../core/job-queue.ts';
 import {
   forCaller,
   onlyOptions,

@@ -4,7 +4,7 @@ import { errorNames, interfaces, unknownFigure } from '../api/names.ts';
 import { unlimited } from '../model/memory-limit.ts';
 import { method, type Interface } from '../bus/interface-table.ts';
 import { busError, DBusError } from '../bus/values.ts';
-import type { Job } from '../core/jobs.ts';
+import type { Job } from '../core/job-queue.ts';
 import { optionsOfCancel } from '../core/container-request.ts';
 import {
   forCaller,
@@ -25,6 +25,7 @@ export function errorOf({ error }: Job): [name: string, message: string] {
 }
 
 /** org.lockerd1.Job, for all jobs: the path says which. */
+// eslint-disable-next-line max-lines-per-function -- The table of the interface, which is read as a whole.
 export function jobInterface(context: ServiceContext): Interface {
   const { core } = context;
   const at = (path: string): Job => {

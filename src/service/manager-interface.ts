@@ -15,6 +15,7 @@ import { containerPath, jobPath, lockerPath, parsePath } from '../api/paths.ts';
 const features = ['balloon', 'freeze', 'lockers', 'persist', 'request-id'];
 
 /** org.lockerd1.Manager, of /org/lockerd1. */
+// eslint-disable-next-line max-lines-per-function -- The table of the interface, which is read as a whole.
 export function managerInterface(context: ServiceContext, methods: ContainerMethods): Interface {
   const { core } = context;
   const { host, jobs } = core;

@@ -6,7 +6,7 @@ import type { Interface } from '../bus/interface-table.ts';
 import type { ObjectTree } from '../bus/object-tree.ts';
 import type { Core } from '../core/core.ts';
 import type { HostEvent } from '../core/host-objects.ts';
-import type { Job } from '../core/jobs.ts';
+import type { Job } from '../core/job-queue.ts';
 import { containerInterface } from './container-interface.ts';
 import { containerMethods } from './container-methods.ts';
 import { errorOf, jobInterface } from './job-interface.ts';

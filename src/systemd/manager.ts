@@ -2,8 +2,8 @@ import type { BusConnection, Signal } from '../bus/connection.ts';
 import { DBusError } from '../bus/values.ts';
 import { escapeLabel } from '../model/object-label.ts';
 import { retryWhile, wasNotDelivered } from './away.ts';
-import type { JobOptions, JobPolicy, JobResult } from './jobs.ts';
-import { Jobs } from './jobs.ts';
+import type { JobOptions, JobPolicy, JobResult } from './unit-jobs.ts';
+import { Jobs } from './unit-jobs.ts';
 import type { UnitProperty, UnitType } from './properties.ts';
 import { plainValue, plainValues, Properties } from './properties.ts';
 

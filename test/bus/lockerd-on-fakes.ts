@@ -11,7 +11,7 @@ import { Marshalled } from '../../src/bus/marshal.ts';
 import { unmarshal } from '../../src/bus/unmarshal.ts';
 import { Variant } from '../../src/bus/values.ts';
 import type { Core, CorePorts } from '../../src/core/core.ts';
-import type { Job } from '../../src/core/jobs.ts';
+import type { Job } from '../../src/core/job-queue.ts';
 import { defaultLimits, type Limits } from '../../src/core/user-quota.ts';
 import type { LxcStatus, MemoryFigures, UnitJobResult } from '../../src/core/ports.ts';
 import { systemClock } from '../../src/service/system-clock.ts';

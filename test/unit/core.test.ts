@@ -1,7 +1,7 @@
 import { beforeEach, describe, expect, test } from 'vitest';
 import type { Core } from '../../src/core/core.ts';
 import { LockerdError } from '../../src/model/errors.ts';
-import type { Job } from '../../src/core/jobs.ts';
+import type { Job } from '../../src/core/job-queue.ts';
 import { messageIds } from '../../src/core/message-ids.ts';
 import type { ActionDetails, Decision } from '../../src/core/ports.ts';
 import type { Request } from '../../src/core/container-request.ts';

@@ -1,8 +1,8 @@
 import { setImmediate as turn } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
 import { DBusError, Variant } from '../../src/bus/values.ts';
-import type { JobPolicy } from '../../src/systemd/jobs.ts';
-import { Jobs } from '../../src/systemd/jobs.ts';
+import type { JobPolicy } from '../../src/systemd/unit-jobs.ts';
+import { Jobs } from '../../src/systemd/unit-jobs.ts';
 import { plainValues, Properties } from '../../src/systemd/properties.ts';
 import { Watched } from '../../src/systemd/watched.ts';
 
