@@ -7,7 +7,7 @@ const floors = [
   ['core'],
   ['balloon'],
   ['adapters'],
-  ['generator', 'helper', 'autoballoon', 'service', 'cli'],
+  ['generator', 'lockers', 'helper', 'autoballoon', 'service', 'cli'],
 ];
 
 const rooms = floors.flat();

@@ -1,7 +1,9 @@
+/** Callers, as the bus daemon knows them: it took their credentials from the kernel. */
+
 import type { BusConnection } from '../bus/connection.ts';
+import { busDriver } from '../bus/valid-names.ts';
 import type { ClientsPort } from '../core/ports.ts';
 
-/** Callers, as the bus daemon knows them: it took the credentials from the kernel. */
 export class BusClients implements ClientsPort {
   readonly #bus: BusConnection;
 
@@ -11,9 +13,7 @@ export class BusClients implements ClientsPort {
 
   async uidOf(sender: string): Promise<number> {
     const [uid] = await this.#bus.call({
-      destination: 'org.freedesktop.DBus',
-      path: '/org/freedesktop/DBus',
-      interface: 'org.freedesktop.DBus',
+      ...busDriver,
       member: 'GetConnectionUnixUser',
       signature: 's',
       body: [sender],

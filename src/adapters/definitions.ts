@@ -1,3 +1,5 @@
+/** What lockerd-generator(8) wrote into its drop-ins for lockerd, which systemd has loaded. */
+
 import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -15,7 +17,6 @@ const againMs = 100;
 
 type HostDefinitions = Definitions & { readonly containers: readonly ContainerFactsRead[] };
 
-/** What lockerd-generator(8) wrote into its drop-ins for us, which systemd has loaded. */
 export class GeneratedDefinitions implements DefinitionsPort {
   readonly #directory: string;
   readonly #settleMs: number;
@@ -82,7 +83,7 @@ export class GeneratedDefinitions implements DefinitionsPort {
     try {
       return await readFile(join(this.#directory, path), 'utf8');
     } catch (error) {
-      // Of somebody else, or just being written anew.
+      // Of another program, or just being written again.
       if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
       throw new LockerdError('Failed', 'what the generator wrote cannot be read', { cause: error });
     }

@@ -1,3 +1,10 @@
+/**
+ * The journal, by logger(1): its native protocol needs datagram sockets, which Node.js has not.
+ *
+ * There is one process for each entry, one after another. It may have ended before the journal looks up
+ * its unit, and the journal trusts a unit only from root: people look for the identifier.
+ */
+
 import type { JournalEntry, JournalPort } from '../core/ports.ts';
 
 const program = '/usr/bin/logger';
@@ -5,7 +12,7 @@ const program = '/usr/bin/logger';
 const valueMax = 4096;
 /** How many entries about one user may wait: a flood is cut, and the journal says that it was. */
 const waitingOfOne = 64;
-/** The same of entries about nobody. */
+/** The same of entries about no user. */
 const waitingOfNobody = 256;
 const defaultBounds = {
   /** How many entries of all users may wait: somebody may have thousands of uids. */
@@ -17,11 +24,6 @@ const defaultBounds = {
 const droppedUsersMax = 256;
 const timeoutMs = 10_000;
 
-/**
- * The journal's native protocol needs datagram sockets, which Node has not; logger(1) speaks it.
- * One process for each entry, one after another. It may have ended before the journal looks up its
- * unit, and a unit that others than root name counts for nothing: people look for the identifier.
- */
 export class LoggerJournal implements JournalPort {
   readonly #program: string;
   readonly #bounds: typeof defaultBounds;
@@ -113,7 +115,7 @@ export class LoggerJournal implements JournalPort {
     const [uid, [text, ...others]] = next;
     this.#waiting.delete(uid);
     this.#waitingCount--;
-    // Whoever had a turn is last in the line; what was dropped is told after what was not.
+    // A user who had a turn goes to the end of the queue. Dropped entries are counted at the end.
     if (others.length > 0) this.#waiting.set(uid, others);
     else if (this.#dropped.has(uid)) {
       this.#waiting.set(uid, [this.#droppedOf(uid)]);

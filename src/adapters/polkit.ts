@@ -1,22 +1,22 @@
+/** polkit, which decides about each call. Whatever is not a sound answer of polkit is not a yes. */
+
 import type { BusConnection } from '../bus/connection.ts';
+import { busDriver } from '../bus/valid-names.ts';
 import { busError, DBusError, Variant } from '../bus/values.ts';
 import { LockerdError } from '../model/errors.ts';
 import type { AuthorityPort, AuthorizationRequest, Decision } from '../core/ports.ts';
 
-const name = 'org.freedesktop.PolicyKit1';
-const path = '/org/freedesktop/PolicyKit1/Authority';
-const authority = 'org.freedesktop.PolicyKit1.Authority';
-const bus = {
-  destination: 'org.freedesktop.DBus',
-  path: '/org/freedesktop/DBus',
-  interface: 'org.freedesktop.DBus',
+const polkit = {
+  destination: 'org.freedesktop.PolicyKit1',
+  path: '/org/freedesktop/PolicyKit1/Authority',
+  interface: 'org.freedesktop.PolicyKit1.Authority',
 } as const;
 
 /** CheckAuthorizationFlags: polkit may ask somebody for a password. */
 const allowUserInteraction = 1;
 
 interface Timeouts {
-  /** How long a check may take in which nobody is asked. polkit's rules may run programs. */
+  /** How long a check without a prompt may take. polkit's rules may run programs. */
   readonly checkMs: number;
   /** How long a password prompt may stay open. */
   readonly promptMs: number;
@@ -26,11 +26,10 @@ interface Timeouts {
 
 const defaultTimeouts: Timeouts = { checkMs: 20_000, promptMs: 300_000, pingMs: 10_000 };
 
-const isThere = 'polkit';
+const available = 'polkit';
 /** More prompts at once would take the places of all other calls to polkit. */
 const promptsMax = 40;
 
-/** polkit, which decides for each call. Whatever is not a sound answer of its is not a yes. */
 export class PolkitAuthority implements AuthorityPort {
   readonly #bus: BusConnection;
   readonly #timeouts: Timeouts;
@@ -50,22 +49,28 @@ export class PolkitAuthority implements AuthorityPort {
     connection: BusConnection,
     timeouts: Partial<Timeouts> = {},
   ): Promise<PolkitAuthority> {
-    const it = new PolkitAuthority(connection, { ...defaultTimeouts, ...timeouts });
+    const authority = new PolkitAuthority(connection, { ...defaultTimeouts, ...timeouts });
+    const { destination: sender, path, interface: polkitInterface } = polkit;
     await connection.subscribe(
-      { sender: name, path, interface: authority, member: 'Changed' },
+      { sender, path, interface: polkitInterface, member: 'Changed' },
       () => {
-        it.#tellPermissions();
+        authority.#permissionsChanged();
       },
     );
     await connection.subscribe(
-      { sender: bus.destination, interface: bus.interface, member: 'NameOwnerChanged', arg0: name },
+      {
+        sender: busDriver.destination,
+        interface: busDriver.interface,
+        member: 'NameOwnerChanged',
+        arg0: polkit.destination,
+      },
       ({ body }) => {
-        it.#setState(body[2] === '' ? 'polkit is not running' : isThere);
-        if (body[2] !== '') it.#tellPermissions();
+        authority.#setState(body[2] === '' ? 'polkit is not running' : available);
+        if (body[2] !== '') authority.#permissionsChanged();
       },
     );
-    await it.#start();
-    return it;
+    await authority.#start();
+    return authority;
   }
 
   get state(): string {
@@ -86,7 +91,7 @@ export class PolkitAuthority implements AuthorityPort {
     for (const handler of this.#stateHandlers) handler();
   }
 
-  #tellPermissions(): void {
+  #permissionsChanged(): void {
     for (const handler of this.#permissionHandlers) handler();
   }
 
@@ -94,13 +99,13 @@ export class PolkitAuthority implements AuthorityPort {
   async #start(): Promise<void> {
     try {
       await this.#bus.call({
-        ...bus,
+        ...busDriver,
         member: 'StartServiceByName',
         signature: 'su',
-        body: [name, 0],
+        body: [polkit.destination, 0],
         timeoutMs: this.#timeouts.checkMs,
       });
-      this.#setState(isThere);
+      this.#setState(available);
     } catch (error) {
       const isAbsent =
         error instanceof DBusError &&
@@ -121,26 +126,26 @@ export class PolkitAuthority implements AuthorityPort {
     const cancellationId = `lockerd-${++this.#checks}`;
     if (request.interactive) this.#prompts++;
     // Once for all that may happen first: the answer, the caller leaving, polkit hanging.
-    const over = new AbortController();
+    const settled = new AbortController();
     try {
       const answer = await Promise.race([
         this.#ask(request, cancellationId),
-        aborted(signal, over.signal).then(() => {
+        aborted(signal, settled.signal).then(() => {
           throw callerLeft();
         }),
-        ...(request.interactive ? [this.#untilSilent(over.signal)] : []),
+        ...(request.interactive ? [this.#untilSilent(settled.signal)] : []),
       ]);
       if (isAborted(signal)) throw callerLeft();
-      this.#setState(isThere);
+      this.#setState(available);
       return answer;
     } catch (error) {
-      // polkit would go on showing its prompt to nobody's use.
+      // polkit would go on showing its prompt, of which there is no use.
       this.#cancel(cancellationId);
       if (isAborted(signal)) throw callerLeft();
       if (error instanceof PromptTimeout) return 'dismissed';
       throw this.#unavailable(error);
     } finally {
-      over.abort();
+      settled.abort();
       if (request.interactive) this.#prompts--;
     }
   }
@@ -149,9 +154,7 @@ export class PolkitAuthority implements AuthorityPort {
     const { checkMs, promptMs } = this.#timeouts;
     try {
       const body = await this.#bus.call({
-        destination: name,
-        path,
-        interface: authority,
+        ...polkit,
         member: 'CheckAuthorization',
         signature: '(sa{sv})sa{ss}us',
         body: [
@@ -171,14 +174,13 @@ export class PolkitAuthority implements AuthorityPort {
   }
 
   /** Rejects when polkit does not even answer a ping: a prompt alone may take its time. */
-  async #untilSilent(over: AbortSignal): Promise<never> {
+  async #untilSilent(settled: AbortSignal): Promise<never> {
     const { pingMs } = this.#timeouts;
     for (;;) {
       await new Promise((resolve) => setTimeout(resolve, pingMs).unref());
-      if (over.aborted) return new Promise(() => undefined);
+      if (settled.aborted) return new Promise(() => undefined);
       await this.#bus.call({
-        destination: name,
-        path,
+        ...polkit,
         interface: 'org.freedesktop.DBus.Peer',
         member: 'Ping',
         timeoutMs: pingMs,
@@ -189,9 +191,7 @@ export class PolkitAuthority implements AuthorityPort {
   #cancel(cancellationId: string): void {
     this.#bus
       .call({
-        destination: name,
-        path,
-        interface: authority,
+        ...polkit,
         member: 'CancelCheckAuthorization',
         signature: 's',
         body: [cancellationId],
@@ -230,14 +230,14 @@ function callerLeft(): LockerdError {
 }
 
 /** Settles when the first signal fires, and never after the second. */
-function aborted(signal: AbortSignal, over: AbortSignal): Promise<void> {
+function aborted(signal: AbortSignal, settled: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
     signal.addEventListener(
       'abort',
       () => {
         resolve();
       },
-      { once: true, signal: over },
+      { once: true, signal: settled },
     );
   });
 }

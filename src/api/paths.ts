@@ -1,3 +1,5 @@
+/** Object paths of org.lockerd1. */
+
 import { escapeLabel, unescapeLabel } from '../model/object-label.ts';
 
 export const managerPath = '/org/lockerd1';

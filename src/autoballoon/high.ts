@@ -9,13 +9,14 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { askPatiently } from '../systemd/reloads.ts';
+import { askPatiently } from '../systemd/reload.ts';
 import type { SystemdManager } from '../systemd/manager.ts';
-import { cgroupRoot, write } from '../cgroup/guest.ts';
+import { bytesProperty } from '../systemd/properties.ts';
+import { GroupV2 } from '../cgroup/group-v2.ts';
+import { cgroupRoot } from '../cgroup/hierarchy.ts';
 import type { ControlDirectories } from '../balloon/lasting.ts';
 import { controlDirectories } from '../balloon/lasting.ts';
-import { stateDirectory } from '../balloon/state.ts';
-import { Variant } from '../bus/values.ts';
+import { stateDirectory } from '../balloon/balloon-state.ts';
 import { codeOf } from '../model/errno.ts';
 
 const dropIn = '50-MemoryHigh.conf';
@@ -47,11 +48,11 @@ function textOf(file: string): string {
 
 /** As "systemctl set-property --runtime" sets it. */
 export class SystemdHighLimits implements HighLimits {
-  readonly #manager: Pick<SystemdManager, 'call'>;
+  readonly #manager: Pick<SystemdManager, 'setProperties'>;
   readonly #directories: ControlDirectories;
 
   constructor(
-    manager: Pick<SystemdManager, 'call'>,
+    manager: Pick<SystemdManager, 'setProperties'>,
     directories: ControlDirectories = controlDirectories,
   ) {
     this.#manager = manager;
@@ -83,14 +84,12 @@ export class SystemdHighLimits implements HighLimits {
   async apply(unit: string, controlGroup: string, bytes: bigint): Promise<void> {
     // Whenever this process ends, what the drop-in has is in the note.
     this.#write(unit, `${textOf(this.#note(unit))}${bytes}\n`);
-    await write(join(cgroupRoot, controlGroup, 'memory.high'), bytes.toString());
+    await new GroupV2(join(cgroupRoot, controlGroup)).setHigh(bytes);
   }
 
   async settle(unit: string, bytes: bigint): Promise<void> {
-    const properties = [['MemoryHigh', new Variant('t', bytes)]];
-    await askPatiently(() =>
-      this.#manager.call('SetUnitProperties', 'sba(sv)', [unit, true, properties]),
-    );
+    const properties = [bytesProperty('MemoryHigh', bytes)];
+    await askPatiently(() => this.#manager.setProperties(unit, true, properties));
     this.#write(unit, `${bytes}\n`);
     // For hooks/balloon-gone, which compares.
     copyFileSync(this.#runtime(unit), join(stateDirectory(unit), dropIn));

@@ -1,13 +1,13 @@
 import { GeneratedDefinitions } from '../adapters/definitions.ts';
 import { LoggerJournal } from '../adapters/journal.ts';
-import { CgroupMemory } from '../adapters/memory.ts';
-import { betweenReloads } from '../systemd/reloads.ts';
+import { CgroupMemory } from '../adapters/cgroup-memory.ts';
+import { betweenReloads } from '../systemd/reload.ts';
 import { SystemdManager } from '../systemd/manager.ts';
 import { SystemdUnits } from '../adapters/units.ts';
 import { connectBus } from '../bus/connection.ts';
 import { Autoballoon } from './autoballoon.ts';
 import { SystemdHighLimits } from './high.ts';
-import { kernelMemory, whatIsMissing } from './memory.ts';
+import { kernelMemory, whatIsMissing } from './kernel-memory.ts';
 import { PressureWatch } from './pressure.ts';
 
 /**

@@ -1,8 +1,11 @@
 import { LockerdError } from '../model/errors.ts';
 import { codeOf } from '../model/errno.ts';
 import { containerUnit } from '../model/unit-name.ts';
-import type { GuestMemory, Probe, Undo } from '../cgroup/guest.ts';
-import { controlGroups, findGuestMemory, memoryOfHost, swapLeftOnHost } from '../cgroup/guest.ts';
+import { isGone } from '../cgroup/control-files.ts';
+import { findGuestMemory } from '../cgroup/find-group.ts';
+import type { GuestMemory, Probe, Undo } from '../cgroup/guest-memory.ts';
+import { controlGroups } from '../cgroup/hierarchy.ts';
+import { readHostMemory } from '../cgroup/host-memory.ts';
 import { restoreSnapshot, setLastingLimits, takeSnapshot } from './lasting.ts';
 import {
   exactLimit,
@@ -13,8 +16,10 @@ import {
 } from '../model/memory-limit.ts';
 import type { Phase } from './shrink.ts';
 import { Shrink, ShrinkRefused } from './shrink.ts';
-import { recordUndo, undo, withBalloonLock } from './state.ts';
-import type { Limits, Systemd, UnitMemory } from './systemd.ts';
+import { recordUndo, undo, withBalloonLock } from './balloon-state.ts';
+import type { SystemdManager } from '../systemd/manager.ts';
+import type { Limits, UnitMemory } from './unit-memory.ts';
+import { readUnitMemory } from './unit-memory.ts';
 
 export interface BalloonRequest {
   readonly container: string;
@@ -41,7 +46,7 @@ export interface BalloonResult {
 }
 
 export interface BalloonContext {
-  readonly systemd: Systemd;
+  readonly systemd: SystemdManager;
   readonly report: (phase: Phase, fraction: number) => void;
   readonly signal: AbortSignal;
 }
@@ -62,7 +67,7 @@ export async function balloon(
   return withBalloonLock(container, unit, async () => {
     // A helper that was killed may have left something; nobody else works on it now.
     await undo(unit, context.systemd);
-    const before = await context.systemd.unit(unit);
+    const before = await readUnitMemory(context.systemd, unit);
     const wanted = { ...request, limit };
     if (['inactive', 'failed'].includes(before.activeState)) {
       return setForNextStart(wanted, unit, before, context);
@@ -83,15 +88,19 @@ export async function balloon(
  * Brings the limits of a running container's unit to the kernel, as systemd would: a lower one may
  * kill. Throws LockerdErrors: NotRunning, and JobConflict while a balloon is under way.
  */
-export async function applyLimits(container: string, systemd: Systemd): Promise<void> {
+export async function applyLimits(container: string, systemd: SystemdManager): Promise<void> {
   const unit = containerUnit(container);
   await withBalloonLock(container, unit, async () => {
     await undo(unit, systemd);
-    const { activeState, controlGroup, memoryMax, memorySwapMax } = await systemd.unit(unit);
+    const { activeState, controlGroup, memoryMax, memorySwapMax } = await readUnitMemory(
+      systemd,
+      unit,
+    );
     const memory = activeState === 'active' ? findGuestMemory(controlGroup) : undefined;
     if (memory === undefined) throw notRunning(container);
-    await memory.setUnitLimit(memoryMax);
-    await memory.setUnitSwapLimit(memorySwapMax);
+    // On cgroup v1 swap has no limit of its own, and its sum with memory stays as it is.
+    const swap = memory.version === 2 ? memorySwapMax : undefined;
+    await memory.setLimits({ memory: memoryMax, swap });
   });
 }
 
@@ -134,11 +143,11 @@ function warningsFor(
   version: 1 | 2,
   swapIsAccounted: boolean,
 ): string[] {
-  const host = memoryOfHost();
-  const isAbove = limit !== unlimited && limit > host;
+  const host = readHostMemory();
+  const isAbove = limit !== unlimited && limit > host.total;
   return [
-    ...(isAbove ? [`the limit is above the host's memory, ${formatLimit(host)}`] : []),
-    ...(swapIsAccounted || swapLeftOnHost() === 0n
+    ...(isAbove ? [`the limit is above the host's memory, ${formatLimit(host.total)}`] : []),
+    ...(swapIsAccounted || host.swapFree === 0n
       ? []
       : ['the kernel does not account for swap, which the limit does not bound']),
     ...(version === 1 && swap !== unlimited && limit === unlimited
@@ -158,7 +167,7 @@ async function setForNextStart(
   if (request.swap !== undefined && !swapIsAccounted) throw noSwapAccounting();
   report('setting', 0);
   await setLastingLimits(systemd, unit, limitsOf(request), true);
-  const after = await systemd.unit(unit);
+  const after = await readUnitMemory(systemd, unit);
   return {
     before: before.memoryMax,
     limit: after.memoryMax,
@@ -167,9 +176,6 @@ async function setForNextStart(
     reclaimed: 0n,
   };
 }
-
-/** Reads of a group that has gone. */
-const goneCodes = ['ENOENT', 'ENODEV'];
 
 /** The change of one running container. */
 class Balloon {
@@ -205,7 +211,7 @@ class Balloon {
       else if (force) await this.#force();
       else await this.#shrink();
       const end = this.#memory.probe();
-      const after = await this.#context.systemd.unit(this.#unit);
+      const after = await readUnitMemory(this.#context.systemd, this.#unit);
       return {
         before: this.#before.memoryMax,
         limit: this.#memory.unitLimit(),
@@ -216,7 +222,7 @@ class Balloon {
       };
     } catch (error) {
       if (error instanceof ShrinkRefused) throw this.#refusal(error, this.#stall(start).stallUsec);
-      if (goneCodes.includes(codeOf(error) ?? '')) {
+      if (isGone(error)) {
         throw new LockerdError(
           'NotRunning',
           `container "${container}" stopped or rebooted meanwhile`,
@@ -249,7 +255,8 @@ class Balloon {
         `the lowest limit that would have worked is ${exactLimit(known)}${stall}`,
       {
         details: {
-          lowest: formatLimit(known),
+          // As in requests: bytes, or the word for no limit.
+          lowest: known === unlimited ? 'max' : known.toString(),
           ...(stallUsec === undefined ? {} : { stallUsec }),
         },
       },
@@ -265,17 +272,13 @@ class Balloon {
     const limits = limitsOf(this.#request);
     const snapshot = takeSnapshot(this.#unit, Object.keys(limits));
     const old = { memory: memory.unitLimit(), swap: memory.swapLimit() ?? unlimited };
-    const swap = limits.MemorySwapMax ?? old.swap;
+    const wanted = { memory: limit, swap: limits.MemorySwapMax ?? old.swap };
     try {
-      await memory.setSum(limit, swap, 'raise');
-      await setLastingLimits(systemd, this.#unit, limits, persist);
-      await memory.setSum(limit, swap, 'lower');
+      await memory.setLimits(wanted, () => setLastingLimits(systemd, this.#unit, limits, persist));
       if (memory.guestLimit() < limit) await memory.clearGuestLimit();
       this.#verify();
     } catch (error) {
-      await memory.setSum(old.memory, old.swap, 'raise');
-      await restoreSnapshot(systemd, snapshot);
-      await memory.setSum(old.memory, old.swap, 'lower');
+      await memory.setLimits(old, () => restoreSnapshot(systemd, snapshot));
       if (codeOf(error) === 'EBUSY') {
         throw new ShrinkRefused(
           `it has ${formatLimit(memory.swapUsed())} in swap`,
@@ -301,7 +304,7 @@ class Balloon {
     recordUndo(this.#unit, [this.#memory.undoUnitLimit()]);
     try {
       // The helper waits for the kernel here, so that systemd need not: it would answer nobody.
-      await this.#memory.setUnitLimit(this.#request.limit);
+      await this.#memory.setLimits({ memory: this.#request.limit });
       await this.#set();
     } catch (error) {
       if (codeOf(error) !== 'EBUSY') throw error;

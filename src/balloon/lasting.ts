@@ -1,8 +1,10 @@
 import { copyFileSync, existsSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { unlimited } from '../model/memory-limit.ts';
-import { stateDirectory } from './state.ts';
-import type { Limits, Systemd } from './systemd.ts';
+import type { SystemdManager } from '../systemd/manager.ts';
+import { bytesProperty } from '../systemd/properties.ts';
+import { stateDirectory } from './balloon-state.ts';
+import type { Limits } from './unit-memory.ts';
 
 /**
  * Where systemd keeps what was set by property. Of two files with one name the persistent one
@@ -33,7 +35,7 @@ function shelved(property: string): string {
  * else until the container stops, when hooks/balloon-gone takes back what is noted here.
  */
 export async function setLastingLimits(
-  systemd: Systemd,
+  systemd: SystemdManager,
   unit: string,
   limits: Limits,
   persist: boolean,
@@ -56,7 +58,11 @@ export async function setLastingLimits(
       changedFiles = true;
     }
   }
-  await systemd.setLimits(unit, limits, !persist);
+  await systemd.setProperties(
+    unit,
+    !persist,
+    Object.entries<bigint>({ ...limits }).map(([name, bytes]) => bytesProperty(name, bytes)),
+  );
   for (const property of properties) {
     const note = join(notes, dropIn(property));
     if (!persist) {
@@ -103,7 +109,10 @@ export function takeSnapshot(
 }
 
 /** Puts the files back and lets systemd read them. */
-export async function restoreSnapshot(systemd: Systemd, snapshot: LastingSnapshot): Promise<void> {
+export async function restoreSnapshot(
+  systemd: SystemdManager,
+  snapshot: LastingSnapshot,
+): Promise<void> {
   for (const [path, text] of snapshot.files) {
     if (text === undefined) rmSync(path, { force: true });
     else writeFileSync(path, text);

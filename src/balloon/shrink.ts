@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { LockerdError } from '../model/errors.ts';
-import type { GuestMemory } from '../cgroup/guest.ts';
+import type { GuestMemory } from '../cgroup/guest-memory.ts';
 import { formatLimit, lowestLimit, marginOf, mebibyte } from '../model/memory-limit.ts';
 import type { Trouble } from './trial.ts';
 import { Trend, Watch } from './trial.ts';
@@ -101,7 +101,6 @@ export class Shrink {
 
   /** Takes memory back in steps until the guest is at the goal, then lets it live there a while. */
   async try(): Promise<void> {
-    await this.#memory.begin();
     await this.#reclaim();
     await this.#memory.brake(this.#goal);
     await this.#live();

@@ -1,5 +1,5 @@
 /** What a guest's reaction to less memory means; pure. */
-import type { Probe } from '../cgroup/guest.ts';
+import type { Probe } from '../cgroup/guest-memory.ts';
 
 /** Why a trial ended early. */
 export type Trouble = 'out-of-memory' | 'pinned' | 'stalled' | 'growing';

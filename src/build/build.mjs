@@ -1,4 +1,4 @@
-// Builds every installed program into dist/, each executable by its own path.
+// Builds every installed program into dist/, each executable by its own path, and the units.
 import {
   chmodSync,
   cpSync,
@@ -11,6 +11,7 @@ import {
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 import { esbuildHandlebars } from './handlebars.mjs';
+import { buildUnits } from './units.mjs';
 
 process.chdir(fileURLToPath(new URL('../..', import.meta.url)));
 /** @type {{ version: string }} */
@@ -38,6 +39,7 @@ const program = {
 const entries = {
   'lockerd-generator': 'generators/lockerd-generator.ts',
   lockerd: 'src/service/lockerd.ts',
+  'lockerd-lockers': 'src/lockers/lockerd-lockers.ts',
   'lockerd-helper': 'src/helper/lockerd-helper.ts',
   'lockerd-autoballoon': 'src/autoballoon/lockerd-autoballoon.ts',
   lockerctl: 'src/cli/lockerctl.ts',
@@ -51,3 +53,5 @@ for (const hook of readdirSync('hooks')) {
   cpSync(`hooks/${hook}`, `dist/hooks/${hook}`);
   chmodSync(`dist/hooks/${hook}`, 0o755);
 }
+
+buildUnits('dist/units/system');

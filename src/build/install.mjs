@@ -70,6 +70,7 @@ function installProgram(name, directory) {
 
 installProgram('lockerd-generator', 'usr/lib/systemd/system-generators');
 installProgram('lockerd', 'usr/lib/lockerd');
+installProgram('lockerd-lockers', 'usr/lib/lockerd');
 installProgram('lockerd-helper', 'usr/lib/lockerd');
 installProgram('lockerd-autoballoon', 'usr/lib/lockerd');
 installProgram('lockerctl', 'usr/bin');
@@ -79,8 +80,8 @@ for (const hook of filesIn('dist/hooks')) {
   const directory = hook.startsWith('mount.') ? 'usr/sbin' : 'usr/lib/lockerd/hooks';
   install(`${directory}/${hook}`, read(`dist/hooks/${hook}`), 0o755);
 }
-for (const unit of filesIn('units/system')) {
-  install(`usr/lib/systemd/system/${unit}`, read(`units/system/${unit}`));
+for (const unit of filesIn('dist/units/system')) {
+  install(`usr/lib/systemd/system/${unit}`, read(`dist/units/system/${unit}`));
 }
 // Enabled for every host, as nothing else asks for it; an admin can mask it.
 const enabled = join(destination, 'usr/lib/systemd/system/sockets.target.wants');

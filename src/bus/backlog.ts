@@ -1,5 +1,7 @@
+/** Replies that their callers have not read. */
+
 import type { BusConnection } from './connection.ts';
-import { busDriver } from './names.ts';
+import { busDriver } from './valid-names.ts';
 import type { VariantMap } from './values.ts';
 
 /** A caller is looked at once for so many bytes of replies. */
@@ -182,7 +184,7 @@ export class Backlog {
     return isMuch ? smallUnread : maximumUnread;
   }
 
-  /** Those who read are not to be held for those who do not. */
+  /** Callers who read must not pay for those of the same user who do not. */
   #lookAtAll(user: User): Promise<void> {
     if (performance.now() - user.lookedMs < lookAtUserMs) return user.look ?? Promise.resolve();
     user.lookedMs = performance.now();

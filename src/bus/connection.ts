@@ -1,15 +1,23 @@
-import type net from 'node:net';
+/**
+ * A connection to a message bus: calls out and in, replies, signals.
+ *
+ * src/bus is the D-Bus layer: messages, quotas of calls, and objects made of tables. It knows nothing of
+ * containers, and it is the only user of the library dbus-next. What is said over the bus belongs in
+ * src/service and src/cli.
+ */
+
+import type { Duplex } from 'node:stream';
 import { DBusError as LibraryError, Message, type MessageLike } from 'dbus-next';
 import MessageBus from 'dbus-next/lib/bus.js';
-import { CallQueue, type CallRequest } from './calls.ts';
+import { OutgoingCalls, type CallRequest } from './outgoing-calls.ts';
 import { messageFlag, messageType, type Frame } from './frame.ts';
-import { unmarshal } from './marshal.ts';
-import { busDriver } from './names.ts';
+import { unmarshal } from './unmarshal.ts';
+import { busDriver } from './valid-names.ts';
 import { Subscriptions, type Signal, type SignalMatch } from './subscriptions.ts';
-import { openSocket, Transport } from './transport.ts';
+import { authenticate, openSocket, Transport } from './transport.ts';
 import { busError, DBusError } from './values.ts';
 
-export type { CallRequest } from './calls.ts';
+export type { CallRequest } from './outgoing-calls.ts';
 export type { Signal, SignalMatch } from './subscriptions.ts';
 
 /** A connection to a message bus. Everything that is sent or received goes in order. */
@@ -25,7 +33,7 @@ export interface BusConnection {
   call(request: CallRequest): Promise<readonly unknown[]>;
   /**
    * Calls the handler for each signal that matches, from the moment the promise resolves on. With
-   * `sender` only for those of the present owner of that name, whoever else claims to be it.
+   * `sender` only for signals of the present owner of that name.
    * @returns ends the subscription
    */
   subscribe(match: SignalMatch, handler: (signal: Signal) => void): Promise<() => Promise<void>>;
@@ -40,7 +48,7 @@ export interface BusConnection {
 /** A received method call, its body still to be decoded. */
 export type CallFrame = Frame & { readonly path: string; readonly member: string };
 
-/** For what nobody waits for, such as an event handler that throws. */
+/** Takes errors that no caller waits for, such as those of event handlers. */
 export type Log = (problem: string, error: unknown) => void;
 
 /** What the service side needs beyond BusConnection. */
@@ -68,6 +76,8 @@ export interface ServiceConnection extends BusConnection {
 export interface ConnectOptions {
   /** Default: DBUS_SYSTEM_BUS_ADDRESS, else the system bus. */
   readonly address?: string;
+  /** Takes the place of the address: a stream to a bus, on which nothing was said yet. */
+  readonly stream?: Duplex | undefined;
   /** Default: standard error. */
   readonly log?: Log;
 }
@@ -86,33 +96,33 @@ const nameReplyExists = 3;
 class Connection implements ServiceConnection {
   readonly lost: Promise<Error>;
   readonly log: Log;
-  readonly #socket: net.Socket;
+  readonly #stream: Duplex;
   readonly #transport: Transport;
   readonly #bus: MessageBus;
-  readonly #queue = new CallQueue();
+  readonly #outgoing = new OutgoingCalls();
   readonly #subscriptions: Subscriptions;
   /** Serials of the calls that have no reply yet. */
   readonly #awaited = new Set([helloSerial]);
-  /** Ends of the calls that somebody still waits for. */
+  /** Rejects the calls that still wait for a reply. */
   readonly #pending = new Set<(error: DBusError) => void>();
   #handleCall: ((call: CallFrame) => void) | undefined;
   #closed: DBusError | undefined;
 
-  constructor(socket: net.Socket, log: Log) {
+  constructor(stream: Duplex, log: Log) {
     this.log = log;
-    this.#socket = socket;
+    this.#stream = stream;
     this.lost = new Promise((resolve) => {
       let reason: Error | undefined;
-      socket.on('error', (error) => (reason = error));
-      socket.once('close', () => {
+      stream.on('error', (error) => (reason = error));
+      stream.once('close', () => {
         const text = 'the connection to the bus is lost';
         if (this.#closed === undefined) resolve(new Error(text, { cause: reason }));
         this.#fail(text);
       });
     });
     // The bus closes without an error; a half-open connection is of no use.
-    socket.once('end', () => socket.destroy());
-    this.#transport = new Transport(socket, (frame) => {
+    stream.once('end', () => stream.destroy());
+    this.#transport = new Transport(stream, (frame) => {
       this.#receive(frame);
     });
     this.#subscriptions = new Subscriptions(this);
@@ -188,7 +198,7 @@ class Connection implements ServiceConnection {
         // The place stays taken until the reply comes, also after the timeout: so the bus counts.
         if (queued)
           void replied.finally(() => {
-            this.#queue.release(destination);
+            this.#outgoing.release(destination);
           });
       };
       const expire = (): void => {
@@ -204,7 +214,7 @@ class Connection implements ServiceConnection {
           : setTimeout(expire, Math.min(timeoutMs, maximumTimeoutMs));
       this.#pending.add(fail);
       let leave = (): void => undefined;
-      if (queued) leave = this.#queue.enter(destination, start);
+      if (queued) leave = this.#outgoing.enter(destination, start);
       else start();
     });
   }
@@ -258,7 +268,7 @@ class Connection implements ServiceConnection {
 
   close(): void {
     this.#fail('the connection to the bus is closed');
-    this.#socket.end();
+    this.#stream.end();
   }
 
   #answer(call: CallFrame, answer: MessageLike): number {
@@ -291,7 +301,7 @@ class Connection implements ServiceConnection {
     this.#pending.clear();
   }
 
-  /** Must not throw: it runs inside the callback of the socket. */
+  /** Must not throw: it runs inside the callback of the stream. */
   #receive(frame: Frame): void {
     try {
       switch (frame.type) {
@@ -327,7 +337,7 @@ class Connection implements ServiceConnection {
     if (this.#bus.name === null && reply.type === messageType.error) {
       // dbus-next would end the process: the only call before the name is its own Hello.
       this.#fail(`the bus refused the connection: ${reply.errorName}`);
-      this.#socket.destroy();
+      this.#stream.destroy();
       return;
     }
     this.#transport.emit('message', reply);
@@ -365,12 +375,14 @@ function remoteError(error: unknown): Error {
 
 /**
  * Connects to a message bus as the user of this process.
- * @throws Error when no bus answers within 25 s, or it refuses
+ * @throws Error when no bus answers within 25 s, or it refuses. A given stream may take any time to
+ * authenticate, since a password may have to be typed first.
  */
 export async function connectBus(options: ConnectOptions = {}): Promise<ServiceConnection> {
   const { address, log = console.error } = options;
-  const socket = await openSocket(address, defaultTimeoutMs);
-  const connection = new Connection(socket, log);
+  if (options.stream !== undefined) await authenticate(options.stream);
+  const stream = options.stream ?? (await openSocket(address, defaultTimeoutMs));
+  const connection = new Connection(stream, log);
   try {
     await connection.start(defaultTimeoutMs);
     return connection;

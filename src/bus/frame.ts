@@ -3,8 +3,9 @@
  * connection into frames, without a look at their bodies.
  */
 
-import { marshal, MarshalError, unmarshal } from './marshal.ts';
-import { isBusName, isInterfaceName, isMemberName } from './names.ts';
+import { marshal, MarshalError } from './marshal.ts';
+import { unmarshal } from './unmarshal.ts';
+import { isBusName, isInterfaceName, isMemberName } from './valid-names.ts';
 import { Variant } from './values.ts';
 
 /** Section "Message Format", message types; dbus-next's own declaration has other numbers. */

@@ -1,4 +1,6 @@
-import type { Argument, Interface } from './table.ts';
+/** The introspection data of objects, as XML. */
+
+import type { Argument, Interface } from './interface-table.ts';
 
 const doctype =
   '<!DOCTYPE node PUBLIC "-//freedesktop//DTD D-BUS Object Introspection 1.0//EN"\n' +
@@ -30,31 +32,29 @@ function argumentsOf(list: readonly Argument[], direction?: 'in' | 'out'): strin
   );
 }
 
-function annotationsOf(annotations: Readonly<Record<string, string>> = {}): string[] {
-  return Object.entries(annotations).flatMap(([name, value]) =>
-    element('annotation', { name, value }),
-  );
-}
-
-function interfaceElement(table: Interface<unknown>): string[] {
-  const { name, methods = {}, properties = {}, signals = {}, annotations } = table;
+function interfaceElement({
+  name,
+  methods = {},
+  properties = {},
+  signals = {},
+}: Interface): string[] {
   return element('interface', { name }, [
     ...Object.entries(methods).flatMap(([member, declaration]) =>
       element('method', { name: member }, [
         ...argumentsOf(declaration.in, 'in'),
         ...argumentsOf(declaration.out, 'out'),
-        ...annotationsOf(declaration.annotations),
       ]),
     ),
-    ...Object.entries(properties).flatMap(([member, property]) =>
-      element('property', { name: member, type: property.signature, access: 'read' }, [
-        ...annotationsOf({ [emitsChangedSignal]: property.emits, ...property.annotations }),
-      ]),
+    ...Object.entries(properties).flatMap(([member, { signature, emits }]) =>
+      element(
+        'property',
+        { name: member, type: signature, access: 'read' },
+        element('annotation', { name: emitsChangedSignal, value: emits }),
+      ),
     ),
     ...Object.entries(signals).flatMap(([member, list]) =>
       element('signal', { name: member }, argumentsOf(list)),
     ),
-    ...annotationsOf(annotations),
   ]);
 }
 
@@ -63,10 +63,7 @@ function interfaceElement(table: Interface<unknown>): string[] {
  * Format".
  * @param children last parts of the paths below the object
  */
-export function introspect(
-  interfaces: readonly Interface<never>[],
-  children: readonly string[],
-): string {
+export function introspect(interfaces: readonly Interface[], children: readonly string[]): string {
   const lines = element('node', {}, [
     ...interfaces.flatMap((table) => interfaceElement(table)),
     ...children.flatMap((name) => element('node', { name })),

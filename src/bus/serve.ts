@@ -1,30 +1,28 @@
+/**
+ * Answers calls. Each one passes, in this order: the quota of calls without an answer, the question
+ * whose it is, the replies that its user has left unread, its user's pace, its user's turn, the
+ * decoding of its arguments, the method's handler, and its user's turn to be answered.
+ */
+
 import { setMaxListeners } from 'node:events';
-import { readFileSync } from 'node:fs';
-import { Admission, defaultLimits, type CallLimits } from './admission.ts';
+import { CallQuota, defaultLimits, type CallLimits } from './call-quota.ts';
 import { Backlog } from './backlog.ts';
 import type { CallFrame, ServiceConnection } from './connection.ts';
 import { messageFlag } from './frame.ts';
-import { introspect } from './introspect.ts';
-import { unmarshal, UnmarshalError } from './marshal.ts';
-import { busDriver, isInterfaceName } from './names.ts';
-import { managedSignature, objectManager, ObjectTree, type BusObject } from './objects.ts';
-import {
-  compile,
-  method,
-  type Call,
-  type CompiledInterface,
-  type CompiledMethod,
-  type Interface,
-} from './table.ts';
-import { LoopTurns } from './turns.ts';
-import { busError, DBusError, type Variant } from './values.ts';
+import { RoundRobin } from './event-loop.ts';
+import type { Call, CompiledMethod, Interface } from './interface-table.ts';
+import { unmarshal, UnmarshalError } from './unmarshal.ts';
+import { ObjectTree } from './object-tree.ts';
+import { MethodLookup } from './standard-interfaces.ts';
+import { busDriver, isInterfaceName } from './valid-names.ts';
+import { busError, DBusError } from './values.ts';
 
-/** Tells what a call has cost beyond what was said before; less than nothing gives back. */
+/** Takes what a call has cost beyond its expected cost; a negative difference gives back. */
 export type Settle = (difference: number) => void;
 
-export interface ServeOptions<Access> {
+export interface ServeOptions {
   /** The objects that are there from the start, by path. */
-  readonly objects: Readonly<Record<string, readonly Interface<Access>[]>>;
+  readonly objects: Readonly<Record<string, readonly Interface[]>>;
   /**
    * Whose a caller is, by its unique name: users take turns, and may leave only so many replies
    * unread. Throws a DBusError to refuse. Without it each caller is a user of its own.
@@ -33,16 +31,11 @@ export interface ServeOptions<Access> {
   /**
    * Looks at the pace of a user before each call, also of what D-Bus itself defines and of what is
    * not there: throws a DBusError to refuse. A short call with a short answer costs 1. Without it
-   * any pace is well.
+   * any pace is allowed.
    */
   readonly admit?: (user: number, cost: number) => Settle;
   /** Called for each connection that leaves the bus. */
   readonly left?: (sender: string) => void;
-  /**
-   * Decides about a call of a method whose access is not 'free': throws a DBusError to refuse. Runs
-   * after the arguments are decoded and before the handler.
-   */
-  readonly authorize: (call: Call, access: Access) => Promise<void>;
   /** Path of the object that gets the interface ObjectManager, for all objects below it. */
   readonly objectManager?: string;
   readonly limits?: Partial<CallLimits>;
@@ -60,7 +53,7 @@ const maximumValues = 1024;
 
 /**
  * How much may wait to be sent before the next answer is made. The bus takes 2 KiB at a time from
- * each of its connections, so that what one user has asked for would hold up what others wait for.
+ * each of its connections, so that one user's large answers would delay those of the others.
  */
 const maximumAhead = 2 ** 16;
 
@@ -82,66 +75,49 @@ function presentable(error: DBusError): DBusError {
   return message === error.message ? error : new DBusError(error.errorName, message);
 }
 
-function machineId(): string {
-  for (const file of ['/etc/machine-id', '/var/lib/dbus/machine-id']) {
-    try {
-      return readFileSync(file, 'ascii').trim();
-    } catch {
-      // The other one may be there.
-    }
-  }
-  throw new DBusError(busError.failed, 'the machine has no machine id');
-}
-
-class Service<Access> {
-  readonly tree: ObjectTree<Access>;
+class Server {
+  readonly tree: ObjectTree;
   readonly #connection: ServiceConnection;
-  readonly #options: ServeOptions<Access>;
-  readonly #admission: Admission;
+  readonly #options: ServeOptions;
+  readonly #lookup: MethodLookup;
+  readonly #quota: CallQuota;
   readonly #backlog: Backlog;
-  readonly #turns = new LoopTurns<unknown>();
-  /** The same for answers, while the bus is slow to take them. */
-  readonly #sending: LoopTurns<unknown>;
+  /** Whose call is handled next. */
+  readonly #handling = new RoundRobin<unknown>();
+  /** Whose call is answered next while the bus is slow to take answers. */
+  readonly #answering: RoundRobin<unknown>;
   /** How long the last answer of a method was, in bytes: the next one will cost as much. */
-  readonly #answerBytes = new WeakMap<object, number>();
-  readonly #manager: string | undefined;
-  /** On every path, also on those that only lead to objects. */
-  readonly #everywhere: BusObject<Access>;
-  readonly #onObjects: BusObject<Access>;
-  readonly #onManager: BusObject<Access>;
+  readonly #answerBytes = new WeakMap<CompiledMethod, number>();
 
-  constructor(connection: ServiceConnection, options: ServeOptions<Access>) {
+  constructor(connection: ServiceConnection, options: ServeOptions) {
     this.#connection = connection;
     this.#options = options;
-    this.#manager = options.objectManager;
-    this.#admission = new Admission({ ...defaultLimits, ...options.limits });
+    this.#quota = new CallQuota({ ...defaultLimits, ...options.limits });
     this.#backlog = new Backlog(connection);
-    this.#sending = new LoopTurns(() =>
+    this.#answering = new RoundRobin(() =>
       connection.unsentBytes < maximumAhead ? undefined : connection.untilSent(maximumAhead),
     );
     this.tree = new ObjectTree(connection, options.objectManager);
-    this.#everywhere = builtIn([this.#introspectable(), peer]);
-    this.#onObjects = builtIn([this.#introspectable(), peer, this.#properties()]);
-    this.#onManager = builtIn([
-      this.#introspectable(),
-      peer,
-      this.#properties(),
-      this.#objectManager(),
-    ]);
+    this.#lookup = new MethodLookup(this.tree, options.objectManager);
   }
 
   async start(): Promise<void> {
     await this.#connection.subscribe(
-      { ...driverSignals, member: 'NameOwnerChanged' },
+      {
+        sender: busDriver.destination,
+        path: busDriver.path,
+        interface: busDriver.interface,
+        member: 'NameOwnerChanged',
+      },
       ({ body: [name, , owner] }) => {
         if (owner !== '' || typeof name !== 'string') return;
-        this.#admission.gone(name);
+        this.#quota.gone(name);
         this.#backlog.gone(name);
         this.#options.left?.(name);
       },
     );
     void this.#connection.lost.then(() => {
-      this.#admission.allGone();
+      this.#quota.allGone();
     });
     this.#connection.handleCalls((call) => void this.#handle(call));
     this.tree.announce();
@@ -151,7 +127,7 @@ class Service<Access> {
   async #handle(frame: CallFrame): Promise<void> {
     const { sender } = frame;
     if (sender === undefined) return;
-    const signal = this.#admission.enter(sender);
+    const signal = this.#quota.enter(sender);
     if (signal === undefined) {
       const text = 'too many of your calls have no answer yet; wait for some of them';
       await this.#answerError(frame, new DBusError(busError.limitsExceeded, text));
@@ -160,7 +136,7 @@ class Service<Access> {
     // Any number of handlers may wait for the same caller to leave.
     setMaxListeners(0, signal);
     try {
-      const { userOf, admit, authorize } = this.#options;
+      const { userOf, admit } = this.#options;
       const user = await userOf?.(sender);
       if (isAborted(signal)) return;
       this.#backlog.belongs(sender, user ?? sender);
@@ -169,12 +145,12 @@ class Service<Access> {
         throw unreadReplies();
       const expected = this.#expectedCost(frame);
       const settle = user === undefined ? undefined : admit?.(user, expected);
-      await this.#turns.next(user ?? sender);
+      await this.#handling.next(user ?? sender);
       // Before the object that is called may be gone as well.
       if (isAborted(signal)) return;
       if (frame.isHeaderTooLong)
         throw new DBusError(busError.limitsExceeded, 'the header of the call is too long');
-      const { entry, declaration } = this.#find(frame);
+      const { entry, declaration } = this.#lookup.find(frame);
       const call: Call = {
         sender,
         path: frame.path,
@@ -182,36 +158,31 @@ class Service<Access> {
         member: frame.member,
         interactive: (frame.flags & messageFlag.allowInteractiveAuthorization) !== 0,
         signal,
-        args: decodedArguments(frame, entry.name, declaration),
       };
-      if (declaration.access !== 'free') {
-        await authorize(call, declaration.access);
-        // The question was put to a user who is gone: the answer is worth nothing.
-        if (isAborted(signal)) return;
-      }
-      const answered = declaration.handler(call, call.args as never);
+      const args = decodedArguments(frame, entry.name, declaration);
+      const answered = declaration.handler(call, args as never);
       const values = answered instanceof Promise ? ((await answered) as unknown) : answered;
-      if (this.#connection.unsentBytes >= maximumAhead || this.#sending.isWaitedFor)
-        await this.#sending.next(user ?? sender);
-      // Nobody would read it, and nobody would say that it was not read.
+      if (this.#connection.unsentBytes >= maximumAhead || this.#answering.isWaitedFor)
+        await this.#answering.next(user ?? sender);
+      // It would not be read, and the bus would not report it as unread.
       if (isAborted(signal)) return;
       if (!this.#backlog.takesAnswers(sender)) throw unreadReplies();
       const reply = (values ?? []) as readonly unknown[];
       const bytes = this.#connection.reply(frame, declaration.outSignature, reply);
       this.#backlog.sent(sender, bytes);
-      // Nothing was sent to who wanted no answer.
+      // Nothing was sent to a caller that wanted no answer.
       if (bytes > 0) this.#answerBytes.set(declaration, bytes);
       settle?.(callCost(frame, bytes) - expected);
     } catch (error) {
       await this.#answerError(frame, error, signal);
     } finally {
-      this.#admission.leave(sender);
+      this.#quota.leave(sender);
     }
   }
 
   #expectedCost(frame: CallFrame): number {
     try {
-      return callCost(frame, this.#answerBytes.get(this.#find(frame).declaration) ?? 0);
+      return callCost(frame, this.#answerBytes.get(this.#lookup.find(frame).declaration) ?? 0);
     } catch {
       return callCost(frame, 0);
     }
@@ -236,156 +207,6 @@ class Service<Access> {
       this.#connection.log(`answering ${interfaceName}.${member} of ${path}`, problem);
     }
   }
-
-  /** @throws DBusError when there is no such object, interface or method */
-  #find(frame: CallFrame): {
-    entry: CompiledInterface<Access>;
-    declaration: CompiledMethod<Access>;
-  } {
-    const { path, interface: interfaceName, member } = frame;
-    const object = this.tree.get(path);
-    const builtIns = this.#builtIns(path);
-    // Section "Message Types": without an interface, any of the object's may have the method.
-    const entries =
-      interfaceName === undefined
-        ? [...(object?.interfaces.values() ?? []), ...builtIns.interfaces.values()]
-        : [object?.interfaces.get(interfaceName) ?? builtIns.interfaces.get(interfaceName)];
-    const entry = entries.find((candidate) => candidate?.methods.has(member));
-    const declaration = entry?.methods.get(member);
-    if (entry !== undefined && declaration !== undefined) {
-      const leadsNowhere = entry.name !== peer.name && !this.tree.has(path);
-      if (!leadsNowhere) return { entry, declaration };
-    }
-    if (object === undefined)
-      throw new DBusError(busError.unknownObject, `there is no object ${shortened(path)}`);
-    if (interfaceName !== undefined && entries[0] === undefined)
-      throw new DBusError(busError.unknownInterface, `${path} has no interface ${interfaceName}`);
-    throw new DBusError(
-      busError.unknownMethod,
-      `${path} has no method ${interfaceName === undefined ? '' : `${interfaceName}.`}${member}`,
-    );
-  }
-
-  #builtIns(path: string): BusObject<Access> {
-    if (path === this.#manager) return this.#onManager;
-    return this.tree.get(path) === undefined ? this.#everywhere : this.#onObjects;
-  }
-
-  #introspectable(): Interface<never> {
-    return {
-      name: 'org.freedesktop.DBus.Introspectable',
-      methods: {
-        Introspect: method({
-          in: [],
-          out: [['xml_data', 's']],
-          access: 'free',
-          handler: ({ path }) => {
-            const entries = [
-              ...(this.tree.get(path)?.interfaces.values() ?? []),
-              ...this.#builtIns(path).interfaces.values(),
-            ];
-            const tables = entries.map(({ table }) => table as Interface<never>);
-            return [introspect(tables, this.tree.children(path))];
-          },
-        }),
-      },
-    };
-  }
-
-  #properties(): Interface<never> {
-    return {
-      name: 'org.freedesktop.DBus.Properties',
-      methods: {
-        Get: method({
-          in: [
-            ['interface_name', 's'],
-            ['property_name', 's'],
-          ],
-          out: [['value', 'v']],
-          access: 'free',
-          handler: async ({ path }, [interfaceName, name]) => {
-            const property = this.#property(path, interfaceName, name);
-            return [await this.tree.property(path, property)];
-          },
-        }),
-        GetAll: method({
-          in: [['interface_name', 's']],
-          out: [['props', 'a{sv}']],
-          access: 'free',
-          handler: async ({ path }, [interfaceName]) => {
-            const entries = this.#interfaces(path, interfaceName);
-            const maps = [];
-            for (const entry of entries) maps.push(await this.tree.properties(path, entry));
-            return [Object.assign({}, ...maps) as Record<string, Variant>];
-          },
-        }),
-        Set: method({
-          in: [
-            ['interface_name', 's'],
-            ['property_name', 's'],
-            ['value', 'v'],
-          ],
-          out: [],
-          access: 'free',
-          handler: ({ path }, [interfaceName, name]) => {
-            this.#property(path, interfaceName, name);
-            throw new DBusError(
-              busError.propertyReadOnly,
-              `the property ${shortened(name)} cannot be set`,
-            );
-          },
-        }),
-      },
-      signals: {
-        PropertiesChanged: [
-          ['interface_name', 's'],
-          ['changed_properties', 'a{sv}'],
-          ['invalidated_properties', 'as'],
-        ],
-      },
-    };
-  }
-
-  #objectManager(): Interface<never> {
-    return {
-      name: objectManager,
-      methods: {
-        GetManagedObjects: method({
-          in: [],
-          out: [['object_paths_interfaces_and_properties', managedSignature]],
-          access: 'free',
-          // The types know values only, not what is marshalled already.
-          handler: async () => [(await this.tree.managedObjects()) as never],
-        }),
-      },
-      signals: {
-        InterfacesAdded: [
-          ['object_path', 'o'],
-          ['interfaces_and_properties', 'a{sa{sv}}'],
-        ],
-        InterfacesRemoved: [
-          ['object_path', 'o'],
-          ['interfaces', 'as'],
-        ],
-      },
-    };
-  }
-
-  /** Those with that name; an empty name means all of the object's. */
-  #interfaces(path: string, name: string): CompiledInterface<Access>[] {
-    const { interfaces } = this.tree.get(path) ?? this.#everywhere;
-    if (name === '') return [...interfaces.values()];
-    const entry = interfaces.get(name) ?? this.#builtIns(path).interfaces.get(name);
-    if (entry !== undefined) return [entry];
-    throw new DBusError(busError.unknownInterface, `${path} has no interface ${shortened(name)}`);
-  }
-
-  #property(path: string, interfaceName: string, name: string) {
-    const entries = this.#interfaces(path, interfaceName);
-    const property = entries.map(({ properties }) => properties.get(name)).find(Boolean);
-    if (property !== undefined) return property;
-    throw new DBusError(busError.unknownProperty, `${path} has no property ${shortened(name)}`);
-  }
 }
 
 /** What a call costs with an answer of so many bytes. */
@@ -403,42 +224,11 @@ function unreadReplies(): DBusError {
   return new DBusError(busError.limitsExceeded, 'read the replies to your earlier calls first');
 }
 
-/** Texts of strangers, cut and printable: an error must not be longer than the call. */
-function shortened(text: string): string {
-  const cut = text.length > 255 ? `${text.slice(0, 255)}...` : text;
-  return cut.replaceAll(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]/g, '\ufffd');
-}
-
-/** Section "org.freedesktop.DBus.Peer". */
-const peer: Interface<never> = {
-  name: 'org.freedesktop.DBus.Peer',
-  methods: {
-    Ping: method({ in: [], out: [], access: 'free', handler: () => undefined }),
-    GetMachineId: method({
-      in: [],
-      out: [['machine_uuid', 's']],
-      access: 'free',
-      handler: () => [machineId()],
-    }),
-  },
-};
-
-const driverSignals = {
-  sender: busDriver.destination,
-  path: busDriver.path,
-  interface: busDriver.interface,
-} as const;
-
-function builtIn<Access>(tables: readonly Interface<never>[]): BusObject<Access> {
-  const entries = tables.map((table) => compile(table as unknown as Interface<Access>));
-  return { interfaces: new Map(entries.map((entry) => [entry.name, entry])) };
-}
-
 /** @throws DBusError when the arguments are not what the method takes */
 function decodedArguments(
   { signature, body, bigEndian, member }: CallFrame,
   interfaceName: string,
-  { inSignature, entry }: Pick<CompiledMethod<never>, 'inSignature' | 'entry'>,
+  { inSignature, checkEntry }: CompiledMethod,
 ): unknown[] {
   const name = `${interfaceName}.${member}`;
   if (signature !== inSignature) {
@@ -448,7 +238,7 @@ function decodedArguments(
   if (body === undefined)
     throw new DBusError(busError.limitsExceeded, `the arguments of ${name} are too long`);
   try {
-    return unmarshal(signature, body, bigEndian, { values: maximumValues, entry });
+    return unmarshal(signature, body, bigEndian, { values: maximumValues, checkEntry });
   } catch (error) {
     if (!(error instanceof UnmarshalError)) throw error;
     throw new DBusError(busError.invalidArgs, `the arguments of ${name}: ${error.message}`);
@@ -456,17 +246,17 @@ function decodedArguments(
 }
 
 /**
- * Serves objects: from now on calls are answered and signals sent. Whoever calls it still has to
- * request the service's name.
+ * Serves objects: from now on calls are answered and signals sent. The service's
+ * name is still to be requested.
  * @returns the objects, to change them
  */
-export async function serve<Access>(
+export async function serve(
   connection: ServiceConnection,
-  options: ServeOptions<Access>,
-): Promise<ObjectTree<Access>> {
-  const service = new Service(connection, options);
+  options: ServeOptions,
+): Promise<ObjectTree> {
+  const server = new Server(connection, options);
   for (const [path, interfaces] of Object.entries(options.objects))
-    service.tree.add(path, interfaces);
-  await service.start();
-  return service.tree;
+    server.tree.add(path, interfaces);
+  await server.start();
+  return server.tree;
 }

@@ -1,7 +1,9 @@
-import type { CallRequest } from './calls.ts';
+/** Signals that this process has asked the bus for. */
+
+import type { CallRequest } from './outgoing-calls.ts';
 import type { Frame } from './frame.ts';
-import { unmarshal } from './marshal.ts';
-import { busDriver } from './names.ts';
+import { unmarshal } from './unmarshal.ts';
+import { busDriver } from './valid-names.ts';
 import { busError, DBusError } from './values.ts';
 
 /** Which signals: the D-Bus specification, section "Match Rules". */
@@ -31,7 +33,7 @@ interface Subscription {
   readonly handler: (signal: Signal) => void;
 }
 
-/** Who owns a name that a subscription is about. */
+/** A well-known name of a subscription, and its owner. */
 interface TrackedName {
   owner: string;
   subscriptions: number;
@@ -72,7 +74,7 @@ interface Subscriber {
   readonly log: (problem: string, error: unknown) => void;
 }
 
-/** The signals somebody here wants to hear. */
+/** The subscriptions of a connection. */
 export class Subscriptions {
   readonly #connection: Subscriber;
   readonly #subscriptions = new Set<Subscription>();

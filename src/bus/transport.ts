@@ -5,6 +5,7 @@
 
 import { EventEmitter, once } from 'node:events';
 import net from 'node:net';
+import type { Duplex } from 'node:stream';
 import type { Message } from 'dbus-next';
 import clientHandshake from 'dbus-next/lib/handshake.js';
 import { encodeFrame, FrameReader, type Frame } from './frame.ts';
@@ -87,23 +88,37 @@ async function openPath(path: string, timeoutMs: number): Promise<net.Socket> {
   }
 }
 
-function authenticate(socket: net.Socket): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const closed = (): void => {
-      reject(new Error('the bus closed the connection during authentication'));
-    };
-    socket.once('error', reject).once('close', closed);
-    clientHandshake(socket, { authMethods: ['EXTERNAL'] }, (error) => {
-      socket.off('error', reject).off('close', closed);
-      if (error === null) resolve();
-      else reject(error instanceof Error ? error : new Error(error.toString('latin1').trim()));
+/** The other side does not accept our uid, or does not speak D-Bus. */
+export class AuthenticationError extends Error {}
+
+/**
+ * Authenticates with the uid of this process. Waits as long as the other side takes; a stream that
+ * fails is destroyed.
+ * @throws AuthenticationError when it refuses; Error when it closes the stream
+ */
+export async function authenticate(stream: Duplex): Promise<void> {
+  try {
+    await new Promise<void>((resolve, reject) => {
+      const closed = (): void => {
+        reject(new Error('the bus closed the connection during authentication'));
+      };
+      stream.once('error', reject).once('close', closed);
+      clientHandshake(stream, { authMethods: ['EXTERNAL'] }, (error) => {
+        stream.off('error', reject).off('close', closed);
+        if (error === null) resolve();
+        else if (error instanceof Error) reject(new AuthenticationError(error.message));
+        else reject(new AuthenticationError(error.toString('latin1').trim()));
+      });
     });
-  });
+  } catch (error) {
+    stream.destroy();
+    throw error;
+  }
 }
 
 /** What dbus-next's MessageBus takes for its connection: it sends by message(). */
 export class Transport extends EventEmitter {
-  readonly #socket: net.Socket;
+  readonly #stream: Duplex;
   readonly #onFrame: (frame: Frame) => void;
   /** Bytes of all messages sent so far. */
   sentBytes = 0;
@@ -111,30 +126,30 @@ export class Transport extends EventEmitter {
   #waiting: { readonly below: number; readonly resolve: () => void }[] = [];
   #stalled: NodeJS.Timeout | undefined;
 
-  constructor(socket: net.Socket, onFrame: (frame: Frame) => void) {
+  constructor(stream: Duplex, onFrame: (frame: Frame) => void) {
     super();
-    this.#socket = socket;
+    this.#stream = stream;
     this.#onFrame = onFrame;
   }
 
-  /** Starts to read: frames until the socket closes. */
+  /** Starts to read: frames until the stream closes. */
   start(): void {
-    const socket = this.#socket;
+    const stream = this.#stream;
     const reader = new FrameReader(this.#onFrame);
     const read = (): void => {
       try {
-        while (socket.writableLength < maximumUnsentBytes) {
-          const chunk = socket.read() as Buffer | null;
+        while (stream.writableLength < maximumUnsentBytes) {
+          const chunk = stream.read() as Buffer | null;
           if (chunk === null) return;
           reader.push(chunk);
         }
-        socket.once('drain', read);
+        stream.once('drain', read);
       } catch (error) {
-        socket.destroy(error as Error);
+        stream.destroy(error as Error);
       }
     };
-    socket.on('readable', read);
-    socket.once('close', () => {
+    stream.on('readable', read);
+    stream.once('close', () => {
       for (const { resolve } of this.#waiting.splice(0)) resolve();
     });
     read();
@@ -142,21 +157,21 @@ export class Transport extends EventEmitter {
 
   /** Bytes that the bus has not taken yet, beside what the kernel holds. */
   get unsentBytes(): number {
-    return this.#socket.writableLength;
+    return this.#stream.writableLength;
   }
 
   /** Settles when fewer bytes than that wait to be sent, or the connection is lost. */
   untilSent(below: number): Promise<void> {
-    if (this.unsentBytes < below || this.#socket.destroyed) return Promise.resolve();
+    if (this.unsentBytes < below || this.#stream.destroyed) return Promise.resolve();
     return new Promise((resolve) => this.#waiting.push({ below, resolve }));
   }
 
   /** @throws MarshalError when the message cannot be expressed; Error when the bus is gone */
   message(message: Message): void {
-    if (!this.#socket.writable) throw new Error('the connection to the bus is closed');
+    if (!this.#stream.writable) throw new Error('the connection to the bus is closed');
     const { serial } = message;
     if (serial === null || serial > maximumSerial) {
-      this.#socket.destroy(new Error('all serials of the connection are used'));
+      this.#stream.destroy(new Error('all serials of the connection are used'));
       return;
     }
     const { interface: interfaceName, path, member, errorName, destination } = message;
@@ -166,27 +181,27 @@ export class Transport extends EventEmitter {
     const bytes = encodeFrame({ type, flags, serial, replySerial, signature, ...names }, body);
     this.sentBytes += bytes.length;
     this.#unsent++;
-    this.#watch();
-    this.#socket.write(bytes, () => {
+    this.#watchProgress();
+    this.#stream.write(bytes, () => {
       this.#unsent--;
       clearTimeout(this.#stalled);
       this.#stalled = undefined;
-      if (this.#unsent > 0) this.#watch();
+      if (this.#unsent > 0) this.#watchProgress();
       this.#wake();
     });
   }
 
   #wake(): void {
-    const isThere = ({ below }: { below: number }): boolean => this.unsentBytes < below;
-    const ready = this.#waiting.filter(isThere);
+    const isSent = ({ below }: { below: number }): boolean => this.unsentBytes < below;
+    const ready = this.#waiting.filter(isSent);
     if (ready.length === 0) return;
-    this.#waiting = this.#waiting.filter((one) => !ready.includes(one));
+    this.#waiting = this.#waiting.filter((waiting) => !ready.includes(waiting));
     for (const { resolve } of ready) resolve();
   }
 
-  #watch(): void {
+  #watchProgress(): void {
     this.#stalled ??= setTimeout(() => {
-      this.#socket.destroy(new Error(`the bus took no message for ${stalledMs / 1000} s`));
+      this.#stream.destroy(new Error(`the bus took no message for ${stalledMs / 1000} s`));
     }, stalledMs).unref();
   }
 }

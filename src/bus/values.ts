@@ -1,3 +1,5 @@
+/** Values and errors as the bus carries them. */
+
 import { Variant as LibraryVariant } from 'dbus-next';
 
 /** A value that carries its own type: one complete type and a value of that type. */

@@ -1,4 +1,6 @@
-/** What a control group's memory.stat says, as far as a shrink cares; pure. Bytes. */
+/** Parsers for the text of control files and of /proc/meminfo; pure. Amounts are in bytes. */
+
+/** What a control group's memory.stat says, as far as a shrink cares. */
 export interface Held {
   /** What no reclaim can take: locked and anonymous memory beyond swap, kernel structures. */
   readonly pinned: bigint;
@@ -52,6 +54,11 @@ export function heldV1(stat: ReadonlyMap<string, bigint>, swappable: bigint, ker
 export function parseStall(pressure: string): number | undefined {
   const [, total] = /^full .*\btotal=([0-9]+)$/m.exec(pressure) ?? [];
   return total === undefined ? undefined : Number(total);
+}
+
+/** Per cent of the last ten seconds in which they did (`full avg10=`); 0 where nobody counts it. */
+export function parseStallShare(pressure: string): number {
+  return Number(/^full avg10=(\d+(?:\.\d+)?) /m.exec(pressure)?.[1] ?? 0);
 }
 
 /** A field of /proc/meminfo, in bytes. */

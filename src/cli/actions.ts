@@ -1,13 +1,13 @@
-/** Commands that change something: each container's request, and what is said of its end. */
+/** Commands that change something: a request for each container, and a report of its end. */
 
 import { errorNames } from '../api/names.ts';
 import { busError, DBusError } from '../bus/values.ts';
 import type { Invocation } from './arguments.ts';
 import { asCommandError, CommandError, exitStatus } from './exit.ts';
-import { JobProgress, runJob, type JobOutcome } from './jobs.ts';
+import { JobProgress, runJob, type JobOutcome } from './run-job.ts';
 import { toJson, type JsonValue } from './json.ts';
 import { mapParallel } from './parallel.ts';
-import type { JobRequest, Service } from './service.ts';
+import type { JobRequest, Service } from './lockerd-client.ts';
 import { unlimited } from '../model/memory-limit.ts';
 import { changedLimit, formatLimit, parseSizeChange } from './size.ts';
 import type { Terminal } from './terminal.ts';
@@ -16,7 +16,7 @@ import { escapeText } from './text.ts';
 /** So many containers at a time; the service has limits for each user as well. */
 const parallelJobs = 32;
 
-interface Context {
+interface ActionContext {
   readonly service: Service;
   readonly terminal: Terminal;
   readonly invocation: Invocation;
@@ -59,7 +59,7 @@ const simpleVerbs = {
 } as const satisfies Record<string, SimpleVerb>;
 
 async function runSimple(
-  context: Context,
+  context: ActionContext,
   container: string,
   verb: SimpleVerb,
   block = context.invocation.block,
@@ -80,7 +80,7 @@ async function runSimple(
   return { container, outcome: { ...outcome, result: 'done', status: exitStatus.ok }, success };
 }
 
-async function restart(context: Context, container: string): Promise<Report> {
+async function restart(context: ActionContext, container: string): Promise<Report> {
   // The start depends on the stop's end, so that is waited for also with --no-block.
   const stopped = await runSimple(context, container, simpleVerbs.stop, true);
   if (stopped.outcome.status !== exitStatus.ok) return stopped;
@@ -90,7 +90,7 @@ async function restart(context: Context, container: string): Promise<Report> {
   return { ...started, success: 'restarted' };
 }
 
-async function balloon(context: Context, container: string, size: string): Promise<Report> {
+async function balloon(context: ActionContext, container: string, size: string): Promise<Report> {
   const { service, terminal, invocation, progress } = context;
   const change = sizeChange(size);
   const before = await service.container(container);
@@ -163,7 +163,7 @@ function newLimit(
 }
 
 async function moveLocker(
-  context: Context,
+  context: ActionContext,
   member: 'MountLocker' | 'UnmountLocker',
   container: string,
   locker: string,
@@ -183,7 +183,7 @@ async function moveLocker(
   return { container, outcome, success, facts: { locker } };
 }
 
-function runVerb(context: Context, container: string): Promise<Report> {
+function runVerb(context: ActionContext, container: string): Promise<Report> {
   const { command, operands } = context.invocation;
   const [, second = ''] = operands;
   switch (command) {
@@ -206,7 +206,7 @@ function runVerb(context: Context, container: string): Promise<Report> {
   }
 }
 
-function say(context: Context, report: Report): void {
+function printReport(context: ActionContext, report: Report): void {
   const { terminal, invocation } = context;
   const { container, outcome, success } = report;
   if (outcome.status !== exitStatus.ok) {
@@ -248,7 +248,7 @@ function reportJson(report: Report, verb: string): JsonValue {
 }
 
 /** What is thrown for one container must not keep the others from being reported. */
-function thrown(container: string, error: unknown): Report {
+function reportOfError(container: string, error: unknown): Report {
   const { message, hint, status } = asCommandError(error);
   const name = error instanceof DBusError ? error.errorName : '';
   const outcome = { result: 'failed', job: undefined, error: name, message, hint, status };
@@ -286,9 +286,9 @@ export async function runAction(
   const context = { service, terminal, invocation, progress };
   const reports = await mapParallel(containers, parallelJobs, async (container) => {
     const report = await runVerb(context, container).catch((error: unknown) =>
-      thrown(container, error),
+      reportOfError(container, error),
     );
-    say(context, report);
+    printReport(context, report);
     return report;
   });
   terminal.status('');

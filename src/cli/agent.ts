@@ -1,3 +1,5 @@
+/** Passwords for polkit, asked for on the terminal. */
+
 import { spawn, type ChildProcess } from 'node:child_process';
 import { finished } from 'node:stream/promises';
 import type { Readable } from 'node:stream';

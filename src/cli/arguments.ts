@@ -1,3 +1,5 @@
+/** The command line of lockerctl: commands, options, help. */
+
 import { parseArgs } from 'node:util';
 import { UsageError } from './exit.ts';
 import { unlimited } from '../model/memory-limit.ts';

@@ -1,3 +1,5 @@
+/** How lockerctl ends: exit statuses, errors and hints. */
+
 import { errorNames } from '../api/names.ts';
 import { busError, DBusError } from '../bus/values.ts';
 

@@ -1,3 +1,5 @@
+/** The output of --json. */
+
 import { escapeJson } from './text.ts';
 
 /** What --json can print. */

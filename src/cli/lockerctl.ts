@@ -1,7 +1,7 @@
 import { main } from './main.ts';
 import { readTraits } from './terminal.ts';
 
-// Whoever reads the output has seen enough, as with "lockerctl list | head -1".
+// The reader of the output has seen enough, as with "lockerctl list | head -1".
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code === 'EPIPE') process.exit(0);
   throw error;

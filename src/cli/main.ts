@@ -1,5 +1,12 @@
+/**
+ * The program lockerctl: arguments in, exit status out.
+ *
+ * src/cli is a client of org.lockerd1 like any other: it knows the names of the interface (src/api) and
+ * the bus, and nothing of how lockerd works.
+ */
+
 import { managerPath } from '../api/paths.ts';
-import { connectBus, type BusConnection } from '../bus/connection.ts';
+import { connectBus } from '../bus/connection.ts';
 import { cancelJobs, complain, runAction } from './actions.ts';
 import { PasswordAgent } from './agent.ts';
 import { helpText, parseArguments, type Invocation } from './arguments.ts';
@@ -7,9 +14,9 @@ import { enter } from './enter.ts';
 import { asCommandError, CommandError, exitStatus } from './exit.ts';
 import { toJson, type JsonValue } from './json.ts';
 import { monitor } from './monitor.ts';
-import { isUp, type ContainerInfo, type JobInfo } from './objects.ts';
+import { isUp, type ContainerInfo, type JobInfo } from './object-info.ts';
 import { connectRemote } from './remote.ts';
-import { Service } from './service.ts';
+import { Service } from './lockerd-client.ts';
 import { Terminal, type TerminalTraits } from './terminal.ts';
 import { escapeText } from './text.ts';
 import {
@@ -177,13 +184,10 @@ function needsAgent(invocation: Invocation, traits: TerminalTraits): boolean {
   );
 }
 
-async function connect(host: string | undefined): Promise<BusConnection> {
-  return host === undefined ? connectBus() : connectRemote(host);
-}
-
 async function runOnBus(invocation: Invocation, terminal: Terminal): Promise<number> {
   if (invocation.command === 'console' || invocation.command === 'shell') return enter(invocation);
-  const bus = await connect(invocation.host);
+  const { host } = invocation;
+  const bus = host === undefined ? await connectBus() : await connectRemote(host);
   let agent: PasswordAgent | undefined;
   try {
     if (needsAgent(invocation, terminal.traits)) agent = await PasswordAgent.open();

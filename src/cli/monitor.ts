@@ -1,13 +1,13 @@
-/** "monitor": the service's signals as lines, until somebody ends it. */
+/** "monitor": the service's signals as lines, until it is ended. */
 
 import { interfaces } from '../api/names.ts';
 import { parsePath } from '../api/paths.ts';
 import type { Signal } from '../bus/connection.ts';
 import { type Variant, type VariantMap } from '../bus/values.ts';
 import { toJson, type JsonValue } from './json.ts';
-import { formatProgress } from './jobs.ts';
-import { nameOf } from './objects.ts';
-import type { Service } from './service.ts';
+import { formatProgress } from './run-job.ts';
+import { nameOf } from './object-info.ts';
+import type { Service } from './lockerd-client.ts';
 import { formatLimit } from './size.ts';
 import type { Terminal } from './terminal.ts';
 import { escapeText } from './text.ts';

@@ -1,11 +1,10 @@
+/** Other hosts, by ssh. */
+
 import { spawn, type ChildProcessByStdio } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
-import net from 'node:net';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import type { Readable, Writable } from 'node:stream';
+import { Duplex, type Readable, type Writable } from 'node:stream';
 import { shellWord } from '../model/shell-quote.ts';
 import { connectBus, type BusConnection } from '../bus/connection.ts';
+import { AuthenticationError } from '../bus/transport.ts';
 import { CommandError, exitStatus, UsageError } from './exit.ts';
 
 type Bridge = ChildProcessByStdio<Writable, Readable, null>;
@@ -18,47 +17,9 @@ export function sshArguments(host: string, use: 'terminal' | 'pipe'): string[] {
   return [use === 'terminal' ? '-xt' : '-xT', ...portArguments, '--', address];
 }
 
-/** `%` and whatever else an address of D-Bus does not take as it is. */
-function escapeAddress(path: string): string {
-  return [...Buffer.from(path)]
-    .map((byte) => {
-      const char = String.fromCharCode(byte);
-      return /[-0-9A-Za-z_/.*]/.test(char) ? char : `%${byte.toString(16).padStart(2, '0')}`;
-    })
-    .join('');
-}
-
-/** The first line of a stream; what follows it stays unread. */
-function readLine(stream: Readable): Promise<string> {
-  return new Promise((resolve, reject) => {
-    let line = '';
-    const stop = (): void => {
-      stream.off('readable', read).off('close', closed);
-    };
-    const closed = (): void => {
-      stop();
-      reject(new Error('the connection is closed'));
-    };
-    const read = (): void => {
-      for (
-        let byte = stream.read(1) as Buffer | null;
-        byte;
-        byte = stream.read(1) as Buffer | null
-      ) {
-        line += byte.toString('latin1');
-        if (!line.endsWith('\n') && line.length < 4096) continue;
-        stop();
-        resolve(line);
-        return;
-      }
-    };
-    stream.on('readable', read).on('close', closed);
-  });
-}
-
-/** Waits until the bridge speaks D-Bus: somebody may have to type ssh's password first. */
-async function authenticate(ssh: Bridge, host: string): Promise<string> {
-  const ended = new Promise<never>((_, reject) => {
+/** Rejects with what ssh's end says, or with why it could not be run. */
+function endOf(ssh: Bridge, host: string): Promise<never> {
+  return new Promise((_, reject) => {
     ssh.once('error', (error) => {
       reject(new CommandError(`cannot run ssh: ${error.message}`, exitStatus.failure));
     });
@@ -68,59 +29,35 @@ async function authenticate(ssh: Bridge, host: string): Promise<string> {
       reject(new CommandError(message, exitStatus.failure, hint));
     });
   });
-  const uid = String(process.getuid?.() ?? 0);
-  ssh.stdin.on('error', () => undefined);
-  // The bridge takes any uid: sshd has decided who this is.
-  ssh.stdin.write(`\0AUTH EXTERNAL ${Buffer.from(uid).toString('hex')}\r\n`);
-  // ssh's end says more than that of its output, and comes right after it.
-  const answered = readLine(ssh.stdout).catch(() => ended);
-  const answer = await Promise.race([answered, ended]);
-  if (!answer.startsWith('OK ')) {
-    ssh.kill();
-    throw new CommandError(`${host} does not speak D-Bus`, exitStatus.failure);
-  }
-  return answer;
-}
-
-/** Gives the bridge to the first who connects, who is told of its authentication. */
-async function relay(socket: net.Socket, ssh: Bridge, answer: string): Promise<void> {
-  socket.on('error', () => ssh.kill());
-  await readLine(socket);
-  socket.write(answer);
-  socket.pipe(ssh.stdin);
-  ssh.stdout.pipe(socket);
-  ssh.once('close', () => socket.destroy());
-  socket.once('close', () => ssh.kill());
 }
 
 /**
  * Connects to the system bus of another host as busctl and systemctl do: ssh runs
- * systemd-stdio-bridge(1) there, as the user who logs in.
- *
- * Our D-Bus layer connects to sockets. This one is in a directory that only this user can enter;
- * it is gone before the first call.
+ * systemd-stdio-bridge(1) there, as the user who logs in. The bridge takes any uid, since sshd has
+ * decided who this is.
  */
 export async function connectRemote(host: string): Promise<BusConnection> {
   const ssh = spawn('ssh', [...sshArguments(host, 'pipe'), 'systemd-stdio-bridge'], {
     stdio: ['pipe', 'pipe', 'inherit'],
   });
-  const answer = await authenticate(ssh, host);
-  const directory = mkdtempSync(join(tmpdir(), 'lockerctl-'));
-  const path = join(directory, 'bus');
-  const server = net.createServer((socket) => {
-    server.close();
-    relay(socket, ssh, answer).catch(() => ssh.kill());
+  const ended = endOf(ssh, host);
+  ssh.stdin.on('error', () => undefined);
+  const stream = Duplex.from({ readable: ssh.stdout, writable: ssh.stdin });
+  const connected = connectBus({ stream }).catch(async (error: unknown) => {
+    if (error instanceof AuthenticationError) {
+      throw new CommandError(`${host} does not speak D-Bus`, exitStatus.failure);
+    }
+    // ssh's end says more than that of its output, and comes right after it.
+    if (stream.destroyed) await ended;
+    throw error;
   });
   try {
-    await new Promise<void>((resolve, reject) => {
-      server.once('error', reject).listen(path, resolve);
-    });
-    return await connectBus({ address: `unix:path=${escapeAddress(path)}` });
+    const connection = await Promise.race([connected, ended]);
+    // ssh is of no use after close(), nor after the loss of the connection.
+    for (const event of ['finish', 'close']) stream.once(event, () => ssh.kill());
+    return connection;
   } catch (error) {
     ssh.kill();
     throw error;
-  } finally {
-    server.close();
-    rmSync(directory, { recursive: true, force: true });
   }
 }

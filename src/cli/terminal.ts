@@ -1,3 +1,5 @@
+/** Standard output and error: widths, colours, and the line of progress. */
+
 import type { WriteStream } from 'node:tty';
 import { ellipsize, escapeText, textWidth } from './text.ts';
 

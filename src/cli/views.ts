@@ -1,12 +1,12 @@
 /** What "list", "status", "lockers", "jobs" and "permissions" print, from what the bus says. */
 
-import type { ContainerInfo, JobInfo, LockerInfo } from './objects.ts';
-import { isUp } from './objects.ts';
-import { formatProgress } from './jobs.ts';
+import type { ContainerInfo, JobInfo, LockerInfo } from './object-info.ts';
+import { isUp } from './object-info.ts';
+import { formatProgress } from './run-job.ts';
 import type { JsonValue } from './json.ts';
 import { unlimited } from '../model/memory-limit.ts';
 import { formatBytes, formatLimit } from './size.ts';
-import { renderTable, type Column } from './table.ts';
+import { renderTable, type Column } from './text-table.ts';
 import type { Colour, Terminal } from './terminal.ts';
 import { escapeText, pad, textWidth, wrapText } from './text.ts';
 import { formatAgo, formatTimestamp } from './time.ts';

@@ -1,4 +1,8 @@
-/** Who calls, for the time of one call. */
+/** Callers as the core knows them. */
+
+import { LockerdError } from '../model/errors.ts';
+
+/** The sender of one call. */
 export interface Caller {
   /** Unique bus name. */
   readonly sender: string;
@@ -7,4 +11,11 @@ export interface Caller {
   readonly interactive: boolean;
   /** Fires when the caller leaves the bus. */
   readonly left: AbortSignal;
+}
+
+/** The caller is not there to get the answer. */
+export class CallerLeft extends LockerdError {
+  constructor() {
+    super('Cancelled', 'the caller has left');
+  }
 }

@@ -1,6 +1,11 @@
+/**
+ * Jobs: one for each operation that changes something, from the authorization until a while after its
+ * end. A container has one unfinished job at a time; a stop may take the place of another one.
+ */
+
 import type { Clock } from './clock.ts';
 import { LockerdError, type ErrorCode } from '../model/errors.ts';
-import type { Limits } from './limits.ts';
+import type { Limits } from './user-quota.ts';
 import { Listeners } from './listeners.ts';
 
 export type Verb =
@@ -11,14 +16,14 @@ export type JobResult = '' | 'done' | 'failed' | 'cancelled' | 'timeout';
 /** Why a job was ended before it was done. */
 export type AbortReason = 'cancelled' | 'superseded' | 'timeout' | 'gone';
 
-/** What the work of a job gets to tell how far it is, and to learn that it is over. */
+/** How the work of a job reports its progress, and learns that it has to end. */
 export interface JobContext {
   readonly signal: AbortSignal;
   /** Undefined while the job goes on. Work that then returns all the same has been done. */
   readonly abortReason: () => AbortReason | undefined;
-  /** To be called where work has not been done because it was told to end. */
+  /** Throws when the job was aborted. For work that was not done for that reason. */
   readonly throwIfAborted: () => void;
-  /** A short fixed word, and how far the job is between 0 and 1; -1 when nobody knows. */
+  /** A short fixed word, and how far the job is, 0 to 1; -1 for unknown. */
   readonly report: (phase: string, progress?: number) => void;
   /** Something that the caller should know although the job succeeds. */
   readonly warn: (text: string) => void;
@@ -105,8 +110,8 @@ export class Jobs {
   readonly changed = new Listeners<[Job]>();
   readonly ended = new Listeners<[Job]>();
   readonly removed = new Listeners<[Job]>();
-  /** An error that is none of ours, for the journal: its text is not for callers. */
-  readonly troubled = new Listeners<[Job, unknown]>();
+  /** An error without a code, for the journal. Its text is not for callers. */
+  readonly failedUnexpectedly = new Listeners<[Job, unknown]>();
 
   constructor(clock: Clock, limits: Limits) {
     this.#clock = clock;
@@ -133,11 +138,11 @@ export class Jobs {
 
   /**
    * Makes a job and starts it, at once or when the one it supersedes has ended. Throws LockerdError
-   * jobConflict when the container is busy with another one, limitsExceeded when there are too many.
+   * JobConflict when the container is busy with another one, LimitsExceeded when there are too many.
    */
   create(spec: JobSpec): Job {
     const current = this.#current.get(spec.container);
-    if (current && current !== spec.supersedes) throw busy(current);
+    if (current && current !== spec.supersedes) throw busyError(current);
     if (this.unfinished.length >= this.#limits.jobs) {
       throw new LockerdError(
         'LimitsExceeded',
@@ -149,7 +154,7 @@ export class Jobs {
     this.#current.set(spec.container, job);
     this.added.emit(job);
     if (current) this.#abort(current, 'superseded');
-    job.released = this.#work(job, current?.released);
+    job.released = this.#execute(job, current?.released);
     return job;
   }
 
@@ -182,10 +187,10 @@ export class Jobs {
     };
   }
 
-  async #work(job: JobRecord, predecessor: Promise<void> | undefined): Promise<void> {
+  async #execute(job: JobRecord, predecessor: Promise<void> | undefined): Promise<void> {
     const { spec } = job;
     const { timeoutMs } = spec;
-    const untime =
+    const stopTimer =
       timeoutMs !== undefined && timeoutMs <= longestTimerMs
         ? this.#clock.after(timeoutMs, () => {
             this.#abort(job, 'timeout');
@@ -205,7 +210,7 @@ export class Jobs {
       const work = this.#run(job);
       this.#finish(job, await Promise.race([work, this.#whenGivenUp(job)]));
     } finally {
-      untime();
+      stopTimer();
     }
   }
 
@@ -240,10 +245,10 @@ export class Jobs {
     } catch (error) {
       if (job.abortReason !== undefined) return endOf(job);
       if (error instanceof LockerdError) return error;
-      this.troubled.emit(job, error);
+      this.failedUnexpectedly.emit(job, error);
       return new LockerdError(
         'Failed',
-        `${describe(job)} failed for a reason that is not yours; see: journalctl -t lockerd`,
+        `${describeJob(job)} failed for a reason that is not yours; see: journalctl -t lockerd`,
       );
     }
   }
@@ -275,14 +280,14 @@ export class Jobs {
     });
   }
 
-  /** Throws LockerdError failed when the job has gone too far to be cancelled. */
+  /** Throws LockerdError Failed when the job has gone too far to be cancelled. */
   cancel(job: Job): void {
     const record = this.#jobs.get(job.id);
     if (!record || record.state === 'done' || record.abortReason !== undefined) return;
     if (!record.isCancelable) {
       throw new LockerdError(
         'Failed',
-        `${describe(job)} cannot be cancelled any more; wait for its end`,
+        `${describeJob(job)} cannot be cancelled any more; wait for its end`,
       );
     }
     this.#abort(record, 'cancelled');
@@ -303,18 +308,18 @@ export class Jobs {
   }
 
   /**
-   * Waits for the end of a job. LockerdError timedOut when it takes longer, cancelled when the
+   * Waits for the end of a job. LockerdError TimedOut when it takes longer, Cancelled when the
    * caller has left.
    */
   async wait(job: Job, timeoutMs: number | undefined, left: AbortSignal): Promise<void> {
     if (job.state === 'done') return;
     const waiting = new AbortController();
-    let untime: () => void = () => undefined;
+    let stopTimer: () => void = () => undefined;
     try {
       const timeout = new Promise<never>((_, reject) => {
         if (timeoutMs === undefined || timeoutMs > longestTimerMs) return;
-        untime = this.#clock.after(timeoutMs, () => {
-          reject(new LockerdError('TimedOut', `${describe(job)} has not ended yet; it goes on`));
+        stopTimer = this.#clock.after(timeoutMs, () => {
+          reject(new LockerdError('TimedOut', `${describeJob(job)} has not ended yet; it goes on`));
         });
       });
       const gone = whenAborted(left, waiting.signal).then(() => {
@@ -323,21 +328,25 @@ export class Jobs {
       await Promise.race([job.ended, timeout, gone]);
     } finally {
       waiting.abort();
-      untime();
+      stopTimer();
     }
   }
 }
 
 /** `job 7 (start of container "web")` */
-export function describe({ id, verb, container }: Pick<Job, 'id' | 'verb' | 'container'>): string {
+export function describeJob({
+  id,
+  verb,
+  container,
+}: Pick<Job, 'id' | 'verb' | 'container'>): string {
   return `job ${id} (${verb} of container "${container}")`;
 }
 
 /** Another job is in the way. */
-export function busy(job: Job): LockerdError {
+export function busyError(job: Job): LockerdError {
   return new LockerdError(
     'JobConflict',
-    `container "${job.container}" is busy with ${describe(job)}; wait for its end or cancel it`,
+    `container "${job.container}" is busy with ${describeJob(job)}; wait for its end or cancel it`,
   );
 }
 
@@ -345,17 +354,20 @@ export function busy(job: Job): LockerdError {
 function endOf(job: JobRecord): LockerdError {
   switch (job.abortReason) {
     case 'timeout':
-      return new LockerdError('TimedOut', `${describe(job)} took too long and was given up`);
+      return new LockerdError('TimedOut', `${describeJob(job)} took too long and was given up`);
     case 'gone':
       return new LockerdError(
         'Failed',
-        `container "${job.container}" was removed during ${describe(job)}`,
+        `container "${job.container}" was removed during ${describeJob(job)}`,
       );
     case 'superseded':
-      return new LockerdError('Cancelled', `${describe(job)} was ended by a stop of the container`);
+      return new LockerdError(
+        'Cancelled',
+        `${describeJob(job)} was ended by a stop of the container`,
+      );
     case 'cancelled':
     case undefined:
-      return new LockerdError('Cancelled', `${describe(job)} was cancelled`);
+      return new LockerdError('Cancelled', `${describeJob(job)} was cancelled`);
   }
 }
 

@@ -1,4 +1,4 @@
-/** Who wants to hear of an event. Handlers run at once, in the order they were added. */
+/** The handlers of an event. They run at once, in the order in which they were added. */
 export class Listeners<Args extends readonly unknown[]> {
   readonly #handlers = new Set<(...args: Args) => void>();
 

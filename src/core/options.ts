@@ -1,6 +1,8 @@
+/** The options of methods: their names, their types, and what they mean. */
+
 import { LockerdError } from '../model/errors.ts';
 import { unlimited } from '../model/memory-limit.ts';
-import { quoted } from './text.ts';
+import { quoted } from './quoted.ts';
 
 /** An option as it came: its D-Bus signature and what was in it. */
 export interface OptionValue {
@@ -62,7 +64,7 @@ export function checkOption(
 
 /**
  * Reads the options of one method, which takes only the `allowed` ones. Anything else is
- * LockerdError invalidArgs: an option that means nothing would be a caller's mistake about safety.
+ * LockerdError invalidArgs: to ignore an option could mislead a caller about safety.
  */
 export function parseOptions(bag: OptionBag, allowed: readonly OptionName[]): Options {
   for (const [name, { signature }] of bag) checkOption(name, signature, allowed);

@@ -1,11 +1,15 @@
+/** Which questions to polkit tell callers what they may do, before they try. */
+
 import type { ActionDetails, ActionId, Decision } from './ports.ts';
 import { actionIds } from './ports.ts';
 import { unlimited } from '../model/memory-limit.ts';
 import type { Job } from './jobs.ts';
-import { detailsOf, emptyDetails, type PlanOptions, type Request } from './verbs.ts';
-import type { Container, Locker, World } from './world.ts';
+import type { Request, RequestOptions } from './container-request.ts';
+import { detailsOf, emptyDetails } from './request-plan.ts';
+import type { Container, Locker } from './host-objects.ts';
+import type { HostState } from './host-state.ts';
 
-/** What somebody may want to know about before trying. */
+/** What a caller may ask about. */
 export type PermissionObject =
   | { readonly kind: 'manager' }
   | { readonly kind: 'container'; readonly container: Container }
@@ -21,45 +25,45 @@ export interface Question {
 /** With more lockers (or containers) than this, the rest is not asked for. */
 const maxCandidates = 16;
 
-const plain: PlanOptions = { force: false, readOnly: false, persist: false, swap: undefined };
-const forced: PlanOptions = { ...plain, force: true };
-const readOnly: PlanOptions = { ...plain, readOnly: true };
+const plain: RequestOptions = { force: false, readOnly: false, persist: false, swap: undefined };
+const forced: RequestOptions = { ...plain, force: true };
+const readOnly: RequestOptions = { ...plain, readOnly: true };
 
 /**
  * What polkit is to be asked for an object. Rules may look at the other half of an attachment, and
  * at how a limit changes, so several cases are asked for; a button is of use when one is allowed.
  */
-export function questionsAbout(world: World, object: PermissionObject): Question[] {
+export function questionsAbout(host: HostState, object: PermissionObject): Question[] {
   switch (object.kind) {
     case 'manager':
       return actionIds.map((action) => ({ action, candidates: [emptyDetails] }));
     case 'container':
-      return questionsAboutContainer(world, object.container);
+      return questionsAboutContainer(host, object.container);
     case 'locker':
-      return questionsAboutLocker(world, object.locker);
+      return questionsAboutLocker(host, object.locker);
     case 'job':
       return [
         {
           action: 'org.lockerd1.cancel-job-other',
-          candidates: [jobDetails(world, object.job)],
+          candidates: [jobDetails(host, object.job)],
         },
       ];
   }
 }
 
-function questionsAboutContainer(world: World, container: Container): Question[] {
+function questionsAboutContainer(host: HostState, container: Container): Question[] {
   const ask = (request: Request, options = plain) => detailsOf(request, container, options);
   const { name, definition } = container;
   const own = definition.lockers.map((locker) => locker.name);
   const attached = container.attachments.map(({ locker }) => locker);
-  const known = world.lockers.map((locker) => locker.name);
+  const known = host.lockers.map((locker) => locker.name);
   const attachable = firstOf(
     own,
     known.filter((locker) => !attached.includes(locker)),
   );
-  const mount = (options: PlanOptions) =>
+  const mount = (options: RequestOptions) =>
     attachable.map((locker) => ask({ verb: 'mount-locker', container: name, locker }, options));
-  const unmount = (options: PlanOptions) =>
+  const unmount = (options: RequestOptions) =>
     firstOf(own, attached.length > 0 ? attached : known).map((locker) =>
       ask({ verb: 'unmount-locker', container: name, locker }, options),
     );
@@ -92,20 +96,20 @@ function questionsAboutContainer(world: World, container: Container): Question[]
   ];
 }
 
-function questionsAboutLocker(world: World, locker: Locker): Question[] {
+function questionsAboutLocker(host: HostState, locker: Locker): Question[] {
   const name = locker.name;
   const attachedTo = locker.attachedTo.map(({ container }) => container);
-  const owners = world.containers
+  const owners = host.containers
     .filter(({ definition }) => definition.lockers.some((own) => own.name === name))
-    .map((one) => one.name);
-  const free = world.containers.map((one) => one.name).filter((one) => !attachedTo.includes(one));
-  const ask = (verb: 'mount-locker' | 'unmount-locker', among: string[], options: PlanOptions) =>
-    firstOf(owners, among).flatMap((one) => {
-      const container = world.container(one);
-      const request: Request = { verb, container: one, locker: name };
+    .map((container) => container.name);
+  const all = host.containers.map((container) => container.name);
+  const free = all.filter((container) => !attachedTo.includes(container));
+  const ask = (verb: 'mount-locker' | 'unmount-locker', among: string[], options: RequestOptions) =>
+    firstOf(owners, among).flatMap((containerName) => {
+      const container = host.container(containerName);
+      const request: Request = { verb, container: containerName, locker: name };
       return container ? [detailsOf(request, container, options)] : [];
     });
-  const all = world.containers.map((one) => one.name);
   const holders = attachedTo.length > 0 ? attachedTo : all;
   return [
     {
@@ -131,12 +135,12 @@ function firstOf(preferred: readonly string[], names: readonly string[]): string
   return [...first, ...others].slice(0, maxCandidates);
 }
 
-/** Details for the cancelling of a job that somebody else has started. */
-export function jobDetails(world: World, job: Job): ActionDetails {
+/** Details for cancelling another user's job. */
+export function jobDetails(host: HostState, job: Job): ActionDetails {
   return {
     ...emptyDetails,
     container: job.container,
-    unit: world.container(job.container)?.definition.unit ?? '',
+    unit: host.container(job.container)?.definition.unit ?? '',
     verb: job.verb,
     locker: job.locker,
     'job-uid': String(job.uid),
@@ -145,7 +149,7 @@ export function jobDetails(world: World, job: Job): ActionDetails {
 
 const ranks: Record<Decision, number> = { yes: 2, challenge: 1, no: 0, dismissed: 0 };
 
-/** The better one of two answers. */
-export function better(a: Decision, b: Decision): Decision {
+/** The better of two answers. */
+export function betterDecision(a: Decision, b: Decision): Decision {
   return ranks[b] > ranks[a] ? b : a;
 }

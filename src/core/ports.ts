@@ -1,4 +1,4 @@
-/** What the core needs from the world. Adapters implement these; each knows one outside system. */
+/** What the core needs from outside. Adapters implement these; each knows one outside system. */
 
 /** One container as the generator has written it down and systemd has loaded it. */
 export interface ContainerDefinition {
@@ -66,7 +66,7 @@ export interface UnitStatus {
   readonly controlGroup: string;
 }
 
-/** How systemd says that a job of its own ended; see org.freedesktop.systemd1(5), JobRemoved. */
+/** How a job of systemd ended; see org.freedesktop.systemd1(5), JobRemoved. */
 export type UnitJobResult =
   'done' | 'canceled' | 'timeout' | 'failed' | 'dependency' | 'skipped' | (string & {});
 
@@ -77,14 +77,14 @@ export interface UnitsPort {
    * daemon-reexec. Settles after the first report.
    */
   watch(unit: string, changed: (status: UnitStatus) => void): Promise<Unwatch>;
-  /** Reads a watched unit again, after a change of which systemd tells nobody. */
+  /** Reads a watched unit again, after a change that systemd does not announce. */
   look(unit: string): Promise<void>;
   /** Settles when systemd's job has ended. Aborting cancels the job where that is possible. */
   start(unit: string, signal: AbortSignal): Promise<UnitJobResult>;
   stop(unit: string, signal: AbortSignal): Promise<UnitJobResult>;
   restart(unit: string, signal: AbortSignal): Promise<UnitJobResult>;
   kill(unit: string, whom: 'main' | 'all', signalNumber: number): Promise<void>;
-  /** The last error lines systemd or the unit has given for a failure; for messages. */
+  /** Calls back after each daemon-reload. */
   onReloaded(handler: () => void): void;
 }
 
@@ -143,20 +143,21 @@ export interface HelperPort {
     signal: AbortSignal,
   ): Promise<{
     warnings: readonly string[];
-    /** How long the guest stood still for want of memory; undefined where nobody counts it. */
+    /** How long the guest stood still for want of memory; undefined where it is not counted. */
     stallUsec: bigint | undefined;
   }>;
   /** Gives the kernel the limits that the running container's unit has. */
   applyLimits(container: string): Promise<void>;
   /**
-   * Guests as they come and go, and on cgroup v1 the kernel's announcements of OOM kills. `heard` is
-   * told undefined when every container has been told of, and why there is no more news when there
-   * is none; then what was told counts no longer. Settles at the first of these; reconnects by itself.
+   * Reports guests as they come and go, and on cgroup v1 the kernel's announcements of OOM kills.
+   * `helperChanged` gets undefined when every guest has been reported. It gets a problem when there
+   * are no more reports; then the earlier ones count no longer. Settles at the first of these calls,
+   * and reconnects by itself.
    */
   watch(
-    changed: (status: LxcStatus) => void,
-    oom: (container: string) => void,
-    heard: (problem: string | undefined) => void,
+    guestChanged: (status: LxcStatus) => void,
+    oomAnnounced: (container: string) => void,
+    helperChanged: (problem: string | undefined) => void,
   ): Promise<Unwatch>;
 }
 
@@ -218,7 +219,7 @@ export interface AuthorityPort {
 
 /** One structured entry of the journal. */
 export interface JournalEntry {
-  /** Whose doing it tells of; undefined for none. A flood of entries costs this user's entries. */
+  /** The user whom it is about; undefined for none. A flood of entries loses this user's entries. */
   readonly uid?: number;
   /** Must not be lost, however many there are: what was allowed, and what came of it. */
   readonly isKept?: boolean;
@@ -235,7 +236,7 @@ export interface JournalPort {
   write(entry: JournalEntry): void;
 }
 
-/** Who calls. */
+/** The clients of the service. */
 export interface ClientsPort {
   /** Rejects when the caller has left. */
   uidOf(sender: string): Promise<number>;

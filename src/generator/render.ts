@@ -11,7 +11,8 @@ import readOnly from '../../units/generated/READONLY-LOCKER.mount.hbs';
 import rescan from '../../units/generated/lockerd-rescan.service.d/60-paths.conf.hbs';
 import slots from '../../units/generated/SLOTS-NAME.mount.hbs';
 import wormhole from '../../units/generated/WORMHOLES-NAME.mount.hbs';
-import type { PlannedFile, TemplateViews } from './plan.ts';
+import type { Planned, PlannedFile, TemplateViews } from './plan-views.ts';
+import type { Output } from './write.ts';
 
 const templates: Readonly<Record<keyof TemplateViews, (view: object) => string>> = {
   attachment,
@@ -32,4 +33,11 @@ const templates: Readonly<Record<keyof TemplateViews, (view: object) => string>>
 /** Writes out a planned file; pure. */
 export function renderFile(file: PlannedFile): string {
   return templates[file.template](file.view);
+}
+
+/** What is to be written for one part of a plan; pure. */
+export function renderOutput(planned: Planned): Output {
+  return planned.kind === 'link'
+    ? { path: planned.path, target: planned.target }
+    : { path: planned.path, text: renderFile(planned) };
 }

@@ -20,7 +20,7 @@ import { hasLeft } from './input.ts';
 import type { Mount } from '../host/mountinfo.ts';
 import { isSameTree, mountAt, mountKey } from '../host/mountinfo.ts';
 import { record } from './persist.ts';
-import type { Systemd } from './systemd.ts';
+import type { SystemdManager } from '../systemd/manager.ts';
 import type { ContainerView } from './view.ts';
 
 /** Devices that are slow to come and checks of file systems; systemd's own bound is 90 s each. */
@@ -38,12 +38,14 @@ function requireWormhole(view: ContainerView): void {
 
 /** A unit file that has another locker or mode than what is asked for is never started. */
 async function requireAgreement(
-  systemd: Systemd,
+  systemd: SystemdManager,
   view: ContainerView,
   a: Attachment,
 ): Promise<void> {
-  const { what, options } = await systemd.mountSettings(mountUnit(a.target));
-  if (what !== bindSource(a) || options.includes('ro') !== a.readOnly) {
+  // Of a unit that is not mounted these are its settings; a mounted one would show the kernel's.
+  const mount = await systemd.get(mountUnit(a.target), 'Mount', ['What', 'Options']);
+  const options = mount.string('Options').split(',');
+  if (mount.string('What') !== bindSource(a) || options.includes('ro') !== a.readOnly) {
     throw new LockerdError(
       'AlreadyMounted',
       `the settings of container "${view.name}" have locker "${a.locker}" ` +
@@ -53,9 +55,9 @@ async function requireAgreement(
 }
 
 /** Stops what a failed attachment has left; nothing of it may stay. */
-async function undo(systemd: Systemd, view: ContainerView, a: Attachment): Promise<void> {
+async function undo(systemd: SystemdManager, view: ContainerView, a: Attachment): Promise<void> {
   const unit = mountUnit(a.target);
-  await systemd.stop(unit, unmountTimeoutMs).catch((error: unknown) => {
+  await systemd.stop(unit, { timeoutMs: unmountTimeoutMs }).catch((error: unknown) => {
     // Not loaded any more: that is what was wanted.
     if (!(error instanceof DBusError)) throw error;
   });
@@ -136,21 +138,22 @@ function whyNotStarted(result: string, view: ContainerView, a: Attachment): Lock
 }
 
 async function startJob(
-  systemd: Systemd,
+  systemd: SystemdManager,
   view: ContainerView,
   a: Attachment,
   signal: AbortSignal | undefined,
 ): Promise<string> {
   const unit = mountUnit(a.target);
   makeTarget(view, a.locker);
-  const { fragmentPath } = await systemd.unit(unit);
+  const hasFile = (await systemd.get(unit, 'Unit', ['FragmentPath'])).string('FragmentPath') !== '';
+  // Mode `fail`: a waiting job that contradicts this one, such as a stop, has precedence.
+  const options = { mode: 'fail', timeoutMs: mountTimeoutMs, signal } as const;
   try {
-    if (fragmentPath === '') {
-      const properties = transientProperties(view, a);
-      return await systemd.startTransient(unit, properties, mountTimeoutMs, signal);
+    if (!hasFile) {
+      return await systemd.startTransient(unit, transientProperties(view, a), options);
     }
     await requireAgreement(systemd, view, a);
-    return await systemd.start(unit, mountTimeoutMs, signal);
+    return await systemd.start(unit, options);
   } catch (error) {
     if (!(error instanceof DBusError)) throw error;
     throw new LockerdError(
@@ -163,7 +166,7 @@ async function startJob(
 
 /** Mounts an attachment that is not mounted, completely or not at all. */
 export async function mountAttachment(
-  systemd: Systemd,
+  systemd: SystemdManager,
   view: ContainerView,
   a: Attachment,
   signal?: AbortSignal,
@@ -201,7 +204,7 @@ interface AttachRequest {
 
 /** Attaches a locker to a running container. */
 export async function attach(
-  systemd: Systemd,
+  systemd: SystemdManager,
   view: ContainerView,
   request: AttachRequest,
   signal?: AbortSignal,

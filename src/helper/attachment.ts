@@ -9,8 +9,9 @@ import { LockerdError } from '../model/errors.ts';
 import { statusOf } from './lxc.ts';
 import { isSameTree, mountAt } from '../host/mountinfo.ts';
 import type { Mount } from '../host/mountinfo.ts';
-import type { Systemd, UnitProperties } from './systemd.ts';
-import { booleanProperty, listProperty, textProperty } from './systemd.ts';
+import type { SystemdManager } from '../systemd/manager.ts';
+import type { UnitProperty } from '../systemd/properties.ts';
+import { booleanProperty, listProperty, textProperty } from '../systemd/properties.ts';
 import type { ContainerView } from './view.ts';
 
 export function modeText(readOnly: boolean): string {
@@ -68,7 +69,7 @@ export function planAttachment(view: ContainerView, locker: string, readOnly: bo
  * locker, with the wormhole and with the container, whatever ends that, and starts none of them but
  * the locker.
  */
-export function transientProperties(view: ContainerView, a: Attachment): UnitProperties {
+export function transientProperties(view: ContainerView, a: Attachment): UnitProperty[] {
   const mounts = [mountUnit(bindSource(a)), mountUnit(wormholePath(view))];
   const guards = guardUnits(a);
   return [
@@ -163,8 +164,8 @@ export async function unmountLazily(target: string): Promise<void> {
 }
 
 /** Throws NotRunning unless the container runs as its unit. */
-export async function requireRunning(systemd: Systemd, view: ContainerView): Promise<void> {
-  const { activeState } = await systemd.unit(view.unit);
+export async function requireRunning(systemd: SystemdManager, view: ContainerView): Promise<void> {
+  const activeState = await systemd.activeState(view.unit);
   if (['active', 'reloading'].includes(activeState)) return;
   const { name, lxcpath } = view;
   if (activeState === 'inactive' && (await statusOf({ name, lxcpath })).state !== 'STOPPED') {

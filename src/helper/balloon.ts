@@ -1,7 +1,6 @@
 import { applyLimits, balloon } from '../balloon/balloon.ts';
 import { unlimited } from '../model/memory-limit.ts';
-import { BusSystemd } from '../balloon/systemd.ts';
-import { connectBus } from '../bus/connection.ts';
+import { forMemory, withSystemd } from './context.ts';
 import type { BalloonRequest } from './request.ts';
 
 /** A client wants to see that something goes on, not every step. */
@@ -52,8 +51,7 @@ export async function changeMemory(request: BalloonRequest): Promise<Record<stri
   // systemd stops the unit of this helper, such as at the host's shutdown.
   process.once('SIGTERM', cancel);
   const progress = new Progress(cancel);
-  const bus = await connectBus();
-  try {
+  return withSystemd(forMemory, async (systemd) => {
     const { before, limit, swap, warnings, stallUsec, reclaimed } = await balloon(
       {
         container: request.container,
@@ -63,7 +61,7 @@ export async function changeMemory(request: BalloonRequest): Promise<Record<stri
         persist: request.persist,
       },
       {
-        systemd: new BusSystemd(bus),
+        systemd,
         report: (phase, fraction) => {
           progress.report(phase, fraction);
         },
@@ -78,18 +76,11 @@ export async function changeMemory(request: BalloonRequest): Promise<Record<stri
       reclaimed: reclaimed.toString(),
       ...(stallUsec === undefined ? {} : { stallUsec }),
     };
-  } finally {
-    bus.close();
-  }
+  });
 }
 
 /** Gives the kernel the limits that a running container's unit has. */
 export async function applyMemoryLimits(container: string): Promise<Record<string, unknown>> {
-  const bus = await connectBus();
-  try {
-    await applyLimits(container, new BusSystemd(bus));
-    return {};
-  } finally {
-    bus.close();
-  }
+  await withSystemd(forMemory, (systemd) => applyLimits(container, systemd));
+  return {};
 }

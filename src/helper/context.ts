@@ -1,20 +1,42 @@
 import { readFileSync } from 'node:fs';
-import type { BusConnection } from '../bus/connection.ts';
 import { connectBus } from '../bus/connection.ts';
 import { parseMountinfo } from '../host/mountinfo.ts';
 import type { Mount } from '../host/mountinfo.ts';
-import { Systemd } from './systemd.ts';
+import type { ManagerOptions } from '../systemd/manager.ts';
+import { SystemdManager } from '../systemd/manager.ts';
 
 /** The host's mounts; the helper lives in the host's mount namespace. */
 export function hostMounts(): Mount[] {
   return parseMountinfo(readFileSync('/proc/self/mountinfo', 'utf8'));
 }
 
+/**
+ * For requests about lockers, which wait for jobs. A helper lives for one request: it listens to
+ * nothing else, and a caller that has left need not be waited for.
+ */
+export const forLockers: ManagerOptions = {
+  signals: 'jobs',
+  // systemd writes unit files and runs generators for some of the calls.
+  callTimeoutMs: 60_000,
+  awayMaxMs: 0,
+  jobs: { lookMs: 5_000, onAbort: 'abandon' },
+};
+
+/** For requests about memory, which only read and set properties. */
+export const forMemory: ManagerOptions = {
+  signals: 'none',
+  // systemd runs the generators and realizes control groups in between.
+  callTimeoutMs: 90_000,
+};
+
 /** Does something with systemd on a connection of its own. */
-export async function withSystemd<T>(use: (systemd: Systemd) => Promise<T>): Promise<T> {
-  const bus: BusConnection = await connectBus();
+export async function withSystemd<T>(
+  options: ManagerOptions,
+  use: (systemd: SystemdManager) => Promise<T>,
+): Promise<T> {
+  const bus = await connectBus();
   try {
-    return await use(await Systemd.connect(bus));
+    return await use(await SystemdManager.connect(bus, options));
   } finally {
     bus.close();
   }

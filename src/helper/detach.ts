@@ -12,7 +12,7 @@ import type { Holder, Holders } from './holders.ts';
 import { findHolders } from './holders.ts';
 import { mountAt } from '../host/mountinfo.ts';
 import { checkRecord, record } from './persist.ts';
-import type { Systemd } from './systemd.ts';
+import type { SystemdManager } from '../systemd/manager.ts';
 import type { ContainerView } from './view.ts';
 
 interface DetachRequest {
@@ -55,7 +55,7 @@ const stackedMax = 8;
 
 /** Unmounts what is attached at a place; answers who held it when that was not to be waited for. */
 async function unmount(
-  systemd: Systemd,
+  systemd: SystemdManager,
   what: { readonly view: ContainerView; readonly locker: string; readonly target: string },
   force: boolean,
 ): Promise<{ lazy: boolean; holders: readonly Holder[] }> {
@@ -65,7 +65,7 @@ async function unmount(
   let lazy = false;
   for (let tries = 0; isMounted(target) && tries < stackedMax; tries++) {
     const before = mountAt(hostMounts(), target)?.id;
-    await systemd.stop(unit, unmountTimeoutMs).catch((error: unknown) => {
+    await systemd.stop(unit, { timeoutMs: unmountTimeoutMs }).catch((error: unknown) => {
       // A unit that systemd does not know yet; what is mounted counts.
       if (!(error instanceof DBusError)) throw error;
     });
@@ -75,7 +75,7 @@ async function unmount(
     if (wormhole !== undefined) found ??= await findHolders(wormhole.device, locker);
     const holders = found ?? { holders: [], isComplete: false };
     if (!force) {
-      await waitUntil(async () => (await systemd.unit(unit)).activeState === 'active', noticeMs);
+      await waitUntil(async () => (await systemd.activeState(unit)) === 'active', noticeMs);
       throw new LockerdError(
         'LockerBusy',
         `locker "${locker}" in container "${view.name}" is busy: ${describeHolders(holders)}; ` +
@@ -93,7 +93,7 @@ async function unmount(
     );
   }
   await waitUntil(
-    async () => ['inactive', 'failed'].includes((await systemd.unit(unit)).activeState),
+    async () => ['inactive', 'failed'].includes(await systemd.activeState(unit)),
     noticeMs,
   );
   // An unmount that failed before leaves its mark on a unit that has a file.
@@ -121,7 +121,7 @@ function attachmentAt(view: ContainerView, locker: string, target: string): Atta
  * can still be taken out of the settings.
  */
 export async function detach(
-  systemd: Systemd,
+  systemd: SystemdManager,
   view: ContainerView,
   request: DetachRequest,
   signal?: AbortSignal,

@@ -1,5 +1,9 @@
-import { existsSync, lstatSync, readdirSync, readFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { lstatSync, readFileSync } from 'node:fs';
+import { basename, join } from 'node:path';
+import { firstOf, readHead, subdirectories } from '../cgroup/control-files.ts';
+import { freezeStateFile, freezeStateOf } from '../cgroup/freezer.ts';
+import { cgroupRoot, groupIn, type Hierarchies, hierarchies } from '../cgroup/hierarchy.ts';
+import { isMonitor, isPayload, payloadOf, unitGroups } from '../cgroup/lxc-groups.ts';
 import { containerUnit } from '../model/unit-name.ts';
 
 /** LXC's words for what the kernel shows. */
@@ -50,25 +54,11 @@ export function isInit(status: string): boolean {
   return /^NSpid:\t[0-9]+\t([0-9]+\t)*1$/m.test(status);
 }
 
-/** Path of a group in /proc/PID/cgroup; undefined where the hierarchy is not in it. */
-export function groupIn(text: string, hierarchy: string): string | undefined {
-  for (const line of text.split('\n')) {
-    const [, controllers = '', path] = /^[0-9]+:([^:]*):(\/.*)$/.exec(line) ?? [];
-    if (path === undefined || !controllers.split(',').includes(hierarchy)) continue;
-    // What is outside of this cgroup namespace has no name here.
-    return path.split('/').includes('..') ? undefined : path;
-  }
-  return undefined;
-}
-
-/** LXC's group for a guest, of a group in it: what is below is the guest's own. */
-function payloadOf(group: string): string {
-  return /^.*?\/lxc\.payload\.[^/]*/.exec(group)?.[0] ?? group;
-}
-
 /** Groups of root's that are looked through for LXC's monitor, and processes in them. */
 const groupsMax = 64;
 const processesMax = 64;
+/** Long enough for so many pids. */
+const processListBytes = 1024;
 
 /** Groups of the host that are looked through for monitors outside of units, the upper ones first. */
 const hostGroupsMax = 1000;
@@ -107,24 +97,14 @@ interface GuestsOptions {
  */
 export class Guests {
   readonly #proc: string;
-  /** Where systemd's hierarchy is mounted, and its name in /proc/PID/cgroup. */
-  readonly #root: string;
-  readonly #hierarchy: string;
-  /** Of cgroup v1; empty on v2. */
-  readonly #freezer: string;
-  /** Of cgroup v2, also beside v1. */
-  readonly #unified: string;
+  readonly #hierarchies: Hierarchies;
   readonly #guests = new Map<string, Guest>();
   /** Monitors of containers that run outside their units. */
   readonly #outside = new Map<string, Process>();
 
-  constructor({ proc = '/proc', cgroup = '/sys/fs/cgroup' }: GuestsOptions = {}) {
+  constructor({ proc = '/proc', cgroup = cgroupRoot }: GuestsOptions = {}) {
     this.#proc = proc;
-    const isV2 = existsSync(join(cgroup, 'cgroup.controllers'));
-    this.#freezer = isV2 ? '' : join(cgroup, 'freezer');
-    this.#unified = isV2 ? cgroup : join(cgroup, 'unified');
-    this.#root = isV2 ? cgroup : join(cgroup, 'systemd');
-    this.#hierarchy = isV2 ? '' : 'name=systemd';
+    this.#hierarchies = hierarchies(cgroup);
   }
 
   /** States of some containers. What the others are is forgotten with `isAll`. */
@@ -177,13 +157,13 @@ export class Guests {
   /** Processes in LXC's groups for monitors that only root can enter. */
   #monitorsOfHost(): number[] {
     const pids: number[] = [];
-    const groups = [this.#root];
+    const groups = [this.#hierarchies.systemd];
     for (const group of groups) {
-      for (const name of directoriesIn(group)) {
-        const directory = join(group, name);
+      for (const directory of subdirectories(group)) {
+        const name = basename(directory);
         // A group that root has given away can have any name. Guests are in some as well.
-        if (name.startsWith('lxc.payload.') || !isOfRoot(directory)) continue;
-        if (name.startsWith('lxc.monitor.')) pids.push(...processesIn(directory));
+        if (isPayload(name) || !isOfRoot(directory)) continue;
+        if (isMonitor(name)) pids.push(...processesIn(directory));
         else if (groups.length < hostGroupsMax) groups.push(directory);
       }
     }
@@ -221,19 +201,16 @@ export class Guests {
   /** Directories of the units of containers, by unit. Only root can make groups in a slice. */
   #units(): Map<string, string> {
     const units = new Map<string, string>();
-    const walk = (slice: string): void => {
-      for (const name of directoriesIn(slice)) {
-        if (name.endsWith('.slice')) walk(join(slice, name));
-        else if (name.startsWith('lxc@')) units.set(name, join(slice, name));
-      }
-    };
-    walk(this.#root);
+    for (const directory of unitGroups(this.#hierarchies.systemd)) {
+      const name = basename(directory);
+      if (name.startsWith('lxc@')) units.set(name, directory);
+    }
     return units;
   }
 
   #find(name: string, unit: string | undefined): Guest | undefined {
     const before = this.#guests.get(name);
-    const group = unit?.slice(this.#root.length);
+    const group = unit?.slice(this.#hierarchies.systemd.length);
     const isInUnit = (path: string): boolean => path.startsWith(`${group}/`);
     const inUnit =
       unit === undefined ? undefined : this.#guestOf(this.#monitorsIn(unit), isInUnit, before);
@@ -244,7 +221,7 @@ export class Guests {
       this.#outside.delete(name);
       return undefined;
     }
-    const own = groupIn(this.#read(monitor.pid, 'cgroup'), this.#hierarchy);
+    const own = groupIn(this.#read(monitor.pid, 'cgroup'), this.#hierarchies.systemdName);
     return this.#guestOf([monitor.pid], (path) => path !== own, before);
   }
 
@@ -256,9 +233,9 @@ export class Guests {
       groups += 1;
       // What the unit itself runs, such as ExecStartPre=, is no monitor.
       if (!isUnit) pids.push(...processesIn(directory));
-      for (const name of directoriesIn(directory)) {
-        if (name.startsWith('lxc.payload.') || groups >= groupsMax) continue;
-        walk(join(directory, name), false);
+      for (const below of subdirectories(directory)) {
+        if (groups >= groupsMax) return;
+        if (!isPayload(basename(below))) walk(below, false);
       }
     };
     walk(unit, true);
@@ -291,55 +268,42 @@ export class Guests {
     for (const pid of this.#childrenOf(monitor)) {
       const process = this.#process(pid);
       if (process?.parent !== monitor || !isInit(this.#read(pid, 'status'))) continue;
-      const group = groupIn(this.#read(pid, 'cgroup'), this.#hierarchy);
+      const group = groupIn(this.#read(pid, 'cgroup'), this.#hierarchies.systemdName);
       if (group !== undefined && isItsGroup(group)) return process;
     }
     return undefined;
   }
 
   #childrenOf(pid: number): number[] {
-    const children = directoriesIn(join(this.#proc, String(pid), 'task'))
-      .slice(0, processesMax)
-      .flatMap((task) => numbersIn(this.#read(pid, 'task', task, 'children')));
+    const children: number[] = [];
+    for (const task of firstOf(
+      subdirectories(join(this.#proc, String(pid), 'task')),
+      processesMax,
+    )) {
+      children.push(...numbersIn(this.#read(pid, 'task', basename(task), 'children')));
+    }
     return children.slice(0, processesMax);
   }
 
   #freezersOf(leader: number): string[] {
     const text = this.#read(leader, 'cgroup');
-    const v1 = this.#freezer === '' ? undefined : groupIn(text, 'freezer');
+    const { freezer, unified } = this.#hierarchies;
+    const v1 = groupIn(text, 'freezer');
     const v2 = groupIn(text, '');
     return [
-      ...(v1 === undefined ? [] : [join(this.#freezer, payloadOf(v1), 'freezer.state')]),
-      ...(v2 === undefined ? [] : [join(this.#unified, payloadOf(v2), 'cgroup.events')]),
+      ...(v1 === undefined || freezer === undefined
+        ? []
+        : [freezeStateFile(join(freezer, payloadOf(v1)), 1)]),
+      ...(v2 === undefined ? [] : [freezeStateFile(join(unified, payloadOf(v2)), 2)]),
     ];
   }
 
   #statusOf({ leader, hadLeader, freezers }: Guest): LxcStatus {
     if (leader === undefined) return { state: hadLeader ? 'STOPPING' : 'STARTING', leader: 0 };
     if (!leader.hasExecuted) return { state: 'STARTING', leader: leader.pid };
-    const words = new Set(freezers.map(frozenWord));
+    const words = new Set(freezers.map(freezeStateOf));
     const state = (['FROZEN', 'FREEZING'] as const).find((word) => words.has(word)) ?? 'RUNNING';
     return { state, leader: leader.pid };
-  }
-}
-
-/** What a file about freezing says: freezer.state of cgroup v1, or cgroup.events of v2. */
-function frozenWord(file: string): 'FROZEN' | 'FREEZING' | undefined {
-  const text = textOf(file);
-  if (file.endsWith('/freezer.state')) {
-    const word = text.trim();
-    return word === 'FROZEN' || word === 'FREEZING' ? word : undefined;
-  }
-  if (/^frozen 1$/m.test(text)) return 'FROZEN';
-  return textOf(join(dirname(file), 'cgroup.freeze')).trim() === '1' ? 'FREEZING' : undefined;
-}
-
-function textOf(file: string): string {
-  try {
-    return readFileSync(file, 'utf8');
-  } catch {
-    // It has just gone.
-    return '';
   }
 }
 
@@ -355,15 +319,11 @@ function isOfRoot(directory: string): boolean {
   }
 }
 
+/** None for a group that has just gone. */
 function processesIn(directory: string): number[] {
-  return numbersIn(textOf(join(directory, 'cgroup.procs'))).slice(0, processesMax);
-}
-
-function directoriesIn(directory: string): string[] {
   try {
-    return readdirSync(directory, { withFileTypes: true })
-      .filter((entry) => entry.isDirectory())
-      .map(({ name }) => name);
+    const text = readHead(join(directory, 'cgroup.procs'), processListBytes);
+    return numbersIn(text).slice(0, processesMax);
   } catch {
     return [];
   }

@@ -3,7 +3,7 @@ import type { Readable, Writable } from 'node:stream';
 import { printable } from '../model/unit-syntax.ts';
 import { attach } from './attach.ts';
 import { applyMemoryLimits, changeMemory } from './balloon.ts';
-import { withSystemd } from './context.ts';
+import { forLockers, withSystemd } from './context.ts';
 import { detach } from './detach.ts';
 import { LockerdError } from '../model/errors.ts';
 import { printHolders } from './holders.ts';
@@ -56,7 +56,7 @@ async function serve(request: Request, isSocket: boolean): Promise<Record<string
       const { instance } = viewContainer(request.container);
       const left = isSocket ? whenLeft(process.stdin) : undefined;
       const change = () =>
-        withSystemd(async (systemd) => {
+        withSystemd(forLockers, async (systemd) => {
           // What another request has changed meanwhile counts.
           const view = viewContainer(request.container);
           return request.verb === 'attach'

@@ -4,19 +4,18 @@ import { existsSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Readable, Writable } from 'node:stream';
-import { subdirectories } from '../cgroup/subdirectories.ts';
+import { cgroupRoot } from '../cgroup/hierarchy.ts';
+import { limitedGroups, unitGroups } from '../cgroup/lxc-groups.ts';
 import { containerUnit } from '../model/unit-name.ts';
 
 /** The memory hierarchy of cgroup v1; on v2 everybody can be told of kills without help. */
-const v1Directory = '/sys/fs/cgroup/memory';
+const v1Directory = join(cgroupRoot, 'memory');
 const program = '/usr/lib/lockerd/hooks/oom-watch';
 
 /** For what comes without a state of LXC's, and for a program that has ended. */
 const scanMs = 5000;
 /** LXC tells of a state a little before or after it has made the guest's groups. */
 const settleMs = 50;
-/** The unit, LXC's monitor, the guest, and as much again for each of a few reboots. */
-const groupsMax = 16;
 /** Who is told goes on counting for longer than this. */
 const quietMs = 250;
 
@@ -95,16 +94,12 @@ export class OomWatch {
   #find(): Map<string, string> {
     const containers = new Map(this.#options.names().map((name) => [containerUnit(name), name]));
     const found = new Map<string, string>();
-    const walk = (slice: string): void => {
-      for (const directory of subdirectories(slice)) {
-        const name = basename(directory);
-        const container = containers.get(name);
-        if (container !== undefined) {
-          for (const group of limitedGroups(directory)) found.set(group, container);
-        } else if (name.endsWith('.slice')) walk(directory);
-      }
-    };
-    walk(this.#directory);
+    for (const directory of unitGroups(this.#directory)) {
+      const container = containers.get(basename(directory));
+      if (container === undefined) continue;
+      // A group hears of its own limit and of those above it.
+      for (const group of limitedGroups(directory)) found.set(group, container);
+    }
     return found;
   }
 
@@ -148,24 +143,4 @@ export class OomWatch {
     this.#quietUntil.set(container, now + quietMs);
     this.#options.tell(container);
   }
-}
-
-/**
- * A group hears of its own limit and of those above it, so the guest's own one is among them, in
- * which LXC sets the limits of its configuration. From the guest's first reboot on it is in the group
- * where LXC's monitor has waited for the old one's end. What is below it is the guest's, which can
- * make more than anybody can watch also here where it has no control group namespace.
- */
-function limitedGroups(directory: string): string[] {
-  const groups = [directory];
-  const open = [directory];
-  for (let parent = open.shift(); parent !== undefined; parent = open.shift()) {
-    for (const group of subdirectories(parent)) {
-      if (groups.length >= groupsMax) return groups;
-      if (group.includes('\n')) continue;
-      if (basename(group).startsWith('lxc.pivot')) open.push(group);
-      groups.push(group);
-    }
-  }
-  return groups;
 }

@@ -3,7 +3,7 @@ import type { LockerChange } from './settings-edit.ts';
 import { changeChoices, editSettings } from './settings-edit.ts';
 import { readSettingsFile, writeSettingsFile } from './settings-file.ts';
 import { LockerdError } from '../model/errors.ts';
-import type { Systemd } from './systemd.ts';
+import type { SystemdManager } from '../systemd/manager.ts';
 import { withLock } from './lock.ts';
 
 /** Only one helper at a time changes settings. */
@@ -62,7 +62,7 @@ function isNeeded(view: ContainerView, change: LockerChange): boolean {
  * read them. Throws InvalidArgs where no setting of the container can have that effect, and Failed.
  */
 export async function record(
-  systemd: Systemd,
+  systemd: SystemdManager,
   view: ContainerView,
   change: LockerChange,
 ): Promise<Record> {

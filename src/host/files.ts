@@ -6,7 +6,6 @@ import {
   openSync,
   opendirSync,
   readSync,
-  readdirSync,
   readFileSync,
   readlinkSync,
   realpathSync,
@@ -14,9 +13,16 @@ import {
 } from 'node:fs';
 import type { Stats } from 'node:fs';
 import { codeOf } from '../model/errno.ts';
-import { followLinks } from './locate.ts';
+import { followLinks } from './follow-links.ts';
 import { MountGuard } from './mounts.ts';
 import type { Probe } from './mounts.ts';
+
+const directoryOnly = constants.O_RDONLY | constants.O_DIRECTORY;
+/** A guest may put a symbolic link in the place of a directory at any time. */
+const directoryInside = directoryOnly | constants.O_NOFOLLOW | constants.O_NONBLOCK;
+
+/** More names than any directory of a host has that the generator lists. */
+const maxNames = 1_000_000;
 
 /** What is opened here never waits for another program and never becomes our terminal. */
 const quietly = constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY;
@@ -31,10 +37,16 @@ export class NoFileError extends Error {
   override readonly name = 'NoFileError';
 }
 
+/** A directory that is held open; see {@link Files.openDirectory}. */
+export interface OpenDirectory {
+  readonly fd: number;
+}
+
 /**
- * All that the generator's readers do with the file system. A path on a file system that does not
- * answer is not touched: each call throws a HungError for it. Where no mounted file system can
- * hang, as on most hosts, that costs one look at the mount table.
+ * All that the generator's readers do with the file system, with limits: bytes of a file, names of
+ * a directory, symbolic links of a path. No other module of this folder opens a file. A path on a
+ * file system that does not answer is not touched: each call throws a HungError for it. Where no
+ * mounted file system can hang, as on most hosts, that costs one look at the mount table.
  */
 export class Files {
   private readonly probe: Probe | undefined;
@@ -118,10 +130,62 @@ export class Files {
     return realpathSync(path);
   }
 
+  /**
+   * Where a path of the host lies for us. Below a root directory every component is followed by
+   * hand, because the kernel would follow an absolute link out of it.
+   */
+  locate(root: string, path: string): string {
+    if (root === '') return path;
+    const found = followLinks(path, (here, rest) => {
+      try {
+        return lstatSync(root + here).isSymbolicLink() ? readlinkSync(root + here) : undefined;
+      } catch (error) {
+        // Whatever is wrong with the path shows when it is opened, unless ".." is still to come.
+        if (codeOf(error) !== 'ENOENT' || rest.includes('..')) throw error;
+        return undefined;
+      }
+    });
+    return root + found;
+  }
+
+  /**
+   * The same for a directory entry itself: links on the way are followed, the last part is not, so
+   * that lstat(2) and readlink(2) can ask about it.
+   */
+  locateEntry(root: string, path: string): string {
+    if (root === '') return path;
+    const slash = path.lastIndexOf('/');
+    return `${this.locate(root, path.slice(0, slash))}${path.slice(slash)}`;
+  }
+
   /** Names in a directory, sorted. */
   list(path: string): string[] {
-    this.reach(path);
-    return readdirSync(path).sort();
+    return this.listUnsorted(path, () => true, maxNames).sort();
+  }
+
+  /**
+   * Opens a directory, to look into it whatever becomes of its path. The caller has asked
+   * {@link baseOf} whether the path can be touched, and closes the directory.
+   */
+  openDirectory(path: string): OpenDirectory {
+    return { fd: openSync(path, directoryOnly) };
+  }
+
+  /** Opens a directory inside an open one; throws for a symbolic link. */
+  openDirectoryIn({ fd }: OpenDirectory, name: string): OpenDirectory {
+    return { fd: openSync(`/proc/self/fd/${fd}/${name}`, directoryInside) };
+  }
+
+  /** Where a symbolic link in an open directory leads; "absent", or "no-link" for anything else. */
+  linkIn({ fd }: OpenDirectory, name: string): 'absent' | 'no-link' | { readonly target: string } {
+    const path = `/proc/self/fd/${fd}/${name}`;
+    const stat = lstatSync(path, { throwIfNoEntry: false });
+    if (stat === undefined) return 'absent';
+    return stat.isSymbolicLink() ? { target: readlinkSync(path) } : 'no-link';
+  }
+
+  closeDirectory({ fd }: OpenDirectory): void {
+    closeSync(fd);
   }
 
   /** The names that are wanted, in the order of the directory, and no more than `max` of them. */

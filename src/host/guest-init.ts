@@ -1,6 +1,5 @@
-import { closeSync, constants, lstatSync, openSync, readlinkSync } from 'node:fs';
 import { HungError } from './mounts.ts';
-import type { Files } from './files.ts';
+import type { Files, OpenDirectory } from './files.ts';
 import type { GuestInit } from '../model/sight.ts';
 
 /** What a guest's init is, and why that cannot be told where the guest or its storage is odd. */
@@ -18,16 +17,13 @@ const maxParts = 256;
 /** Layers of an overlay. */
 const maxTrees = 64;
 
-const directoryOnly =
-  constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
-
 /** The guest made more of its path than anybody would follow. */
 class BudgetError extends Error {
   override readonly name = 'BudgetError';
 }
 
-/** A directory of the guest: its descriptors in the trees that have it, the first one on top. */
-type Level = readonly number[];
+/** A directory of the guest in the trees that have it, the first one on top. */
+type Level = readonly OpenDirectory[];
 
 /**
  * One walk through the trees of a guest. The guest may change them at any time, so each part is
@@ -47,10 +43,10 @@ class Walk {
     const layers = trees.slice(0, maxTrees);
     // A tree that hangs may have the init, whatever the others have.
     this.bases = layers.map((tree) => files.baseOf(tree));
-    const roots: number[] = [];
+    const roots: OpenDirectory[] = [];
     for (const tree of layers) {
       try {
-        roots.push(openSync(tree, constants.O_RDONLY | constants.O_DIRECTORY));
+        roots.push(files.openDirectory(tree));
       } catch {
         // It is not there yet.
       }
@@ -61,11 +57,13 @@ class Walk {
 
   close(): void {
     this.leave();
-    for (const fd of this.roots) closeSync(fd);
+    for (const directory of this.roots) this.files.closeDirectory(directory);
   }
 
   private leave(): void {
-    if (this.level !== this.roots) for (const fd of this.level) closeSync(fd);
+    if (this.level !== this.roots) {
+      for (const directory of this.level) this.files.closeDirectory(directory);
+    }
     this.level = this.roots;
   }
 
@@ -84,10 +82,10 @@ class Walk {
   enter(part: string): void {
     this.spend();
     this.check(part);
-    const next: number[] = [];
-    for (const fd of this.level) {
+    const next: OpenDirectory[] = [];
+    for (const directory of this.level) {
       try {
-        next.push(openSync(`/proc/self/fd/${fd}/${part}`, directoryOnly));
+        next.push(this.files.openDirectoryIn(directory, part));
       } catch {
         // Not in this layer, or no directory there.
       }
@@ -101,12 +99,10 @@ class Walk {
   look(part: string): 'absent' | 'no-link' | { readonly target: string } {
     this.spend();
     this.check(part);
-    for (const fd of this.level) {
-      const path = `/proc/self/fd/${fd}/${part}`;
+    for (const directory of this.level) {
       try {
-        const stat = lstatSync(path, { throwIfNoEntry: false });
-        if (stat === undefined) continue;
-        return stat.isSymbolicLink() ? { target: readlinkSync(path) } : 'no-link';
+        const found = this.files.linkIn(directory, part);
+        if (found !== 'absent') return found;
       } catch {
         // Not in this layer: the next one may have it.
       }

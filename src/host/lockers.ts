@@ -140,15 +140,24 @@ function classicHook(config: LxcConfig): Located<string> | undefined {
   });
 }
 
-/** The locker that belongs to the container by its name, if there is one. */
-function ownLocker(name: string, lockers: Lockers, suffixes: HostSettings['ownLockerSuffixes']) {
-  const candidates = [
+/** Names of lockers that belong to a container by its name; the first one that exists is its own. */
+export function ownLockerNames(
+  name: string,
+  suffixes: HostSettings['ownLockerSuffixes'],
+): readonly string[] {
+  return [
     name,
     ...suffixes
       .filter(([from]) => name.endsWith(from) && name !== from)
       .map(([from, to]) => name.slice(0, -from.length) + to),
   ];
-  return candidates.find((candidate) => lockers.has(candidate));
+}
+
+/** Settings that ask for lockers and for no place to show them. */
+export function wormholeConflict({ wormhole, lockers }: ContainerSettings): Problem | undefined {
+  if (wormhole !== false || lockers === undefined || lockers.value.length === 0) return undefined;
+  const reason = 'lockers are set, and so is "wormhole = no"';
+  return { file: lockers.file, line: lockers.line, reason, remedy: 'remove one of the two' };
 }
 
 export interface LockerFacts {
@@ -227,11 +236,8 @@ export function decideLockers(
   const here = wanted ?? { file: config.file, line: 0 };
   const at = { file: here.file, line: here.line };
   if (settings.wormhole === false) {
-    if (wanted !== undefined && wanted.value.length > 0) {
-      const reason = 'lockers are set, and so is "wormhole = no"';
-      problems.push({ ...at, reason, remedy: 'remove one of the two' });
-    }
-    return { problems, warnings };
+    const conflict = wormholeConflict(settings);
+    return { problems: conflict === undefined ? [] : [conflict], warnings };
   }
   const hook = classicHook(config);
   if (hook !== undefined) {
@@ -277,7 +283,7 @@ export function decideLockers(
     const locker = lockers.get(shared.name);
     if (locker !== undefined) attach(locker, shared.readOnly, false);
   }
-  const own = lockers.get(ownLocker(name, lockers, host.ownLockerSuffixes) ?? '');
+  const [own] = ownLockerNames(name, host.ownLockerSuffixes).flatMap((n) => lockers.get(n) ?? []);
   if (own !== undefined) attach(own, false, true);
   for (const choice of wanted?.value ?? []) {
     const locker = lockers.get(choice.name);

@@ -4,9 +4,8 @@ import { withoutTrailingSlashes } from '../model/path.ts';
 import { codeOf } from '../model/errno.ts';
 import { Files, TooLargeError } from './files.ts';
 import { includeTarget, splitLxcText } from './grammar.ts';
-import { locate } from './locate.ts';
 import { HungError } from './mounts.ts';
-import type { LxcFile, LxcInclude, LxcSource, ReadProblem } from './parse-lxc.ts';
+import type { LxcFile, LxcInclude, LxcSource, ReadProblem } from './lxc-source.ts';
 
 /** A container's configuration has some kilobytes; what is larger was not written by hand. */
 const MAX_BYTES = 1024 * 1024;
@@ -84,7 +83,7 @@ class Reading {
     }
     let content: Content | ReadProblem;
     try {
-      content = this.#readText(locate(this.#root, path));
+      content = this.#readText(this.#disk.locate(this.#root, path));
     } catch (error) {
       return unread(
         path,
@@ -141,14 +140,14 @@ class Reading {
 
   #isDangling(path: string): boolean {
     const slash = path.lastIndexOf('/');
-    const link = `${locate(this.#root, path.slice(0, slash))}${path.slice(slash)}`;
+    const link = `${this.#disk.locate(this.#root, path.slice(0, slash))}${path.slice(slash)}`;
     try {
       if (!this.#disk.lstat(link).isSymbolicLink()) return false;
     } catch {
       return false;
     }
     try {
-      this.#disk.stat(locate(this.#root, path));
+      this.#disk.stat(this.#disk.locate(this.#root, path));
       return false;
     } catch {
       return true;
@@ -178,7 +177,7 @@ class Reading {
     });
     let names: string[] | undefined;
     try {
-      const where = locate(this.#root, target);
+      const where = this.#disk.locate(this.#root, target);
       if (target.endsWith('/') || this.#isDirectory(where)) names = this.#confNames(where);
     } catch (error) {
       // LXC takes a directory that is not there, when written with a slash, for an empty one.

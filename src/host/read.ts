@@ -6,8 +6,8 @@ import { codeOf, errnoText } from '../model/errno.ts';
 import { Files, NoFileError, TooLargeError } from './files.ts';
 import { findGuestInit } from './guest-init.ts';
 import type { FoundInit } from './guest-init.ts';
-import { locate, locateEntry } from './locate.ts';
 import type { UnitFile } from './lockers.ts';
+import { parseMountinfo } from './mountinfo.ts';
 import { HungError } from './mounts.ts';
 import type { WatchedPath } from '../model/sight.ts';
 import type { SettingsFile } from './settings.ts';
@@ -38,6 +38,8 @@ const unitDirectories = [
 /** Files that admins write are small; more than this is a mistake or an attack. */
 const textFileMaxBytes = 1024 * 1024;
 const libraryMaxBytes = 16 * 1024 * 1024;
+/** Some hundred thousand mounts. */
+const mountTableMaxBytes = 16 * 1024 * 1024;
 
 function isAbsent(error: unknown): boolean {
   return ['ENOENT', 'ENOTDIR'].includes(codeOf(error) ?? '');
@@ -68,12 +70,12 @@ export class HostReader {
   }
 
   private at(path: string): string {
-    return locate(this.root, path);
+    return this.files.locate(this.root, path);
   }
 
   /** For what asks about a link itself. */
   private entryAt(path: string): string {
-    return locateEntry(this.root, path);
+    return this.files.locateEntry(this.root, path);
   }
 
   /** Text of a file of the host, or why it has none; absent is neither. */
@@ -252,6 +254,18 @@ export class HostReader {
     return ([...lines].at(-1)?.[1] ?? '').trim().split(',').filter(Boolean);
   }
 
+  /** Paths that something is mounted on now. */
+  mountPoints(): ReadonlySet<string> {
+    const file = '/proc/self/mountinfo';
+    try {
+      const text = this.files.read(this.at(file), mountTableMaxBytes).toString('utf8');
+      return new Set(parseMountinfo(text).map(({ mountPoint }) => mountPoint));
+    } catch (error) {
+      if (!isAbsent(error)) this.problems.push(unreadable(file, 'read', error));
+      return new Set();
+    }
+  }
+
   /**
    * Whether mount(8) knows the option X-mount.idmap=, as it does since util-linux 2.39: then its
    * library has the name. No program is run, and an older one would ignore the option.
@@ -284,7 +298,8 @@ export class HostReader {
     }
   }
 
-  private isThere(path: string): boolean {
+  /** Whether a path exists, also as a link that leads nowhere. */
+  isThere(path: string): boolean {
     // lstat: an enabling link counts whether or not its target can be seen from here.
     try {
       this.files.lstat(this.entryAt(path));

@@ -37,6 +37,11 @@ function min(a: bigint, b: bigint): bigint {
   return a < b ? a : b;
 }
 
+/** The least of some limits; no limit where none is given. */
+export function leastOf(...limits: readonly (bigint | undefined)[]): bigint {
+  return limits.filter((limit) => limit !== undefined).reduce(min, unlimited);
+}
+
 /**
  * What a guest must leave free below a new limit before it gets it. A guest that lives within less
  * than this would be killed by its next cron job.

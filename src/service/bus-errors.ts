@@ -1,3 +1,5 @@
+/** Errors of the core as the bus carries them. */
+
 import { errorNames } from '../api/names.ts';
 import { DBusError } from '../bus/values.ts';
 import { LockerdError } from '../model/errors.ts';

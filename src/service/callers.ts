@@ -1,10 +1,12 @@
-import type { Call } from '../bus/table.ts';
+/** Which user is behind a call. */
+
+import type { Call } from '../bus/interface-table.ts';
 import { DBusError } from '../bus/values.ts';
 import type { Caller } from '../core/caller.ts';
 import type { ClientsPort } from '../core/ports.ts';
 
 /**
- * Who is behind the calls. A unique bus name is never given twice, so that what is known of one
+ * The users behind the calls. A unique bus name is never given twice, so that what is known of one
  * stays true; it is known until its owner leaves, so that the bus bounds how many there are.
  */
 export class Callers {

@@ -1,17 +1,24 @@
+/**
+ * The program lockerd: the core, its adapters, and the bus that it serves.
+ *
+ * src/service says how the core appears on D-Bus as org.lockerd1. It decides nothing; decisions belong
+ * in src/core.
+ */
+
 import { serviceName } from '../api/names.ts';
 import { GeneratedDefinitions } from '../adapters/definitions.ts';
 import { BusClients } from '../adapters/clients.ts';
-import { HelperClient } from '../adapters/helper.ts';
+import { HelperClient } from '../adapters/helper-client.ts';
 import { LoggerJournal } from '../adapters/journal.ts';
-import { CgroupMemory } from '../adapters/memory.ts';
-import { SystemdMounts } from '../adapters/mounts.ts';
+import { CgroupMemory } from '../adapters/cgroup-memory.ts';
+import { SystemdMounts } from '../adapters/mount-units.ts';
 import { PolkitAuthority } from '../adapters/polkit.ts';
-import { betweenReloads } from '../systemd/reloads.ts';
+import { betweenReloads } from '../systemd/reload.ts';
 import { SystemdManager } from '../systemd/manager.ts';
 import { SystemdUnits } from '../adapters/units.ts';
 import { connectBus, type ServiceConnection } from '../bus/connection.ts';
-import { systemClock } from './clock.ts';
-import { startService } from './service.ts';
+import { systemClock } from './system-clock.ts';
+import { startService } from './bus-service.ts';
 
 const helperSocket = '/run/lockerd/helper.sock';
 
@@ -58,6 +65,6 @@ async function serveOn(connection: ServiceConnection, journal: LoggerJournal): P
       clients: new BusClients(connection),
     },
   });
-  // Who sees the name finds everything in place.
+  // The name comes last: whoever sees it finds everything in place.
   await connection.requestName(serviceName);
 }

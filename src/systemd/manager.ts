@@ -1,6 +1,22 @@
 import type { BusConnection, Signal } from '../bus/connection.ts';
-import { busError, DBusError } from '../bus/values.ts';
+import { DBusError } from '../bus/values.ts';
 import { escapeLabel } from '../model/object-label.ts';
+import { retryWhile, wasNotDelivered } from './away.ts';
+import type { JobOptions, JobPolicy, JobResult } from './jobs.ts';
+import { Jobs } from './jobs.ts';
+import type { UnitProperty, UnitType } from './properties.ts';
+import { plainValue, plainValues, Properties } from './properties.ts';
+
+/**
+ * The one client of org.freedesktop.systemd1(5), for the service, the helper and autoballoon. What
+ * belongs into this folder knows systemd and its bus interface, but neither containers nor lockers.
+ *
+ * - `manager.ts`: calls, jobs, signals, and the subscription that is renewed after a daemon-reexec
+ * - `jobs.ts`: waiting for the end of a job
+ * - `properties.ts`: checked properties
+ * - `watched.ts`, `unit-watch.ts`: following what changes, such as the state of a unit
+ * - `reload.ts`, `away.ts`: what to do while systemd reads its unit files or is off the bus
+ */
 
 const systemd = 'org.freedesktop.systemd1';
 const managerPath = '/org/freedesktop/systemd1';
@@ -8,41 +24,40 @@ const unitNamespace = '/org/freedesktop/systemd1/unit';
 const managerInterface = 'org.freedesktop.systemd1.Manager';
 const propertiesInterface = 'org.freedesktop.DBus.Properties';
 
-/** What a call is answered with while systemd is off the bus, as during a daemon-reexec. */
-const awayErrors = new Set<string>([
-  'org.freedesktop.DBus.Error.ServiceUnknown',
-  'org.freedesktop.DBus.Error.TimedOut',
-  busError.nameHasNoOwner,
-  busError.noReply,
-]);
-
-/** Whether systemd was not there to answer; activating it by its bus name fails as well. */
-export function systemdIsAway(error: unknown): boolean {
-  return (
-    error instanceof DBusError &&
-    (awayErrors.has(error.errorName) ||
-      error.errorName.startsWith('org.freedesktop.DBus.Error.Spawn.'))
-  );
+export interface ManagerOptions {
+  /**
+   * Which signals to ask for: all that {@link ManagerListener} has, the ends of jobs only, or none,
+   * without which no job can be awaited. Each subscription costs a short-lived process time.
+   * Default: `all`.
+   */
+  readonly signals?: 'all' | 'jobs' | 'none';
+  /** Default: 25 s, as everywhere in D-Bus. */
+  readonly callTimeoutMs?: number;
+  /** How long a call about a unit is repeated while systemd is off the bus. Default: a minute. */
+  readonly awayMaxMs?: number;
+  /** Default: jobs are looked for every 30 s and cancelled by their signals. */
+  readonly jobs?: JobPolicy;
 }
 
 /** One unit of Manager.ListUnits*(): no more than is used. */
 export interface ListedUnit {
   readonly name: string;
   readonly activeState: string;
-  readonly path: string;
 }
 
-/** Changed properties of one unit, as a PropertiesChanged signal has them. */
-export type UnitChanged = (path: string, changed: Readonly<Record<string, unknown>>) => void;
-
 export interface ManagerListener {
-  readonly unitChanged?: UnitChanged;
+  /** Properties of a unit have changed; `changed` has the new values, without their types. */
+  readonly unitChanged?: (path: string, changed: ReadonlyMap<string, unknown>) => void;
   /** A unit was loaded, which may say more than that: its first change is told in this way only. */
   readonly unitNew?: (name: string, path: string) => void;
   readonly unitRemoved?: (name: string, path: string) => void;
-  readonly jobRemoved?: (path: string, result: string) => void;
   /** Unit files were read again, or systemd itself is new: everything may have changed. */
   readonly reloaded?: () => void;
+}
+
+export interface StartOptions extends JobOptions {
+  /** Whether a job that contradicts a waiting one takes its place or is refused. Default: `replace`. */
+  readonly mode?: 'replace' | 'fail';
 }
 
 /** Object path of a unit; it can be used whether or not the unit is loaded. */
@@ -51,28 +66,36 @@ export function unitPath(unit: string): string {
 }
 
 /**
- * org.freedesktop.systemd1 with one subscription for all who listen. Signals of a manager are
+ * systemd over one connection to the bus, with one subscription for all who listen. Signals are
  * dispatched here, because a match rule for each unit would hit the bus daemon's limits.
  */
 export class SystemdManager {
   readonly #bus: BusConnection;
+  readonly #callTimeoutMs: number | undefined;
+  readonly #awayMaxMs: number;
+  readonly #jobs: Jobs;
   readonly #listeners = new Set<ManagerListener>();
-  readonly #unwatches: (() => Promise<void>)[] = [];
   #owner = '';
 
-  private constructor(bus: BusConnection) {
+  private constructor(bus: BusConnection, options: ManagerOptions) {
     this.#bus = bus;
+    this.#callTimeoutMs = options.callTimeoutMs;
+    this.#awayMaxMs = options.awayMaxMs ?? 60_000;
+    this.#jobs = new Jobs(this, options.jobs ?? { lookMs: 30_000, onAbort: 'cancel' });
+    void bus.lost.then((error) => {
+      this.#jobs.busLost(error);
+    });
   }
 
-  static async connect(bus: BusConnection): Promise<SystemdManager> {
-    const manager = new SystemdManager(bus);
-    await manager.#subscribe();
+  /** Subscribes to signals, which arrive for as long as the connection lasts. */
+  static async connect(bus: BusConnection, options: ManagerOptions = {}): Promise<SystemdManager> {
+    const manager = new SystemdManager(bus, options);
+    const { signals = 'all' } = options;
+    if (signals === 'all') await manager.#subscribeToAll();
+    if (signals === 'jobs') await manager.#subscribeToManager('JobRemoved');
+    // systemd sends signals about units and jobs only to those who ask.
+    if (signals !== 'none') await manager.#callSubscribe();
     return manager;
-  }
-
-  async close(): Promise<void> {
-    this.#listeners.clear();
-    await Promise.all(this.#unwatches.splice(0).map((unwatch) => unwatch()));
   }
 
   /** Answers with what ends the listening. */
@@ -81,11 +104,10 @@ export class SystemdManager {
     return () => this.#listeners.delete(listener);
   }
 
-  async #subscribe(): Promise<void> {
-    const add = async (...args: Parameters<BusConnection['subscribe']>): Promise<void> => {
-      this.#unwatches.push(await this.#bus.subscribe(...args));
-    };
-    await add(
+  // Subscription
+
+  async #subscribeToAll(): Promise<void> {
+    await this.#bus.subscribe(
       {
         sender: 'org.freedesktop.DBus',
         interface: 'org.freedesktop.DBus',
@@ -99,20 +121,32 @@ export class SystemdManager {
         this.#owner = owner;
       },
     );
-    await add(
-      { sender: systemd, path: managerPath, interface: managerInterface },
-      this.#onManagerSignal,
-    );
-    await add(
+    await this.#subscribeToManager();
+    await this.#bus.subscribe(
       {
         sender: systemd,
         pathNamespace: unitNamespace,
         interface: propertiesInterface,
         member: 'PropertiesChanged',
       },
-      this.#onPropertiesChanged,
+      ({ path, body }) => {
+        const changed = plainValues(body[1]);
+        this.#tell((listener) => listener.unitChanged?.(path, changed));
+      },
     );
-    await this.#callSubscribe();
+  }
+
+  /** @param member which signal of the manager object; all of them where it is not given */
+  async #subscribeToManager(member?: string): Promise<void> {
+    await this.#bus.subscribe(
+      {
+        sender: systemd,
+        path: managerPath,
+        interface: managerInterface,
+        ...(member === undefined ? {} : { member }),
+      },
+      this.#onManagerSignal,
+    );
   }
 
   async #callSubscribe(): Promise<void> {
@@ -132,7 +166,7 @@ export class SystemdManager {
       // It left again; its next owner change brings us back here.
       return;
     }
-    this.#tell((listener) => listener.reloaded?.());
+    this.#onReloaded();
   }
 
   readonly #onManagerSignal = ({ member, body }: Signal): void => {
@@ -144,30 +178,32 @@ export class SystemdManager {
         this.#tell((l) => l.unitRemoved?.(String(body[0]), String(body[1])));
         break;
       case 'JobRemoved':
-        this.#tell((l) => l.jobRemoved?.(String(body[1]), String(body[3])));
+        this.#jobs.ended(String(body[1]), String(body[3]));
         break;
       case 'Reloading':
         // True at its beginning.
-        if (body[0] === false) this.#tell((l) => l.reloaded?.());
+        if (body[0] === false) this.#onReloaded();
         break;
     }
   };
 
-  readonly #onPropertiesChanged = ({ path, body }: Signal): void => {
-    const changed = plainValues(body[1]);
-    this.#tell((listener) => listener.unitChanged?.(path, changed));
-  };
+  #onReloaded(): void {
+    this.#jobs.lookForAll();
+    this.#tell((listener) => listener.reloaded?.());
+  }
 
   #tell(what: (listener: ManagerListener) => void): void {
     for (const listener of [...this.#listeners]) what(listener);
   }
 
+  // Calls
+
   #call(
     path: string,
     callInterface: string,
     member: string,
-    signature = '',
-    body: readonly unknown[] = [],
+    signature: string,
+    body: readonly unknown[],
   ): Promise<readonly unknown[]> {
     return this.#bus.call({
       destination: systemd,
@@ -176,6 +212,7 @@ export class SystemdManager {
       member,
       signature,
       body,
+      ...(this.#callTimeoutMs === undefined ? {} : { timeoutMs: this.#callTimeoutMs }),
     });
   }
 
@@ -184,32 +221,103 @@ export class SystemdManager {
     return this.#call(managerPath, managerInterface, member, signature, body);
   }
 
-  /** Takes a job out of systemd's queue; whose unit is already being worked on is not undone. */
-  async cancelJob(path: string): Promise<void> {
-    await this.#call(path, 'org.freedesktop.systemd1.Job', 'Cancel');
+  /** A call that is repeated when nobody got it, as systemd was off the bus. */
+  #callWhenBack(
+    member: string,
+    signature: string,
+    body: readonly unknown[],
+  ): Promise<readonly unknown[]> {
+    return retryWhile(wasNotDelivered, this.#awayMaxMs, () => this.call(member, signature, body));
   }
 
+  /** Runs the generators and reads all unit files again. */
+  async reload(): Promise<void> {
+    await this.call('Reload');
+  }
+
+  async kill(unit: string, whom: 'main' | 'all', signalNumber: number): Promise<void> {
+    await this.#callWhenBack('KillUnit', 'ssi', [unit, whom, signalNumber]);
+  }
+
+  /** Lets systemd forget that a unit failed; nothing to do for one that it does not know. */
+  async resetFailed(unit: string): Promise<void> {
+    await this.call('ResetFailedUnit', 's', [unit]).catch((error: unknown) => {
+      if (!(error instanceof DBusError)) throw error;
+    });
+  }
+
+  /** What `systemctl set-property` does; with `runtime` as --runtime does it. */
+  async setProperties(
+    unit: string,
+    runtime: boolean,
+    properties: readonly UnitProperty[],
+  ): Promise<void> {
+    await this.call('SetUnitProperties', 'sba(sv)', [unit, runtime, properties]);
+  }
+
+  // Jobs: each method settles when the job has ended, and throws a DBusError when it is refused.
+
+  /** Starts a unit, or finds it started. */
+  start(unit: string, options: StartOptions = {}): Promise<JobResult> {
+    return this.#jobs.run('start', unit, options, () =>
+      this.#callWhenBack('StartUnit', 'ss', [unit, options.mode ?? 'replace']),
+    );
+  }
+
+  /** Makes a unit that has no file and starts it. */
+  startTransient(
+    unit: string,
+    properties: readonly UnitProperty[],
+    options: StartOptions = {},
+  ): Promise<JobResult> {
+    const body = [unit, options.mode ?? 'replace', properties, []];
+    return this.#jobs.run('start', unit, options, () =>
+      this.#callWhenBack('StartTransientUnit', 'ssa(sv)a(sa(sv))', body),
+    );
+  }
+
+  stop(unit: string, options: JobOptions = {}): Promise<JobResult> {
+    return this.#jobs.run('stop', unit, options, () =>
+      this.#callWhenBack('StopUnit', 'ss', [unit, 'replace']),
+    );
+  }
+
+  restart(unit: string, options: JobOptions = {}): Promise<JobResult> {
+    return this.#jobs.run('restart', unit, options, () =>
+      this.#callWhenBack('RestartUnit', 'ss', [unit, 'replace']),
+    );
+  }
+
+  /** Takes a job out of systemd's queue; whose unit is already being worked on is not undone. */
+  async cancelJob(path: string): Promise<void> {
+    await this.#call(path, 'org.freedesktop.systemd1.Job', 'Cancel', '', []);
+  }
+
+  // Properties
+
   /**
-   * One property of a unit. A unit that is not loaded is loaded for it, and is told of as new and
-   * as removed: who reads in answer to those signals would never come to an end.
+   * Some properties of a unit, one call for each. A unit that is not loaded is loaded for it, and is
+   * told of as new and as removed: who reads in answer to those signals never comes to an end.
    */
-  async get(path: string, type: 'Unit' | 'Service' | 'Mount', property: string): Promise<unknown> {
-    const [value] = await this.#call(path, propertiesInterface, 'Get', 'ss', [
-      `${systemd}.${type}`,
-      property,
-    ]);
-    return unwrap(value);
+  async get(unit: string, type: UnitType, names: readonly string[]): Promise<Properties> {
+    const values = names.map(async (name) => {
+      const body = [`${systemd}.${type}`, name];
+      const [value] = await this.#call(unitPath(unit), propertiesInterface, 'Get', 'ss', body);
+      return [name, plainValue(value)] as const;
+    });
+    return new Properties(unit, new Map(await Promise.all(values)));
+  }
+
+  /** Such as `active`; `inactive` for a unit that there is not. */
+  async activeState(unit: string): Promise<string> {
+    return (await this.get(unit, 'Unit', ['ActiveState'])).string('ActiveState');
   }
 
   /** All properties of one interface of a unit; for loading it, as with {@link get}. */
-  async getAll(
-    path: string,
-    type: 'Unit' | 'Service' | 'Mount',
-  ): Promise<Readonly<Record<string, unknown>>> {
-    const [all] = await this.#call(path, propertiesInterface, 'GetAll', 's', [
-      `${systemd}.${type}`,
-    ]);
-    return plainValues(all);
+  async getAll(unit: string, type: UnitType): Promise<Properties> {
+    const body = [`${systemd}.${type}`];
+    const [all] = await this.#call(unitPath(unit), propertiesInterface, 'GetAll', 's', body);
+    return new Properties(unit, plainValues(all));
   }
 
   /** Loaded units by patterns of their names; loads none. */
@@ -220,24 +328,14 @@ export class SystemdManager {
       patterns.map((pattern) => pattern.replaceAll('\\', '?')),
     ]);
     if (!Array.isArray(units)) throw new Error('systemd did not answer with a list of units');
-    return (units as readonly unknown[][]).map((unit) => ({
-      name: String(unit[0]),
-      activeState: String(unit[3]),
-      path: String(unit[6]),
-    }));
+    return units.map(listedUnit);
   }
 }
 
-/** Properties without their types. */
-function plainValues(properties: unknown): Readonly<Record<string, unknown>> {
-  const plain = Object.create(null) as Record<string, unknown>;
-  if (typeof properties !== 'object' || properties === null) return plain;
-  for (const [name, value] of Object.entries(properties)) plain[name] = unwrap(value);
-  return plain;
-}
-
-function unwrap(value: unknown): unknown {
-  return typeof value === 'object' && value !== null && 'signature' in value && 'value' in value
-    ? value.value
-    : value;
+function listedUnit(row: unknown): ListedUnit {
+  const [name, , , activeState] = Array.isArray(row) ? (row as readonly unknown[]) : [];
+  if (typeof name !== 'string' || typeof activeState !== 'string') {
+    throw new Error('systemd did not answer with a list of units');
+  }
+  return { name, activeState };
 }

@@ -252,8 +252,8 @@ test.each([
   const quiet = await measured('quiet');
   const flooded = await during(flood, [kind, atATime], () => measured(`flood of ${what}`, 8));
   expect(flooded.errors).toEqual({});
-  expect(quiet.median).toBeLessThan(250);
-  expect(flooded.median).toBeLessThan(250);
+  // Without bounds it is 120 times as long and more, with them about ten times.
+  expect(flooded.median / quiet.median).toBeLessThan(60);
   expect(await mainPid()).toBe(lockerdPid);
 });
 
@@ -265,9 +265,12 @@ const leave = `
     next if fork;
     for (1 .. $count / 4) {
       my $bus = connect_bus() or (pause(50), next);
-      send_call($bus, %$all) for 1 .. 3;
+      send_call($bus, %$all);
+      # Before it is known who calls, while the answer is made, or when it is on the way.
+      pause($_ % 8);
       close $bus->{socket};
-      pause(3);
+      # Not more often than one user is answered.
+      pause(40);
     }
     exit;
   }
@@ -294,7 +297,7 @@ const burst = `
 `;
 
 test('callers that leave leave nothing behind', async () => {
-  await during(leave, ['3000'], async () => {
+  await during(leave, ['2000'], async () => {
     expect((await measured('while callers leave', 20)).errors).toEqual({});
     await host.waitFor(
       'the last one has left',
@@ -303,7 +306,7 @@ test('callers that leave leave nothing behind', async () => {
     );
   });
   expect((await measured('afterwards')).errors).toEqual({});
-  expect(await clientAs(bystander, burst, '24')).toEqual({ answered: 24, failed: 0 });
+  expect(await clientAs(bystander, burst, '100')).toEqual({ answered: 100, failed: 0 });
   expect(await mainPid()).toBe(lockerdPid);
 });
 
@@ -381,13 +384,14 @@ test.each([
   ['questions for permissions', 'GetPermissions'],
 ])('a flood of %s keeps nobody else from polkit', async (what, member) => {
   const denied = /AccessDenied|InteractiveAuthorizationRequired/;
-  await measured('quiet', 6, 'StartContainer');
+  const quiet = await measured('quiet', 6, 'StartContainer');
   const flooded = await during(checks, [member], async () => {
     await host.shell('sleep 3');
     return measured(`flood of ${what}`, 12, 'StartContainer');
   });
   expect(Object.keys(flooded.errors).join()).toMatch(denied);
   expect(Object.keys(flooded.errors)).toHaveLength(1);
-  expect(flooded.median).toBeLessThan(2000);
+  // With one line for the checks of all users it is 45 times as long.
+  expect(flooded.median / quiet.median).toBeLessThan(12);
   expect(await mainPid()).toBe(lockerdPid);
 });

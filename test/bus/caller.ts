@@ -6,7 +6,7 @@
 import fs from 'node:fs';
 import { createInterface } from 'node:readline';
 import { type CallFrame, connectBus } from '../../src/bus/connection.ts';
-import { unmarshal } from '../../src/bus/marshal.ts';
+import { unmarshal } from '../../src/bus/unmarshal.ts';
 import { DBusError, Variant } from '../../src/bus/values.ts';
 
 const [address = '', uid = ''] = process.argv.slice(2);

@@ -3,7 +3,7 @@ import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { connectBus, type Signal } from '../../src/bus/connection.ts';
 import { serve } from '../../src/bus/serve.ts';
-import { method, type Interface } from '../../src/bus/table.ts';
+import { method, type Interface } from '../../src/bus/interface-table.ts';
 import { busError } from '../../src/bus/values.ts';
 import { startPrivateBus, type PrivateBus } from './bus.ts';
 import { errorOf } from './support.ts';
@@ -20,14 +20,13 @@ const at = { destination: name, path: '/a', interface: 'a.b' };
 /** Answers Now at once, and Never never, but counts how many wait there. */
 async function startHanging(): Promise<{ waiting: () => number; close: () => void }> {
   let waiting = 0;
-  const table: Interface<never> = {
+  const table: Interface = {
     name: 'a.b',
     methods: {
-      Now: method({ in: [], out: [], access: 'free', handler: () => undefined }),
+      Now: method({ in: [], out: [], handler: () => undefined }),
       Never: method({
         in: [],
         out: [],
-        access: 'free',
         handler: () => {
           waiting++;
           return new Promise<void>(() => undefined);
@@ -36,7 +35,7 @@ async function startHanging(): Promise<{ waiting: () => number; close: () => voi
     },
   };
   const connection = await bus.connect();
-  const options = { authorize: () => Promise.resolve(), limits: { callsPerSender: 1000 } };
+  const options = { limits: { callsPerSender: 1000 } };
   await serve(connection, { ...options, objects: { '/a': [table] } });
   await connection.requestName(name);
   return {

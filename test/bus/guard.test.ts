@@ -2,7 +2,8 @@
 
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { messageFlag, messageType } from '../../src/bus/frame.ts';
-import { marshal, unmarshal } from '../../src/bus/marshal.ts';
+import { marshal } from '../../src/bus/marshal.ts';
+import { unmarshal } from '../../src/bus/unmarshal.ts';
 import { Variant } from '../../src/bus/values.ts';
 import { startPrivateBus, type PrivateBus } from './bus.ts';
 import { errorText, RawClient } from './raw.ts';
@@ -312,6 +313,31 @@ describe('floods', () => {
     deaf.close();
     await target.expectAlive();
   });
+});
+
+test('answers to callers that left are not counted as unread', async () => {
+  // Less than what makes the service ask the bus for what is unread, and together more than all
+  // callers may leave unread.
+  const late = marshal('u', [2 ** 19]);
+  for (let count = 0; count < 160; count++) {
+    const leaver = await RawClient.connect(bus);
+    leaver.send({ ...service, member: 'LateBlob', signature: 'u', body: late });
+    await leaver.call({ ...service, member: 'Counts' });
+    leaver.close();
+  }
+  const reader = await RawClient.connect(bus);
+  reader.stopReading();
+  const body = marshal('u', [2 ** 20]);
+  const serials = Array.from({ length: 12 }, () =>
+    reader.send({ ...service, member: 'Blob', signature: 'u', body }),
+  );
+  await target.expectAlive();
+  reader.readAgain();
+  for (const serial of serials) {
+    const reply = await reader.receive(({ replySerial }) => replySerial === serial);
+    expect(reply.type).toBe(messageType.methodReturn);
+  }
+  reader.close();
 });
 
 test('the sleepers of callers that left were woken', async () => {

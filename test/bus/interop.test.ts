@@ -40,10 +40,9 @@ describe('busctl', () => {
     );
     const members = await output('busctl', 'introspect', name, path, service.interface);
     expect(members).toMatch(/^\.Options +method +sa\{sv\} +as +-$/m);
-    expect(members).toMatch(/^\.Guarded +method +sa\{sv\} +- +deprecated$/m);
+    expect(members).toMatch(/^\.Guarded +method +sa\{sv\} +- +-$/m);
     expect(members).toMatch(/^\.Counter +property +u +0 +emits-change$/m);
     expect(members).toMatch(/^\.Version +property +s +"1" +const$/m);
-    expect(members).toMatch(/^\.Stale +property +b +true +emits-invalidation$/m);
     expect(members).toMatch(/^\.Later +property +t +9223372036854775808 +-$/m);
     expect(members).toMatch(/^\.Said +signal +sa\{sv\} +- +-$/m);
     const call = ['busctl', 'call', name, path, service.interface];
@@ -62,7 +61,7 @@ describe('busctl', () => {
 });
 
 describe('gdbus', () => {
-  test('introspect with argument names and annotations, call, monitor', async () => {
+  test('introspect with argument names, call, monitor', async () => {
     const xml = await output(
       'gdbus',
       'introspect',
@@ -74,7 +73,6 @@ describe('gdbus', () => {
       '--xml',
     );
     expect(xml).toMatch(/<arg[^>]*\sname="options"[^>]*>/);
-    expect(xml).toContain('a &quot;quoted&quot; &lt;note&gt; &amp; more');
     const call = ['gdbus', 'call', '--system', '--dest', name, '--object-path', path, '--method'];
     expect(await output(...call, `${service.interface}.Echo`, "<{'a': <@t 7>}>")).toBe(
       "(<{'a': <uint64 7>}>,)",
@@ -113,7 +111,7 @@ describe('gdbus', () => {
     await expect
       .poll(() => seen, { timeout: 30_000 })
       .toMatch(
-        /Said \('hello', @a\{sv\} \{\}\)[^]*PropertiesChanged \('org.lockerd1.Test', \{'Counter': <uint32 3>\}, \['Stale'\]\)[^]*InterfacesAdded[^]*InterfacesRemoved \(objectpath '\/org\/lockerd1\/child\/two', \['org.lockerd1.Test.Child'\]\)/,
+        /Said \('hello', @a\{sv\} \{\}\)[^]*PropertiesChanged \('org.lockerd1.Test', \{'Counter': <uint32 3>\}, @as \[\]\)[^]*InterfacesAdded[^]*InterfacesRemoved \(objectpath '\/org\/lockerd1\/child\/two', \['org.lockerd1.Test.Child'\]\)/,
       );
   });
 });

@@ -13,7 +13,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { Variant, type VariantMap } from '../../src/bus/values.ts';
-import type { Limits } from '../../src/core/limits.ts';
+import type { Limits } from '../../src/core/user-quota.ts';
 import type { Decision } from '../../src/core/ports.ts';
 import { mapParallel } from '../../src/cli/parallel.ts';
 import { LockerdError, type ErrorCode } from '../../src/model/errors.ts';

@@ -7,14 +7,15 @@
 import { BusClients } from '../../src/adapters/clients.ts';
 import { serviceName } from '../../src/api/names.ts';
 import { connectBus, type CallFrame, type ServiceConnection } from '../../src/bus/connection.ts';
-import { Marshalled, unmarshal } from '../../src/bus/marshal.ts';
+import { Marshalled } from '../../src/bus/marshal.ts';
+import { unmarshal } from '../../src/bus/unmarshal.ts';
 import { Variant } from '../../src/bus/values.ts';
 import type { Core, CorePorts } from '../../src/core/core.ts';
 import type { Job } from '../../src/core/jobs.ts';
-import { defaultLimits, type Limits } from '../../src/core/limits.ts';
+import { defaultLimits, type Limits } from '../../src/core/user-quota.ts';
 import type { LxcStatus, MemoryFigures, UnitJobResult } from '../../src/core/ports.ts';
-import { systemClock } from '../../src/service/clock.ts';
-import { startService } from '../../src/service/service.ts';
+import { systemClock } from '../../src/service/system-clock.ts';
+import { startService } from '../../src/service/bus-service.ts';
 import { definition, FakeOutside } from '../unit/core-fakes.ts';
 
 const mebibyte = 2n ** 20n;
@@ -129,7 +130,7 @@ export class LockerdOnFakes {
   }
 
   stateOf(container: string): string | undefined {
-    return this.#core.world.container(container)?.state;
+    return this.#core.host.container(container)?.state;
   }
 
   /** Defines containers by name; settles when the service knows them. */
@@ -155,7 +156,7 @@ export class LockerdOnFakes {
     );
     const known = outside.definitions.containers.filter(({ name }) => !(name in containers));
     outside.definitions = { ...outside.definitions, containers: [...known, ...added] };
-    await this.#core.world.reload();
+    await this.#core.host.reload();
   }
 
   /** Defines lockers that the host has mounted: their names, and what is mounted. */
@@ -168,7 +169,7 @@ export class LockerdOnFakes {
     });
     const lockers = [...outside.definitions.lockers, ...added];
     outside.definitions = { ...outside.definitions, lockers };
-    await this.#core.world.reload();
+    await this.#core.host.reload();
   }
 
   #record(connection: ServiceConnection): void {
@@ -236,7 +237,7 @@ export class LockerdOnFakes {
   }
 
   #goesDown(container: string): void {
-    const attached = this.#core.world.container(container)?.attachments ?? [];
+    const attached = this.#core.host.container(container)?.attachments ?? [];
     for (const { locker } of attached) this.#unmount(container, locker);
     this.#lxc(container, 'STOPPED');
     this.outside.unit(container, { activeState: 'inactive', mainPid: 0, controlGroup: '' });

@@ -2,7 +2,8 @@ import { once } from 'node:events';
 import net from 'node:net';
 import { Duplex } from 'node:stream';
 import { FrameReader, type Frame } from '../../src/bus/frame.ts';
-import { marshal, unmarshal } from '../../src/bus/marshal.ts';
+import { marshal } from '../../src/bus/marshal.ts';
+import { unmarshal } from '../../src/bus/unmarshal.ts';
 import { Variant } from '../../src/bus/values.ts';
 import type { PrivateBus } from './bus.ts';
 
@@ -139,9 +140,13 @@ export class RawClient {
     }
   }
 
-  /** Reads nothing from now on. */
+  /** Reads nothing until {@link readAgain}. */
   stopReading(): void {
     this.#stream.pause();
+  }
+
+  readAgain(): void {
+    this.#stream.resume();
   }
 
   get received(): readonly Frame[] {

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { ServiceConnection, Signal } from '../../src/bus/connection.ts';
 import { serve, type ServeOptions } from '../../src/bus/serve.ts';
-import { method, type Call, type Interface } from '../../src/bus/table.ts';
+import { method, type Interface } from '../../src/bus/interface-table.ts';
 import { busError, DBusError, Variant } from '../../src/bus/values.ts';
 import { startPrivateBus, type PrivateBus } from './bus.ts';
 import { errorOf } from './support.ts';
@@ -15,21 +15,15 @@ afterAll(() => bus.close());
 const at = { destination: 'org.lockerd1', path: '/org/lockerd1', interface: 'org.lockerd1.Demo' };
 
 /** A caller and a service with these tables, until the test ends. */
-async function withService<Access>(
-  options: Partial<ServeOptions<Access>> & Pick<ServeOptions<Access>, 'objects'>,
-  body: (
-    caller: ServiceConnection,
-    tree: Awaited<ReturnType<typeof serve<Access>>>,
-  ) => Promise<void>,
+async function withService(
+  options: ServeOptions,
+  body: (caller: ServiceConnection, tree: Awaited<ReturnType<typeof serve>>) => Promise<void>,
 ): Promise<unknown[]> {
   const logged: unknown[] = [];
   const connection = await bus.connect((_, error) => logged.push(error));
   const caller = await bus.connect();
   try {
-    const tree = await serve<Access>(connection, {
-      authorize: () => Promise.reject(new DBusError(busError.accessDenied, 'not you')),
-      ...options,
-    });
+    const tree = await serve(connection, options);
     await connection.requestName(at.destination);
     await body(caller, tree);
     return logged;
@@ -39,11 +33,8 @@ async function withService<Access>(
   }
 }
 
-describe('access', () => {
-  interface Action {
-    readonly action: string;
-  }
-  const guarded = (ran: unknown[]): Interface<Action> => ({
+describe('a call', () => {
+  const startable = (ran: unknown[], refuse = false): Interface => ({
     name: at.interface,
     methods: {
       Start: method({
@@ -52,9 +43,9 @@ describe('access', () => {
           ['options', 'a{sv}'],
         ],
         out: [['job', 'o']],
-        access: { action: 'org.lockerd1.start' },
         handler: (call, [container, options]) => {
-          ran.push([call.sender, call.interactive, container, options]);
+          if (refuse) throw new DBusError(busError.accessDenied, 'not you');
+          ran.push([call.sender, call.interactive, call.member, container, options]);
           return ['/org/lockerd1/job/1'];
         },
       }),
@@ -62,42 +53,24 @@ describe('access', () => {
   });
   const start = { ...at, member: 'Start', signature: 'sa{sv}', body: ['web', {}] };
 
-  test('the hook gets the call with its arguments and the access of the method', async () => {
+  test('comes to the handler with its arguments', async () => {
     const ran: unknown[] = [];
-    const asked: [Call, Action][] = [];
-    await withService<Action>(
-      {
-        objects: { '/org/lockerd1': [guarded(ran)] },
-        authorize: (call, access) => {
-          expect(ran).toEqual([]);
-          asked.push([call, access]);
-          return Promise.resolve();
-        },
-      },
-      async (caller) => {
-        const body = ['web', { wait: new Variant('b', true) }];
-        expect(await caller.call({ ...start, body, interactive: true })).toEqual([
-          '/org/lockerd1/job/1',
-        ]);
-        expect(asked).toHaveLength(1);
-        expect(asked[0]?.[0]).toMatchObject({
-          sender: caller.uniqueName,
-          interactive: true,
-          member: 'Start',
-          args: ['web', { wait: { signature: 'b', value: true } }],
-        });
-        expect(asked[0]?.[1]).toEqual({ action: 'org.lockerd1.start' });
-        expect(ran).toMatchObject([[caller.uniqueName, true, 'web', { wait: { value: true } }]]);
-      },
-    );
+    await withService({ objects: { '/org/lockerd1': [startable(ran)] } }, async (caller) => {
+      const body = ['web', { wait: new Variant('b', true) }];
+      expect(await caller.call({ ...start, body, interactive: true })).toEqual([
+        '/org/lockerd1/job/1',
+      ]);
+      expect(ran).toMatchObject([
+        [caller.uniqueName, true, 'Start', 'web', { wait: { signature: 'b', value: true } }],
+      ]);
+    });
   });
 
-  test('a refusal is the answer, and the method does not run', async () => {
-    const ran: unknown[] = [];
-    await withService<Action>({ objects: { '/org/lockerd1': [guarded(ran)] } }, async (caller) => {
+  test('that is refused has the refusal as its answer', async () => {
+    const objects = { '/org/lockerd1': [startable([], true)] };
+    await withService({ objects }, async (caller) => {
       const error = await errorOf(caller.call(start));
       expect([error.errorName, error.message]).toEqual([busError.accessDenied, 'not you']);
-      expect(ran).toEqual([]);
     });
   });
 
@@ -105,11 +78,10 @@ describe('access', () => {
     let tokens = 0;
     const admitted: string[] = [];
     const ran: unknown[] = [];
-    await withService<Action>(
+    await withService(
       {
-        objects: { '/org/lockerd1': [guarded(ran)] },
+        objects: { '/org/lockerd1': [startable(ran)] },
         objectManager: '/org/lockerd1',
-        authorize: () => Promise.resolve(),
         userOf: (sender) => {
           admitted.push(sender);
           return Promise.resolve(1000);
@@ -144,45 +116,42 @@ describe('access', () => {
     );
   });
 
-  test('nobody is asked about wrong arguments', async () => {
-    let asked = 0;
-    await withService<Action>(
+  test('with wrong arguments does not run', async () => {
+    const ran: unknown[] = [];
+    await withService({ objects: { '/org/lockerd1': [startable(ran)] } }, async (caller) => {
+      const error = await errorOf(caller.call({ ...start, signature: 'ss', body: ['web', 'x'] }));
+      expect(error.errorName).toBe(busError.invalidArgs);
+      expect(error.message).toContain('"sa{sv}", not "ss"');
+      expect(ran).toEqual([]);
+    });
+  });
+
+  test('of a caller that leaves while it is asked whose it is does not run', async () => {
+    const ran: unknown[] = [];
+    let leaver = '';
+    let answer: ((uid: number) => void) | undefined;
+    let left: (() => void) | undefined;
+    const gone = new Promise<void>((resolve) => (left = resolve));
+    await withService(
       {
-        objects: { '/org/lockerd1': [guarded([])] },
-        authorize: () => {
-          asked++;
-          return Promise.resolve();
+        objects: { '/org/lockerd1': [startable(ran)] },
+        userOf: (sender) =>
+          sender === leaver
+            ? new Promise<number>((resolve) => (answer = resolve))
+            : Promise.resolve(1000),
+        left: (sender) => {
+          if (sender === leaver) left?.();
         },
       },
       async (caller) => {
-        const error = await errorOf(caller.call({ ...start, signature: 'ss', body: ['web', 'x'] }));
-        expect(error.errorName).toBe(busError.invalidArgs);
-        expect(error.message).toContain('"sa{sv}", not "ss"');
-        expect(asked).toBe(0);
-      },
-    );
-  });
-
-  test('a caller that leaves while it is asked about: nothing runs', async () => {
-    const ran: unknown[] = [];
-    let left: Promise<void> | undefined;
-    await withService<Action>(
-      {
-        objects: { '/org/lockerd1': [guarded(ran)] },
-        authorize: ({ signal }) =>
-          (left = new Promise((resolve) => {
-            signal.addEventListener('abort', () => {
-              resolve();
-            });
-          })),
-      },
-      async (caller) => {
         const leaving = await bus.connect();
+        leaver = leaving.uniqueName;
         const call = errorOf(leaving.call(start));
-        await expect.poll(() => left !== undefined).toBe(true);
+        await expect.poll(() => answer !== undefined).toBe(true);
         leaving.close();
         expect((await call).errorName).toBe(busError.disconnected);
-        await left;
+        await gone;
+        answer?.(1000);
         await errorOf(caller.call({ ...at, member: 'None' }));
         expect(ran).toEqual([]);
       },
@@ -191,9 +160,9 @@ describe('access', () => {
 });
 
 describe('what is not there', () => {
-  const table: Interface<never> = {
+  const table: Interface = {
     name: at.interface,
-    methods: { Do: method({ in: [], out: [], access: 'free', handler: () => undefined }) },
+    methods: { Do: method({ in: [], out: [], handler: () => undefined }) },
   };
   const objects = { '/org/lockerd1/deep/one': [table] };
   test.each([
@@ -228,12 +197,11 @@ describe('what is not there', () => {
 
 describe('objects and properties', () => {
   let level = 1;
-  const table: Interface<never> = {
+  const table: Interface = {
     name: at.interface,
     properties: {
       Level: { signature: 'u', emits: 'true', get: () => level },
       Path: { signature: 'o', emits: 'const', get: (path) => path },
-      Cache: { signature: 's', emits: 'invalidates', get: () => 'cached' },
       Later: { signature: 't', emits: 'false', get: () => Promise.resolve(7n) },
     },
     signals: { Rang: [['bells', 'u']] },
@@ -250,7 +218,6 @@ describe('objects and properties', () => {
   const all = {
     Level: new Variant('u', 1),
     Path: new Variant('o', '/org/lockerd1/a'),
-    Cache: new Variant('s', 'cached'),
     Later: new Variant('t', 7n),
   };
 
@@ -305,26 +272,26 @@ describe('objects and properties', () => {
       ]);
       const added = signals[0]?.body[1] as Record<string, Record<string, Variant>>;
       // It answers later, and the signal does not wait.
-      expect(Object.keys(added[at.interface] ?? {})).toEqual(['Level', 'Path', 'Cache']);
+      expect(Object.keys(added[at.interface] ?? {})).toEqual(['Level', 'Path']);
       expect(signals[1]?.body[1]).toEqual([at.interface]);
     });
   });
 
-  test('PropertiesChanged has new values and names of what became invalid', async () => {
+  test('PropertiesChanged has new values', async () => {
     await withService(options, async (caller, tree) => {
       const signals: Signal[] = [];
       await caller.subscribe({ sender: at.destination, path: '/org/lockerd1/a' }, (signal) =>
         signals.push(signal),
       );
       level = 2;
-      tree.changed('/org/lockerd1/a', at.interface, ['Level', 'Cache']);
+      tree.changed('/org/lockerd1/a', at.interface, ['Level']);
       tree.signal('/org/lockerd1/a', at.interface, 'Rang', [3]);
       level = 1;
       await caller.call({ ...properties, interface: 'org.freedesktop.DBus.Peer', member: 'Ping' });
       expect(signals.map(({ member, body }) => [member, body])).toEqual([
         [
           'PropertiesChanged',
-          [at.interface, expect.objectContaining({ Level: new Variant('u', 2) }), ['Cache']],
+          [at.interface, expect.objectContaining({ Level: new Variant('u', 2) }), []],
         ],
         ['Rang', [3]],
       ]);
@@ -355,13 +322,12 @@ describe('objects and properties', () => {
 });
 
 test('calls without an interface find the method by its name', async () => {
-  const table: Interface<never> = {
+  const table: Interface = {
     name: at.interface,
     methods: {
       Which: method({
         in: [],
         out: [['name', 's']],
-        access: 'free',
         handler: (call) => [call.interface],
       }),
     },
@@ -387,11 +353,11 @@ print(connection.send_and_get_reply(message).body[0])`;
 });
 
 test('tables with names or signatures that are none are refused', async () => {
-  const bad: Interface<never>[] = [
+  const bad: Interface[] = [
     { name: 'nodots' },
     {
       name: 'a.b',
-      methods: { 'no-name': method({ in: [], out: [], access: 'free', handler: () => undefined }) },
+      methods: { 'no-name': method({ in: [], out: [], handler: () => undefined }) },
     },
     { name: 'a.b', signals: { Bad: [['x', 'ss']] } },
     { name: 'a.b', properties: { Bad: { signature: 'a{vs}', emits: 'const', get: () => 0 } } },
@@ -403,17 +369,4 @@ test('tables with names or signatures that are none are refused', async () => {
       }).toThrow(/name|signature/);
     await Promise.resolve();
   });
-});
-
-test('access cannot be forgotten', () => {
-  const declared: Interface<{ action: string }> = {
-    name: 'a.b',
-    methods: {
-      // @ts-expect-error: who may call it is not said
-      Open: { in: [], out: [], handler: () => [] },
-      // @ts-expect-error: not an access of this service
-      Odd: { in: [], out: [], access: 'anybody', handler: () => [] },
-    },
-  };
-  expect(Object.keys(declared.methods ?? {})).toEqual(['Open', 'Odd']);
 });

@@ -8,9 +8,9 @@ import { escapeLabel } from '../../src/model/object-label.ts';
 import { Variant, type VariantMap } from '../../src/bus/values.ts';
 import type { Core } from '../../src/core/core.ts';
 import { LockerdError } from '../../src/model/errors.ts';
-import { defaultLimits } from '../../src/core/limits.ts';
-import { systemClock } from '../../src/service/clock.ts';
-import { startService } from '../../src/service/service.ts';
+import { defaultLimits } from '../../src/core/user-quota.ts';
+import { systemClock } from '../../src/service/system-clock.ts';
+import { startService } from '../../src/service/bus-service.ts';
 import { definition, definitions, FakeOutside, settled } from '../unit/core-fakes.ts';
 import { startPolkit, startPrivateBus, type PrivateBus } from './bus.ts';
 import { errorOf } from './support.ts';
@@ -339,7 +339,7 @@ describe('jobs', () => {
 });
 
 test('who calls too often is refused, whatever is called', async () => {
-  const busy = vi.spyOn(core.admission, 'call').mockImplementation((uid) => {
+  const busy = vi.spyOn(core.quota, 'takeCall').mockImplementation((uid) => {
     throw new LockerdError('LimitsExceeded', `uid ${uid} must slow down`);
   });
   const bus = 'org.freedesktop.DBus';

@@ -1,9 +1,10 @@
+import { once } from 'node:events';
 // A service that the tests attack, in a process of its own: `service.ts BUS-ADDRESS`.
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import { connectBus } from '../../src/bus/connection.ts';
 import { serve } from '../../src/bus/serve.ts';
-import { method, type Interface } from '../../src/bus/table.ts';
+import { method, type Interface } from '../../src/bus/interface-table.ts';
 import { busError, DBusError, Variant } from '../../src/bus/values.ts';
 
 const connection = await connectBus({ address: process.argv[2] ?? '' });
@@ -12,14 +13,12 @@ void connection.lost.then(() => process.exit(1));
 let bumps = 0;
 let aborted = 0;
 
-const test: Interface<'never' | 'hidden'> = {
+const test: Interface = {
   name: 'org.lockerd1.Test',
-  annotations: { 'org.lockerd1.Test.Note': 'a "quoted" <note> & more' },
   methods: {
     Echo: method({
       in: [['value', 'v']],
       out: [['value', 'v']],
-      access: 'free',
       handler: (_, [value]) => [value],
     }),
     Types: method({
@@ -41,7 +40,6 @@ const test: Interface<'never' | 'hidden'> = {
         ['map', 'a{sv}'],
       ],
       out: [['text', 's']],
-      access: 'free',
       handler: (_, args) => [args.map((value) => typeof value).join(' ')],
     }),
     Options: method({
@@ -50,7 +48,6 @@ const test: Interface<'never' | 'hidden'> = {
         ['options', 'a{sv}'],
       ],
       out: [['keys', 'as']],
-      access: 'free',
       handler: (_, [, options]) => [Object.keys(options)],
     }),
     Guarded: method({
@@ -59,10 +56,8 @@ const test: Interface<'never' | 'hidden'> = {
         ['options', 'a{sv}'],
       ],
       out: [],
-      access: 'never',
-      annotations: { 'org.freedesktop.DBus.Deprecated': 'true' },
       handler: () => {
-        bumps += 1000;
+        throw new DBusError(busError.accessDenied, 'nobody may call this method');
       },
     }),
     Fail: method({
@@ -71,7 +66,6 @@ const test: Interface<'never' | 'hidden'> = {
         ['text', 's'],
       ],
       out: [],
-      access: 'free',
       handler: (_, [name, text]) => {
         throw new DBusError(name, text);
       },
@@ -79,7 +73,6 @@ const test: Interface<'never' | 'hidden'> = {
     FailWithNul: method({
       in: [],
       out: [],
-      access: 'free',
       handler: () => {
         throw new DBusError('org.lockerd1.Error.Failed', `a\0b \ud800 ${'x'.repeat(5000)}`);
       },
@@ -87,7 +80,6 @@ const test: Interface<'never' | 'hidden'> = {
     FailBadly: method({
       in: [],
       out: [],
-      access: 'free',
       handler: () => {
         throw new TypeError('secret of the service');
       },
@@ -95,19 +87,16 @@ const test: Interface<'never' | 'hidden'> = {
     BadPath: method({
       in: [],
       out: [['path', 'o']],
-      access: 'free',
       handler: () => ['not a path'],
     }),
     BadText: method({
       in: [],
       out: [['text', 's']],
-      access: 'free',
       handler: () => ['a\0b'],
     }),
     Bump: method({
       in: [],
       out: [],
-      access: 'free',
       handler: () => {
         bumps++;
       },
@@ -118,13 +107,11 @@ const test: Interface<'never' | 'hidden'> = {
         ['bumps', 'u'],
         ['aborted', 'u'],
       ],
-      access: 'free',
       handler: () => [bumps, aborted],
     }),
     Sleep: method({
       in: [['milliseconds', 'u']],
       out: [],
-      access: 'free',
       handler: async ({ signal }, [milliseconds]) => {
         try {
           await sleep(milliseconds, undefined, { signal });
@@ -137,13 +124,19 @@ const test: Interface<'never' | 'hidden'> = {
     Blob: method({
       in: [['bytes', 'u']],
       out: [['blob', 'ay']],
-      access: 'free',
       handler: (_, [bytes]) => [Buffer.alloc(Math.min(bytes, 2 ** 20))],
+    }),
+    LateBlob: method({
+      in: [['bytes', 'u']],
+      out: [['blob', 'ay']],
+      handler: async ({ signal }, [bytes]) => {
+        if (!signal.aborted) await once(signal, 'abort');
+        return [Buffer.alloc(Math.min(bytes, 2 ** 20))];
+      },
     }),
     Say: method({
       in: [['text', 's']],
       out: [],
-      access: 'free',
       handler: ({ path }, [text]) => {
         tree.signal(path, 'org.lockerd1.Test', 'Said', [text, {}]);
       },
@@ -151,16 +144,14 @@ const test: Interface<'never' | 'hidden'> = {
     SetCounter: method({
       in: [['value', 'u']],
       out: [],
-      access: 'free',
       handler: ({ path }, [value]) => {
         counter = value;
-        tree.changed(path, 'org.lockerd1.Test', ['Counter', 'Stale']);
+        tree.changed(path, 'org.lockerd1.Test', ['Counter']);
       },
     }),
     Add: method({
       in: [['path', 'o']],
       out: [],
-      access: 'free',
       handler: (_, [path]) => {
         tree.add(path, [child]);
       },
@@ -168,7 +159,6 @@ const test: Interface<'never' | 'hidden'> = {
     Remove: method({
       in: [['path', 'o']],
       out: [],
-      access: 'free',
       handler: (_, [path]) => {
         if (path.startsWith('/org/lockerd1/child/')) tree.remove(path);
       },
@@ -177,7 +167,6 @@ const test: Interface<'never' | 'hidden'> = {
   properties: {
     Version: { signature: 's', emits: 'const', get: () => '1' },
     Counter: { signature: 'u', emits: 'true', get: () => counter },
-    Stale: { signature: 'b', emits: 'invalidates', get: () => true },
     Later: { signature: 't', emits: 'false', get: () => Promise.resolve(2n ** 63n) },
     Unreadable: {
       signature: 's',
@@ -197,7 +186,7 @@ const test: Interface<'never' | 'hidden'> = {
 };
 let counter = 0;
 
-const child: Interface<never> = {
+const child: Interface = {
   name: 'org.lockerd1.Test.Child',
   properties: { Path: { signature: 'o', emits: 'const', get: (path) => path } },
 };
@@ -205,7 +194,5 @@ const child: Interface<never> = {
 const tree = await serve(connection, {
   objectManager: '/org/lockerd1',
   objects: { '/org/lockerd1': [test], '/org/lockerd1/child/one': [child] },
-  authorize: () =>
-    Promise.reject(new DBusError(busError.accessDenied, 'nobody may call this method')),
 });
 await connection.requestName('org.lockerd1.Test');

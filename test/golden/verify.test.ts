@@ -52,7 +52,7 @@ function makeRoot(root: string): void {
   mkdirSync(units, { recursive: true });
   for (const name of distributionUnits)
     cpSync(join('/lib/systemd/system', name), join(units, name));
-  cpSync(join(project, 'units/system'), units, { recursive: true });
+  cpSync(join(project, 'dist/units/system'), units, { recursive: true });
   for (const name of standIns) {
     writeFileSync(join(units, name), standInTexts[name.split('.').pop() ?? ''] ?? '');
   }

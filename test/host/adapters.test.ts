@@ -2,10 +2,10 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
 import { BusClients } from '../../src/adapters/clients.ts';
 import { GeneratedDefinitions } from '../../src/adapters/definitions.ts';
-import { CgroupMemory } from '../../src/adapters/memory.ts';
+import { CgroupMemory } from '../../src/adapters/cgroup-memory.ts';
 import { SystemdManager } from '../../src/systemd/manager.ts';
 import { encodeJournalEntry } from '../../src/adapters/journal.ts';
-import { SystemdMounts } from '../../src/adapters/mounts.ts';
+import { SystemdMounts } from '../../src/adapters/mount-units.ts';
 import { SystemdUnits } from '../../src/adapters/units.ts';
 import { type BusConnection, connectBus } from '../../src/bus/connection.ts';
 import type { MountPoint, UnitStatus, Unwatch } from '../../src/core/ports.ts';
@@ -134,7 +134,7 @@ describe('units', () => {
   test('what systemd refuses is told with its remedy', async () => {
     await systemctl(host, 'mask', '--runtime', 'lxc@web.service');
     await expect(units.start('lxc@web.service', never)).rejects.toMatchObject({
-      code: 'failed',
+      code: 'Failed',
       message: 'lxc@web.service is masked; unmask it with "systemctl unmask lxc@web.service"',
     });
     await systemctl(host, 'unmask', '--runtime', 'lxc@web.service');

@@ -2,10 +2,11 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'nod
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
-import type { AutoballoonPorts, Setting } from '../../src/autoballoon/autoballoon.ts';
 import { Autoballoon } from '../../src/autoballoon/autoballoon.ts';
-import { whatIsMissing } from '../../src/autoballoon/memory.ts';
-import type { UnitFigures } from '../../src/autoballoon/memory.ts';
+import type { AutoballoonPorts } from '../../src/autoballoon/autoballoon-ports.ts';
+import { whatIsMissing } from '../../src/autoballoon/kernel-memory.ts';
+import type { UnitFigures } from '../../src/autoballoon/kernel-memory.ts';
+import type { Setting } from '../../src/autoballoon/managed-container.ts';
 import type { PressureHandlers } from '../../src/autoballoon/pressure.ts';
 import { PressureWatch } from '../../src/autoballoon/pressure.ts';
 import { unlimited } from '../../src/model/memory-limit.ts';

@@ -3,7 +3,8 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { controlGroups, findGuestMemory } from '../../src/cgroup/guest.ts';
+import { findGuestMemory } from '../../src/cgroup/find-group.ts';
+import { controlGroups } from '../../src/cgroup/hierarchy.ts';
 import {
   heldV1,
   heldV2,

@@ -1,9 +1,11 @@
 import { describe, expect, test } from 'vitest';
 import { Backlog } from '../../src/bus/backlog.ts';
-import { marshal, unmarshal } from '../../src/bus/marshal.ts';
-import { LoopTurns } from '../../src/bus/turns.ts';
+import { marshal } from '../../src/bus/marshal.ts';
+import { unmarshal } from '../../src/bus/unmarshal.ts';
+import { RoundRobin } from '../../src/bus/event-loop.ts';
 import { Variant } from '../../src/bus/values.ts';
-import { Admission, defaultLimits, FairTurns } from '../../src/core/limits.ts';
+import { FairLimiter } from '../../src/core/fair-limiter.ts';
+import { defaultLimits, UserQuota } from '../../src/core/user-quota.ts';
 import { FakeClock } from './core-fakes.ts';
 
 const mebibyte = 2 ** 20;
@@ -11,21 +13,21 @@ const mebibyte = 2 ** 20;
 describe('what one user sends', () => {
   test('costs by its size, and others nothing', async () => {
     const clock = new FakeClock();
-    const admission = new Admission(clock, defaultLimits);
-    admission.call(1000, 2000);
+    const quota = new UserQuota(clock, defaultLimits);
+    quota.takeCall(1000, 2000);
     const call = (uid: number) => () => {
-      admission.call(uid);
+      quota.takeCall(uid);
     };
     expect(call(1000)).toThrow('slow down');
     expect(call(1001)).not.toThrow();
     await clock.pass(15_100);
     expect(call(1000)).not.toThrow();
-    admission.settle(1000, 100);
+    quota.settleCall(1000, 100);
     expect(call(1000)).toThrow('slow down');
   });
 
   test('waits at polkit for its own turn', async () => {
-    const turns = new FairTurns(16, 2);
+    const turns = new FairLimiter(16, 2);
     const ends: (() => void)[] = [];
     const begun: number[] = [];
     const work = (uid: number) => () => {
@@ -43,7 +45,7 @@ describe('what one user sends', () => {
   });
 
   test('has the event loop for one call, then others have it', async () => {
-    const turns = new LoopTurns<number>();
+    const turns = new RoundRobin<number>();
     const order: number[] = [];
     const calls = [1, 1, 1, 1, 2].map(async (user) => {
       await turns.next(user);
@@ -56,7 +58,7 @@ describe('what one user sends', () => {
   test('is answered when what others wait for was sent', async () => {
     let open: () => void = () => undefined;
     let closed: Promise<void> | undefined = new Promise((resolve) => (open = resolve));
-    const turns = new LoopTurns<number>(() => closed);
+    const turns = new RoundRobin<number>(() => closed);
     const order: number[] = [];
     const calls = [1, 1, 2].map(async (user) => {
       await turns.next(user);
@@ -84,7 +86,9 @@ describe('what one user sends', () => {
       seen.push(`${key} ${signature}`);
       throw new RangeError('no such option');
     };
-    expect(() => unmarshal('a{sv}', body, false, { values: 4, entry })).toThrow('no such option');
+    expect(() => unmarshal('a{sv}', body, false, { values: 4, checkEntry: entry })).toThrow(
+      'no such option',
+    );
     expect(seen).toEqual(['x av']);
   });
 });

@@ -4,7 +4,8 @@ import { Message } from 'dbus-next';
 import { describe, expect, test } from 'vitest';
 import { encodeFrame, FrameReader, type Frame } from '../../src/bus/frame.ts';
 import { escapeLabel, unescapeLabel } from '../../src/model/object-label.ts';
-import { marshal, MarshalError, unmarshal, UnmarshalError } from '../../src/bus/marshal.ts';
+import { marshal, MarshalError } from '../../src/bus/marshal.ts';
+import { unmarshal, UnmarshalError } from '../../src/bus/unmarshal.ts';
 import { parseSignature } from '../../src/bus/signature.ts';
 import { Variant } from '../../src/bus/values.ts';
 

@@ -2,8 +2,8 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { toJson } from '../../src/cli/json.ts';
 import { parsePath } from '../../src/api/paths.ts';
-import { nameOf } from '../../src/cli/objects.ts';
-import { renderTable, type Column } from '../../src/cli/table.ts';
+import { nameOf } from '../../src/cli/object-info.ts';
+import { renderTable, type Column } from '../../src/cli/text-table.ts';
 import { ellipsize, escapeText, pad, textWidth, wrapText } from '../../src/cli/text.ts';
 import { formatAgo, formatTimestamp, parseTimespan } from '../../src/cli/time.ts';
 

@@ -3,8 +3,8 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
-import { KillCounter } from '../../src/adapters/oom-kills.ts';
-import { findGuestMemory } from '../../src/cgroup/guest.ts';
+import { KillCounter } from '../../src/cgroup/kill-counter.ts';
+import { findGuestMemory } from '../../src/cgroup/find-group.ts';
 
 vi.setConfig({ testTimeout: 120_000, hookTimeout: 120_000 });
 

@@ -1,7 +1,7 @@
 import type { Caller } from '../../src/core/caller.ts';
 import type { Clock } from '../../src/core/clock.ts';
 import { Core, type CorePorts } from '../../src/core/core.ts';
-import { defaultLimits, type Limits } from '../../src/core/limits.ts';
+import { defaultLimits, type Limits } from '../../src/core/user-quota.ts';
 import type { OptionBag } from '../../src/core/options.ts';
 import type {
   AuthorizationRequest,

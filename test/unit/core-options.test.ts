@@ -1,9 +1,9 @@
 import { describe, expect, test } from 'vitest';
-import { Admission, defaultLimits, Turns } from '../../src/core/limits.ts';
+import { defaultLimits, UserQuota } from '../../src/core/user-quota.ts';
 import { parseOptions, type OptionBag } from '../../src/core/options.ts';
-import { optionsOf } from '../../src/core/verbs.ts';
-import { quoted } from '../../src/core/text.ts';
-import { FakeClock, options, settled } from './core-fakes.ts';
+import { optionsOf } from '../../src/core/container-request.ts';
+import { quoted } from '../../src/core/quoted.ts';
+import { FakeClock, options } from './core-fakes.ts';
 
 describe('options', () => {
   const all = [
@@ -86,11 +86,11 @@ describe('limits', () => {
   test('calls refill at their rate', async () => {
     const clock = new FakeClock();
     const limits = { ...defaultLimits, 'calls-per-second': 10, 'calls-burst': 20 };
-    const admission = new Admission(clock, limits);
+    const quota = new UserQuota(clock, limits);
     const take = () => {
       for (let taken = 0; ; taken++) {
         try {
-          admission.call(1000);
+          quota.takeCall(1000);
         } catch {
           return taken;
         }
@@ -103,19 +103,19 @@ describe('limits', () => {
     expect(take()).toBe(20);
     // Others are not held up by it, and root has more.
     expect(() => {
-      admission.call(1001);
+      quota.takeCall(1001);
     }).not.toThrow();
-    for (let call = 0; call < 160; call++) admission.call(0);
+    for (let call = 0; call < 160; call++) quota.takeCall(0);
     expect(() => {
-      admission.call(0);
+      quota.takeCall(0);
     }).toThrow('uid 0 makes more than 80 calls a second');
   });
 
   test('what has left counts no more, and leaves once', () => {
-    const admission = new Admission(new FakeClock(), { ...defaultLimits, 'jobs-per-uid': 2 });
-    const first = admission.enter('jobs-per-uid', 1000);
-    admission.enter('jobs-per-uid', 1000);
-    const third = () => admission.enter('jobs-per-uid', 1000);
+    const quota = new UserQuota(new FakeClock(), { ...defaultLimits, 'jobs-per-uid': 2 });
+    const first = quota.enter('jobs-per-uid', 1000);
+    quota.enter('jobs-per-uid', 1000);
+    const third = () => quota.enter('jobs-per-uid', 1000);
     expect(third).toThrow(expect.objectContaining({ code: 'LimitsExceeded' }) as Error);
     first();
     first();
@@ -125,32 +125,12 @@ describe('limits', () => {
 
   test('all prompts together are bounded', () => {
     const limits = { ...defaultLimits, prompts: 2, 'prompts-per-uid': 1 };
-    const admission = new Admission(new FakeClock(), limits);
-    const leave = admission.enterPrompt(1000);
-    expect(() => admission.enterPrompt(1000)).toThrow('uid 1000');
-    admission.enterPrompt(1001);
-    expect(() => admission.enterPrompt(1002)).toThrow('too many password prompts');
+    const quota = new UserQuota(new FakeClock(), limits);
+    const leave = quota.enterPrompt(1000);
+    expect(() => quota.enterPrompt(1000)).toThrow('uid 1000');
+    quota.enterPrompt(1001);
+    expect(() => quota.enterPrompt(1002)).toThrow('too many password prompts');
     leave();
-    admission.enterPrompt(1002);
-  });
-
-  test('turns are taken in order', async () => {
-    const turns = new Turns(1);
-    const ends: (() => void)[] = [];
-    const begun: number[] = [];
-    for (const number of [1, 2, 3]) {
-      void turns.run(() => {
-        begun.push(number);
-        return new Promise<void>((resolve) => ends.push(resolve));
-      });
-    }
-    await settled();
-    expect(begun).toEqual([1]);
-    ends[0]?.();
-    await settled();
-    expect(begun).toEqual([1, 2]);
-    ends[1]?.();
-    await settled();
-    expect(begun).toEqual([1, 2, 3]);
+    quota.enterPrompt(1002);
   });
 });

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import type { UnitStatus } from '../../src/core/ports.ts';
-import { deriveState, isUp, runsOutsideUnit } from '../../src/core/state.ts';
+import { deriveState, isUp, runsOutsideUnit } from '../../src/core/container-state.ts';
 
 type Unit = UnitStatus['activeState'];
 
@@ -8,9 +8,9 @@ function state(
   activeState: Unit | undefined,
   lxc?: string,
   broken = false,
-  isHeard = true,
+  areGuestsReported = true,
 ): string {
-  return deriveState({ broken, unit: activeState && { activeState }, lxc, isHeard });
+  return deriveState({ broken, unit: activeState && { activeState }, lxc, areGuestsReported });
 }
 
 describe('the state of a container', () => {
@@ -53,12 +53,18 @@ describe('the state of a container', () => {
   });
 
   test('a guest that the unit has just started is waited for', () => {
-    const active = { broken: false, unit: { activeState: 'active' }, isHeard: true } as const;
+    const active = {
+      broken: false,
+      unit: { activeState: 'active' },
+      areGuestsReported: true,
+    } as const;
     for (const lxc of [undefined, 'STOPPED']) {
       expect(deriveState({ ...active, lxc, guest: 'awaited' })).toBe('starting');
       expect(deriveState({ ...active, lxc, guest: 'never seen' })).toBe('running');
       // Nobody would tell.
-      expect(deriveState({ ...active, lxc, guest: 'awaited', isHeard: false })).toBe('running');
+      expect(deriveState({ ...active, lxc, guest: 'awaited', areGuestsReported: false })).toBe(
+        'running',
+      );
     }
     expect(deriveState({ ...active, lxc: 'RUNNING', guest: 'awaited' })).toBe('running');
   });

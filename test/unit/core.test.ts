@@ -4,7 +4,7 @@ import { LockerdError } from '../../src/model/errors.ts';
 import type { Job } from '../../src/core/jobs.ts';
 import { messageIds } from '../../src/core/message-ids.ts';
 import type { ActionDetails, Decision } from '../../src/core/ports.ts';
-import type { Request } from '../../src/core/verbs.ts';
+import type { Request } from '../../src/core/container-request.ts';
 import {
   caller,
   codeOf,
@@ -57,7 +57,7 @@ describe('start', () => {
     expect(job).toMatchObject({ state: 'running', phase: 'starting', verb: 'start', uid: 1000 });
     expect(core.jobs.of('web')).toBe(job);
     const states: string[] = [];
-    core.world.changed.add(() => states.push(core.world.container('web')?.state ?? ''));
+    core.host.changed.add(() => states.push(core.host.container('web')?.state ?? ''));
     core.jobs.ended.add(() => states.push('ended'));
     outside.unit('web', { activeState: 'activating' });
     outside.answer('start lxc@web.service', 'done');
@@ -68,7 +68,7 @@ describe('start', () => {
     expect(outcome(job)).toEqual(['done', undefined]);
     expect(states.at(-1)).toBe('ended');
     expect(states.at(-2)).toBe('running');
-    expect(core.world.container('web')?.leader).toBe(321);
+    expect(core.host.container('web')?.leader).toBe(321);
     expect(core.jobs.of('web')).toBeUndefined();
   });
 
@@ -89,7 +89,7 @@ describe('start', () => {
     outside.definitions = definitions(definition('bad', { problem: 'config:3: no such key' }));
     outside.reload();
     await settled();
-    expect(core.world.container('bad')?.state).toBe('broken');
+    expect(core.host.container('bad')?.state).toBe('broken');
     expect(await codeOf(started(verb('start', 'bad')))).toBe('Failed');
     expect(outside.done).toEqual([]);
   });
@@ -237,18 +237,18 @@ describe('while nobody tells of guests', () => {
     outside.run('web', 77);
     outside.lxc('web', 'FROZEN', 77);
     outside.heard?.(problem);
-    expect(core.world.container('web')).toMatchObject({ state: 'running', leader: 0 });
-    expect(core.world.container('db')).toMatchObject({ state: 'unknown', leader: 0 });
-    expect(core.world.helperProblem).toBe(problem);
+    expect(core.host.container('web')).toMatchObject({ state: 'running', leader: 0 });
+    expect(core.host.container('db')).toMatchObject({ state: 'unknown', leader: 0 });
+    expect(core.host.helperProblem).toBe(problem);
     // Once in the journal.
     outside.heard?.(problem);
     const told = outside.journal.filter(({ message }) => message.endsWith(problem));
     expect(told).toHaveLength(1);
     outside.lxc('web', 'FROZEN', 77);
     outside.heard?.(undefined);
-    expect(core.world.container('web')).toMatchObject({ state: 'frozen', leader: 77 });
-    expect(core.world.container('db')).toMatchObject({ state: 'stopped' });
-    expect(core.world.helperProblem).toBe('');
+    expect(core.host.container('web')).toMatchObject({ state: 'frozen', leader: 77 });
+    expect(core.host.container('db')).toMatchObject({ state: 'stopped' });
+    expect(core.host.helperProblem).toBe('');
   });
 
   test('a container is started, stopped, and not rebooted blindly', async () => {
@@ -272,20 +272,20 @@ describe('while nobody tells of guests', () => {
 test('who keeps LXC from starting a container is told when it does not start', async () => {
   outside.lxc('web', 'STOPPED', 0, { pid: 4321, uid: 1000 });
   const who = 'process 4321 of uid 1000 has';
-  expect(core.world.container('web')?.obstacle).toContain(who);
+  expect(core.host.container('web')?.obstacle).toContain(who);
   const job = await started();
   outside.unit('web', { activeState: 'failed', result: 'protocol' });
   outside.answer('start lxc@web.service', 'failed');
   await settled();
   expect(job.error?.message).toContain(who);
   outside.lxc('web', 'STOPPED');
-  expect(core.world.container('web')?.obstacle).toBe('');
+  expect(core.host.container('web')?.obstacle).toBe('');
 });
 
 test('a container that has come is not stopping because it is told of later', () => {
   outside.lxc('web', 'STOPPED');
   const states: string[] = [];
-  core.world.changed.add(() => states.push(core.world.container('web')?.state ?? ''));
+  core.host.changed.add(() => states.push(core.host.container('web')?.state ?? ''));
   outside.unit('web', { activeState: 'activating' });
   outside.lxc('web', 'STOPPED');
   outside.unit('web', { activeState: 'active' });
@@ -298,7 +298,7 @@ test('a container that has come is not stopping because it is told of later', ()
 describe('a container outside its unit', () => {
   test('runs, but is not stopped by a unit that does not run it', async () => {
     outside.lxc('web', 'RUNNING', 77);
-    expect(core.world.container('web')).toMatchObject({ state: 'running', isOutsideUnit: true });
+    expect(core.host.container('web')).toMatchObject({ state: 'running', isOutsideUnit: true });
     await expect(started(stop)).rejects.toMatchObject({
       code: 'Failed',
       message:
@@ -308,7 +308,7 @@ describe('a container outside its unit', () => {
     // A unit that tries and fails takes nothing away from it.
     outside.unit('web', { activeState: 'activating' });
     outside.unit('web', { activeState: 'failed', result: 'exit-code' });
-    expect(core.world.container('web')).toMatchObject({ state: 'running', leader: 77 });
+    expect(core.host.container('web')).toMatchObject({ state: 'running', leader: 77 });
   });
 
   test.each([['unit'], ['LXC']])(
@@ -321,14 +321,14 @@ describe('a container outside its unit', () => {
       outside.lxc('web', 'STARTING', 0);
       if (first === 'LXC') tellUnit();
       outside.unit('web', { activeState: 'failed', result: 'signal' });
-      expect(core.world.container('web')).toMatchObject({ state: 'failed', isOutsideUnit: false });
+      expect(core.host.container('web')).toMatchObject({ state: 'failed', isOutsideUnit: false });
     },
   );
 
   test('and one whose monitor was killed is not mistaken for it', () => {
     outside.run('web', 88);
     outside.unit('web', { activeState: 'failed', result: 'signal' });
-    expect(core.world.container('web')).toMatchObject({ state: 'failed', leader: 0 });
+    expect(core.host.container('web')).toMatchObject({ state: 'failed', leader: 0 });
   });
 });
 
@@ -477,7 +477,7 @@ describe('the other verbs', () => {
 
   test('lockers', async () => {
     outside.mount('/lockers/data', { source: '/dev/vg/data' });
-    expect(core.world.locker('data')).toMatchObject({ isMounted: true, source: '/dev/vg/data' });
+    expect(core.host.locker('data')).toMatchObject({ isMounted: true, source: '/dev/vg/data' });
     const mount: Request = { verb: 'mount-locker', container: 'web', locker: 'data' };
     const unmount: Request = { ...mount, verb: 'unmount-locker' };
     expect(await codeOf(started(mount))).toBe('NotRunning');
@@ -493,8 +493,8 @@ describe('the other verbs', () => {
     outside.mount('/var/locker-mappings/webber/data');
     await settled();
     expect(outcome(job)).toEqual(['done', undefined]);
-    expect(core.world.container('web')?.attachments).toEqual([{ locker: 'data', readOnly: true }]);
-    expect(core.world.locker('data')?.attachedTo).toEqual([{ container: 'web', readOnly: true }]);
+    expect(core.host.container('web')?.attachments).toEqual([{ locker: 'data', readOnly: true }]);
+    expect(core.host.locker('data')?.attachedTo).toEqual([{ container: 'web', readOnly: true }]);
     expect(await codeOf(started(mount))).toBe('AlreadyMounted');
     expect(await codeOf(started(mount, { 'read-only': true }))).toBe('AlreadyMounted');
     expect(await codeOf(started(mount, { persist: true }))).toBe('AlreadyMounted');
@@ -890,7 +890,7 @@ describe('permissions', () => {
       }
       return action === 'org.lockerd1.stop' ? 'challenge' : 'no';
     };
-    const container = core.world.container('web');
+    const container = core.host.container('web');
     if (!container) throw new Error('no web');
     const answer = await core.permissions(patient(), { kind: 'container', container });
     expect(Object.fromEntries(answer)).toEqual({
@@ -922,7 +922,7 @@ describe('permissions', () => {
 describe('the world', () => {
   test('tells of containers and lockers that come and go', async () => {
     const told: string[] = [];
-    core.world.changed.add(({ kind, type, name }) => {
+    core.host.changed.add(({ kind, type, name }) => {
       if (kind !== 'changed') told.push(`${kind} ${type} ${name}`);
     });
     outside.unit('new', { activeState: 'active' });
@@ -940,16 +940,16 @@ describe('the world', () => {
       'removed locker sandbox',
       'removed locker web_vol',
     ]);
-    expect(core.world.container('new')?.state).toBe('running');
+    expect(core.host.container('new')?.state).toBe('running');
     outside.mount('/srv/more', { source: 'here' });
-    expect(core.world.locker('more')?.source).toBe('here');
+    expect(core.host.locker('more')?.source).toBe('here');
   });
 
   test('counts kills for want of memory', () => {
     outside.run('web');
     outside.unit('web', { controlGroup: '/system.slice/web' });
     outside.oomKills?.(3n);
-    expect(core.world.container('web')?.oomKills).toBe(3n);
+    expect(core.host.container('web')?.oomKills).toBe(3n);
     outside.oom?.('web');
     outside.oom?.('idle');
     outside.oom?.('nobody');
@@ -1036,8 +1036,8 @@ describe('the world', () => {
     outside.lxc('web', 'RUNNING', 100);
     await outside.clock.pass(500);
     outside.lxc('web', 'FROZEN', 100);
-    expect(core.world.container('web')?.stateChangeUsec).toBe(1_500_000n);
+    expect(core.host.container('web')?.stateChangeUsec).toBe(1_500_000n);
     outside.unit('web', { activeState: 'inactive', stateChangeUsec: 9_000_000n });
-    expect(core.world.container('web')?.stateChangeUsec).toBe(9_000_000n);
+    expect(core.host.container('web')?.stateChangeUsec).toBe(9_000_000n);
   });
 });

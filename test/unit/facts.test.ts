@@ -1,8 +1,9 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { type HostFacts, type PlanContext, planUnits } from '../../src/generator/plan.ts';
+import type { HostFacts, PlanContext } from '../../src/generator/plan-views.ts';
+import { planUnits } from '../../src/generator/plan.ts';
 import { renderFile } from '../../src/generator/render.ts';
-import { compareText, type Container } from '../../src/generator/model.ts';
+import { compareText, type Container } from '../../src/generator/container.ts';
 import { decodeContainer, decodeHost, decodeWords } from '../../src/model/facts.ts';
 import { formatProblem } from '../../src/model/problem.ts';
 import { containerUnit, escapeInstance } from '../../src/model/unit-name.ts';

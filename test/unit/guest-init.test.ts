@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { Files } from '../../src/host/files.ts';
-import { generate } from '../../src/generator/generate.ts';
+import { generate } from '../../src/generator/main.ts';
 import { findGuestInit } from '../../src/host/guest-init.ts';
 import { createLxcReader } from '../../src/host/read-lxc.ts';
 import { HostReader } from '../../src/host/read.ts';

@@ -3,7 +3,7 @@ import net from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
-import { HelperClient } from '../../src/adapters/helper.ts';
+import { HelperClient } from '../../src/adapters/helper-client.ts';
 import type { LxcStatus } from '../../src/core/ports.ts';
 
 /** What a connection is answered with, given its request; by default it stays open. */

@@ -7,12 +7,12 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { LxcStatus } from '../../src/helper/guests.ts';
 import {
   containerInTitle,
-  groupIn,
   Guests,
   isHostRoot,
   isInit,
   parseProcess,
 } from '../../src/helper/guests.ts';
+import { groupIn } from '../../src/cgroup/hierarchy.ts';
 import { commandSocketOwners } from '../../src/helper/socket-owner.ts';
 
 const socketOwner = path.join(import.meta.dirname, '../../hooks/socket-owner');

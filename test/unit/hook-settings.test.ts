@@ -1,10 +1,11 @@
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { parse as parseIni } from 'ini';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
 import { parseContainerSettings, settingsKeys } from '../../src/host/settings.ts';
+import { main, startLines } from '../../src/lockers/main.ts';
 import { formatProblem } from '../../src/model/problem.ts';
 
 const hooks = join(import.meta.dirname, '../../hooks');
@@ -17,19 +18,27 @@ afterAll(() => {
   rmSync(directory, { recursive: true });
 });
 
+/** Writes a file of a host whose root directory is ours. */
+function put(path: string, text: string): void {
+  const file = join(directory, path);
+  mkdirSync(dirname(file), { recursive: true });
+  writeFileSync(file, text);
+}
+
+/** What the program tells the hooks for lxc-start about a container with these settings. */
+function linesFor(text: string, name = 'web'): string[] {
+  put(`etc/lockerd/containers/${name}.conf`, text);
+  return startLines(name, directory);
+}
+
 /** What the hooks for lxc-start find wrong. */
 function hookProblems(text: string): string[] {
-  const file = join(directory, 'web.conf');
-  writeFileSync(file, text);
-  const script = `. '${hooks}/locker-common'; settings_problems '${file}'`;
-  const { stdout, stderr, status } = spawnSync('sh', ['-c', script], { encoding: 'utf8' });
-  expect({ stderr, status }).toEqual({ stderr: '', status: 0 });
-  return stdout.split('\n').slice(0, -1);
+  return linesFor(text).flatMap((line) => /^problem (.*)/.exec(line)?.[1] ?? []);
 }
 
 /** What the generator finds wrong. */
 function unitProblems(text: string): string[] {
-  const file = { path: join(directory, 'web.conf'), text, values: parseIni(text) };
+  const file = { path: '/etc/lockerd/containers/web.conf', text, values: parseIni(text) };
   return parseContainerSettings(file, { ready: 'running' }).problems.map(formatProblem);
 }
 
@@ -89,7 +98,7 @@ test('the hooks know every key', () => {
 /** Runs locker-pre-start on settings of ours, with programs that leave this machine as it is. */
 function preStart(settings: string): { status: number | null; said: string } {
   const at = (...path: string[]): string => join(directory, ...path);
-  for (const name of ['bin', 'hooks', 'etc/containers']) mkdirSync(at(name), { recursive: true });
+  for (const name of ['bin', 'hooks']) mkdirSync(at(name), { recursive: true });
   for (const program of [
     'mkdir',
     'mount',
@@ -105,17 +114,16 @@ function preStart(settings: string): { status: number | null; said: string } {
   // The mount namespace is always that of the host.
   writeFileSync(at('bin/readlink'), '#!/bin/sh\necho mnt\n', { mode: 0o755 });
   for (const hook of ['locker-common', 'locker-pre-start']) {
-    const text = readFileSync(join(hooks, hook), 'utf8')
-      .replaceAll('/etc/lockerd', at('etc'))
-      .replaceAll('/run/lockerd', at('run'));
+    const text = readFileSync(join(hooks, hook), 'utf8').replaceAll('/run/lockerd', at('run'));
     writeFileSync(at('hooks', hook), text, { mode: 0o755 });
   }
-  writeFileSync(at('etc/containers/web.conf'), settings);
+  put('lines', linesFor(settings).join('\n'));
+  writeFileSync(at('lockerd-lockers'), `#!/bin/sh\ncat '${at('lines')}'\n`, { mode: 0o755 });
   const { status, stderr } = spawnSync(at('hooks/locker-pre-start'), [], {
     encoding: 'utf8',
     env: { PATH: `${at('bin')}:${process.env['PATH'] ?? ''}`, LXC_NAME: 'web' },
   });
-  return { status, said: stderr.replaceAll(at('etc'), '/etc/lockerd') };
+  return { status, said: stderr };
 }
 
 test('locker-pre-start says each problem and lets the container not start', () => {
@@ -129,4 +137,99 @@ test('locker-pre-start says each problem and lets the container not start', () =
   });
   // With sound ones it goes on, as far as it comes here.
   expect(preStart('stop-timeout = 5min\n').said).toMatch(/cannot make .*wormholes\/web/);
+});
+
+describe('lines of lockerd-lockers', () => {
+  const table = (lines: readonly string[]): void => {
+    put('etc/fstab', lines.map((line) => `${line}\n`).join(''));
+  };
+  beforeEach(() => {
+    table([
+      'a /lockers/web tmpfs noauto 0 0',
+      'b /lockers/my\\040data tmpfs noauto,nofail 0 0',
+      'c /lockers/sandbox tmpfs noauto 0 0',
+      'd /lockers/app_vol tmpfs noauto 0 0',
+      'e /lockers/two\\012lines tmpfs noauto 0 0',
+      'f /lockers/masked tmpfs noauto 0 0',
+    ]);
+    put('etc/systemd/system/lockers-masked.mount', '');
+    put('lockers/bare/.keep', '');
+    put('proc/self/mountinfo', '30 1 0:5 / /lockers/by-hand rw - tmpfs by-hand rw\n');
+    put('lockers/by-hand/.keep', '');
+    put('etc/lockerd/lockerd.conf', '');
+  });
+
+  test('configured, own and shared ones, each once', () => {
+    expect(linesFor('lockers = my\\040data:ro by-hand web:ro web')).toEqual([
+      'wormhole /lockers',
+      'locker ro configured soft /lockers/my data',
+      'locker rw configured strict /lockers/by-hand',
+      'locker rw configured strict /lockers/web',
+      'locker rw shared soft /lockers/sandbox',
+    ]);
+    expect(linesFor('strict-lockers = no', 'app_vm')).toEqual([
+      'wormhole /lockers',
+      'locker rw own soft /lockers/app_vol',
+      'locker rw shared soft /lockers/sandbox',
+    ]);
+  });
+
+  test('what is no locker', () => {
+    const missing = (name: string, why: string): string =>
+      `missing is not started, because its configured locker ${name} cannot be mounted: ${why}`;
+    const unknown = 'is not mounted, and nothing in /etc/fstab or a mount unit mounts it';
+    expect(linesFor('lockers = none masked two\\012lines').slice(0, 3)).toEqual([
+      missing('none', `/lockers/none ${unknown}`),
+      missing('masked', `/lockers/masked ${unknown}`),
+      missing('two?lines', 'its name has control characters'),
+    ]);
+    put('etc/lockerd/lockerd.conf', 'shared-lockers = bare absent\n');
+    expect(linesFor('', 'bare')).toEqual([
+      'say /lockers/bare is no locker, for nothing mounts it; it is not bound',
+      `say goes without the shared locker bare: /lockers/bare ${unknown}`,
+      'wormhole /lockers',
+    ]);
+  });
+
+  test('settings of the host that are wrong have no effect and are said', () => {
+    put('etc/lockerd/lockerd.conf', 'locker-directory = nowhere\nlocker-path = "//mnt/./vol/"\n');
+    const lines = linesFor('idmap-lockers = yes');
+    expect(lines[0]).toMatch(/^say .*lockerd.conf:1: locker-directory="nowhere" is not valid; /);
+    expect(lines.slice(1, 3)).toEqual([
+      'say idmap-lockers has no effect outside the unit',
+      'wormhole /mnt/vol',
+    ]);
+  });
+
+  test('no wormhole', () => {
+    expect(linesFor('wormhole = no')).toEqual([]);
+    expect(linesFor('wormhole = no\nlockers = web')).toEqual([
+      'problem /etc/lockerd/containers/web.conf:2: lockers are set, and so is "wormhole = no"; ' +
+        'remove one of the two',
+    ]);
+  });
+
+  test.each(['', '.', '..', '.web', 'a/b', '../x', 'a\nb', '\ufffd', 'a'.repeat(256)])(
+    'a name that no container has: %j',
+    (name) => {
+      const refused = ['problem a container of this name cannot have lockers'];
+      expect(startLines(name, directory)).toEqual(refused);
+    },
+  );
+
+  test('arguments', () => {
+    const write = vi.spyOn(process.stdout, 'write').mockReturnValue(true);
+    const complain = vi.spyOn(process.stderr, 'write').mockReturnValue(true);
+    try {
+      expect(main(['--name=--help'], { LOCKERD_ROOT: `${directory}/` })).toBe(0);
+      expect(write).toHaveBeenLastCalledWith(expect.stringContaining('wormhole /lockers\n'));
+      expect(main(['--help'], {})).toBe(0);
+      expect(main(['--version'], {})).toBe(0);
+      expect(write).toHaveBeenLastCalledWith('lockerd-lockers test\n');
+      for (const wrong of [[], ['web'], ['--name=web', 'more']]) expect(main(wrong, {})).toBe(2);
+      expect(complain).toHaveBeenCalledTimes(3);
+    } finally {
+      vi.restoreAllMocks();
+    }
+  });
 });

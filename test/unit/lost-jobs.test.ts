@@ -1,9 +1,9 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { SystemdUnits } from '../../src/adapters/units.ts';
-import type { ManagerListener, SystemdManager } from '../../src/systemd/manager.ts';
-import type { BusConnection } from '../../src/bus/connection.ts';
+import { SystemdManager } from '../../src/systemd/manager.ts';
+import type { BusConnection, CallRequest, Signal } from '../../src/bus/connection.ts';
 import { DBusError, Variant } from '../../src/bus/values.ts';
-import { Systemd } from '../../src/helper/systemd.ts';
+import { forLockers } from '../../src/helper/context.ts';
 
 const unit = 'lxc@web.service';
 const job = '/org/freedesktop/systemd1/job/7';
@@ -24,39 +24,60 @@ afterEach(() => {
   vi.useRealTimers();
 });
 
-function answer(member: string): readonly unknown[] {
+const service = {
+  ...{ Result: new Variant('s', 'success'), ControlGroup: new Variant('s', '') },
+  ...{ MainPID: new Variant('u', 0), MemoryMax: new Variant('t', 0n) },
+  MemorySwapMax: new Variant('t', 0n),
+};
+
+function answer({ member, body = [] }: CallRequest): readonly unknown[] {
   if (isAway) throw new DBusError('org.freedesktop.DBus.Error.NameHasNoOwner', 'away');
-  if (member === 'GetJob') {
-    if (!hasJob) throw new DBusError('org.freedesktop.systemd1.NoSuchJob', 'no such job');
-    return [job];
+  switch (member) {
+    case 'GetJob':
+      if (!hasJob) throw new DBusError('org.freedesktop.systemd1.NoSuchJob', 'no such job');
+      return [job];
+    case 'Cancel':
+      throw new DBusError('org.freedesktop.systemd1.NoSuchJob', 'no such job');
+    case 'ListUnitsByPatterns':
+      return [[[unit, '', 'loaded', activeState, '', '', '/unit', 0, '', '/']]];
+    case 'Get':
+      return [
+        body[1] === 'StateChangeTimestamp'
+          ? new Variant('t', since)
+          : new Variant('s', activeState),
+      ];
+    case 'GetAll':
+      return [service];
+    default:
+      return [job];
   }
-  return [member === 'LoadUnit' ? '/unit' : job];
 }
 
-/** The service's view of systemd, and who listens to it. */
-function units(): { units: SystemdUnits; listener: ManagerListener } {
-  let listener: ManagerListener = {};
-  const manager: Partial<SystemdManager> = {
-    listen: (one) => {
-      listener = one;
-      return () => true;
+/** A bus with nothing but systemd, and what sends signals of its manager. */
+function fakeBus(): { bus: BusConnection; emit: (member: string, ...body: unknown[]) => void } {
+  let heard: (signal: Signal) => void = () => undefined;
+  const bus: Partial<BusConnection> = {
+    subscribe: (match, handler) => {
+      if (match.interface === 'org.freedesktop.systemd1.Manager') heard = handler;
+      return Promise.resolve(() => Promise.resolve());
     },
+    lost: new Promise(() => undefined),
     // eslint-disable-next-line @typescript-eslint/require-await -- throws as a call does
-    call: async (member) => answer(member),
-    cancelJob: () =>
-      Promise.reject(new DBusError('org.freedesktop.systemd1.NoSuchJob', 'no such job')),
-    listLoaded: () => Promise.resolve([{ name: unit, activeState, path: '/unit' }]),
-    get: () => Promise.resolve(since),
-    getAll: () =>
-      Promise.resolve({
-        ...{ Result: 'success', MainPID: 0, MemoryMax: 0n, MemorySwapMax: 0n },
-        ControlGroup: '',
-      }),
+    call: async (request) => answer(request),
   };
-  const adapter = new SystemdUnits(manager as SystemdManager, {
+  const emit = (member: string, ...body: unknown[]): void => {
+    heard({ sender: '', path: '', interface: '', signature: '', member, body });
+  };
+  return { bus: bus as BusConnection, emit };
+}
+
+/** The service's view of systemd. */
+async function units(): Promise<{ units: SystemdUnits; emit: ReturnType<typeof fakeBus>['emit'] }> {
+  const { bus, emit } = fakeBus();
+  const adapter = new SystemdUnits(await SystemdManager.connect(bus), {
     watchLimits: () => Promise.resolve(() => Promise.resolve()),
   });
-  return { units: adapter, listener };
+  return { units: adapter, emit };
 }
 
 /** What was answered so far; undefined for nothing. */
@@ -86,12 +107,12 @@ test.each([
   ['restart', 'failed', 'failed'],
   ['restart', 'active', 'lost'],
 ] as const)('a %s job that got lost, of a unit that is %s, is %s', async (verb, state, result) => {
-  const { units: adapter, listener } = units();
+  const { units: adapter, emit } = await units();
   await adapter.watch(unit, () => undefined);
   const outcome = outcomeOf(adapter[verb](unit, never));
   await pass(10);
   activeState = 'activating';
-  listener.reloaded?.();
+  emit('Reloading', false);
   await pass(1000);
   expect(outcome()).toBeUndefined();
   activeState = state;
@@ -100,7 +121,7 @@ test.each([
 });
 
 test('a restart that got lost is done when its unit is up since then', async () => {
-  const { units: adapter } = units();
+  const { units: adapter } = await units();
   activeState = 'active';
   await adapter.watch(unit, () => undefined);
   const outcome = outcomeOf(adapter.restart(unit, never));
@@ -110,7 +131,7 @@ test('a restart that got lost is done when its unit is up since then', async () 
 });
 
 test('a job is waited for while systemd has it, and while systemd is away', async () => {
-  const { units: adapter, listener } = units();
+  const { units: adapter, emit } = await units();
   hasJob = true;
   const outcome = outcomeOf(adapter.start(unit, never));
   await pass(100_000);
@@ -118,13 +139,13 @@ test('a job is waited for while systemd has it, and while systemd is away', asyn
   isAway = true;
   await pass(100_000);
   expect(outcome()).toBeUndefined();
-  listener.jobRemoved?.(job, 'dependency');
+  emit('JobRemoved', 7, job, unit, 'dependency');
   await pass(10);
   expect(outcome()).toBe('dependency');
 });
 
 test('a job that got lost need not be waited for when it is cancelled', async () => {
-  const { units: adapter } = units();
+  const { units: adapter } = await units();
   const abort = new AbortController();
   const outcome = outcomeOf(adapter.start(unit, abort.signal));
   await pass(10);
@@ -139,15 +160,8 @@ test.each([
   ['stop', 'inactive', 'done'],
   ['stop', 'active', 'lost'],
 ] as const)('the helper: %s, %s, %s', async (verb, state, result) => {
-  const bus: Partial<BusConnection> = {
-    subscribe: () => Promise.resolve(() => Promise.resolve()),
-    lost: new Promise(() => undefined),
-    // eslint-disable-next-line @typescript-eslint/require-await -- throws as a call does
-    call: async ({ member }) =>
-      member === 'Get' ? [new Variant('s', activeState)] : answer(member),
-  };
-  const systemd = await Systemd.connect(bus as BusConnection);
-  const outcome = outcomeOf(systemd[verb](unit, 60_000));
+  const systemd = await SystemdManager.connect(fakeBus().bus, forLockers);
+  const outcome = outcomeOf(systemd[verb](unit, { timeoutMs: 60_000 }));
   isAway = true;
   activeState = 'deactivating';
   await pass(6000);

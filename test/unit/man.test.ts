@@ -87,6 +87,7 @@ describe('installed files', () => {
       '/usr/lib/systemd/system-generators/lockerd-generator',
       '/usr/lib/lockerd/lockerd',
       '/usr/lib/lockerd/lockerd-helper',
+      '/usr/lib/lockerd/lockerd-lockers',
       '/usr/lib/lockerd/lockerd-autoballoon',
       ...filesBelow('units/system').map((name) => `/usr/lib/systemd/system/${name}`),
       ...filesBelow('units/sysusers').map((name) => `/usr/lib/sysusers.d/${name}`),

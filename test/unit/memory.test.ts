@@ -2,7 +2,7 @@ import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
-import { CgroupMemory } from '../../src/adapters/memory.ts';
+import { CgroupMemory } from '../../src/adapters/cgroup-memory.ts';
 
 const group = '/system.slice/lxc@web.service';
 let mountPoint: string;

@@ -1,8 +1,9 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { parseBootPolicy } from '../../src/host/boot-policy.ts';
-import type { Container, ContainerFacts } from '../../src/generator/model.ts';
-import { modelContainers, planHalt } from '../../src/generator/model.ts';
+import type { Container, ContainerFacts } from '../../src/generator/container.ts';
+import { planHalt } from '../../src/generator/decide-halt.ts';
+import { modelContainers } from '../../src/generator/decide.ts';
 import { findLockers } from '../../src/host/lockers.ts';
 import { parseSettings } from '../../src/host/settings.ts';
 import type { LxcConfig } from '../../src/model/lxc-config.ts';

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 
 import { splitLxcText } from '../../src/host/grammar.ts';
 import { parseLxcConfig } from '../../src/host/parse-lxc.ts';
-import type { LxcFile } from '../../src/host/parse-lxc.ts';
+import type { LxcFile } from '../../src/host/lxc-source.ts';
 import type { LxcConfig } from '../../src/model/lxc-config.ts';
 import { formatProblem } from '../../src/model/problem.ts';
 

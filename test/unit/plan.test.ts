@@ -1,9 +1,10 @@
 import { readFileSync } from 'node:fs';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import type { Container } from '../../src/generator/model.ts';
-import type { PlanContext } from '../../src/generator/plan.ts';
-import { planUnits, startArguments, startProgram } from '../../src/generator/plan.ts';
+import type { Container } from '../../src/generator/container.ts';
+import type { PlanContext } from '../../src/generator/plan-views.ts';
+import { startArguments, startProgram } from '../../src/generator/plan-container.ts';
+import { planUnits } from '../../src/generator/plan.ts';
 import { renderFile } from '../../src/generator/render.ts';
 import { escapeInstance } from '../../src/model/unit-name.ts';
 import { fitsRestOfLine, fitsUnitFile } from '../../src/model/unit-syntax.ts';

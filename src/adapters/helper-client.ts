@@ -1,0 +1,316 @@
+/** lockerd-helper@.service behind its socket, one connection a request. */
+
+import { unlimited } from '../model/memory-limit.ts';
+import { connect, type Socket } from 'node:net';
+import { isErrorCode, LockerdError } from '../model/errors.ts';
+import type { HelperPort, LxcStatus, Unwatch } from '../core/ports.ts';
+
+/** A line longer than this is no answer of the helper's. */
+const lineMaxBytes = 64 * 1024;
+
+interface Timing {
+  /** How long the helper may be silent before its verb counts as failed. */
+  readonly silenceMs: Readonly<Record<Verb, number>>;
+  readonly reconnectMinMs: number;
+  readonly reconnectMaxMs: number;
+  /** How long the first report of all containers may take. */
+  readonly readyMs: number;
+}
+
+type Verb = 'attach' | 'detach' | 'freeze' | 'thaw' | 'balloon' | 'apply-limits';
+
+const defaultTiming: Timing = {
+  silenceMs: {
+    // Mounts what fsck(8) may check first, and unmounts what must be written out first.
+    attach: 180_000,
+    detach: 180_000,
+    freeze: 30_000,
+    thaw: 30_000,
+    // Between two lines about its progress.
+    balloon: 120_000,
+    // The kernel takes back first what is above.
+    'apply-limits': 120_000,
+  },
+  reconnectMinMs: 200,
+  reconnectMaxMs: 30_000,
+  readyMs: 20_000,
+};
+
+type Json = Readonly<Record<string, unknown>>;
+
+export class HelperClient implements HelperPort {
+  readonly #socketPath: string;
+  readonly #timing: Timing;
+
+  constructor(socketPath: string, timing: Partial<Timing> = {}) {
+    this.#socketPath = socketPath;
+    this.#timing = { ...defaultTiming, ...timing };
+  }
+
+  async attach({
+    container,
+    locker,
+    readOnly,
+    persist,
+  }: Parameters<HelperPort['attach']>[0]): Promise<{ changed: boolean }> {
+    // The helper refuses a request with a member too many.
+    const answer = await this.#request('attach', { container, locker, readOnly, persist });
+    return { changed: booleanOf(answer, 'changed') };
+  }
+
+  async detach({
+    container,
+    locker,
+    force,
+    persist,
+  }: Parameters<HelperPort['detach']>[0]): Promise<{ changed: boolean; lazy: boolean }> {
+    const answer = await this.#request('detach', { container, locker, force, persist });
+    return { changed: booleanOf(answer, 'changed'), lazy: booleanOf(answer, 'lazy') };
+  }
+
+  async freeze(container: string): Promise<void> {
+    await this.#request('freeze', { container });
+  }
+
+  async thaw(container: string): Promise<void> {
+    await this.#request('thaw', { container });
+  }
+
+  async balloon(
+    { container, limit, swap, force, persist }: Parameters<HelperPort['balloon']>[0],
+    progress: (phase: string, fraction: number) => void,
+    signal: AbortSignal,
+  ): ReturnType<HelperPort['balloon']> {
+    const limitText = (bytes: bigint) => (bytes === unlimited ? 'max' : bytes.toString());
+    const request = {
+      ...{ container, limit: limitText(limit), force, persist },
+      ...(swap === undefined ? {} : { swap: limitText(swap) }),
+    };
+    const answer = await this.#request('balloon', request, { signal, progress });
+    const { warnings, stallUsec } = answer;
+    const isText = (warning: unknown): warning is string => typeof warning === 'string';
+    return {
+      warnings: Array.isArray(warnings) ? warnings.filter(isText) : [],
+      stallUsec: isCount(stallUsec) ? BigInt(stallUsec) : undefined,
+    };
+  }
+
+  async applyLimits(container: string): Promise<void> {
+    await this.#request('apply-limits', { container });
+  }
+
+  async #request(
+    verb: Verb,
+    fields: Json,
+    options: {
+      readonly signal?: AbortSignal;
+      readonly progress?: (phase: string, fraction: number) => void;
+    } = {},
+  ): Promise<Json> {
+    const { signal } = options;
+    if (isAborted(signal)) throw cancelled(verb);
+    const socket = connect(this.#socketPath);
+    // What is under way is undone by the helper when its caller leaves.
+    const leave = (): void => {
+      socket.destroy();
+    };
+    signal?.addEventListener('abort', leave, { once: true });
+    try {
+      socket.write(`${JSON.stringify({ verb, ...fields })}\n`);
+      for await (const line of linesOf(socket, this.#timing.silenceMs[verb])) {
+        const { progress, phase } = line;
+        if (typeof progress === 'number' && typeof phase === 'string') {
+          options.progress?.(phase, progress);
+          continue;
+        }
+        if (line['ok'] === true) return line;
+        throw errorOf(line);
+      }
+      throw new LockerdError('Failed', `the helper of lockerd ended without an answer (${verb})`);
+    } catch (error) {
+      if (isAborted(signal)) throw cancelled(verb);
+      if (error instanceof LockerdError) throw error;
+      throw new LockerdError('Failed', whyNoAnswer(verb, error), { cause: error });
+    } finally {
+      signal?.removeEventListener('abort', leave);
+      socket.destroy();
+    }
+  }
+
+  async watch(...listeners: Parameters<HelperPort['watch']>): Promise<Unwatch> {
+    const ended = new AbortController();
+    await new Promise<void>((settled) => {
+      void this.#watchForEver(listeners, settled, ended.signal);
+    });
+    return () => {
+      ended.abort();
+      return Promise.resolve();
+    };
+  }
+
+  async #watchForEver(
+    [guestChanged, oomAnnounced, helperChanged]: Parameters<HelperPort['watch']>,
+    settled: () => void,
+    ended: AbortSignal,
+  ): Promise<void> {
+    const { reconnectMinMs, reconnectMaxMs } = this.#timing;
+    /** Containers of which something else than STOPPED was reported. */
+    const alive = new Set<string>();
+    let delayMs = reconnectMinMs;
+    while (!ended.aborted) {
+      const reported = new Set<string>();
+      // An object, for what a callback changes is not known to be changed.
+      const seen = { ready: false };
+      let problem = 'the helper of lockerd ended before it had told of all containers';
+      try {
+        await this.#watchOnce(ended, oomAnnounced, (status) => {
+          if (status === 'ready') {
+            seen.ready = true;
+            delayMs = reconnectMinMs;
+            // What went while the connection was down is not reported any more.
+            for (const container of [...alive].filter((container) => !reported.has(container))) {
+              alive.delete(container);
+              guestChanged({ container, state: 'STOPPED', leader: 0 });
+            }
+            helperChanged(undefined);
+            settled();
+            return;
+          }
+          reported.add(status.container);
+          if (status.state === 'STOPPED') alive.delete(status.container);
+          else alive.add(status.container);
+          guestChanged(status);
+        });
+      } catch (error) {
+        problem =
+          error instanceof LockerdError
+            ? `the helper of lockerd refuses to tell of containers: ${error.message}; see "journalctl -t lockerd-helper"`
+            : whyNoAnswer('watch', error);
+      }
+      // A helper that ends and is back at once, as with a new version, is no problem.
+      if (!seen.ready && !isAborted(ended)) {
+        alive.clear();
+        helperChanged(problem);
+        settled();
+      }
+      await pause(delayMs, ended);
+      delayMs = Math.min(delayMs * 2, reconnectMaxMs);
+    }
+  }
+
+  async #watchOnce(
+    ended: AbortSignal,
+    oomAnnounced: (container: string) => void,
+    report: (status: LxcStatus | 'ready') => void,
+  ): Promise<void> {
+    const socket = connect(this.#socketPath);
+    const leave = (): void => {
+      socket.destroy();
+    };
+    const late = setTimeout(() => {
+      socket.destroy(new Error('silence'));
+    }, this.#timing.readyMs);
+    ended.addEventListener('abort', leave, { once: true });
+    try {
+      socket.write(`${JSON.stringify({ verb: 'watch' })}\n`);
+      for await (const line of linesOf(socket)) {
+        if (ended.aborted) return;
+        if (line['event'] === 'ready') {
+          clearTimeout(late);
+          report('ready');
+        } else if (line['event'] === 'state') report(statusOf(line));
+        else if (line['event'] === 'oom') oomAnnounced(String(line['container']));
+        else if (line['ok'] === false) throw errorOf(line);
+      }
+    } finally {
+      clearTimeout(late);
+      ended.removeEventListener('abort', leave);
+      socket.destroy();
+    }
+  }
+}
+
+/** JSON objects, one a line; ends with the connection. Throws when one is too long or no JSON. */
+async function* linesOf(socket: Socket, silenceMs = 0): AsyncGenerator<Json> {
+  let rest = Buffer.alloc(0);
+  if (silenceMs > 0) {
+    socket.setTimeout(silenceMs, () => {
+      socket.destroy(new Error('silence'));
+    });
+  }
+  for await (const chunk of socket as AsyncIterable<Buffer>) {
+    rest = Buffer.concat([rest, chunk]);
+    for (let end = rest.indexOf(0x0a); end >= 0; end = rest.indexOf(0x0a)) {
+      const line: unknown = JSON.parse(rest.toString('utf8', 0, end));
+      if (typeof line !== 'object' || line === null) throw new Error('no JSON object');
+      rest = rest.subarray(end + 1);
+      yield line as Json;
+    }
+    if (rest.length > lineMaxBytes) throw new Error('too long a line');
+  }
+}
+
+/** A function, for what is asked again after an await is not known to be false. */
+function isAborted(signal: AbortSignal | undefined): boolean {
+  return signal?.aborted === true;
+}
+
+function isCount(value: unknown): value is number {
+  return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0;
+}
+
+function booleanOf(answer: Json, key: string): boolean {
+  return answer[key] === true;
+}
+
+function statusOf({ container, state, leader, squatter }: Json): LxcStatus {
+  if (
+    typeof container !== 'string' ||
+    typeof state !== 'string' ||
+    typeof leader !== 'number' ||
+    !Number.isInteger(leader)
+  ) {
+    throw new Error('no state of a container');
+  }
+  const { pid, uid } = (squatter ?? {}) as Json;
+  const isKnown = isCount(pid) && isCount(uid);
+  return { container, state, leader, ...(isKnown && { squatter: { pid, uid } }) };
+}
+
+function errorOf({ error, message }: Json): LockerdError {
+  return new LockerdError(
+    // What the helper denies lockerd is not denied to the caller.
+    isErrorCode(error) && error !== 'AccessDenied' ? error : 'Failed',
+    typeof message === 'string' && message !== ''
+      ? message
+      : 'the helper of lockerd gave no reason',
+  );
+}
+
+function cancelled(verb: string): LockerdError {
+  return new LockerdError('Cancelled', `${verb} was cancelled`);
+}
+
+function whyNoAnswer(verb: string, error: unknown): string {
+  const code = (error as NodeJS.ErrnoException).code;
+  if (code === 'ENOENT' || code === 'ECONNREFUSED' || code === 'EACCES') {
+    return 'the helper of lockerd cannot be reached; see "systemctl status lockerd-helper.socket"';
+  }
+  return `the helper of lockerd gave no sound answer (${verb}); see "journalctl -t lockerd-helper"`;
+}
+
+function pause(ms: number, ended: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (ended.aborted) {
+      resolve();
+      return;
+    }
+    const end = (): void => {
+      clearTimeout(timer);
+      ended.removeEventListener('abort', end);
+      resolve();
+    };
+    const timer = setTimeout(end, ms);
+    ended.addEventListener('abort', end);
+  });
+}

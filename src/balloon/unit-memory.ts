@@ -1,0 +1,30 @@
+import type { SystemdManager } from '../systemd/manager.ts';
+
+/** The properties of a unit that a balloon sets; bytes, or 2^64-1. */
+export interface Limits {
+  readonly MemoryMax?: bigint;
+  readonly MemorySwapMax?: bigint;
+}
+
+/** What a balloon must know of a unit. */
+export interface UnitMemory {
+  readonly activeState: string;
+  /** Path below the hierarchy's root; empty while there is none. */
+  readonly controlGroup: string;
+  /** Bytes; 2^64-1 for no limit. */
+  readonly memoryMax: bigint;
+  readonly memorySwapMax: bigint;
+}
+
+export async function readUnitMemory(systemd: SystemdManager, unit: string): Promise<UnitMemory> {
+  const [activeState, service] = await Promise.all([
+    systemd.activeState(unit),
+    systemd.getAll(unit, 'Service'),
+  ]);
+  return {
+    activeState,
+    controlGroup: service.string('ControlGroup'),
+    memoryMax: service.bigint('MemoryMax'),
+    memorySwapMax: service.bigint('MemorySwapMax'),
+  };
+}

@@ -1,0 +1,63 @@
+/**
+ * How many incoming calls may be without an answer. Each caller has a few places of its own, so that
+ * nobody can keep the others out by taking all the shared ones. What a user may have of jobs and
+ * authorizations is another quota, and not the bus's.
+ */
+
+export interface CallLimits {
+  /** Calls of one connection at a time; the system bus lets 128 wait. */
+  readonly callsPerSender: number;
+  /** Calls beyond the places of their callers' own. */
+  readonly sharedCalls: number;
+}
+
+export const defaultLimits: CallLimits = { callsPerSender: 128, sharedCalls: 1024 };
+
+/** Places of each caller's own. */
+const ownPlaces = 4;
+
+interface Caller {
+  calls: number;
+  readonly gone: AbortController;
+}
+
+export class CallQuota {
+  readonly #limits: CallLimits;
+  readonly #callers = new Map<string, Caller>();
+  #shared = 0;
+
+  constructor(limits: CallLimits) {
+    this.#limits = limits;
+  }
+
+  /**
+   * Lets a call in.
+   * @returns undefined when there is no place; else the signal that the caller left the bus
+   */
+  enter(sender: string): AbortSignal | undefined {
+    const caller = this.#callers.get(sender) ?? { calls: 0, gone: new AbortController() };
+    if (caller.calls >= this.#limits.callsPerSender) return undefined;
+    const shared = caller.calls >= ownPlaces;
+    if (shared && this.#shared >= this.#limits.sharedCalls) return undefined;
+    if (shared) this.#shared++;
+    caller.calls++;
+    this.#callers.set(sender, caller);
+    return caller.gone.signal;
+  }
+
+  leave(sender: string): void {
+    const caller = this.#callers.get(sender);
+    if (caller === undefined) return;
+    if (caller.calls > ownPlaces) this.#shared--;
+    if (--caller.calls === 0) this.#callers.delete(sender);
+  }
+
+  /** The caller left the bus; its calls go on until their handlers end. */
+  gone(sender: string): void {
+    this.#callers.get(sender)?.gone.abort();
+  }
+
+  allGone(): void {
+    for (const { gone } of [...this.#callers.values()]) gone.abort();
+  }
+}

@@ -1,0 +1,133 @@
+import { codeOf } from '../model/errno.ts';
+import { leastOf, unlimited, wholePages } from '../model/memory-limit.ts';
+import type { Held } from './figures.ts';
+import { heldV1 } from './figures.ts';
+import { writeFile } from './control-files.ts';
+import type { GuestMemory, MemoryLimits, Probe, Reclaimed, Undo } from './guest-memory.ts';
+import { type GroupV1, limitText } from './group-v1.ts';
+import { readHostMemory } from './host-memory.ts';
+
+/**
+ * A guest's memory on cgroup v1. The kernel reclaims when a limit is lowered, so a trial lowers the
+ * limit of the guest's group step by step. The OOM killer is off for the group meanwhile: a process
+ * that finds no memory waits until there is some.
+ */
+export class GuestV1 implements GuestMemory {
+  readonly version = 1;
+  readonly #unit: GroupV1;
+  readonly #guest: GroupV1;
+  #killsArePrevented = false;
+
+  constructor(unit: GroupV1, guest: GroupV1) {
+    this.#unit = unit;
+    this.#guest = guest;
+  }
+
+  unitLimit(): bigint {
+    return this.#unit.limit();
+  }
+
+  unitUsage(): bigint {
+    return this.#unit.usage();
+  }
+
+  guestLimit(): bigint {
+    return this.#guest.limit();
+  }
+
+  guestPeak(): bigint {
+    return this.#guest.peak();
+  }
+
+  held(swapLeft: bigint | undefined): Held {
+    const stat = this.#guest.stat();
+    const swappable =
+      stat.get('swappiness') === 0n ? 0n : leastOf(swapLeft, readHostMemory().swapFree);
+    return heldV1(stat, swappable, this.#guest.kernelUsage());
+  }
+
+  probe(): Probe {
+    return {
+      usage: this.#guest.usage(),
+      distressed: this.#guest.oomControl().get('under_oom') !== 0n,
+      stallUsec: this.#unit.pressure()?.stallUsec,
+    };
+  }
+
+  undo(): Undo[] {
+    const killsAreOff = this.#guest.oomControl().get('oom_kill_disable') ?? 0n;
+    return [
+      { path: this.#guest.file('limit_in_bytes'), value: limitText(this.guestLimit()) },
+      // After the limit: who waits for memory must get it, not be killed.
+      { path: this.#guest.file('oom_control'), value: killsAreOff.toString() },
+    ];
+  }
+
+  undoUnitLimit(): Undo {
+    return { path: this.#unit.file('limit_in_bytes'), value: 'MemoryMax' };
+  }
+
+  async #preventKills(): Promise<void> {
+    if (this.#killsArePrevented) return;
+    await writeFile(this.#guest.file('oom_control'), '1');
+    this.#killsArePrevented = true;
+  }
+
+  async reclaim(goal: bigint, step: bigint): Promise<Reclaimed> {
+    await this.#preventKills();
+    const usage = this.#guest.usage();
+    const next = usage - step > goal ? usage - step : goal;
+    try {
+      await this.#guest.setLimit(wholePages(next));
+      return 'some';
+    } catch (error) {
+      // EBUSY: the kernel found nothing more to take back, and has left the limit as it was.
+      if (codeOf(error) === 'EBUSY') return 'nothing';
+      throw error;
+    }
+  }
+
+  async brake(goal: bigint): Promise<void> {
+    await this.#preventKills();
+    await this.#guest.setLimit(wholePages(goal));
+  }
+
+  seal(limit: bigint): Promise<boolean> {
+    // The limit of the trial holds the guest until systemd has set the unit's.
+    return Promise.resolve(this.unitUsage() <= limit);
+  }
+
+  async #setSum(sum: bigint, isDue: (now: bigint) => boolean): Promise<void> {
+    const now = this.#unit.sumLimit();
+    // Without swap accounting there is none.
+    if (now !== undefined && isDue(now)) await this.#unit.setSumLimit(sum);
+  }
+
+  async setLimits(
+    { memory, swap }: MemoryLimits,
+    setMemory: () => Promise<void> = () => this.#unit.setLimit(memory),
+  ): Promise<void> {
+    if (swap === undefined) {
+      await setMemory();
+      return;
+    }
+    // The kernel takes no limit of memory above the sum, nor a sum below the limit.
+    const sum = memory === unlimited || swap === unlimited ? unlimited : memory + swap;
+    await this.#setSum(sum, (now) => sum > now);
+    await setMemory();
+    await this.#setSum(sum, (now) => sum < now);
+  }
+
+  swapLimit(): bigint | undefined {
+    return this.#unit.swapLimit();
+  }
+
+  swapUsed(): bigint {
+    return this.#unit.swapUsage();
+  }
+
+  async clearGuestLimit(): Promise<void> {
+    if (this.#guest.sumLimit() !== undefined) await this.#guest.setSumLimit(unlimited);
+    await this.#guest.setLimit(unlimited);
+  }
+}

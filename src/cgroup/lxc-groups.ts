@@ -1,0 +1,107 @@
+/**
+ * Where containers' control groups are. A container that runs as its unit has the unit's group,
+ * which only root can enter. Below it LXC makes `lxc.monitor.NAME` for its monitor and
+ * `lxc.payload.NAME` for the guest, with a number when an old group of that name is in the way. From
+ * the guest's first reboot on, the payload is below `lxc.pivot`, where the monitor has waited for the
+ * old payload's end, and each further reboot whose old group stays goes one deeper. What is below a
+ * payload is the guest's: any number of groups with any names.
+ */
+import { basename, join } from 'node:path';
+import { firstOf, readHead, subdirectories, tryReadFile } from './control-files.ts';
+import { parseFlatKeyed } from './figures.ts';
+
+/** More groups of a guest are not looked through for a process. */
+const groupsMax = 4096;
+/** So many reboots whose old groups stay are followed. */
+const pivotsMax = 16;
+/** The unit, LXC's monitor, the guest, and as much again for each of a few reboots. */
+const limitedMax = 16;
+
+export function isPayload(name: string): boolean {
+  return name.startsWith('lxc.payload.');
+}
+
+export function isMonitor(name: string): boolean {
+  return name.startsWith('lxc.monitor.');
+}
+
+function isPivot(name: string): boolean {
+  return name.startsWith('lxc.pivot');
+}
+
+/** LXC's group for a guest, of a group in it: what is below is the guest's own. */
+export function payloadOf(group: string): string {
+  return /^.*?\/lxc\.payload\.[^/]*/.exec(group)?.[0] ?? group;
+}
+
+/** The groups of units in slices, which only root can make. `root` is a hierarchy or a slice. */
+export function* unitGroups(root: string): Generator<string> {
+  for (const directory of subdirectories(root)) {
+    if (directory.endsWith('.slice')) yield* unitGroups(directory);
+    else yield directory;
+  }
+}
+
+/** Whether a group or one below it has a process; undefined where there are too many to say. */
+function isPopulated(directory: string): boolean | undefined {
+  // On cgroup v2, and in the unified hierarchy beside v1, the kernel says it.
+  const events = tryReadFile(join(directory, 'cgroup.events')) ?? '';
+  const populated = parseFlatKeyed(events).get('populated');
+  if (populated !== undefined) return populated !== 0n;
+  const groups = [directory];
+  for (let group = groups.shift(), seen = 1; group !== undefined; group = groups.shift()) {
+    if (hasProcess(group)) return true;
+    for (const below of subdirectories(group)) {
+      if (++seen > groupsMax) return undefined;
+      groups.push(below);
+    }
+  }
+  return false;
+}
+
+function hasProcess(group: string): boolean {
+  try {
+    return readHead(join(group, 'cgroup.procs'), 1) !== '';
+  } catch {
+    return false;
+  }
+}
+
+/**
+ * The running guest's payload below a unit's group; undefined while it has no process. One with more
+ * groups than can be looked through is the guest's, unless another has a process.
+ */
+export function payloadBelow(unitDirectory: string): string | undefined {
+  let likely: string | undefined;
+  let parents = [unitDirectory];
+  for (let depth = 0; depth < pivotsMax && parents.length > 0; depth++) {
+    const groups = parents.flatMap((parent) => firstOf(subdirectories(parent), groupsMax));
+    const those = (is: (name: string) => boolean): string[] =>
+      groups.filter((group) => is(basename(group))).slice(0, pivotsMax);
+    for (const group of those(isPayload)) {
+      const populated = isPopulated(group);
+      if (populated === true) return group;
+      if (populated === undefined) likely ??= group;
+    }
+    parents = those(isPivot);
+  }
+  return likely;
+}
+
+/**
+ * The groups in which limits of a container can be: its unit's and LXC's. What is below a payload is
+ * left out: a guest can make more than anybody can watch.
+ */
+export function limitedGroups(unitDirectory: string): string[] {
+  const groups = [unitDirectory];
+  const open = [unitDirectory];
+  for (let parent = open.shift(); parent !== undefined; parent = open.shift()) {
+    for (const group of subdirectories(parent)) {
+      if (groups.length >= limitedMax) return groups;
+      if (group.includes('\n')) continue;
+      if (isPivot(basename(group))) open.push(group);
+      groups.push(group);
+    }
+  }
+  return groups;
+}

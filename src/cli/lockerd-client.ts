@@ -1,0 +1,271 @@
+/** org.lockerd1 as a client sees it: one function a call. */
+
+import { errorNames, interfaces, serviceName, unknownFigure } from '../api/names.ts';
+import { unlimited } from '../model/memory-limit.ts';
+import { jobPath, managerPath } from '../api/paths.ts';
+import type { BusConnection, CallRequest, Signal } from '../bus/connection.ts';
+import { DBusError, Variant, type VariantMap } from '../bus/values.ts';
+import {
+  readContainer,
+  readJob,
+  readLocker,
+  type ContainerInfo,
+  type JobInfo,
+  type LockerInfo,
+} from './object-info.ts';
+
+/** A method of Manager that makes a job of its container. */
+export interface JobRequest {
+  readonly member:
+    | 'StartContainer'
+    | 'StopContainer'
+    | 'RebootContainer'
+    | 'FreezeContainer'
+    | 'ThawContainer'
+    | 'Balloon'
+    | 'MountLocker'
+    | 'UnmountLocker';
+  readonly container: string;
+  /** For MountLocker and UnmountLocker. */
+  readonly locker?: string;
+  /** For Balloon. */
+  readonly limitBytes?: bigint;
+  readonly swapBytes?: bigint | undefined;
+  readonly options?: Readonly<Partial<Record<'force' | 'persist' | 'read-only', boolean>>>;
+}
+
+export interface JobEnd {
+  readonly result: string;
+  readonly errorName: string;
+  readonly errorMessage: string;
+}
+
+/** What is to be said of a job beside its result. */
+export interface JobRemarks {
+  readonly warnings: readonly string[];
+  /** How long the guest stood still for want of memory; undefined where that is not known. */
+  readonly stallUsec: bigint | undefined;
+}
+
+export interface ServiceOptions {
+  /** Whether somebody may be asked for a password. */
+  readonly askPassword: boolean;
+  /** How long a job may take. */
+  readonly timeoutUsec: bigint | undefined;
+}
+
+/** All containers and lockers by name, and jobs, also those that have just ended, by number. */
+export interface Snapshot {
+  readonly containers: readonly ContainerInfo[];
+  readonly lockers: readonly LockerInfo[];
+  readonly jobs: readonly JobInfo[];
+}
+
+type ManagedObjects = Record<string, Record<string, VariantMap>>;
+
+/** How long to wait before asking again where the service has too much to do, milliseconds. */
+const retryDelaysMs = [100, 250, 500, 1000, 2000, 4000];
+
+function delay(ms: number): Promise<void> {
+  return new Promise((resolve) => {
+    setTimeout(resolve, ms);
+  });
+}
+
+function byName(a: { readonly name: string }, b: { readonly name: string }): number {
+  return a.name < b.name ? -1 : 1;
+}
+
+export class Service {
+  readonly bus: BusConnection;
+  readonly #options: ServiceOptions;
+  #lastAsked: Promise<unknown> = Promise.resolve();
+
+  constructor(bus: BusConnection, options: ServiceOptions) {
+    this.bus = bus;
+    this.#options = options;
+  }
+
+  /** Calls; asks again where the service has too much to do. */
+  async #call(request: Omit<CallRequest, 'destination'>): Promise<readonly unknown[]> {
+    for (const retryMs of [...retryDelaysMs, undefined]) {
+      try {
+        return await this.bus.call({ destination: serviceName, ...request });
+      } catch (error) {
+        const isBusy = error instanceof DBusError && error.errorName === errorNames.LimitsExceeded;
+        if (!isBusy || retryMs === undefined) throw error;
+        await delay(retryMs);
+      }
+    }
+    throw new Error('unreachable');
+  }
+
+  #manager(member: string, signature = '', ...body: unknown[]): Promise<readonly unknown[]> {
+    const path = managerPath;
+    return this.#call({ path, interface: interfaces.manager, member, signature, body });
+  }
+
+  async #properties(path: string, name: string): Promise<VariantMap> {
+    const [properties] = await this.#call({
+      path,
+      interface: 'org.freedesktop.DBus.Properties',
+      member: 'GetAll',
+      signature: 's',
+      body: [name],
+    });
+    return properties as VariantMap;
+  }
+
+  /** Everything there is, by one call. */
+  async snapshot(): Promise<Snapshot> {
+    const [objects] = await this.#call({
+      path: managerPath,
+      interface: 'org.freedesktop.DBus.ObjectManager',
+      member: 'GetManagedObjects',
+    });
+    const found = Object.values(objects as ManagedObjects);
+    const read = <T>(name: string, reader: (properties: VariantMap) => T): T[] =>
+      found.flatMap(({ [name]: properties }) =>
+        properties === undefined ? [] : [reader(properties)],
+      );
+    return {
+      containers: read(interfaces.container, readContainer).sort(byName),
+      lockers: read(interfaces.locker, readLocker).sort(byName),
+      jobs: read(interfaces.job, readJob).sort((a, b) => a.id - b.id),
+    };
+  }
+
+  /** A property of the Manager; also starts the service where it does not run yet. */
+  async managerProperties(): Promise<VariantMap> {
+    return this.#properties(managerPath, interfaces.manager);
+  }
+
+  async containerPath(name: string): Promise<string> {
+    const [path] = await this.#manager('GetContainer', 's', name);
+    return path as string;
+  }
+
+  async container(name: string): Promise<ContainerInfo> {
+    return readContainer(
+      await this.#properties(await this.containerPath(name), interfaces.container),
+    );
+  }
+
+  /** Action ids and `yes`, `no` or `challenge`. */
+  async permissions(path: string): Promise<Record<string, string>> {
+    const [permissions] = await this.#manager('GetPermissions', 'o', path);
+    return permissions as Record<string, string>;
+  }
+
+  /**
+   * Starts a job. Settles when the caller is authorized, which may take until a password is typed.
+   * @returns the path of the job
+   */
+  async startJob(request: JobRequest): Promise<string> {
+    const { member, container, locker, limitBytes, swapBytes } = request;
+    const options: VariantMap = {};
+    for (const [name, value] of Object.entries(request.options ?? {})) {
+      if (value) options[name] = new Variant('b', true);
+    }
+    if (swapBytes !== undefined) options['swap'] = new Variant('t', swapBytes);
+    const { timeoutUsec } = this.#options;
+    if (timeoutUsec !== undefined) options['timeout-usec'] = new Variant('t', timeoutUsec);
+    const [signature, body] =
+      locker !== undefined
+        ? ['ssa{sv}', [container, locker, options]]
+        : limitBytes !== undefined
+          ? ['sta{sv}', [container, limitBytes, options]]
+          : ['sa{sv}', [container, options]];
+    const [job] = await this.#authorized({
+      path: managerPath,
+      interface: interfaces.manager,
+      member,
+      signature,
+      body,
+    });
+    return job as string;
+  }
+
+  /** Waits until a job has ended. */
+  async waitForJob(path: string): Promise<JobEnd> {
+    const [result, errorName, errorMessage] = await this.#call({
+      path,
+      interface: interfaces.job,
+      member: 'Wait',
+      signature: 't',
+      body: [unlimited],
+      timeoutMs: Infinity,
+    });
+    return {
+      result: result as string,
+      errorName: errorName as string,
+      errorMessage: errorMessage as string,
+    };
+  }
+
+  /** What a job that has ended wants its caller to know; none where it is not known any more. */
+  async remarksOf(path: string): Promise<JobRemarks> {
+    try {
+      const properties = await this.#properties(path, interfaces.job);
+      const warnings = properties['Warnings']?.value;
+      const stall = properties['StallUsec']?.value;
+      return {
+        warnings: Array.isArray(warnings) ? warnings.map(String) : [],
+        stallUsec: typeof stall === 'bigint' && stall !== unknownFigure ? stall : undefined,
+      };
+    } catch (error) {
+      if (error instanceof DBusError) return { warnings: [], stallUsec: undefined };
+      throw error;
+    }
+  }
+
+  async cancelJob(id: number): Promise<void> {
+    await this.#authorized({
+      path: jobPath(id),
+      interface: interfaces.job,
+      member: 'Cancel',
+      signature: 'a{sv}',
+      body: [{}],
+    });
+  }
+
+  /** Calls a method that polkit decides about; one at a time where a password may be needed. */
+  async #authorized(request: Omit<CallRequest, 'destination'>): Promise<readonly unknown[]> {
+    const { askPassword } = this.#options;
+    const call = (): Promise<readonly unknown[]> =>
+      this.#call({ ...request, interactive: askPassword, timeoutMs: Infinity });
+    if (!askPassword) return call();
+    // An agent on a terminal refuses a second question while it asks the first.
+    const turn = this.#lastAsked.then(call);
+    this.#lastAsked = turn.catch(() => undefined);
+    return turn;
+  }
+
+  /** Reports signals of the service, also after a change of its name's owner. */
+  async onSignal(
+    match: {
+      readonly pathNamespace?: string;
+      readonly interface?: string;
+      readonly member?: string;
+    },
+    handler: (signal: Signal) => void,
+  ): Promise<void> {
+    await this.bus.subscribe({ sender: serviceName, ...match }, handler);
+  }
+
+  /** Reports when the service comes (true) or goes (false). */
+  async onOwnerChanged(handler: (present: boolean) => void): Promise<void> {
+    await this.bus.subscribe(
+      {
+        sender: 'org.freedesktop.DBus',
+        path: '/org/freedesktop/DBus',
+        interface: 'org.freedesktop.DBus',
+        member: 'NameOwnerChanged',
+        arg0: serviceName,
+      },
+      ({ body }) => {
+        handler(body[2] !== '');
+      },
+    );
+  }
+}

@@ -1,0 +1,176 @@
+/** The objects of org.lockerd1 as this program uses them, read from properties on the bus. */
+
+import { parsePath } from '../api/paths.ts';
+import type { Variant, VariantMap } from '../bus/values.ts';
+import { CommandError, exitStatus } from './exit.ts';
+import { unknownFigure } from '../api/names.ts';
+
+export interface LockerUse {
+  readonly name: string;
+  readonly readOnly: boolean;
+}
+
+export interface ContainerInfo {
+  readonly name: string;
+  readonly unit: string;
+  readonly configFile: string;
+  readonly state: string;
+  /** File, line, reason and remedy, one a line; empty for a sound container. */
+  readonly problem: string;
+  readonly autostart: boolean;
+  /** Process id of init on the host; 0 for none. */
+  readonly leader: number;
+  /** CLOCK_REALTIME, microseconds; 0 for never. */
+  readonly since: bigint;
+  readonly lockers: readonly LockerUse[];
+  /** Bytes, all of them; unlimited for no limit, undefined for unknown. */
+  readonly memoryLimit: bigint;
+  readonly swapLimit: bigint;
+  readonly memoryCurrent: bigint | undefined;
+  readonly memoryPeak: bigint | undefined;
+  readonly swapCurrent: bigint | undefined;
+  /** PSI full avg10, per cent. */
+  readonly memoryPressure: number;
+  readonly oomKills: bigint;
+}
+
+export interface LockerInfo {
+  readonly name: string;
+  readonly description: string;
+  readonly mounted: boolean;
+  readonly source: string;
+  readonly attachedTo: readonly { readonly container: string; readonly readOnly: boolean }[];
+}
+
+export interface JobInfo {
+  readonly id: number;
+  readonly verb: string;
+  readonly container: string;
+  readonly locker: string;
+  readonly uid: number;
+  /** CLOCK_REALTIME, microseconds. */
+  readonly started: bigint;
+  readonly state: string;
+  readonly phase: string;
+  /** 0..1; undefined for unknown. */
+  readonly progress: number | undefined;
+  readonly cancelable: boolean;
+  readonly result: string;
+  readonly error: string;
+}
+
+/** The name in a path, or the path itself where it is none of ours. */
+export function nameOf(path: string): string {
+  const object = parsePath(path);
+  if (object === undefined || object.kind === 'manager') return path;
+  return object.kind === 'job' ? String(object.id) : object.name;
+}
+
+/** A job's number from its path. */
+export function jobId(path: string): number {
+  const object = parsePath(path);
+  if (object?.kind !== 'job') throw strangeAnswer(`"${path}" is not a job`);
+  return object.id;
+}
+
+function strangeAnswer(what: string): CommandError {
+  return new CommandError(
+    `cannot understand lockerd: ${what}`,
+    exitStatus.failure,
+    'Is lockerd of another version? Restart it: "systemctl try-restart lockerd".',
+  );
+}
+
+/** Types of the values that the signatures in this file stand for. */
+interface SignatureTypes {
+  s: string;
+  b: boolean;
+  u: number;
+  t: bigint;
+  d: number;
+  o: string;
+  'a(sob)': readonly (readonly [string, string, boolean])[];
+  'a(ob)': readonly (readonly [string, boolean])[];
+  '(ss)': readonly [string, string];
+}
+
+type Getter = <S extends keyof SignatureTypes>(name: string, signature: S) => SignatureTypes[S];
+
+function getter(what: string, properties: VariantMap): Getter {
+  return (name, signature) => {
+    const variant: Variant | undefined = properties[name];
+    if (variant?.signature !== signature) {
+      throw strangeAnswer(`${what} has no property ${name} of type ${signature}`);
+    }
+    // The bus layer has decoded the value by this very signature.
+    return variant.value as never;
+  };
+}
+
+function known(bytes: bigint): bigint | undefined {
+  return bytes === unknownFigure ? undefined : bytes;
+}
+
+/** Reads the properties of org.lockerd1.Container. */
+export function readContainer(properties: VariantMap): ContainerInfo {
+  const get = getter('a container', properties);
+  return {
+    name: get('Name', 's'),
+    unit: get('Unit', 's'),
+    configFile: get('ConfigFile', 's'),
+    state: get('State', 's'),
+    problem: get('Problem', 's'),
+    autostart: get('Autostart', 'b'),
+    leader: get('Leader', 'u'),
+    since: get('StateChangeTimestamp', 't'),
+    lockers: get('Lockers', 'a(sob)').map(([name, , readOnly]) => ({ name, readOnly })),
+    memoryLimit: get('MemoryLimit', 't'),
+    swapLimit: get('SwapLimit', 't'),
+    memoryCurrent: known(get('MemoryCurrent', 't')),
+    memoryPeak: known(get('MemoryPeak', 't')),
+    swapCurrent: known(get('SwapCurrent', 't')),
+    memoryPressure: get('MemoryPressure', 'd'),
+    oomKills: get('OomKills', 't'),
+  };
+}
+
+/** Reads the properties of org.lockerd1.Locker. */
+export function readLocker(properties: VariantMap): LockerInfo {
+  const get = getter('a locker', properties);
+  return {
+    name: get('Name', 's'),
+    description: get('Description', 's'),
+    mounted: get('Mounted', 'b'),
+    source: get('Source', 's'),
+    attachedTo: get('AttachedTo', 'a(ob)').map(([path, readOnly]) => ({
+      container: nameOf(path),
+      readOnly,
+    })),
+  };
+}
+
+/** Reads the properties of org.lockerd1.Job. */
+export function readJob(properties: VariantMap): JobInfo {
+  const get = getter('a job', properties);
+  const progress = get('Progress', 'd');
+  const [errorName, errorMessage] = get('Error', '(ss)');
+  return {
+    id: get('Id', 'u'),
+    verb: get('Verb', 's'),
+    container: nameOf(get('Container', 'o')),
+    locker: get('Locker', 's'),
+    uid: get('StartedByUid', 'u'),
+    started: get('StartTimestamp', 't'),
+    state: get('State', 's'),
+    phase: get('Phase', 's'),
+    progress: progress < 0 ? undefined : progress,
+    cancelable: get('Cancelable', 'b'),
+    result: get('Result', 's'),
+    error: errorMessage || errorName,
+  };
+}
+
+/** Whether the container has processes, also frozen ones. */
+export function isUp(state: string): boolean {
+  return ['running', 'freezing', 'frozen'].includes(state);
+}

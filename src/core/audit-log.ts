@@ -1,0 +1,88 @@
+/** What the journal says of decisions, jobs and problems. */
+
+import type { Caller } from './caller.ts';
+import { describeJob, type Job } from './jobs.ts';
+import { messageIds } from './message-ids.ts';
+import type { ActionDetails, ActionId, Decision, JournalPort } from './ports.ts';
+
+/** How an authorization ended. */
+export type Verdict = Decision | 'unavailable' | 'left' | 'changed';
+
+const priority = { error: 3, warning: 4, notice: 5, info: 6 } as const;
+
+const verdictWords: Record<Verdict, string> = {
+  yes: 'allowed',
+  no: 'denied',
+  challenge: 'denied without a password',
+  dismissed: 'password prompt dismissed',
+  unavailable: 'no authority to ask',
+  left: 'the caller left first',
+  changed: 'allowed, but what it was asked for had changed',
+};
+
+export class AuditLog {
+  readonly #journal: JournalPort;
+
+  constructor(journal: JournalPort) {
+    this.#journal = journal;
+  }
+
+  decision(caller: Caller, action: ActionId, details: ActionDetails, verdict: Verdict): void {
+    const { container, locker, verb } = details;
+    const object = locker === '' ? `"${container}"` : `"${locker}" of "${container}"`;
+    this.#journal.write({
+      uid: caller.uid,
+      isKept: verdict === 'yes' || verdict === 'changed',
+      messageId: messageIds.decision,
+      priority: verdict === 'yes' ? priority.info : priority.notice,
+      message: `${verb} ${object} for uid ${caller.uid}: ${verdictWords[verdict]}`,
+      fields: {
+        ...objectFields(container, locker),
+        VERB: verb,
+        ACTION: action,
+        UID: String(caller.uid),
+        SENDER: caller.sender,
+        DECISION: verdict,
+      },
+    });
+  }
+
+  jobEnded(job: Job): void {
+    const failure = job.error ? `: ${job.error.message}` : '';
+    const { stallUsec } = job;
+    this.#journal.write({
+      uid: job.uid,
+      isKept: true,
+      messageId: messageIds.jobEnded,
+      priority: job.result === 'failed' ? priority.warning : priority.info,
+      message: `${describeJob(job)}: ${job.result}${failure}`,
+      fields: {
+        ...objectFields(job.container, job.locker),
+        VERB: job.verb,
+        JOB: String(job.id),
+        UID: String(job.uid),
+        RESULT: job.result,
+        ...(stallUsec !== undefined && { STALL_USEC: String(stallUsec) }),
+        ...(job.error && { ERROR: job.error.code }),
+      },
+    });
+  }
+
+  /** Something that lockerd needs does not work. Callers do not learn of it. */
+  problem(what: string, error: unknown): void {
+    const why = error instanceof Error ? error.message : String(error);
+    this.#journal.write({
+      messageId: messageIds.trouble,
+      priority: priority.error,
+      message: `${what}: ${why}`,
+      fields: {},
+    });
+  }
+}
+
+function objectFields(container: string, locker: string): Record<string, string> {
+  return {
+    ...(container !== '' && { CONTAINER: container }),
+    ...(locker !== '' && { LOCKER: locker }),
+  };
+}

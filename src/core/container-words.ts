@@ -1,0 +1,20 @@
+/** How messages name a container, and the commands that they advise. */
+
+import { shellWord } from '../model/shell-quote.ts';
+import { LockerdError } from '../model/errors.ts';
+import type { Container } from './host-objects.ts';
+
+export const unitInstance = (container: Container) =>
+  container.definition.unit.replace(/\.service$/, '');
+export const seeJournal = (container: Container) =>
+  `see: journalctl -u ${shellWord(unitInstance(container))}`;
+export const quotedName = (container: Container) => `container "${container.name}"`;
+
+/** For what only works on a unit. */
+export function runsOutside(container: Container): LockerdError {
+  return new LockerdError(
+    'Failed',
+    `${quotedName(container)} runs outside its unit ${container.definition.unit}; ` +
+      `stop it with: lxc-stop -n ${shellWord(container.name)}`,
+  );
+}

@@ -1,0 +1,242 @@
+/**
+ * What a request means at this moment: the objects that it names, the polkit action with its details,
+ * and what is against it.
+ */
+
+import { LockerdError } from '../model/errors.ts';
+import { unlimited } from '../model/memory-limit.ts';
+import { shellWord } from '../model/shell-quote.ts';
+import type { Request, RequestOptions } from './container-request.ts';
+import { isUp } from './container-state.ts';
+import { quotedName, runsOutside, unitInstance } from './container-words.ts';
+import type { Container, Locker } from './host-objects.ts';
+import type { HostState } from './host-state.ts';
+import type { Verb } from './jobs.ts';
+import type { ActionDetails, ActionId } from './ports.ts';
+import { quoted } from './quoted.ts';
+
+/** What a request means at this moment. */
+export interface Plan {
+  readonly container: Container;
+  readonly locker: Locker | undefined;
+  readonly action: ActionId;
+  readonly details: ActionDetails;
+  /** Why it makes no sense now; the caller may learn of it when it may do it at all. */
+  readonly objection: LockerdError | undefined;
+  /** The guest that is meant, when another one in its place would not be. */
+  readonly leader: number;
+}
+
+/**
+ * Finds what a request names and what is against it. LockerdError NoSuchContainer, NoSuchLocker and
+ * InvalidArgs are for everybody; other objections are in the plan.
+ */
+export function planRequest(host: HostState, request: Request, options: RequestOptions): Plan {
+  const container = host.container(request.container);
+  if (!container) {
+    throw new LockerdError(
+      'NoSuchContainer',
+      `there is no container ${quoted(request.container)}; for a new one: systemctl daemon-reload`,
+    );
+  }
+  if (request.verb === 'balloon' && request.limit === 0n) {
+    throw new LockerdError(
+      'InvalidArgs',
+      `${quotedName(container)} cannot live with a limit of 0 bytes`,
+    );
+  }
+  const locker = 'locker' in request ? host.locker(request.locker) : undefined;
+  if ('locker' in request && !locker) {
+    const isAttached = container.attachments.some(({ locker: name }) => name === request.locker);
+    // What is attached can be detached, also when its line in fstab has gone meanwhile.
+    if (request.verb === 'mount-locker' || !isAttached) {
+      throw new LockerdError(
+        'NoSuchLocker',
+        `there is no locker ${quoted(request.locker)}; for a new one: systemctl daemon-reload`,
+      );
+    }
+  }
+  return {
+    container,
+    locker,
+    action: actionOf(request.verb, options.force),
+    details: detailsOf(request, container, options),
+    objection: objectionTo(request, container, options),
+    leader: request.verb === 'start' ? 0 : container.leader,
+  };
+}
+
+/** What stands for a number of bytes in an authorization's details. */
+function limitText(bytes: bigint): string {
+  return bytes === unlimited ? 'max' : String(bytes);
+}
+
+/** Every key, for an action that none of the keys tells anything about. */
+export const emptyDetails: ActionDetails = {
+  container: '',
+  unit: '',
+  verb: '',
+  locker: '',
+  mode: '',
+  force: 'false',
+  persist: 'false',
+  'memory-limit': '',
+  'memory-current': '',
+  'memory-direction': '',
+  'swap-limit': '',
+  'job-uid': '',
+};
+
+function actionOf(verb: Verb, force: boolean): ActionId {
+  switch (verb) {
+    case 'stop':
+      return force ? 'org.lockerd1.stop-force' : 'org.lockerd1.stop';
+    case 'unmount-locker':
+      return force ? 'org.lockerd1.unmount-locker-force' : 'org.lockerd1.unmount-locker';
+    case 'thaw':
+      return 'org.lockerd1.freeze';
+    case 'start':
+    case 'reboot':
+    case 'freeze':
+    case 'balloon':
+    case 'mount-locker':
+      return `org.lockerd1.${verb}`;
+  }
+}
+
+/** Details of an authorization for a request that names these objects. */
+export function detailsOf(
+  request: Request,
+  container: Container,
+  options: RequestOptions,
+): ActionDetails {
+  const base: ActionDetails = {
+    ...emptyDetails,
+    container: container.name,
+    unit: container.definition.unit,
+    verb: request.verb,
+    force: options.force ? 'true' : 'false',
+    persist: options.persist ? 'true' : 'false',
+  };
+  switch (request.verb) {
+    case 'balloon': {
+      const current = container.unit?.memoryMax ?? unlimited;
+      const { limit } = request;
+      return {
+        ...base,
+        'memory-limit': limitText(limit),
+        'memory-current': limitText(current),
+        'memory-direction': limit > current ? 'grow' : limit < current ? 'shrink' : 'same',
+        'swap-limit': options.swap === undefined ? '' : limitText(options.swap),
+      };
+    }
+    case 'mount-locker':
+      return { ...base, locker: request.locker, mode: options.readOnly ? 'ro' : 'rw' };
+    case 'unmount-locker': {
+      const attached = container.attachments.find(({ locker }) => locker === request.locker);
+      return { ...base, locker: request.locker, mode: attached?.readOnly === true ? 'ro' : 'rw' };
+    }
+    case 'start':
+    case 'stop':
+    case 'reboot':
+    case 'freeze':
+    case 'thaw':
+      return base;
+  }
+}
+
+function notRunning(container: Container): LockerdError {
+  const { state } = container;
+  const remedy = isUp(state)
+    ? 'wait until it runs'
+    : `start it: systemctl start ${shellWord(unitInstance(container))}`;
+  return new LockerdError(
+    'NotRunning',
+    `${quotedName(container)} is ${state}, not running; ${remedy}`,
+  );
+}
+
+/** Why a request makes no sense in the container's present state. */
+function objectionTo(
+  request: Request,
+  container: Container,
+  options: RequestOptions,
+): LockerdError | undefined {
+  const { state, unit } = container;
+  // The unit has started it, and its guest is seen in a moment.
+  const isNew = state === 'starting' && unit?.activeState === 'active';
+  const hasGuest = isNew || ['running', 'frozen', 'freezing'].includes(state);
+  switch (request.verb) {
+    case 'start':
+      if (hasGuest)
+        return new LockerdError('AlreadyRunning', `${quotedName(container)} is ${state} already`);
+      if (state === 'broken') {
+        return new LockerdError(
+          'Failed',
+          `the configuration of ${quotedName(container)} is broken; ` +
+            `see: systemctl status ${shellWord(unitInstance(container))}`,
+        );
+      }
+      return undefined;
+    case 'stop':
+      if (container.isOutsideUnit) return runsOutside(container);
+      if (!isUp(state))
+        return new LockerdError('NotRunning', `${quotedName(container)} is ${state}`);
+      return undefined;
+    case 'reboot':
+      if (container.isOutsideUnit) return runsOutside(container);
+      if (state === 'running' || isNew) return undefined;
+      if (options.force && isUp(state)) return undefined;
+      if (state === 'frozen' || state === 'freezing') {
+        return new LockerdError(
+          'NotRunning',
+          `${quotedName(container)} is ${state}; thaw it first`,
+        );
+      }
+      return notRunning(container);
+    case 'freeze':
+      return hasGuest ? undefined : notRunning(container);
+    case 'thaw':
+      if (state === 'frozen' || state === 'freezing') return undefined;
+      return new LockerdError('NotFrozen', `${quotedName(container)} is ${state}, not frozen`);
+    case 'balloon':
+      if (container.isOutsideUnit) return runsOutside(container);
+      // A lasting limit can be set for the next start.
+      return hasGuest || options.persist ? undefined : notRunning(container);
+    case 'mount-locker':
+      return objectionToMount(request.locker, container, options, hasGuest);
+    case 'unmount-locker':
+      if (container.attachments.some(({ locker }) => locker === request.locker)) return undefined;
+      // What is away for now, or with its container, can be kept from coming back.
+      if (options.persist) return undefined;
+      return new LockerdError(
+        'NotMounted',
+        `locker "${request.locker}" is not in ${quotedName(container)}`,
+      );
+  }
+}
+
+function objectionToMount(
+  locker: string,
+  container: Container,
+  options: RequestOptions,
+  hasGuest: boolean,
+): LockerdError | undefined {
+  if (container.definition.wormhole === undefined) {
+    return new LockerdError(
+      'Failed',
+      `${quotedName(container)} has no wormhole; see "lockers" in lockerd.conf(5)`,
+    );
+  }
+  const attached = container.attachments.find((attachment) => attachment.locker === locker);
+  // What is there for now can be made lasting.
+  if (attached && options.persist && attached.readOnly === options.readOnly) return undefined;
+  if (attached) {
+    const mode = attached.readOnly ? 'read-only' : 'read-write';
+    return new LockerdError(
+      'AlreadyMounted',
+      `locker "${attached.locker}" is in ${quotedName(container)} already, ${mode}`,
+    );
+  }
+  return hasGuest ? undefined : notRunning(container);
+}

@@ -1,0 +1,87 @@
+import type { FstabEntry } from '../model/fstab.ts';
+import type { LxcConfig } from '../model/lxc-config.ts';
+import type { Problem } from '../model/problem.ts';
+import type { GuestInit } from '../model/sight.ts';
+import type { BootPolicy } from '../host/boot-policy.ts';
+import type { Lockers, Wormhole } from '../host/lockers.ts';
+import type { ContainerSettings, HostSettings } from '../host/settings.ts';
+import type { MemoryLimits } from './unit-limits.ts';
+
+/** Everything known about one container before any decision is made. */
+export interface ContainerFacts {
+  readonly name: string;
+  /** The container's directory on the host. */
+  readonly directory: string;
+  readonly config: LxcConfig;
+  readonly init: GuestInit;
+  /** Text of the file that lxc.mount.fstab names. */
+  readonly mountFstabText?: string;
+  readonly settings: ContainerSettings;
+  /** Problems found outside the configuration: the directory, the settings file. */
+  readonly problems: readonly Problem[];
+  readonly hasRunlevelLink: boolean;
+}
+
+/** What concerns all containers alike. */
+export interface HostFacts {
+  readonly fstab: readonly FstabEntry[];
+  readonly boot: BootPolicy;
+  readonly settings: HostSettings;
+  readonly lockers: Lockers;
+  /** Whether mount(8) can bind with ids mapped. */
+  readonly mountMapsIds?: boolean;
+  /** The containers' directory, and what it is with symbolic links resolved. */
+  readonly lxcpath: { readonly path: string; readonly real: string };
+}
+
+/** How a guest is told to shut down. */
+export interface HaltPlan {
+  /** KillSignal=, which lxc-start passes on to the guest's init. */
+  readonly signal: string;
+  /** Signals whose handling in the guest means that a stop will be heard, the best one first. */
+  readonly heardBy: readonly number[];
+  /** Send it at stop time as well, because only then can the guest be looked at. */
+  readonly isSentAtStop: boolean;
+}
+
+/** One container as its unit needs it: the decisions, without any unit syntax. */
+export interface Container {
+  readonly name: string;
+  readonly instance: string;
+  readonly configFile: string;
+  /** When not empty, the unit refuses to start and says so. */
+  readonly problems: readonly Problem[];
+  readonly warnings: readonly Problem[];
+  readonly halt: HaltPlan;
+  readonly memory: MemoryLimits;
+  /** Undefined where the configuration does not say. */
+  readonly rebootSignal?: number;
+  /** The configuration names a log file of its own, which must not be replaced by ours. */
+  readonly hasLogFile: boolean;
+  /** Paths whose mounts the container cannot do without. */
+  readonly requiredPaths: readonly string[];
+  /** Units required and ordered before the container. */
+  readonly requires: readonly string[];
+  /** Units pulled in and ordered before the container, which starts without them if need be. */
+  readonly wants: readonly string[];
+  /** Host network interfaces among `wants`. */
+  readonly bridges: readonly string[];
+  readonly autostart: boolean;
+  readonly groups: readonly string[];
+  readonly startDelaySec: number;
+  /** Containers ordered before this one, and the delays that must have passed. */
+  readonly startsAfter: readonly string[];
+  /** Undefined for a container that has none. */
+  readonly wormhole?: Wormhole;
+  readonly settings: ContainerSettings;
+}
+
+/** Whether there is a delay unit: what refuses to start lets nobody wait. */
+export function hasDelay(c: Pick<Container, 'startDelaySec' | 'problems'>): boolean {
+  return c.startDelaySec > 0 && c.problems.length === 0;
+}
+
+/** Byte order, so that the output does not depend on a locale. */
+export function compareText(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0;
+}

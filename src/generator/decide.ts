@@ -1,0 +1,115 @@
+/**
+ * The second step: what each container's unit is to do, from facts alone. The order of containers,
+ * what they wait for and how they stop have files of their own.
+ */
+import type { LxcConfig } from '../model/lxc-config.ts';
+import type { Problem } from '../model/problem.ts';
+import {
+  containerUnit,
+  delayUnit,
+  escapeInstance,
+  groupTarget,
+  unitNameFits,
+} from '../model/unit-name.ts';
+import { fitsUnitFile, printable } from '../model/unit-syntax.ts';
+import { bootPass, startsAtBoot } from '../host/boot-policy.ts';
+import { decideLockers } from '../host/lockers.ts';
+import type { Container, ContainerFacts, HostFacts } from './container.ts';
+import { planHalt } from './decide-halt.ts';
+import { findNeeds } from './decide-needs.ts';
+import type { RankedContainer } from './decide-order.ts';
+import { orderContainers } from './decide-order.ts';
+import { decideMemory } from './unit-limits.ts';
+
+/** What decoding leaves where a name's bytes are not UTF-8. */
+const replacementCharacter = '\ufffd';
+
+export interface Model {
+  /** Sorted by rank, then name. */
+  readonly containers: readonly Container[];
+  /** Containers that cannot have a unit at all. */
+  readonly nameless: readonly Problem[];
+}
+
+/** Decides everything about all containers; pure. */
+export function modelContainers(all: readonly ContainerFacts[], host: HostFacts): Model {
+  const nameless: Problem[] = [];
+  const ranked: RankedContainer[] = [];
+  for (const facts of all) {
+    const problem = nameProblem(facts.name, facts.config.file);
+    if (problem === undefined) ranked.push(modelOne(facts, host));
+    else nameless.push(problem);
+  }
+  return { containers: orderContainers(ranked), nameless };
+}
+
+function groupFits(group: string): boolean {
+  return fitsUnitFile(group) && unitNameFits(groupTarget(group));
+}
+
+function groupWarning(group: string, config: LxcConfig): Problem {
+  return {
+    file: config.file,
+    line: 0,
+    reason: `no unit can be named after the group "${printable(group.slice(0, 80))}"`,
+    remedy: 'choose a shorter name without control characters',
+  };
+}
+
+function modelOne(facts: ContainerFacts, host: HostFacts): RankedContainer {
+  const { config, settings } = facts;
+  const needs = findNeeds(facts, host);
+  const groups = [...new Set(config.groups)].sort();
+  const memory = decideMemory(config.memory, settings.autoballoon?.ceiling);
+  const { wormhole, ...decided } = decideLockers(
+    facts,
+    host.lockers,
+    host.settings,
+    host.mountMapsIds,
+  );
+  const problems = [...facts.problems, ...config.problems, ...needs.problems, ...decided.problems];
+  return {
+    container: {
+      name: facts.name,
+      instance: escapeInstance(facts.name),
+      configFile: config.file,
+      problems,
+      warnings: [
+        ...config.warnings,
+        ...decided.warnings,
+        ...memory.warnings,
+        ...groups.filter((group) => !groupFits(group)).map((group) => groupWarning(group, config)),
+      ],
+      memory,
+      hasLogFile: config.logFile !== undefined,
+      halt: planHalt(config.haltSignal?.value, facts.init, settings.ready),
+      ...(config.rebootSignal === undefined ? {} : { rebootSignal: config.rebootSignal.value }),
+      requiredPaths: [...needs.paths].sort(),
+      requires: [...needs.requires].sort(),
+      wants: [...needs.wants].sort(),
+      bridges: [...needs.bridges].sort(),
+      autostart: facts.hasRunlevelLink || startsAtBoot(host.boot, config),
+      groups: groups.filter(groupFits),
+      startDelaySec: config.startDelaySec,
+      ...(wormhole === undefined ? {} : { wormhole }),
+      settings,
+    },
+    rank: [bootPass(host.boot, config.groups), config.startOrder],
+  };
+}
+
+/** Whether unit files can hold the name and unit names can carry it. */
+function nameProblem(name: string, configFile: string): Problem | undefined {
+  const remedy = 'rename the container, for example with lxc-copy --rename';
+  const at = { file: configFile, line: 0 };
+  if (!unitNameFits(containerUnit(name)) || !unitNameFits(delayUnit(name))) {
+    return { ...at, reason: "the container's name is too long for a unit name", remedy };
+  }
+  if (name.includes(replacementCharacter)) {
+    return { ...at, reason: "the container's name is not valid UTF-8", remedy };
+  }
+  if (!fitsUnitFile(name)) {
+    return { ...at, reason: "the container's name has control characters", remedy };
+  }
+  return undefined;
+}

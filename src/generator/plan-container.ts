@@ -1,0 +1,215 @@
+/** The drop-in of one container's unit. */
+import { encodeField } from '../model/fstab.ts';
+import { formatProblem } from '../model/problem.ts';
+import { containerUnit, delayUnit, groupTarget, mountUnit } from '../model/unit-name.ts';
+import { printable, unitText, unitWord } from '../model/unit-syntax.ts';
+import type { Wormhole } from '../host/lockers.ts';
+import type { Container } from './container.ts';
+import { hasDelay } from './container.ts';
+import { SIGPWR, SIGRTMIN_3 } from './decide-halt.ts';
+import { forwardUnit } from './plan-boot.ts';
+import type { Fact, Planned } from './plan-views.ts';
+import { command, hookDirectory, isHung } from './plan-views.ts';
+
+const autoballoonUnit = 'lockerd-autoballoon.service';
+
+/** What starts a container; the packaged drop-in has the same. */
+export const startProgram = `${hookDirectory}/container-start`;
+
+/** Arguments of lxc-start that every container has; the packaged drop-in has the same. */
+export const startArguments = [
+  '-s',
+  'lxc.cgroup.relative=1',
+  '-s',
+  `lxc.hook.start-host=${hookDirectory}/container-ready`,
+] as const;
+
+/**
+ * What lets the guest's init report to container-notify. /run becomes a file system of its own
+ * because the guest's init would otherwise mount one over the socket.
+ */
+function bootedStartArguments({ instance }: Container): string[] {
+  const socket = encodeField(`/run/lockerd/containers/${instance}/notify`);
+  return [
+    '-s',
+    'lxc.environment=NOTIFY_SOCKET=/run/host/notify',
+    '-s',
+    'lxc.mount.entry=tmpfs run tmpfs rw,nosuid,nodev,mode=755,create=dir 0 0',
+    '-s',
+    `lxc.mount.entry=${socket} run/host/notify none bind,create=file 0 0`,
+  ];
+}
+
+/**
+ * Shows the wormhole in the container, before its first process. What is mounted into it later
+ * appears there too, and the guest can write into lockers only, not beside them. LXC's own mount
+ * entries would wait for ever on a FIFO that the guest has left in the place.
+ */
+const wormholeStartArguments = ['-s', `lxc.hook.mount=${hookDirectory}/show-wormhole`] as const;
+
+/** What show-wormhole has to know. */
+function wormholeEnvironment({ path, insidePath, attachments }: Wormhole): string[] {
+  return [
+    `LOCKERD_WORMHOLE=${path}`,
+    `LOCKERD_LOCKER_PATH=${insidePath}`,
+    ...(attachments.some((a) => a.strict) ? ['LOCKERD_STRICT_LOCKERS=yes'] : []),
+  ];
+}
+
+/** ExecStart= of a container; empty where the packaged one says the same. */
+function planExecStart(c: Container): string {
+  const { settings } = c;
+  const isPackaged =
+    c.name === c.instance &&
+    settings.logLevel === undefined &&
+    settings.ready === 'running' &&
+    c.memory.taken.length === 0 &&
+    c.wormhole === undefined;
+  if (isPackaged) return '';
+  return command(startProgram, [
+    '-F',
+    '-n',
+    c.name,
+    ...startArguments,
+    ...(c.wormhole === undefined ? [] : wormholeStartArguments),
+    ...c.memory.taken.flatMap((key) => ['-s', `${key}=`]),
+    ...(settings.ready === 'booted' ? bootedStartArguments(c) : []),
+    ...(settings.logLevel === undefined
+      ? []
+      : ['-s', 'lxc.log.syslog=daemon', '-l', settings.logLevel]),
+  ]);
+}
+
+/** Signals that stop-guest chooses from, the best one first; none where KillSignal= does it all. */
+function signalsAtStop({ isSentAtStop, heardBy }: Container['halt']): readonly number[] {
+  if (!isSentAtStop) return [];
+  // A guest that was thought to run systemd may have another init.
+  return heardBy.includes(SIGRTMIN_3) ? [SIGRTMIN_3, SIGPWR] : heardBy;
+}
+
+function planExecStop(c: Container): string[] {
+  return [
+    // A frozen guest hears no signal.
+    `-${command(`${hookDirectory}/stop-guest`, signalsAtStop(c.halt).map(String))}`,
+  ];
+}
+
+const refusedProblemsShown = 10;
+
+/** The command that says why a container cannot start, one line a problem, and fails. */
+function planRefusal(c: Container): string {
+  if (c.problems.length === 0) return '';
+  const lines = c.problems
+    .slice(0, refusedProblemsShown)
+    .map((problem) => printable(formatProblem(problem)).slice(0, 2000));
+  const left = c.problems.length - lines.length;
+  if (left > 0) lines.push(`and ${left} more`);
+  return command(`${hookDirectory}/refuse-start`, lines);
+}
+
+function planLockerCheck({ wormhole, problems }: Container): string {
+  if (wormhole === undefined || wormhole.attachments.length === 0 || problems.length > 0) return '';
+  const strict = wormhole.attachments.filter((a) => a.strict);
+  const others = wormhole.attachments.filter((a) => !a.strict);
+  return command(`${hookDirectory}/check-lockers`, [
+    ...strict.flatMap(({ target, source }) => [target, source]),
+    ...(others.length === 0 ? [] : ['--', ...others.map((a) => `${wormhole.slots}/${a.locker}`)]),
+  ]);
+}
+
+function planLockerFacts({ wormhole }: Container): [string, string][] {
+  if (wormhole === undefined) return [];
+  return [
+    ['Wormhole', unitWord(wormhole.path)],
+    ...wormhole.attachments.map((a): [string, string] => [
+      'Locker',
+      `${unitWord(a.locker)} ${a.readOnly ? 'ro' : 'rw'} ${a.strict ? 'strict' : 'soft'}`,
+    ]),
+  ];
+}
+
+function planAutoballoon({ settings: { autoballoon } }: Container): [string, string][] {
+  return autoballoon === undefined
+    ? []
+    : [['Autoballoon', `${autoballoon.floor} ${autoballoon.ceiling}`]];
+}
+
+/** SIGINT, which lxc-stop(1) sends unless lxc.signal.reboot says otherwise. */
+const defaultRebootSignal = 2;
+
+function planFacts(c: Container): Fact[] {
+  const facts: [string, string][] = [
+    ['Container', unitWord(c.name)],
+    ['ConfigFile', unitWord(c.configFile)],
+    ['Autostart', c.autostart ? 'yes' : 'no'],
+    ['RebootSignal', String(c.rebootSignal ?? defaultRebootSignal)],
+    ...c.groups.map((group): [string, string] => ['Group', unitWord(group)]),
+    ...planAutoballoon(c),
+    ...planLockerFacts(c),
+    ...c.problems.map((problem): [string, string] => [
+      'Problem',
+      unitWord(printable(formatProblem(problem))),
+    ]),
+  ];
+  return facts.map(([key, value]) => ({ key, value }));
+}
+
+/** Plans the drop-in of one container. Pure: fixtures run it without a file system. */
+export function planContainerDropIn(c: Container, isForwarded: boolean): Planned {
+  const broken = c.problems.length > 0;
+  // A unit that refuses to start need not wait for anything first.
+  const needs = broken ? { requiredPaths: [], requires: [], wants: [], startsAfter: [] } : c;
+  const wormholeUnit = c.wormhole === undefined ? '' : mountUnit(c.wormhole.path);
+  const wormhole = wormholeUnit === '' ? [] : [wormholeUnit];
+  const attachments = c.wormhole?.attachments ?? [];
+  const attachmentUnits = attachments.map(({ target }) => mountUnit(target));
+  const delay = hasDelay(c) ? [delayUnit(c.name)] : [];
+  const forward = isForwarded ? [forwardUnit(c.name)] : [];
+  const autoballoon = c.settings.autoballoon === undefined || broken ? [] : [autoballoonUnit];
+  return {
+    kind: 'file',
+    path: `${containerUnit(c.name)}.d/60-container.conf`,
+    template: 'container',
+    view: {
+      configFile: unitText(c.configFile),
+      hung: isHung(c),
+      requiresMountsFor: needs.requiredPaths.map(unitWord),
+      requires: [...needs.requires, ...(broken ? [] : wormhole)],
+      wants: [
+        ...needs.wants,
+        ...(broken ? [] : attachmentUnits),
+        ...delay,
+        ...forward,
+        ...autoballoon,
+      ],
+      after: [
+        ...needs.requires,
+        ...needs.wants,
+        // Also of what runs while its configuration is broken: none is unmounted before the stop.
+        ...wormhole,
+        ...attachmentUnits,
+        ...needs.startsAfter,
+      ],
+      wormhole: wormholeUnit,
+      partOf: [...c.groups.map(groupTarget), ...forward],
+      refuse: planRefusal(c),
+      checkLockers: planLockerCheck(c),
+      execStart: planExecStart(c),
+      execStop: planExecStop(c),
+      execStopPost:
+        c.name === c.instance ? '' : command(`${hookDirectory}/container-gone`, [c.name]),
+      killSignal: c.halt.signal,
+      environment: [
+        `LOCKERD_HALT_SIGNALS=${c.halt.heardBy.join(' ')}`,
+        ...(c.settings.ready === 'booted' ? ['LOCKERD_READY=booted'] : []),
+        ...(c.hasLogFile ? ['LOCKERD_LOG=own'] : []),
+        ...(c.wormhole === undefined ? [] : wormholeEnvironment(c.wormhole)),
+      ].map(unitWord),
+      // Some four hundred lines tell of one start.
+      logBurst: c.settings.logLevel === undefined ? '' : '5000',
+      startTimeout: c.settings.startTimeout ?? '',
+      stopTimeout: c.settings.stopTimeout ?? '',
+      facts: planFacts(c),
+    },
+  };
+}

@@ -1,0 +1,68 @@
+/** What concerns the host and no container in particular. */
+import { hostFactsFile } from '../model/facts.ts';
+import { defaultLxcpath } from '../model/path.ts';
+import { netDeviceUnit } from '../model/unit-name.ts';
+import { fitsRestOfLine, fitsUnitFile, unitText, unitWord } from '../model/unit-syntax.ts';
+import { compareText } from './container.ts';
+import type { PlanContext, Planned } from './plan-views.ts';
+import { bootTarget, command, hookDirectory, planLink } from './plan-views.ts';
+
+export function planBridge(name: string, timeout: string): Planned {
+  return {
+    kind: 'file',
+    path: `${netDeviceUnit(name)}.d/60-lockerd.conf`,
+    template: 'bridge',
+    view: { interface: name, timeout },
+  };
+}
+
+/** The second look at boot, after local file systems are mounted. */
+export function planRescan(context: PlanContext): Planned[] {
+  return [
+    {
+      kind: 'file',
+      path: 'lockerd-rescan.service.d/60-paths.conf',
+      template: 'rescan',
+      view: {
+        after: context.watchedMounts,
+        execStart: command(
+          `${hookDirectory}/rescan`,
+          context.watched.map(({ path, identity }) => `${identity}=${path}`),
+        ),
+      },
+    },
+    planLink(`${bootTarget}.wants`, 'lockerd-rescan.service', 'lockerd-rescan.service'),
+  ];
+}
+
+/** Where the path unit watches, if that is not where the packaged one does. */
+export function planWatch({ lxcpath }: PlanContext): Planned[] {
+  if (lxcpath === defaultLxcpath || !fitsRestOfLine(lxcpath)) return [];
+  return [
+    {
+      kind: 'file',
+      path: 'lockerd-containers.path.d/60-lxcpath.conf',
+      template: 'containers',
+      view: { lxcpath: unitText(lxcpath) },
+    },
+  ];
+}
+
+/** What concerns no container in particular, beside the unit of the service that reads it. */
+export function planHost({ host, lockers }: PlanContext): Planned {
+  const facts: [string, string][] = [
+    ['LockerDirectory', unitWord(host.lockerDirectory)],
+    ['WormholeDirectory', unitWord(host.wormholeDirectory)],
+    ['RootWithoutPolkit', host.rootWithoutPolkit ? 'yes' : 'no'],
+    ...[...lockers.values()]
+      .filter(({ path }) => fitsUnitFile(path))
+      .sort((a, b) => compareText(a.name, b.name))
+      .map(({ name, path }): [string, string] => ['Locker', `${unitWord(name)} ${unitWord(path)}`]),
+  ];
+  return {
+    kind: 'file',
+    path: hostFactsFile,
+    template: 'host',
+    view: { facts: facts.map(([key, value]) => ({ key, value })) },
+  };
+}

@@ -1,0 +1,96 @@
+/** The mount units of lockers: wormholes, attachments, and where read-only ones are bound from. */
+import { bindOptions, bindSource, guardUnits, readOnlyPath } from '../model/attachment.ts';
+import {
+  containerUnit,
+  escapePath,
+  mountUnit,
+  slotUnit,
+  unitNameFits,
+} from '../model/unit-name.ts';
+import { unitText } from '../model/unit-syntax.ts';
+import type { Attachment, Lockers } from '../host/lockers.ts';
+import { whyNoMountUnit } from '../host/lockers.ts';
+import type { Container } from './container.ts';
+import type { Planned } from './plan-views.ts';
+import { isHung } from './plan-views.ts';
+
+export function planWormhole(c: Container): Planned[] {
+  const { wormhole } = c;
+  if (wormhole === undefined) return [];
+  // What runs while its configuration is broken keeps what it has until its stop, which systemd
+  // passes on to what is mounted in the wormhole only where that has a unit file.
+  const broken = c.problems.length > 0;
+  const configFile = unitText(c.configFile);
+  const attachments = broken ? [] : wormhole.attachments;
+  const { slots } = wormhole;
+  const slotUnits = new Map(
+    attachments.map(({ locker }) => [locker, slotUnit(`${slots}/${locker}`)]),
+  );
+  return [
+    {
+      kind: 'file',
+      path: mountUnit(slots),
+      template: 'slots',
+      view: {
+        configFile,
+        description: unitText(`Mount points for lockers of LXC container "${c.name}"`),
+        where: unitText(slots),
+      },
+    },
+    {
+      kind: 'file',
+      path: mountUnit(wormhole.path),
+      template: 'wormhole',
+      view: {
+        configFile,
+        description: unitText(`Wormhole of LXC container "${c.name}"`),
+        where: unitText(wormhole.path),
+        slots: unitText(slots),
+        slotsUnit: mountUnit(slots),
+        names:
+          attachments.length === 0
+            ? ''
+            : escapePath(attachments.map(({ locker }) => locker).join('/')),
+        slotUnits: [...slotUnits.values()].filter(unitNameFits),
+        broken,
+        hung: isHung(c),
+      },
+    },
+    ...attachments.map((a: Attachment): Planned => ({
+      kind: 'file',
+      path: mountUnit(a.target),
+      template: 'attachment',
+      view: {
+        configFile,
+        unit: containerUnit(c.name),
+        description: unitText(`Locker "${a.locker}" in LXC container "${c.name}"`),
+        what: unitText(bindSource(a)),
+        where: unitText(a.target),
+        options: bindOptions(a, wormhole.idmap),
+        slotUnit: [slotUnits.get(a.locker) ?? ''].filter(unitNameFits).join(''),
+        mounts: [mountUnit(bindSource(a)), mountUnit(wormhole.path)],
+        guards: guardUnits(a),
+      },
+    })),
+  ];
+}
+
+/**
+ * Where read-only attachments are bound from; systemd loads the unit of a locker only while there
+ * is one. Each locker has it, as it may be attached read-only at any time.
+ */
+export function planReadOnly(lockers: Lockers): Planned[] {
+  return [...lockers.values()]
+    .filter(({ name, path }) => [readOnlyPath(name), path].every((p) => !whyNoMountUnit(p)))
+    .map(({ name, path }) => ({
+      kind: 'file',
+      path: mountUnit(readOnlyPath(name)),
+      template: 'readOnly',
+      view: {
+        description: unitText(`Locker "${name}", read-only`),
+        mount: mountUnit(path),
+        what: unitText(path),
+        where: unitText(readOnlyPath(name)),
+      },
+    }));
+}

@@ -1,0 +1,172 @@
+/** What a plan consists of: the templates in units/generated with what each is given, and links. */
+import type { WatchedPath } from '../model/sight.ts';
+import { execArgument } from '../model/unit-syntax.ts';
+import type { Lockers } from '../host/lockers.ts';
+import type { Container } from './container.ts';
+
+/** The templates in units/, each with what it is given; every value is ready for a unit file. */
+export interface TemplateViews {
+  readonly container: ContainerView;
+  readonly containers: { readonly lxcpath: string };
+  readonly delay: { readonly configFile: string; readonly unit: string; readonly seconds: number };
+  readonly bridge: { readonly interface: string; readonly timeout: string };
+  readonly forward: ForwardView;
+  readonly limits: LimitsView;
+  readonly group: { readonly wants: readonly string[] };
+  readonly slots: MountView;
+  readonly wormhole: WormholeView;
+  readonly attachment: AttachmentView;
+  readonly readOnly: ReadOnlyView;
+  readonly rescan: { readonly after: readonly string[]; readonly execStart: string };
+  readonly host: { readonly facts: readonly Fact[] };
+}
+
+/** A line of an `[X-Lockerd]` section; `src/model/facts.ts` reads it back. */
+export interface Fact {
+  readonly key: string;
+  readonly value: string;
+}
+
+export interface ContainerView {
+  readonly configFile: string;
+  /** PID 1 looks at SourcePath=, and would wait for what does not answer. */
+  readonly hung: boolean;
+  readonly requiresMountsFor: readonly string[];
+  readonly requires: readonly string[];
+  readonly wants: readonly string[];
+  readonly after: readonly string[];
+  /** The mount unit of the wormhole; empty where there is none. */
+  readonly wormhole: string;
+  readonly partOf: readonly string[];
+  /** The command that refuses the start; empty for a sound container. */
+  readonly refuse: string;
+  /** The command that looks whether lockers are there; empty where there are none. */
+  readonly checkLockers: string;
+  /** Empty where the packaged unit's value stands. */
+  readonly execStart: string;
+  readonly execStop: readonly string[];
+  /** Empty where the packaged unit's value stands. */
+  readonly execStopPost: string;
+  readonly killSignal: string;
+  readonly environment: readonly string[];
+  /** Lines in the journal for each priority; empty where the packaged unit's value stands. */
+  readonly logBurst: string;
+  /** Empty where the packaged unit's value stands. */
+  readonly startTimeout: string;
+  /** Empty where the packaged unit's value stands. */
+  readonly stopTimeout: string;
+  readonly facts: readonly Fact[];
+}
+
+interface LimitsView {
+  readonly configFile: string;
+  readonly autoballoon: boolean;
+  readonly limits: readonly { readonly name: string; readonly size: string }[];
+}
+
+interface MountView {
+  readonly configFile: string;
+  readonly description: string;
+  readonly where: string;
+}
+
+interface WormholeView extends MountView {
+  readonly slots: string;
+  readonly slotsUnit: string;
+  /** Directories to make there, escaped as one path; empty where there are none. */
+  readonly names: string;
+  /** Units that would make the same ones. */
+  readonly slotUnits: readonly string[];
+  readonly broken: boolean;
+  readonly hung: boolean;
+}
+
+interface AttachmentView extends MountView {
+  readonly unit: string;
+  readonly what: string;
+  readonly options: string;
+  /** The unit that makes the mount point; empty where its name would be too long. */
+  readonly slotUnit: string;
+  /** The mount units of what is bound and of the wormhole. */
+  readonly mounts: readonly string[];
+  readonly guards: readonly string[];
+}
+
+interface ReadOnlyView {
+  readonly description: string;
+  readonly mount: string;
+  readonly what: string;
+  readonly where: string;
+}
+
+export interface ForwardView {
+  readonly initScript: string;
+  /** Empty where SourcePath= cannot hold it. */
+  readonly sourcePath: string;
+  readonly unit: string;
+  readonly description: string;
+  readonly execStart: string;
+  readonly execStop: string;
+}
+
+/** A file made from a template. */
+export interface PlannedFile<T extends keyof TemplateViews = keyof TemplateViews> {
+  readonly kind: 'file';
+  /** Below the generator's directory: one or two parts, none of them `..`. */
+  readonly path: string;
+  readonly template: T;
+  readonly view: TemplateViews[T];
+}
+
+/** A symbolic link, as in `multi-user.target.wants/`. */
+export interface PlannedLink {
+  readonly kind: 'link';
+  readonly path: string;
+  readonly target: string;
+}
+
+export type Planned =
+  { [T in keyof TemplateViews]: PlannedFile<T> }[keyof TemplateViews] | PlannedLink;
+
+/** What the plan needs beside the containers. */
+export interface PlanContext {
+  readonly bridgeTimeout: string;
+  /** Names NAME for which /etc/init.d/lxc.NAME exists. */
+  readonly initScripts: readonly string[];
+  readonly lockers: Lockers;
+  /** Where containers live. */
+  readonly lxcpath: string;
+  /** Directories whose sight may change once local file systems are mounted, with what they are now. */
+  readonly watched: readonly WatchedPath[];
+  /** Mount units to wait for before looking again. */
+  readonly watchedMounts: readonly string[];
+  /** What the service has to know of the host as a whole. */
+  readonly host: HostFacts;
+}
+
+/** Settings of the host that the service reads from its unit. */
+export interface HostFacts {
+  readonly lockerDirectory: string;
+  readonly wormholeDirectory: string;
+  readonly rootWithoutPolkit: boolean;
+}
+
+export const hookDirectory = '/usr/lib/lockerd/hooks';
+export const bootTarget = 'multi-user.target';
+
+const unitDirectory = '/usr/lib/systemd/system';
+
+/** A link that enables a packaged unit, or an instance of one. */
+export function planLink(directory: string, unit: string, template: string): PlannedLink {
+  return { kind: 'link', path: `${directory}/${unit}`, target: `${unitDirectory}/${template}` };
+}
+
+/** A line of Exec*=. */
+export function command(program: string, args: readonly string[]): string {
+  return [program, ...args].map(execArgument).join(' ');
+}
+
+/** Whether what the container needs lies on a file system that does not answer. */
+export function isHung({ problems }: Container): boolean {
+  return problems.some((problem) => problem.isHung === true);
+}

@@ -1,0 +1,34 @@
+import type { FstabEntry } from '../model/fstab.ts';
+import { cleanAbsolutePath, isAtOrBelow } from '../model/path.ts';
+import { mountUnit } from '../model/unit-name.ts';
+import { fitsUnitFile } from '../model/unit-syntax.ts';
+import type { PlanContext } from './plan-views.ts';
+import type { Facts } from './read-facts.ts';
+
+/** More than these need no watching: one changed directory is enough for a second look. */
+const watchedPathsMax = 64;
+
+/** Where a second look is needed once local file systems are mounted, and what that waits for. */
+export function watchPaths(
+  { host, identify, lxcpath, watchedDirectories }: Facts,
+  containers: Facts['containers'],
+): Pick<PlanContext, 'watched' | 'watchedMounts'> {
+  const uncertain = lxcpath === undefined ? [] : containers.flatMap((c) => c.uncertainPaths);
+  const all = new Set([...watchedDirectories, ...uncertain].filter(fitsUnitFile));
+  const watched = [...all].slice(0, watchedPathsMax);
+  return {
+    watched: watched.map(identify),
+    watchedMounts: mountsOnTheWay([...watched, host.lxcpath.real], host.fstab),
+  };
+}
+
+/** The mounts on the way to a path that the boot will make. */
+function mountsOnTheWay(paths: readonly string[], fstab: readonly FstabEntry[]): string[] {
+  const targets = new Set<string>();
+  for (const entry of fstab) {
+    const target = cleanAbsolutePath(entry.target);
+    if (target === undefined || target === '/' || entry.options.includes('noauto')) continue;
+    if (paths.some((path) => isAtOrBelow(path, target))) targets.add(target);
+  }
+  return [...targets].map(mountUnit).sort();
+}

@@ -1,0 +1,106 @@
+/**
+ * src/lockers is the program that tells the hooks for lxc-start(1) which lockers a container has.
+ * It decides by the same readers and settings as the generator. It mounts nothing: that is for
+ * hooks/locker-pre-start, which reads the lines that this program prints.
+ */
+import { parseFstab } from '../model/fstab.ts';
+import { withoutTrailingSlashes } from '../model/path.ts';
+import type { Problem } from '../model/problem.ts';
+import { formatProblem } from '../model/problem.ts';
+import { escapePath } from '../model/unit-name.ts';
+import { fitsUnitFile, printable } from '../model/unit-syntax.ts';
+import { findLockers } from '../host/lockers.ts';
+import { HostReader } from '../host/read.ts';
+import { parseContainerSettings, parseSettings } from '../host/settings.ts';
+import type { StartDecision } from './decide-start.ts';
+import { decideStart } from './decide-start.ts';
+
+const usage = `Usage: lockerd-lockers --name=NAME
+
+Prints which lockers a container has that is started by lxc-start(1), for locker-pre-start. Each
+line begins with a word that says what it is:
+
+  problem TEXT                    why the container must not start, before anything is changed
+  say TEXT                        what the administrator should hear
+  missing TEXT                    why it must not start, after what is left of it was taken away
+  wormhole PATH                   where the container sees its lockers; without this line it has
+                                  no wormhole
+  locker MODE KIND NEED PATH      a locker: "rw" or "ro"; "configured", "own" or "shared";
+                                  "strict" or "soft", with which the container starts without it
+
+Environment:
+  LOCKERD_ROOT=DIR   read the host's files below DIR
+
+Exit status: 0 the lines are complete, 2 wrong usage.
+`;
+
+/** What LXC and one component of a path can hold; a name with a dot in front is no container. */
+function isContainerName(name: string): boolean {
+  const fits = name !== '' && name.length <= 255 && fitsUnitFile(name);
+  return fits && !/^\.|\/|\ufffd/.test(name);
+}
+
+/** Reads what the host says about one container and decides. */
+function decide(name: string, root: string): StartDecision {
+  const host = new HostReader(root);
+  const { host: hostSettings, defaults, problems } = parseSettings(host.hostSettings());
+  const own = host.containerSettings(name);
+  const container = parseContainerSettings(own.file, defaults);
+  const fstab = parseFstab(host.text('/etc/fstab') ?? '');
+  const { lockerDirectory } = hostSettings;
+  const unitFiles = host.mountUnitFiles(`${escapePath(lockerDirectory)}-`);
+  const mountPoints = host.mountPoints();
+  const decision = decideStart({
+    name,
+    host: hostSettings,
+    settings: container.settings,
+    problems: [...(own.problem === undefined ? [] : [own.problem]), ...container.problems],
+    lockers: findLockers(fstab, unitFiles, lockerDirectory),
+    isMounted: (path) => mountPoints.has(host.realPath(path)),
+    isThere: (path) => host.isThere(path),
+  });
+  const heard = [...host.problems, ...problems].map(formatProblem);
+  return { ...decision, says: [...heard, ...decision.says] };
+}
+
+/** A line for each statement. No text of others can begin a line of its own. */
+export function startLines(name: string, root: string): string[] {
+  if (!isContainerName(name)) return ['problem a container of this name cannot have lockers'];
+  const { problems, says, missing, insidePath, lockers } = decide(name, root);
+  const texts = (word: string, all: readonly string[]): string[] =>
+    all.map((text) => `${word} ${printable(text)}`);
+  return [
+    ...texts(
+      'problem',
+      problems.map((problem: Problem) => formatProblem(problem)),
+    ),
+    ...texts('say', says),
+    ...texts('missing', missing),
+    ...(insidePath === undefined ? [] : [`wormhole ${insidePath}`]),
+    ...lockers.map(
+      ({ mode, kind, strict, path }) =>
+        `locker ${mode} ${kind} ${strict ? 'strict' : 'soft'} ${path}`,
+    ),
+  ];
+}
+
+/** The whole program: arguments in, exit status out. */
+export function main(args: readonly string[], environment: NodeJS.ProcessEnv): number {
+  const [first = ''] = args;
+  if (first === '--help' || first === '-h') {
+    process.stdout.write(usage);
+    return 0;
+  }
+  if (first === '--version') {
+    process.stdout.write(`lockerd-lockers ${LOCKERD_VERSION}\n`);
+    return 0;
+  }
+  if (args.length !== 1 || !first.startsWith('--name=')) {
+    process.stderr.write(usage);
+    return 2;
+  }
+  const root = withoutTrailingSlashes(environment['LOCKERD_ROOT'] ?? '');
+  const lines = startLines(first.slice('--name='.length), root);
+  process.stdout.write(lines.map((line) => `${line}\n`).join(''));
+  return 0;
+}

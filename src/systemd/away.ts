@@ -1,0 +1,59 @@
+import { busError, DBusError } from '../bus/values.ts';
+
+/**
+ * systemd leaves the bus for a moment when it executes itself anew, and answers nobody while it
+ * reads all unit files again. This file tells such failures from real ones and repeats calls.
+ */
+
+const timedOut = 'org.freedesktop.DBus.Error.TimedOut';
+
+/** Errors of calls that were made while systemd was off the bus, as during a daemon-reexec. */
+const awayErrors: ReadonlySet<string> = new Set([
+  'org.freedesktop.DBus.Error.ServiceUnknown',
+  timedOut,
+  busError.nameHasNoOwner,
+  busError.noReply,
+]);
+
+const retryMs = 250;
+
+/** Whether systemd was not there to answer; activating it by its bus name fails as well. */
+export function systemdIsAway(error: unknown): boolean {
+  return (
+    error instanceof DBusError &&
+    (awayErrors.has(error.errorName) ||
+      error.errorName.startsWith('org.freedesktop.DBus.Error.Spawn.'))
+  );
+}
+
+/** Whether nobody got the call, so that it can be repeated; NoReply would leave that open. */
+export function wasNotDelivered(error: unknown): boolean {
+  return (
+    systemdIsAway(error) &&
+    error instanceof DBusError &&
+    error.errorName !== busError.noReply &&
+    error.errorName !== timedOut
+  );
+}
+
+/** The pause between two attempts. */
+export function retryPause(): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, retryMs));
+}
+
+/** Repeats a call for at most `maxMs`, as long as its error is of the kind that passes. */
+export async function retryWhile<T>(
+  passes: (error: unknown) => boolean,
+  maxMs: number,
+  call: () => Promise<T>,
+): Promise<T> {
+  const end = Date.now() + maxMs;
+  for (;;) {
+    try {
+      return await call();
+    } catch (error) {
+      if (!passes(error) || Date.now() >= end) throw error;
+      await retryPause();
+    }
+  }
+}

@@ -1,0 +1,211 @@
+import { DBusError } from '../bus/values.ts';
+import { LockerdError } from '../model/errors.ts';
+import type { Properties } from './properties.ts';
+
+/**
+ * Waiting for systemd's jobs. A job is an object of systemd's queue; systemd answers with its path
+ * and announces its end with JobRemoved. That announcement can be missed: it may come before the
+ * reply that names the job, and it is sent to nobody while systemd executes itself anew. So early
+ * ends are kept, and a job whose end nobody heard is decided by the state of its unit.
+ */
+
+/** How a job ended, in systemd's words; see org.freedesktop.systemd1(5), JobRemoved. */
+export type JobResult =
+  | 'done'
+  | 'canceled'
+  | 'timeout'
+  | 'failed'
+  | 'dependency'
+  | 'skipped'
+  /** It has ended, but its unit does not show that it did its work. */
+  | 'lost'
+  | (string & {});
+
+export type JobVerb = 'start' | 'stop' | 'restart';
+
+/** How a program waits for its jobs. */
+export interface JobPolicy {
+  /** How often it is looked whether a job is still there, in milliseconds. */
+  readonly lookMs: number;
+  /**
+   * What happens when the signal of a wait fires. `cancel` cancels the job and waits for its end all
+   * the same. `abandon` leaves the job to systemd and throws LockerdError Cancelled; such waits also
+   * end, with an Error, when the bus is lost.
+   */
+  readonly onAbort: 'cancel' | 'abandon';
+}
+
+export interface JobOptions {
+  readonly signal?: AbortSignal | undefined;
+  /** Milliseconds; then LockerdError TimedOut is thrown and the job goes on. Default: no limit. */
+  readonly timeoutMs?: number;
+  /** StateChangeTimestamp of the unit before a restart, in microseconds, where it is known. */
+  readonly changedUsec?: bigint | undefined;
+}
+
+/** What waiting for jobs needs of systemd. */
+export interface JobCalls {
+  call(member: string, signature: string, body: readonly unknown[]): Promise<readonly unknown[]>;
+  cancelJob(path: string): Promise<void>;
+  get(unit: string, type: 'Unit', names: readonly string[]): Promise<Properties>;
+}
+
+interface AwaitedJob {
+  readonly path: string;
+  readonly verb: JobVerb;
+  readonly unit: string;
+  readonly options: JobOptions;
+  readonly end: (result: JobResult) => void;
+  readonly fail: (error: Error) => void;
+}
+
+export class Jobs {
+  readonly #systemd: JobCalls;
+  readonly #policy: JobPolicy;
+  /** Two of them may wait for one job, as systemd merges equal ones. */
+  readonly #awaited = new Set<AwaitedJob>();
+  /** Jobs that ended before the reply that names them was looked at. */
+  readonly #endedEarly = new Map<string, JobResult>();
+  #requests = 0;
+  #lost: Error | undefined;
+
+  constructor(systemd: JobCalls, policy: JobPolicy) {
+    this.#systemd = systemd;
+    this.#policy = policy;
+  }
+
+  /**
+   * Makes a job and waits for its end.
+   * @param request the call that systemd answers with the job's path
+   * @throws what the request throws; LockerdErrors as policy and options say
+   */
+  async run(
+    verb: JobVerb,
+    unit: string,
+    options: JobOptions,
+    request: () => Promise<readonly unknown[]>,
+  ): Promise<JobResult> {
+    if (this.#policy.onAbort === 'cancel' && isAborted(options.signal)) return 'canceled';
+    let end: Promise<JobResult>;
+    this.#requests++;
+    try {
+      const [path] = await request();
+      if (typeof path !== 'string') throw new Error(`systemd named no job of ${unit}`);
+      end = this.#wait(path, verb, unit, options);
+    } finally {
+      this.#requests--;
+      if (this.#requests === 0) this.#endedEarly.clear();
+    }
+    return end;
+  }
+
+  /** A job has ended, as JobRemoved says. */
+  ended(path: string, result: JobResult): void {
+    for (const job of this.#awaited) if (job.path === path) job.end(result);
+    if (this.#requests > 0) this.#endedEarly.set(path, result);
+  }
+
+  /** Ends of jobs may have been missed. */
+  lookForAll(): void {
+    for (const job of this.#awaited) void this.#lookFor(job);
+  }
+
+  busLost(error: Error): void {
+    this.#lost = error;
+    if (this.#policy.onAbort !== 'abandon') return;
+    for (const { fail } of this.#awaited) fail(error);
+  }
+
+  async #wait(path: string, verb: JobVerb, unit: string, options: JobOptions): Promise<JobResult> {
+    const { onAbort, lookMs } = this.#policy;
+    const { signal, timeoutMs } = options;
+    const { promise, end, fail } = deferred();
+    const job = { path, verb, unit, options, end, fail };
+    this.#awaited.add(job);
+    const abort = (): void => {
+      if (onAbort === 'abandon') fail(new LockerdError('Cancelled', 'the caller has left'));
+      // A job that has just ended cannot be cancelled; its end is on the way.
+      else this.#systemd.cancelJob(path).catch(() => this.#lookFor(job));
+    };
+    signal?.addEventListener('abort', abort, { once: true });
+    if (isAborted(signal)) abort();
+    if (onAbort === 'abandon' && this.#lost !== undefined) fail(this.#lost);
+    const early = this.#endedEarly.get(path);
+    if (early !== undefined) end(early);
+    const looks = setInterval(() => void this.#lookFor(job), lookMs).unref();
+    const timer =
+      timeoutMs === undefined
+        ? undefined
+        : setTimeout(() => {
+            const text = `systemd did not finish within ${timeoutMs / 1000} s`;
+            fail(new LockerdError('TimedOut', text));
+          }, timeoutMs);
+    try {
+      return await promise;
+    } finally {
+      clearTimeout(timer);
+      clearInterval(looks);
+      signal?.removeEventListener('abort', abort);
+      this.#awaited.delete(job);
+    }
+  }
+
+  /** Asks whether systemd still has a job. Failures are no answer; it is asked again later. */
+  async #lookFor(job: AwaitedJob): Promise<void> {
+    const id = Number(job.path.slice(job.path.lastIndexOf('/') + 1));
+    try {
+      await this.#systemd.call('GetJob', 'u', [id]);
+    } catch (error) {
+      const isGone =
+        error instanceof DBusError && error.errorName === 'org.freedesktop.systemd1.NoSuchJob';
+      // If its end was announced, that came before this answer.
+      if (isGone && this.#awaited.has(job)) await this.#decide(job).catch(() => undefined);
+    }
+  }
+
+  /** Ends the wait for a job that systemd does not have any more, unless its unit still changes. */
+  async #decide(job: AwaitedJob): Promise<void> {
+    const { verb, unit, options } = job;
+    const names = verb === 'restart' ? ['ActiveState', 'StateChangeTimestamp'] : ['ActiveState'];
+    const properties = await this.#systemd.get(unit, 'Unit', names);
+    const activeState = properties.string('ActiveState');
+    const isDown = activeState === 'inactive' || activeState === 'failed';
+    if (!isDown && activeState !== 'active') return;
+    switch (verb) {
+      case 'start':
+        job.end(isDown ? 'failed' : 'done');
+        break;
+      case 'stop':
+        job.end(isDown ? 'done' : 'lost');
+        break;
+      case 'restart': {
+        // A unit that is up says nothing of a restart that may never have begun.
+        const { changedUsec } = options;
+        const hasChanged =
+          changedUsec !== undefined && properties.bigint('StateChangeTimestamp') > changedUsec;
+        if (isDown) job.end('failed');
+        else job.end(hasChanged ? 'done' : 'lost');
+        break;
+      }
+    }
+  }
+}
+
+function deferred(): {
+  readonly promise: Promise<JobResult>;
+  readonly end: (result: JobResult) => void;
+  readonly fail: (error: Error) => void;
+} {
+  let end: (result: JobResult) => void = () => undefined;
+  let fail: (error: Error) => void = () => undefined;
+  const promise = new Promise<JobResult>((resolve, reject) => {
+    end = resolve;
+    fail = reject;
+  });
+  return { promise, end, fail };
+}
+
+/** A function, for what is asked again after an await is not known to be false. */
+function isAborted(signal: AbortSignal | undefined): boolean {
+  return signal?.aborted === true;
+}

@@ -1,0 +1,95 @@
+import { Variant } from '../bus/values.ts';
+
+/**
+ * Properties of units in both directions: checked getters for what systemd answers, and the forms in
+ * which set properties and transient units are written.
+ */
+
+/** The interfaces of a unit whose properties are read. */
+export type UnitType = 'Unit' | 'Service' | 'Mount';
+
+/**
+ * Properties that systemd gave for one unit. Each getter throws an Error that names the unit and the
+ * property when it is missing or has another type: then systemd is not the one we were written for.
+ */
+export class Properties {
+  readonly #unit: string;
+  readonly #values: ReadonlyMap<string, unknown>;
+
+  /** @param values plain values, without the types that variants carry */
+  constructor(unit: string, values: ReadonlyMap<string, unknown>) {
+    this.#unit = unit;
+    this.#values = values;
+  }
+
+  string(name: string): string {
+    const value = this.#values.get(name);
+    return typeof value === 'string' ? value : this.#refuse(name, 'a text');
+  }
+
+  /** Integers of up to 32 bits, and doubles. */
+  number(name: string): number {
+    const value = this.#values.get(name);
+    return typeof value === 'number' ? value : this.#refuse(name, 'a number');
+  }
+
+  /** Integers of 64 bits. */
+  bigint(name: string): bigint {
+    const value = this.#values.get(name);
+    return typeof value === 'bigint' ? value : this.#refuse(name, 'a number of 64 bits');
+  }
+
+  boolean(name: string): boolean {
+    const value = this.#values.get(name);
+    return typeof value === 'boolean' ? value : this.#refuse(name, 'true or false');
+  }
+
+  strings(name: string): readonly string[] {
+    const value = this.#values.get(name);
+    return isTexts(value) ? value : this.#refuse(name, 'a list of texts');
+  }
+
+  #refuse(name: string, expected: string): never {
+    const problem = this.#values.has(name) ? `is not ${expected}` : 'is missing';
+    throw new Error(`systemd's answer about ${this.#unit} makes no sense: ${name} ${problem}`);
+  }
+}
+
+function isTexts(value: unknown): value is string[] {
+  return Array.isArray(value) && value.every((item) => typeof item === 'string');
+}
+
+/** An `a{sv}` without its types; empty for anything else. */
+export function plainValues(map: unknown): ReadonlyMap<string, unknown> {
+  if (typeof map !== 'object' || map === null) return new Map();
+  return new Map(Object.entries(map).map(([name, value]) => [name, plainValue(value)]));
+}
+
+export function plainValue(value: unknown): unknown {
+  return isVariant(value) ? value.value : value;
+}
+
+function isVariant(value: unknown): value is Variant {
+  return typeof value === 'object' && value !== null && 'signature' in value && 'value' in value;
+}
+
+/** One property to set, by name. */
+export type UnitProperty = readonly [string, Variant];
+
+export function textProperty(name: string, value: string): UnitProperty {
+  return [name, new Variant('s', value)];
+}
+
+export function booleanProperty(name: string, value: boolean): UnitProperty {
+  return [name, new Variant('b', value)];
+}
+
+/** A list, such as `After=`. */
+export function listProperty(name: string, values: readonly string[]): UnitProperty {
+  return [name, new Variant('as', values)];
+}
+
+/** A limit in bytes; 2^64-1 for none. */
+export function bytesProperty(name: string, bytes: bigint): UnitProperty {
+  return [name, new Variant('t', bytes)];
+}
