@@ -4,7 +4,7 @@
 //
 // Node built-ins only: what npm installs may not be there yet.
 
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
@@ -47,24 +47,19 @@ function filesMatching(pattern) {
   return filesBelow('.').filter((file) => pattern.test(file));
 }
 
-function packages() {
-  if (!fs.existsSync('dist')) return [];
-  const files = fs.readdirSync('dist').filter((file) => file.endsWith('.deb'));
-  return files.map((file) => path.join('dist', file));
-}
-
 const bin = path.join('node_modules', '.bin');
 
 /**
  * One row a check: a program, its arguments, and for programs that take files those files. A row
- * whose list of files is empty has nothing to check.
+ * whose list of files is empty has nothing to check. The longest come first, as they run side by
+ * side. lintian is not here: the golden tier has it check the package that it builds.
  * @type {{ name: string, command: string, args: string[], files?: () => string[] }[]}
  */
 const lintSteps = [
-  { name: 'prettier', command: `${bin}/prettier`, args: ['--check', '.'] },
   { name: 'eslint', command: `${bin}/eslint`, args: ['.'] },
-  { name: 'depcruise', command: `${bin}/depcruise`, args: ['src', 'generators'] },
   { name: 'tsc', command: `${bin}/tsc`, args: ['--noEmit'] },
+  { name: 'prettier', command: `${bin}/prettier`, args: ['--check', '.'] },
+  { name: 'depcruise', command: `${bin}/depcruise`, args: ['src', 'generators'] },
   { name: 'knip', command: `${bin}/knip`, args: [] },
   {
     name: 'shellcheck',
@@ -77,12 +72,6 @@ const lintSteps = [
     command: 'mandoc',
     args: ['-T', 'lint', '-W', 'warning'],
     files: () => filesMatching(/^src\/man\/.*\.[1-8]$/),
-  },
-  {
-    name: 'lintian',
-    command: 'lintian',
-    args: ['--fail-on', 'error,warning'],
-    files: packages,
   },
 ];
 
@@ -97,19 +86,47 @@ function show(command, args) {
   return status === 0;
 }
 
-/** @returns {Counts} */
-function lint() {
-  const counts = { passed: 0, failed: 0, skipped: 0 };
-  for (const { name, command, args, files } of lintSteps) {
-    const list = files?.();
-    if (list?.length === 0) continue;
-    console.log(`--- ${name}`);
-    if (show(command, [...args, ...(list ?? [])])) counts.passed++;
-    else {
-      counts.failed++;
-      remarks.push(`FAILED: lint: ${name}`);
-    }
+/**
+ * Like {@link show}, but shows the output when the program has ended.
+ * @param {string} name
+ * @param {string} command
+ * @param {string[]} args
+ * @returns {Promise<boolean>}
+ */
+function showAtEnd(name, command, args) {
+  const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'] });
+  let output = '';
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.setEncoding('utf8').on('data', (text) => (output += text));
   }
+  child.once('error', (error) => (output += `${command}: ${error.message}\n`));
+  return new Promise((resolve) => {
+    child.once('close', (status, signal) => {
+      console.log(`--- ${name}`);
+      process.stdout.write(output);
+      if (signal) console.error(`${command}: ended by ${signal}`);
+      resolve(status === 0);
+    });
+  });
+}
+
+/** @returns {Promise<Counts>} */
+async function lint() {
+  const counts = { passed: 0, failed: 0, skipped: 0 };
+  const waiting = [...lintSteps];
+  const work = async () => {
+    for (let step = waiting.shift(); step; step = waiting.shift()) {
+      const { name, command, args, files } = step;
+      const list = files?.();
+      if (list?.length === 0) continue;
+      if (await showAtEnd(name, command, [...args, ...(list ?? [])])) counts.passed++;
+      else {
+        counts.failed++;
+        remarks.push(`FAILED: lint: ${name}`);
+      }
+    }
+  };
+  await Promise.all(Array.from({ length: os.availableParallelism() }, work));
   return counts;
 }
 
