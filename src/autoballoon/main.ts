@@ -1,3 +1,11 @@
+/**
+ * The program lockerd-autoballoon: moves MemoryHigh= of containers between the bounds of their settings,
+ * as their guests need memory.
+ *
+ * src/autoballoon watches pressure and shares memory out. Explicit limits are set in src/balloon, and
+ * files of control groups are read and written in src/cgroup.
+ */
+
 import { GeneratedDefinitions } from '../adapters/definitions.ts';
 import { LoggerJournal } from '../adapters/journal.ts';
 import { CgroupMemory } from '../adapters/cgroup-memory.ts';

@@ -1,3 +1,9 @@
+/**
+ * src/balloon changes the memory limit of one running container so that nothing in it is killed, and
+ * takes back what an interrupted change has left. It decides how; whether is decided by the service, and
+ * how control groups are written by src/cgroup.
+ */
+
 import { LockerdError } from '../model/errors.ts';
 import { codeOf } from '../model/errno.ts';
 import { containerUnit } from '../model/unit-name.ts';

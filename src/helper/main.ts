@@ -1,3 +1,11 @@
+/**
+ * The program lockerd-helper: the side of the service that is root. It answers one request on a
+ * connection, which names containers and lockers and never paths.
+ *
+ * src/helper holds what needs root: mounts, control groups and lasting settings. It trusts neither the
+ * service nor the guests: each name is checked against what root owns.
+ */
+
 import { readFileSync } from 'node:fs';
 import type { Readable, Writable } from 'node:stream';
 import { printable } from '../model/unit-syntax.ts';

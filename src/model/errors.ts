@@ -1,4 +1,9 @@
 /**
+ * src/model has the words that all other folders share: values, their parsers and texts, and errors.
+ * Nothing here reads a file or talks to another process.
+ */
+
+/**
  * Everything that can be wrong with a request, in the last words of the names that callers see on
  * the bus. The helper's answers carry the same words.
  */

@@ -1,3 +1,14 @@
+/**
+ * The one client of org.freedesktop.systemd1(5), for the service, the helper and autoballoon. What
+ * belongs in src/systemd knows systemd and its bus interface, but neither containers nor lockers.
+ *
+ * - `manager.ts`: calls, jobs, signals, and the subscription that is renewed after a daemon-reexec
+ * - `unit-jobs.ts`: waiting for the end of a job
+ * - `properties.ts`: checked properties
+ * - `watched.ts`, `unit-watch.ts`: following what changes, such as the state of a unit
+ * - `reload.ts`, `away.ts`: what to do while systemd reads its unit files or is off the bus
+ */
+
 import type { BusConnection, Signal } from '../bus/connection.ts';
 import { DBusError } from '../bus/values.ts';
 import { escapeLabel } from '../model/object-label.ts';
@@ -6,17 +17,6 @@ import type { JobOptions, JobPolicy, JobResult } from './unit-jobs.ts';
 import { Jobs } from './unit-jobs.ts';
 import type { UnitProperty, UnitType } from './properties.ts';
 import { plainValue, plainValues, Properties } from './properties.ts';
-
-/**
- * The one client of org.freedesktop.systemd1(5), for the service, the helper and autoballoon. What
- * belongs into this folder knows systemd and its bus interface, but neither containers nor lockers.
- *
- * - `manager.ts`: calls, jobs, signals, and the subscription that is renewed after a daemon-reexec
- * - `jobs.ts`: waiting for the end of a job
- * - `properties.ts`: checked properties
- * - `watched.ts`, `unit-watch.ts`: following what changes, such as the state of a unit
- * - `reload.ts`, `away.ts`: what to do while systemd reads its unit files or is off the bus
- */
 
 const systemd = 'org.freedesktop.systemd1';
 const managerPath = '/org/freedesktop/systemd1';
