@@ -26,7 +26,10 @@ const lookMs = 2000;
 const unknownMs = 1000;
 /** After a hint, which comes a little before or after what it is about. */
 const looksAfterHintMs: readonly number[] = [0, 40, 120, 400, 1200];
-/** Time between looks, in times of what the last one took: hints are as many as strangers like. */
+/**
+ * Time between looks, in times of the processor time of the last one: hints are as many as strangers
+ * like. What a look takes on the clock is no measure, for a busy host makes it long.
+ */
 const restFactor = 10;
 /** Command sockets are looked at for containers that run outside their units. */
 const outsideMs = 5000;
@@ -123,6 +126,7 @@ export class Watcher {
 
   #look(): void {
     const start = performance.now();
+    const before = process.cpuUsage();
     if (start >= this.#nextAllMs) {
       const names = this.#ports.list();
       this.#tell(this.#ports.guests.look(names, true));
@@ -142,8 +146,8 @@ export class Watcher {
       else hint.atMs = start + laterMs;
       if (isFirst || laterMs === undefined) this.#toAsk.add(name);
     }
-    const end = performance.now();
-    this.#restUntilMs = end + (end - start) * restFactor;
+    const { user, system } = process.cpuUsage(before);
+    this.#restUntilMs = performance.now() + ((user + system) / 1000) * restFactor;
     this.#nextAllMs = Math.max(this.#nextAllMs, this.#restUntilMs);
   }
 
