@@ -16,6 +16,8 @@ export interface ContainerFacts {
   readonly init: GuestInit;
   /** Text of the file that lxc.mount.fstab names. */
   readonly mountFstabText?: string;
+  /** Paths that the container needs, each with what it is without symbolic links. */
+  readonly realPaths?: ReadonlyMap<string, string>;
   readonly settings: ContainerSettings;
   /** Problems found outside the configuration: the directory, the settings file. */
   readonly problems: readonly Problem[];

@@ -19,6 +19,7 @@ import { planHalt } from './decide-halt.ts';
 import { findNeeds } from './decide-needs.ts';
 import type { RankedContainer } from './decide-order.ts';
 import { orderContainers } from './decide-order.ts';
+import { behindLinks, wantsOfDataset } from './decide-places.ts';
 import { decideMemory } from './unit-limits.ts';
 
 /** What decoding leaves where a name's bytes are not UTF-8. */
@@ -59,6 +60,7 @@ function groupWarning(group: string, config: LxcConfig): Problem {
 function modelOne(facts: ContainerFacts, host: HostFacts): RankedContainer {
   const { config, settings } = facts;
   const needs = findNeeds(facts, host);
+  const behind = behindLinks(facts.realPaths ?? new Map(), needs.paths, host.fstab);
   const groups = [...new Set(config.groups)].sort();
   const memory = decideMemory(config.memory, settings.autoballoon?.ceiling);
   const { wormhole, ...decided } = decideLockers(
@@ -84,9 +86,11 @@ function modelOne(facts: ContainerFacts, host: HostFacts): RankedContainer {
       hasLogFile: config.logFile !== undefined,
       halt: planHalt(config.haltSignal?.value, facts.init, settings.ready),
       ...(config.rebootSignal === undefined ? {} : { rebootSignal: config.rebootSignal.value }),
-      requiredPaths: [...needs.paths].sort(),
+      requiredPaths: [...new Set([...needs.paths, ...behind.paths])].sort(),
       requires: [...needs.requires].sort(),
-      wants: [...needs.wants].sort(),
+      wants: [
+        ...new Set([...needs.wants, ...behind.wants, ...wantsOfDataset(config.rootfsPath?.value)]),
+      ].sort(),
       bridges: [...needs.bridges].sort(),
       autostart: facts.hasRunlevelLink || startsAtBoot(host.boot, config),
       groups: groups.filter(groupFits),

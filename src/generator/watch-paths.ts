@@ -14,21 +14,29 @@ export function watchPaths(
   containers: Facts['containers'],
 ): Pick<PlanContext, 'watched' | 'watchedMounts'> {
   const uncertain = lxcpath === undefined ? [] : containers.flatMap((c) => c.uncertainPaths);
-  const all = new Set([...watchedDirectories, ...uncertain].filter(fitsUnitFile));
+  // On what is mounted above them, a link may lead elsewhere.
+  const { lockerDirectory, wormholeDirectory } = host.settings;
+  const above = [lockerDirectory, wormholeDirectory].map(
+    (path) => path.slice(0, path.lastIndexOf('/')) || '/',
+  );
+  const mounts = targetsOnTheWay(above, host.fstab);
+  const all = new Set([...watchedDirectories, ...mounts, ...uncertain].filter(fitsUnitFile));
   const watched = [...all].slice(0, watchedPathsMax);
   return {
     watched: watched.map(identify),
-    watchedMounts: mountsOnTheWay([...watched, host.lxcpath.real], host.fstab),
+    watchedMounts: targetsOnTheWay([...watched, host.lxcpath.real], host.fstab)
+      .map(mountUnit)
+      .sort(),
   };
 }
 
-/** The mounts on the way to a path that the boot will make. */
-function mountsOnTheWay(paths: readonly string[], fstab: readonly FstabEntry[]): string[] {
+/** Where the boot mounts something on the way to a path. */
+function targetsOnTheWay(paths: readonly string[], fstab: readonly FstabEntry[]): string[] {
   const targets = new Set<string>();
   for (const entry of fstab) {
     const target = cleanAbsolutePath(entry.target);
     if (target === undefined || target === '/' || entry.options.includes('noauto')) continue;
     if (paths.some((path) => isAtOrBelow(path, target))) targets.add(target);
   }
-  return [...targets].map(mountUnit).sort();
+  return [...targets];
 }

@@ -1,5 +1,5 @@
 import { parse as parseIni } from 'ini';
-import { cleanAbsolutePath, defaultLxcpath, withoutTrailingSlashes } from '../model/path.ts';
+import { cleanAbsolutePath, defaultLxcpath } from '../model/path.ts';
 import type { Problem } from '../model/problem.ts';
 import { fitsUnitFile } from '../model/unit-syntax.ts';
 import { codeOf, errnoText } from '../model/errno.ts';
@@ -7,6 +7,7 @@ import { Files, NoFileError, TooLargeError } from './files.ts';
 import { findGuestInit } from './guest-init.ts';
 import type { FoundInit } from './guest-init.ts';
 import type { UnitFile } from './lockers.ts';
+import type { Mount } from './mountinfo.ts';
 import { parseMountinfo } from './mountinfo.ts';
 import { HungError } from './mounts.ts';
 import type { WatchedPath } from '../model/sight.ts';
@@ -17,8 +18,6 @@ export interface FoundContainer {
   readonly name: string;
   readonly directory: string;
   readonly configFile: string;
-  /** The directory is a symbolic link, to this target. */
-  readonly linkTarget?: string;
 }
 
 /** What a text file was read as; an absent file is no problem. */
@@ -148,18 +147,11 @@ export class HostReader {
       try {
         // lstat: a config that is a dangling link is a broken container, not none.
         this.files.lstat(this.entryAt(configFile));
-        const isLink = this.files.lstat(this.entryAt(directory)).isSymbolicLink();
-        found.push({
-          name,
-          directory,
-          configFile,
-          ...(isLink ? { linkTarget: this.files.readlink(this.entryAt(directory)) } : {}),
-        });
       } catch (error) {
+        // For all else the configuration's own reader will say what is wrong.
         if (isAbsent(error)) continue;
-        // The configuration's own reader will say what is wrong.
-        found.push({ name, directory, configFile });
       }
+      found.push({ name, directory, configFile });
     }
     return found;
   }
@@ -254,6 +246,17 @@ export class HostReader {
     return ([...lines].at(-1)?.[1] ?? '').trim().split(',').filter(Boolean);
   }
 
+  /** What is mounted on the host, whatever a sandbox around us shows. */
+  hostMounts(): readonly Mount[] {
+    const file = '/proc/1/mountinfo';
+    try {
+      return parseMountinfo(this.files.read(this.at(file), mountTableMaxBytes).toString('utf8'));
+    } catch {
+      // Without it, lockers are those of fstab and unit files.
+      return [];
+    }
+  }
+
   /** Paths that something is mounted on now. */
   mountPoints(): ReadonlySet<string> {
     const file = '/proc/self/mountinfo';
@@ -327,11 +330,14 @@ export class HostReader {
       });
   }
 
-  /** A path with its symbolic links resolved, as far as it exists; the path itself otherwise. */
-  realPath(path: string): string {
+  /**
+   * A path with its symbolic links followed as far as it exists, and as it is where they cannot be
+   * followed. That is how systemd-fstab-generator(8) finds what a line of fstab is mounted on.
+   * @param isRead see {@link Files.chase}
+   */
+  realPath(path: string, isRead = false): string {
     try {
-      const root = withoutTrailingSlashes(this.files.realpath(this.root || '/'));
-      return this.files.realpath(this.at(path)).slice(root.length);
+      return this.files.chase(this.root, path, isRead);
     } catch {
       return path;
     }

@@ -48,7 +48,7 @@ const lxcpath = { path: '/var/lib/lxc', real: '/var/lib/lxc' };
 
 function model(all: readonly ContainerFacts[], fstab = ''): readonly Container[] {
   const entries = parseFstab(fstab);
-  const lockers = findLockers(entries, [], '/lockers');
+  const lockers = findLockers(entries, [], { written: '/lockers', real: '/lockers' });
   return modelContainers(all, { fstab: entries, boot, settings, lockers, lxcpath }).containers;
 }
 
