@@ -20,6 +20,7 @@ export function watchPaths(
     (path) => path.slice(0, path.lastIndexOf('/')) || '/',
   );
   const mounts = targetsOnTheWay(above, host.fstab);
+  // The containers' directory comes first: hooks/rescan looks there for new ones.
   const all = new Set([...watchedDirectories, ...mounts, ...uncertain].filter(fitsUnitFile));
   const watched = [...all].slice(0, watchedPathsMax);
   return {
