@@ -165,6 +165,16 @@ export class Files {
     return target;
   }
 
+  /** Looks for something that no idle automount needs to be mounted for. */
+  withoutNoting<T>(look: () => T): T {
+    this.guard.isNoted = false;
+    try {
+      return look();
+    } finally {
+      this.guard.isNoted = true;
+    }
+  }
+
   /** Mount points of automounts that were asked for while nothing was mounted there. */
   get idleAutomounts(): readonly string[] {
     return this.known?.idleAutomounts ?? [];

@@ -162,6 +162,8 @@ export class MountGuard {
   private readonly probe: Probe;
   private readonly answers = new Map<string, boolean>();
   private readonly idle = new Set<string>();
+  /** Whether an idle automount is worth another look. */
+  isNoted = true;
 
   constructor(mountinfo: string, probe: Probe = probeMounts) {
     this.table = new MountTable(mountinfo);
@@ -176,7 +178,7 @@ export class MountGuard {
   check(path: string): void {
     const mount = this.table.riskAt(path);
     if (mount === undefined) return;
-    if (mount.onDemand) this.idle.add(mount.path);
+    if (mount.onDemand && this.isNoted) this.idle.add(mount.path);
     if (mount.onDemand || !this.doesAnswer(mount.path)) throw new HungError(mount);
   }
 

@@ -356,10 +356,13 @@ export class HostReader {
   /** What the guest's init is, in the trees of its root file system. */
   guestInit(trees: readonly string[], initCmd: string | undefined): FoundInit {
     try {
-      return findGuestInit(
-        this.files,
-        trees.map((tree) => this.at(tree)),
-        initCmd,
+      // Where it stays unknown, the running guest is looked at.
+      return this.files.withoutNoting(() =>
+        findGuestInit(
+          this.files,
+          trees.map((tree) => this.at(tree)),
+          initCmd,
+        ),
       );
     } catch {
       // A tree of a root directory whose path cannot be followed.

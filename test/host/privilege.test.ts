@@ -193,6 +193,7 @@ const exposed: Readonly<Record<string, number>> = {
   'lockerd-balloon-undo@.service': 1.5,
   'lockerd-containers.service': 3,
   'lockerd-rescan.service': 3,
+  'lockerd-automounts.service': 3,
   'lxc-delay@.service': 1.5,
   'lockerd-pin@.service': 3,
   'lockerd-slot@.service': 4,

@@ -11,7 +11,10 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { generate } from '../../src/generator/main.ts';
+import { Files } from '../../src/host/files.ts';
+import { HostReader } from '../../src/host/read.ts';
 import { unitWord } from '../../src/model/unit-syntax.ts';
 import { containerUnit } from '../../src/model/unit-name.ts';
 
@@ -124,4 +127,70 @@ test('a locker that somebody has mounted is found', () => {
   const { said, calls } = rescan();
   expect(said).toBe('the locker /lockers/my films has been mounted since the generator ran\n');
   expect(calls).toBe(reloaded);
+});
+
+describe('wake-automounts', () => {
+  const idle = 'units/lockerd-automounts';
+
+  /** Runs the hook; "sleep" is counted, and "systemctl" does what the generator would. */
+  function wake(reload: string): { said: string; calls: string } {
+    put('bin/sleep', `#!/bin/sh\necho "sleep $1" >>'${root}/calls'\n${reload}\n`);
+    put('bin/systemctl', `#!/bin/sh\necho "$@" >>'${root}/calls'\nrm -f '${root}/${idle}'\n`);
+    const text = readFileSync(join(dirname(hook), 'wake-automounts'), 'utf8').replaceAll(
+      '/run/systemd/generator',
+      `${root}/units`,
+    );
+    const { stdout, stderr } = spawnSync('sh', ['-c', text], {
+      encoding: 'utf8',
+      timeout: 10_000,
+      env: { PATH: `${root}/bin:${process.env['PATH'] ?? ''}` },
+    });
+    const calls = join(root, 'calls');
+    return { said: stdout + stderr, calls: existsSync(calls) ? readFileSync(calls, 'utf8') : '' };
+  }
+
+  test('reloads systemd once something is mounted', () => {
+    put(idle, `${root}/absent\n${root}/my lxc\n`);
+    mkdirSync(join(root, 'my lxc'));
+    const { said, calls } = wake('');
+    expect(said).toBe('automounts that containers need are mounted now\n');
+    expect(calls).toBe('daemon-reload\nsleep 1\n');
+  });
+
+  test('tries again later and later what cannot be mounted', () => {
+    put(idle, `${root}/absent\n`);
+    const { said, calls } = wake(
+      `[ "$(grep -c sleep '${root}/calls')" -lt 8 ] || mkdir -p '${root}/absent'`,
+    );
+    expect(said).toBe('automounts that containers need are mounted now\n');
+    const pauses = [1, 2, 4, 8, 16, 32, 64, 64].map((seconds) => `sleep ${seconds}\n`);
+    expect(calls).toBe(`${pauses.join('')}daemon-reload\nsleep 64\n`);
+  });
+
+  test('has nothing to do where nothing is idle', () => {
+    expect(wake('')).toEqual({ said: '', calls: '' });
+  });
+});
+
+describe('the generator lists an automount that was idle', () => {
+  const line = (path: string, options = 'rw,fd=30,pgrp=1,timeout=0') =>
+    `30 22 0:30 / ${path} rw shared:2 - autofs systemd-1 ${options}\n`;
+  const listed = (mountinfo: string): string | undefined =>
+    generate('', new Files(mountinfo, (paths) => new Set(paths))).outputs.find(
+      ({ path }) => path === 'lockerd-automounts',
+    )?.text;
+
+  test('when it had to read there', () => {
+    expect(listed(line('/etc'))).toBe('/etc\n');
+    expect(listed(line('/nowhere'))).toBeUndefined();
+  });
+
+  test('and not for the sake of a guest', () => {
+    const files = new Files(line(root), (paths) => new Set(paths));
+    const host = new HostReader('', files);
+    expect(host.guestInit([root], undefined).init).toBe('unknown');
+    expect(files.idleAutomounts).toEqual([]);
+    expect(host.readText(`${root}/config`).problem?.isHung).toBe(true);
+    expect(files.idleAutomounts).toEqual([root]);
+  });
 });
