@@ -40,6 +40,8 @@ export interface Facts {
   readonly warnings: readonly Problem[];
   /** What a path that may change once local file systems are mounted is now. */
   readonly identify: (path: string) => WatchedPath;
+  /** A path with its symbolic links followed as far as it exists. */
+  readonly realPath: (path: string) => string;
   /** Directories that may hold containers that cannot be seen yet. */
   readonly watchedDirectories: readonly string[];
 }
@@ -79,6 +81,7 @@ export function readFacts(root: string, files: Files): Facts {
     problems: [...host.problems, ...settings.problems],
     warnings: [...boot.problems, ...strayNames(found, settingsNames, initScripts)],
     identify: (path) => host.identify(path),
+    realPath: (path) => host.realPath(path),
     watchedDirectories:
       lxcpath === undefined
         ? []

@@ -10,7 +10,7 @@ const watchedPathsMax = 64;
 
 /** Where a second look is needed once local file systems are mounted, and what that waits for. */
 export function watchPaths(
-  { host, identify, lxcpath, watchedDirectories }: Facts,
+  { host, identify, lxcpath, realPath, watchedDirectories }: Facts,
   containers: Facts['containers'],
 ): Pick<PlanContext, 'watched' | 'watchedMounts'> {
   const uncertain = lxcpath === undefined ? [] : containers.flatMap((c) => c.uncertainPaths);
@@ -25,7 +25,10 @@ export function watchPaths(
   const watched = [...all].slice(0, watchedPathsMax);
   return {
     watched: watched.map(identify),
-    watchedMounts: targetsOnTheWay([...watched, host.lxcpath.real], host.fstab)
+    watchedMounts: targetsOnTheWay(
+      [...watched, ...watched.map(realPath), host.lxcpath.real],
+      host.fstab,
+    )
       .map(mountUnit)
       .sort(),
   };

@@ -26,12 +26,18 @@ interface ReadText {
   readonly problem?: Problem;
 }
 
-/** Where systemd looks for unit files that no generator wrote, the first one winning. */
+/**
+ * Where systemd looks for unit files, the first one winning. Other generators write at the same time
+ * as ours; hooks/rescan sees to it that it looks again for what it has missed.
+ */
 const unitDirectories = [
+  '/run/systemd/generator.early',
   '/etc/systemd/system',
   '/run/systemd/system',
+  '/run/systemd/generator',
   '/usr/local/lib/systemd/system',
   '/usr/lib/systemd/system',
+  '/run/systemd/generator.late',
 ];
 
 /** Files that admins write are small; more than this is a mistake or an attack. */

@@ -16,7 +16,7 @@ import { generate } from '../../src/generator/main.ts';
 import { Files } from '../../src/host/files.ts';
 import { HostReader } from '../../src/host/read.ts';
 import { unitWord } from '../../src/model/unit-syntax.ts';
-import { containerUnit } from '../../src/model/unit-name.ts';
+import { containerUnit, mountUnit } from '../../src/model/unit-name.ts';
 
 const hook = join(import.meta.dirname, '../../hooks/rescan');
 
@@ -125,7 +125,18 @@ test('a locker that somebody has mounted is found', () => {
   knowsLockers('/lockers', 'a');
   mounted(['/lockers/a'], ['/lockers/my films', 'btrfs']);
   const { said, calls } = rescan();
-  expect(said).toBe('the locker /lockers/my films has been mounted since the generator ran\n');
+  expect(said).toBe('the locker /lockers/my films has appeared since the generator ran\n');
+  expect(calls).toBe(reloaded);
+});
+
+test('a locker is found that another generator has a unit for', () => {
+  knowsLockers('/my-lockers', 'a');
+  mounted();
+  for (const path of ['/my-lockers/a', '/my-lockers/b-c', '/my-lockers/b-c/deep', '/srv']) {
+    put(`units.late/${mountUnit(path)}`, '');
+  }
+  const { said, calls } = rescan();
+  expect(said).toBe('the locker /my-lockers/b-c has appeared since the generator ran\n');
   expect(calls).toBe(reloaded);
 });
 
