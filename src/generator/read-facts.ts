@@ -137,6 +137,8 @@ function gatherFacts(
   const mountFstabPath = config.mountFstab?.value.replace(/^(?!\/)/, '/');
   const mountFstab = mountFstabPath === undefined ? {} : host.readText(mountFstabPath);
   if (mountFstab.problem !== undefined) problems.push(mountFstab.problem);
+  // What hangs would hold up whoever takes the second look.
+  const uncertainTrees = guest.init === 'unknown' && guest.isHung !== true ? trees : [];
   return {
     name: found.name,
     directory: found.directory,
@@ -151,11 +153,11 @@ function gatherFacts(
     settings: parsed.settings,
     problems,
     hasRunlevelLink: own.runlevelNames.has(found.name),
+    uncertainTrees,
     // What is missing now may be there once local file systems are mounted.
     uncertainPaths: [
       ...source.paths.filter(({ exists }) => !exists).map(({ path }) => path),
-      // What hangs would hold up whoever takes the second look.
-      ...(guest.init === 'unknown' && guest.isHung !== true ? trees : []),
+      ...uncertainTrees,
       ...(mountFstabPath !== undefined &&
       mountFstab.text === undefined &&
       mountFstab.problem?.isHung !== true

@@ -8,6 +8,8 @@ import type { ContainerFacts } from './container.ts';
 /** Facts of a container, with the paths that could not be seen yet. */
 export interface GatheredFacts extends ContainerFacts {
   readonly uncertainPaths: readonly string[];
+  /** Those of them that tell no more than what the guest's init is. */
+  readonly uncertainTrees: readonly string[];
 }
 
 /** Facts of a container of which nothing can be told but why. */
@@ -27,6 +29,7 @@ export function refusedFacts(
     problems: [problem],
     hasRunlevelLink: false,
     uncertainPaths: [],
+    uncertainTrees: [],
   };
 }
 

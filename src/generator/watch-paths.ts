@@ -23,14 +23,18 @@ export function watchPaths(
   // The containers' directory comes first: hooks/rescan looks there for new ones.
   const all = new Set([...watchedDirectories, ...mounts, ...uncertain].filter(fitsUnitFile));
   const watched = [...all].slice(0, watchedPathsMax);
+  // Where a guest's init stays unknown, LXC looks at it. No disk that may be away is waited for.
+  const trees = new Set(containers.flatMap((c) => c.uncertainTrees));
+  const present = host.fstab.filter(({ options }) => !options.includes('nofail'));
+  const withReal = (paths: readonly string[]): string[] => [...paths, ...paths.map(realPath)];
+  const needed = watched.filter((path) => !trees.has(path));
+  const targets = [
+    ...targetsOnTheWay([...withReal(needed), host.lxcpath.real], host.fstab),
+    ...targetsOnTheWay(withReal(watched), present),
+  ];
   return {
     watched: watched.map(identify),
-    watchedMounts: targetsOnTheWay(
-      [...watched, ...watched.map(realPath), host.lxcpath.real],
-      host.fstab,
-    )
-      .map(mountUnit)
-      .sort(),
+    watchedMounts: [...new Set(targets)].map(mountUnit).sort(),
   };
 }
 
