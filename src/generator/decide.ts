@@ -77,6 +77,7 @@ function modelOne(facts: ContainerFacts, host: HostFacts): RankedContainer {
       warnings: [
         ...config.warnings,
         ...decided.warnings,
+        ...needs.warnings,
         ...memory.warnings,
         ...groups.filter((group) => !groupFits(group)).map((group) => groupWarning(group, config)),
       ],
@@ -85,8 +86,11 @@ function modelOne(facts: ContainerFacts, host: HostFacts): RankedContainer {
       halt: planHalt(config.haltSignal?.value, facts.init, settings.ready),
       ...(config.rebootSignal === undefined ? {} : { rebootSignal: config.rebootSignal.value }),
       requiredPaths: [...needs.paths].sort(),
+      // What holds for as long as the container runs holds at its start.
+      startPaths: [...needs.startPaths].filter((path) => !needs.paths.has(path)).sort(),
       requires: [...needs.requires].sort(),
       wants: [...needs.wants].sort(),
+      after: [...needs.after].filter((unit) => !needs.wants.has(unit)).sort(),
       bridges: [...needs.bridges].sort(),
       autostart: facts.hasRunlevelLink || startsAtBoot(host.boot, config),
       groups: groups.filter(groupFits),
