@@ -27,6 +27,10 @@ export interface ContainerFacts {
 /** What concerns all containers alike. */
 export interface HostFacts {
   readonly fstab: readonly FstabEntry[];
+  /** Devices that a line of crypttab(5) makes, as paths. */
+  readonly crypttab?: ReadonlySet<string>;
+  /** Whether the network configuration of the host speaks of an interface. */
+  readonly namesInterface?: (name: string) => boolean;
   readonly boot: BootPolicy;
   readonly settings: HostSettings;
   readonly lockers: Lockers;
@@ -62,10 +66,14 @@ export interface Container {
   readonly hasLogFile: boolean;
   /** Paths whose mounts the container cannot do without. */
   readonly requiredPaths: readonly string[];
+  /** Paths whose mounts the start cannot do without, while the container can. */
+  readonly startPaths: readonly string[];
   /** Units required and ordered before the container. */
   readonly requires: readonly string[];
   /** Units pulled in and ordered before the container, which starts without them if need be. */
   readonly wants: readonly string[];
+  /** Units ordered before the container where something else starts them. */
+  readonly after: readonly string[];
   /** Host network interfaces among `wants`. */
   readonly bridges: readonly string[];
   readonly autostart: boolean;

@@ -60,7 +60,12 @@ function groupWarning(group: string, config: LxcConfig): Problem {
 function modelOne(facts: ContainerFacts, host: HostFacts): RankedContainer {
   const { config, settings } = facts;
   const needs = findNeeds(facts, host);
-  const behind = behindLinks(facts.realPaths ?? new Map(), needs.paths, host.fstab);
+  const behind = behindLinks(facts.realPaths ?? new Map(), needs, host.fstab);
+  const wants = new Set([
+    ...needs.wants,
+    ...(settings.strictNeeds === true ? behind.mounts : []),
+    ...wantsOfDataset(config.rootfsPath?.value),
+  ]);
   const groups = [...new Set(config.groups)].sort();
   const memory = decideMemory(config.memory, settings.autoballoon?.ceiling);
   const { wormhole, ...decided } = decideLockers(
@@ -79,6 +84,7 @@ function modelOne(facts: ContainerFacts, host: HostFacts): RankedContainer {
       warnings: [
         ...config.warnings,
         ...decided.warnings,
+        ...needs.warnings,
         ...memory.warnings,
         ...groups.filter((group) => !groupFits(group)).map((group) => groupWarning(group, config)),
       ],
@@ -87,10 +93,13 @@ function modelOne(facts: ContainerFacts, host: HostFacts): RankedContainer {
       halt: planHalt(config.haltSignal?.value, facts.init, settings.ready),
       ...(config.rebootSignal === undefined ? {} : { rebootSignal: config.rebootSignal.value }),
       requiredPaths: [...new Set([...needs.paths, ...behind.paths])].sort(),
+      // What holds for as long as the container runs holds at its start.
+      startPaths: [...new Set([...needs.startPaths, ...behind.startPaths])]
+        .filter((path) => !needs.paths.has(path) && !behind.paths.includes(path))
+        .sort(),
       requires: [...needs.requires].sort(),
-      wants: [
-        ...new Set([...needs.wants, ...behind.wants, ...wantsOfDataset(config.rootfsPath?.value)]),
-      ].sort(),
+      wants: [...wants].sort(),
+      after: [...needs.after, ...behind.mounts].filter((unit) => !wants.has(unit)).sort(),
       bridges: [...needs.bridges].sort(),
       autostart: facts.hasRunlevelLink || startsAtBoot(host.boot, config),
       groups: groups.filter(groupFits),

@@ -15,6 +15,7 @@ import type { BootPolicy } from '../host/boot-policy.ts';
 import { parseBootPolicy } from '../host/boot-policy.ts';
 import type { Files } from '../host/files.ts';
 import type { FoundInit } from '../host/guest-init.ts';
+import { crypttabDevices, interfaceNames } from '../host/host-names.ts';
 import { locateLockers } from '../host/locate.ts';
 import { parseLxcConfig } from '../host/parse-lxc.ts';
 import { createLxcReader } from '../host/read-lxc.ts';
@@ -69,6 +70,8 @@ export function readFacts(root: string, files: Files): Facts {
     containers,
     host: {
       fstab,
+      crypttab: crypttabDevices(host.text('/etc/crypttab') ?? ''),
+      namesInterface: interfaceNames(host),
       boot: boot.policy,
       lxcpath: { path: lxcpath ?? '', real },
       settings: settings.host,

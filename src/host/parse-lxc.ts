@@ -14,7 +14,7 @@ import type { LxcFile, LxcInclude, LxcSource } from './lxc-source.ts';
 import type { Step } from './lxc-steps.ts';
 import { stepsOf } from './lxc-steps.ts';
 import type { LxcValues } from './lxc-values.ts';
-import { setTableKey, ValueStore } from './lxc-values.ts';
+import { makerKeys, setTableKey, ValueStore } from './lxc-values.ts';
 
 /** Files that include each other's files many times over would otherwise never end. */
 const MAX_VISITS = 4096;
@@ -50,6 +50,7 @@ export function parseLxcConfig(source: LxcSource): LxcConfig {
   visit(state, source.file);
   const { values, notes } = state;
   const rootfs = values.get('rootfs');
+  const makers = values.get('hooks').filter(({ key }) => makerKeys.includes(key));
   const halt = checkedHalt(values.get('halt'), notes.warnings);
   return {
     file: source.file.path,
@@ -68,6 +69,7 @@ export function parseLxcConfig(source: LxcSource): LxcConfig {
     mountEntries: values.get('mountEntries'),
     ...optional('mountFstab', values.get('mountFstab')),
     hooks: values.get('hooks').map(({ hook }) => hook),
+    ...(makers.length === 0 ? {} : { makers }),
     idmaps: values.get('idmaps'),
     nets: sortedNets(state.nets),
     memory: state.memory,

@@ -105,7 +105,8 @@ export class HostReader {
     return text;
   }
 
-  private list(path: string): string[] {
+  /** Names in a directory; none where there is none. */
+  list(path: string): string[] {
     try {
       return this.files.list(this.at(path));
     } catch (error) {

@@ -142,6 +142,8 @@ describe('what the generator writes is read back', () => {
               memory: { limits: [], taken: [], warnings: [] },
               hasLogFile: false,
               requiredPaths: [],
+              startPaths: [],
+              after: [],
               requires: [],
               wants: [],
               bridges: [],

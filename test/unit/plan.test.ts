@@ -34,6 +34,8 @@ function container(name: string, more: Partial<Container> = {}): Container {
     memory: { limits: [], taken: [], warnings: [] },
     hasLogFile: false,
     requiredPaths: [],
+    startPaths: [],
+    after: [],
     requires: [],
     wants: [],
     bridges: [],
