@@ -18,6 +18,8 @@ export interface ContainerInfo {
   /** File, line, reason and remedy, one a line; empty for a sound container. */
   readonly problem: string;
   readonly autostart: boolean;
+  /** Who decided that, as words; see lockerd(8). */
+  readonly autostartReasons: readonly string[];
   /** Process id of init on the host; 0 for none. */
   readonly leader: number;
   /** CLOCK_REALTIME, microseconds; 0 for never. */
@@ -88,6 +90,7 @@ interface SignatureTypes {
   u: number;
   t: bigint;
   d: number;
+  as: readonly string[];
   o: string;
   'a(sob)': readonly (readonly [string, string, boolean])[];
   'a(ob)': readonly (readonly [string, boolean])[];
@@ -121,6 +124,7 @@ export function readContainer(properties: VariantMap): ContainerInfo {
     state: get('State', 's'),
     problem: get('Problem', 's'),
     autostart: get('Autostart', 'b'),
+    autostartReasons: get('AutostartReasons', 'as'),
     leader: get('Leader', 'u'),
     since: get('StateChangeTimestamp', 't'),
     lockers: get('Lockers', 'a(sob)').map(([name, , readOnly]) => ({ name, readOnly })),

@@ -6,7 +6,10 @@ export interface ContainerDefinition {
   /** `lxc@INSTANCE.service` */
   readonly unit: string;
   readonly configFile: string;
+  /** What will happen at the next boot. */
   readonly autostart: boolean;
+  /** Who decided that, in words that callers see; see host/boot-policy.ts. */
+  readonly autostartReasons: readonly string[];
   readonly groups: readonly string[];
   /** File, line, reason and remedy, one a line; empty for a sound container. */
   readonly problem: string;

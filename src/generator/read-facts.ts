@@ -9,8 +9,8 @@ import { cleanAbsolutePath, isAtOrBelow } from '../model/path.ts';
 import type { Problem } from '../model/problem.ts';
 import { parseRootfs } from '../model/rootfs.ts';
 import type { WatchedPath } from '../model/sight.ts';
-import { escapePath } from '../model/unit-name.ts';
-import type { BootPolicy } from '../host/boot-policy.ts';
+import { containerUnit, escapePath } from '../model/unit-name.ts';
+import type { BootPolicy, UnitLinks } from '../host/boot-policy.ts';
 import { parseBootPolicy } from '../host/boot-policy.ts';
 import type { Files } from '../host/files.ts';
 import type { FoundInit } from '../host/guest-init.ts';
@@ -52,12 +52,13 @@ export function readFacts(root: string, files: Files): Facts {
   const settings = parseSettings(host.hostSettings());
   const settingsNames = host.containersWithSettings();
   const runlevelNames = host.runlevelLinks();
+  const unitLinks = host.unitLinks();
   const initScripts = host.initScripts();
   const lxcpath = host.lxcpath();
   const found = lxcpath === undefined ? [] : host.containers(lxcpath);
 
   const containers = gatherAll(found, settings, (container) =>
-    gatherFacts(container, { host, lxc }, settings, { settingsNames, runlevelNames }),
+    gatherFacts(container, { host, lxc }, settings, { settingsNames, runlevelNames, unitLinks }),
   );
   const { lockerDirectory } = settings.host;
   const unitFiles = host.mountUnitFiles(`${escapePath(lockerDirectory)}-`);
@@ -110,7 +111,11 @@ function gatherFacts(
   found: FoundContainer,
   readers: { readonly host: HostReader; readonly lxc: ReturnType<typeof createLxcReader> },
   settings: Settings,
-  own: { readonly settingsNames: ReadonlySet<string>; readonly runlevelNames: ReadonlySet<string> },
+  own: {
+    readonly settingsNames: ReadonlySet<string>;
+    readonly runlevelNames: ReadonlySet<string>;
+    readonly unitLinks: (unit: string) => UnitLinks;
+  },
 ): GatheredFacts {
   const { host } = readers;
   const source = readers.lxc.read(found.configFile);
@@ -145,6 +150,7 @@ function gatherFacts(
     settings: parsed.settings,
     problems,
     hasRunlevelLink: own.runlevelNames.has(found.name),
+    unitLinks: own.unitLinks(containerUnit(found.name)),
     // What is missing now may be there once local file systems are mounted.
     uncertainPaths: [
       ...source.paths.filter(({ exists }) => !exists).map(({ path }) => path),
@@ -164,7 +170,7 @@ function readBootPolicy(host: HostReader): { policy: BootPolicy; problems: reado
   const file = '/etc/default/lxc';
   const { policy, problems } = parseBootPolicy(host.text(file) ?? '', file);
   const runs = host.lxcServiceStartsAtBoot();
-  return { policy: runs ? policy : { ...policy, enabled: false }, problems };
+  return { policy: runs ? policy : { ...policy, enabled: false, isServiceOff: true }, problems };
 }
 
 /** Mount points of fstab below some directories. */

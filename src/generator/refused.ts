@@ -26,6 +26,7 @@ export function refusedFacts(
     settings: defaults,
     problems: [problem],
     hasRunlevelLink: false,
+    unitLinks: { wantedBy: [], isMasked: false },
     uncertainPaths: [],
   };
 }

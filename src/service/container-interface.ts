@@ -62,6 +62,7 @@ export function containerInterface(context: ServiceContext, methods: ContainerMe
         [definition.problem, obstacle, host.helperProblem].filter((text) => text !== '').join('\n'),
       ),
       Autostart: emitting('b', ({ definition }) => definition.autostart),
+      AutostartReasons: emitting('as', ({ definition }) => definition.autostartReasons),
       Leader: emitting('u', ({ leader }) => leader),
       StateChangeTimestamp: emitting('t', ({ stateChangeUsec }) => stateChangeUsec),
       Lockers: emitting('a(sob)', ({ attachments }) =>

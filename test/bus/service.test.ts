@@ -208,6 +208,7 @@ describe('the interface', () => {
       State: 'running',
       Problem: '',
       Autostart: false,
+      AutostartReasons: [],
       Leader: 100,
       StateChangeTimestamp: expect.any(BigInt) as bigint,
       Lockers: [['data', `${manager}/locker/data`, true]],

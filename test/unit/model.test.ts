@@ -41,6 +41,7 @@ function facts(name: string, config: Partial<LxcConfig> = {}): ContainerFacts {
     settings: { ready: 'running' },
     problems: [],
     hasRunlevelLink: false,
+    unitLinks: { wantedBy: [], isMasked: false },
   };
 }
 
