@@ -15,6 +15,8 @@ export interface ContainerInfo {
   readonly unit: string;
   readonly configFile: string;
   readonly state: string;
+  /** Units that its start waits for or lacks. */
+  readonly waitsFor: readonly string[];
   /** File, line, reason and remedy, one a line; empty for a sound container. */
   readonly problem: string;
   readonly autostart: boolean;
@@ -122,6 +124,7 @@ export function readContainer(properties: VariantMap): ContainerInfo {
     unit: get('Unit', 's'),
     configFile: get('ConfigFile', 's'),
     state: get('State', 's'),
+    waitsFor: get('WaitsFor', 'as'),
     problem: get('Problem', 's'),
     autostart: get('Autostart', 'b'),
     autostartReasons: get('AutostartReasons', 'as'),

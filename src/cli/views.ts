@@ -18,6 +18,8 @@ const stateColours: Readonly<Record<string, Colour>> = {
   unknown: 'red',
   frozen: 'blue',
   starting: 'yellow',
+  waiting: 'yellow',
+  unmet: 'red',
   stopping: 'yellow',
   freezing: 'yellow',
 };
@@ -251,6 +253,7 @@ export function printStatus(
   const when = since === 0n ? '' : ` since ${formatTimestamp(since)}; ${formatAgo(since, nowUsec)}`;
   const fields: [string, readonly string[]][] = [
     ['State', [state + when]],
+    ['Needs', container.waitsFor],
     ['Unit', [`${container.unit} (${bootText(container)})`]],
     ['Config', [container.configFile]],
     ['Leader', leader === 0 ? [] : [String(leader)]],
@@ -296,6 +299,7 @@ export function containerJson(container: ContainerInfo, jobs?: readonly JobInfo[
   return {
     container: container.name,
     state: container.state,
+    waits_for: container.waitsFor,
     autostart: container.autostart,
     autostart_reasons: container.autostartReasons,
     leader: container.leader === 0 ? null : container.leader,

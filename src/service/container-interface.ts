@@ -63,6 +63,7 @@ export function containerInterface(context: ServiceContext, methods: ContainerMe
       ),
       Autostart: emitting('b', ({ definition }) => definition.autostart),
       AutostartReasons: emitting('as', ({ definition }) => definition.autostartReasons),
+      WaitsFor: emitting('as', ({ waitsFor }) => waitsFor),
       Leader: emitting('u', ({ leader }) => leader),
       StateChangeTimestamp: emitting('t', ({ stateChangeUsec }) => stateChangeUsec),
       Lockers: emitting('a(sob)', ({ attachments }) =>

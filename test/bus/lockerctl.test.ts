@@ -390,6 +390,20 @@ describe('status', () => {
     await waiting;
   });
 
+  test('shows what a start waits for, or lacks', async () => {
+    service.outside.unit('db', { heldStart: 'waiting', heldBy: 'srv-db.mount' });
+    const { stdout, status } = await lockerctl(['status', 'db']);
+    expect(stdout).toMatch(/^● db\n +State: waiting since .*\n +Needs: srv-db\.mount\n/);
+    expect(status).toBe(3);
+    const stopped = await lockerctl(['stop', 'db', '--no-block']);
+    expect(stopped.status).toBe(0);
+    service.outside.unit('db', { heldStart: 'unmet' });
+    const list = await lockerctl(['list', '--state=unmet', '-q']);
+    expect(list.stdout).toBe('db\n');
+    const json = await lockerctl(['list', '--state=unmet', '--json']);
+    expect(JSON.parse(json.stdout)).toMatchObject([{ waits_for: ['srv-db.mount'] }]);
+  });
+
   test.each([
     [['web'], 0],
     [['mail'], 0],

@@ -209,6 +209,7 @@ describe('the interface', () => {
       Problem: '',
       Autostart: false,
       AutostartReasons: [],
+      WaitsFor: [],
       Leader: 100,
       StateChangeTimestamp: expect.any(BigInt) as bigint,
       Lockers: [['data', `${manager}/locker/data`, true]],
