@@ -2,7 +2,7 @@ import type { FstabEntry } from '../model/fstab.ts';
 import type { LxcConfig } from '../model/lxc-config.ts';
 import type { Problem } from '../model/problem.ts';
 import type { GuestInit } from '../model/sight.ts';
-import type { BootPolicy } from '../host/boot-policy.ts';
+import type { BootDecision, BootPolicy, UnitLinks } from '../host/boot-policy.ts';
 import type { Lockers, Wormhole } from '../host/lockers.ts';
 import type { ContainerSettings, HostSettings } from '../host/settings.ts';
 import type { MemoryLimits } from './unit-limits.ts';
@@ -22,6 +22,7 @@ export interface ContainerFacts {
   /** Problems found outside the configuration: the directory, the settings file. */
   readonly problems: readonly Problem[];
   readonly hasRunlevelLink: boolean;
+  readonly unitLinks: UnitLinks;
 }
 
 /** What concerns all containers alike. */
@@ -76,7 +77,10 @@ export interface Container {
   readonly after: readonly string[];
   /** Host network interfaces among `wants`. */
   readonly bridges: readonly string[];
+  /** Started at boot by a link of ours. */
   readonly autostart: boolean;
+  /** What will happen at boot, whoever decided it. */
+  readonly boot: BootDecision;
   readonly groups: readonly string[];
   readonly startDelaySec: number;
   /** Containers ordered before this one, and the delays that must have passed. */

@@ -12,7 +12,7 @@ import {
   unitNameFits,
 } from '../model/unit-name.ts';
 import { fitsUnitFile, printable } from '../model/unit-syntax.ts';
-import { bootPass, startsAtBoot } from '../host/boot-policy.ts';
+import { bootPass, decideBoot, startsAtBoot } from '../host/boot-policy.ts';
 import { decideLockers } from '../host/lockers.ts';
 import type { Container, ContainerFacts, HostFacts } from './container.ts';
 import { planHalt } from './decide-halt.ts';
@@ -102,6 +102,7 @@ function modelOne(facts: ContainerFacts, host: HostFacts): RankedContainer {
       after: [...needs.after, ...behind.mounts].filter((unit) => !wants.has(unit)).sort(),
       bridges: [...needs.bridges].sort(),
       autostart: facts.hasRunlevelLink || startsAtBoot(host.boot, config),
+      boot: decideBoot(host.boot, config, facts.unitLinks, facts.hasRunlevelLink),
       groups: groups.filter(groupFits),
       startDelaySec: config.startDelaySec,
       ...(wormhole === undefined ? {} : { wormhole }),

@@ -142,7 +142,8 @@ function planFacts(c: Container): Fact[] {
   const facts: [string, string][] = [
     ['Container', unitWord(c.name)],
     ['ConfigFile', unitWord(c.configFile)],
-    ['Autostart', c.autostart ? 'yes' : 'no'],
+    ['Autostart', c.boot.starts ? 'yes' : 'no'],
+    ...c.boot.reasons.map((reason): [string, string] => ['AutostartReason', reason]),
     ['RebootSignal', String(c.rebootSignal ?? defaultRebootSignal)],
     ...c.groups.map((group): [string, string] => ['Group', unitWord(group)]),
     ...planAutoballoon(c),

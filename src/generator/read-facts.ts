@@ -10,8 +10,9 @@ import type { Problem } from '../model/problem.ts';
 import type { Rootfs } from '../model/rootfs.ts';
 import { parseRootfs } from '../model/rootfs.ts';
 import type { WatchedPath } from '../model/sight.ts';
+import { containerUnit } from '../model/unit-name.ts';
 import { printable } from '../model/unit-syntax.ts';
-import type { BootPolicy } from '../host/boot-policy.ts';
+import type { BootPolicy, UnitLinks } from '../host/boot-policy.ts';
 import { parseBootPolicy } from '../host/boot-policy.ts';
 import type { Files } from '../host/files.ts';
 import type { FoundInit } from '../host/guest-init.ts';
@@ -57,12 +58,13 @@ export function readFacts(root: string, files: Files): Facts {
   const settings = { ...written, host: located };
   const settingsNames = host.containersWithSettings();
   const runlevelNames = host.runlevelLinks();
+  const unitLinks = host.unitLinks();
   const initScripts = host.initScripts();
   const lxcpath = host.lxcpath();
   const found = lxcpath === undefined ? [] : host.containers(lxcpath);
 
   const containers = gatherAll(found, settings, (container) =>
-    gatherFacts(container, { host, lxc }, settings, { settingsNames, runlevelNames }),
+    gatherFacts(container, { host, lxc }, settings, { settingsNames, runlevelNames, unitLinks }),
   );
   const real = lxcpath === undefined ? '' : host.realPath(lxcpath, true);
   const withoutConfig = lxcpath === undefined ? [] : host.directoriesWithoutConfig(lxcpath);
@@ -122,7 +124,11 @@ function gatherFacts(
   found: FoundContainer,
   readers: { readonly host: HostReader; readonly lxc: ReturnType<typeof createLxcReader> },
   settings: Settings,
-  own: { readonly settingsNames: ReadonlySet<string>; readonly runlevelNames: ReadonlySet<string> },
+  own: {
+    readonly settingsNames: ReadonlySet<string>;
+    readonly runlevelNames: ReadonlySet<string>;
+    readonly unitLinks: (unit: string) => UnitLinks;
+  },
 ): GatheredFacts {
   const { host } = readers;
   const source = readers.lxc.read(found.configFile);
@@ -157,6 +163,7 @@ function gatherFacts(
     problems,
     hasRunlevelLink: own.runlevelNames.has(found.name),
     uncertainTrees,
+    unitLinks: own.unitLinks(containerUnit(found.name)),
     // What is missing now may be there once local file systems are mounted.
     uncertainPaths: [
       ...source.paths.filter(({ exists }) => !exists).map(({ path }) => path),
@@ -204,7 +211,7 @@ function readBootPolicy(host: HostReader): { policy: BootPolicy; problems: reado
   const file = '/etc/default/lxc';
   const { policy, problems } = parseBootPolicy(host.text(file) ?? '', file);
   const runs = host.lxcServiceStartsAtBoot();
-  return { policy: runs ? policy : { ...policy, enabled: false }, problems };
+  return { policy: runs ? policy : { ...policy, enabled: false, isServiceOff: true }, problems };
 }
 
 /** Mount points of fstab below some directories. */

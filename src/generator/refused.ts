@@ -28,6 +28,7 @@ export function refusedFacts(
     settings: defaults,
     problems: [problem],
     hasRunlevelLink: false,
+    unitLinks: { wantedBy: [], isMasked: false },
     uncertainPaths: [],
     uncertainTrees: [],
   };

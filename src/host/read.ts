@@ -3,6 +3,7 @@ import { cleanAbsolutePath, defaultLxcpath } from '../model/path.ts';
 import type { Problem } from '../model/problem.ts';
 import { fitsUnitFile } from '../model/unit-syntax.ts';
 import { codeOf, errnoText } from '../model/errno.ts';
+import type { UnitLinks } from './boot-policy.ts';
 import { Files, NoFileError, TooLargeError } from './files.ts';
 import { findGuestInit } from './guest-init.ts';
 import type { FoundInit } from './guest-init.ts';
@@ -39,6 +40,9 @@ const unitDirectories = [
   '/usr/lib/systemd/system',
   '/run/systemd/generator.late',
 ];
+
+/** Those whose files are there at the next boot as well. */
+const lastingUnitDirectories = unitDirectories.filter((path) => !path.startsWith('/run/'));
 
 /** Files that admins write are small; more than this is a mistake or an attack. */
 const textFileMaxBytes = 1024 * 1024;
@@ -230,6 +234,30 @@ export class HostReader {
     return this.list(etc)
       .filter((name) => name.endsWith('.wants') || name.endsWith('.requires'))
       .some((name) => this.isThere(`${etc}/${name}/lxc.service`));
+  }
+
+  /** Links that pull in or mask containers' units, at the next boot as well; asked by a unit's name. */
+  unitLinks(): (unit: string) => UnitLinks {
+    const wantedBy = new Map<string, string[]>();
+    // By name: the first directory that has the file counts.
+    const masked = new Map<string, boolean>();
+    const isContainerUnit = (name: string): boolean => /^lxc@.*\.service$/s.test(name);
+    for (const directory of lastingUnitDirectories) {
+      for (const name of this.list(directory)) {
+        const path = `${directory}/${name}`;
+        if (isContainerUnit(name) && !masked.has(name)) masked.set(name, this.isMasked(path));
+        const wanting = /^(.+)\.(?:wants|requires|upholds)$/s.exec(name)?.[1];
+        if (wanting === undefined) continue;
+        for (const unit of this.list(path).filter(isContainerUnit)) {
+          if (this.isMasked(`${path}/${unit}`)) continue;
+          wantedBy.set(unit, [...(wantedBy.get(unit) ?? []), wanting]);
+        }
+      }
+    }
+    return (unit) => ({
+      wantedBy: wantedBy.get(unit) ?? [],
+      isMasked: masked.get(unit) ?? masked.get('lxc@.service') ?? false,
+    });
   }
 
   /** Mount units below a path that are files or links, each from the directory that counts. */

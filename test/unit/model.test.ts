@@ -43,6 +43,7 @@ function facts(name: string, config: Partial<LxcConfig> = {}): ContainerFacts {
     settings: { ready: 'running' },
     problems: [],
     hasRunlevelLink: false,
+    unitLinks: { wantedBy: [], isMasked: false },
   };
 }
 
@@ -84,7 +85,9 @@ describe('the halt signal', () => {
     [32, 'other', 'running', 'SIGCONT', [32], true],
     [undefined, 'systemd', 'running', 'SIGRTMIN+3', [37], false],
     [undefined, 'systemd', 'booted', 'SIGRTMIN+3', [37], false],
-    [undefined, 'other', 'running', 'SIGPWR', [30], false],
+    // A script or another program may become systemd, or an init that knows neither signal.
+    [undefined, 'other', 'running', 'SIGPWR', [37, 30], true],
+    [undefined, 'other', 'booted', 'SIGRTMIN+3', [37], true],
     [undefined, 'unknown', 'running', 'SIGPWR', [37, 30], true],
     [undefined, 'unknown', 'booted', 'SIGRTMIN+3', [37], true],
   ] as const)('%s, init %s, ready %s: %s', (signal, init, ready, name, heardBy, isSentAtStop) => {

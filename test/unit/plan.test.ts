@@ -40,6 +40,7 @@ function container(name: string, more: Partial<Container> = {}): Container {
     wants: [],
     bridges: [],
     autostart: false,
+    boot: { starts: false, reasons: [] },
     groups: [],
     startDelaySec: 0,
     startsAfter: [],
