@@ -16,6 +16,7 @@ import type { Files } from '../host/files.ts';
 import type { FoundInit } from '../host/guest-init.ts';
 import { crypttabDevices, interfaceNames } from '../host/host-names.ts';
 import { findLockers } from '../host/lockers.ts';
+import { lxcRelease } from '../host/lxc-release.ts';
 import { parseLxcConfig } from '../host/parse-lxc.ts';
 import { createLxcReader } from '../host/read-lxc.ts';
 import type { FoundContainer } from '../host/read.ts';
@@ -48,6 +49,7 @@ export interface Facts {
 export function readFacts(root: string, files: Files): Facts {
   const host = new HostReader(root, files);
   const lxc = createLxcReader(root, files);
+  const release = lxcRelease(host);
   const fstab = parseFstab(host.text('/etc/fstab') ?? '');
   const boot = readBootPolicy(host);
   const settings = parseSettings(host.hostSettings());
@@ -58,7 +60,7 @@ export function readFacts(root: string, files: Files): Facts {
   const found = lxcpath === undefined ? [] : host.containers(lxcpath);
 
   const containers = gatherAll(found, settings, (container) =>
-    gatherFacts(container, { host, lxc }, settings, { settingsNames, runlevelNames }),
+    gatherFacts(container, { host, lxc, release }, settings, { settingsNames, runlevelNames }),
   );
   const { lockerDirectory } = settings.host;
   const unitFiles = host.mountUnitFiles(`${escapePath(lockerDirectory)}-`);
@@ -111,13 +113,17 @@ function withInitWarning(config: LxcConfig, { why }: FoundInit): LxcConfig {
 
 function gatherFacts(
   found: FoundContainer,
-  readers: { readonly host: HostReader; readonly lxc: ReturnType<typeof createLxcReader> },
+  readers: {
+    readonly host: HostReader;
+    readonly lxc: ReturnType<typeof createLxcReader>;
+    readonly release: ReturnType<typeof lxcRelease>;
+  },
   settings: Settings,
   own: { readonly settingsNames: ReadonlySet<string>; readonly runlevelNames: ReadonlySet<string> },
 ): GatheredFacts {
   const { host } = readers;
   const source = readers.lxc.read(found.configFile);
-  const config = parseLxcConfig(source);
+  const config = parseLxcConfig(source, readers.release);
   const problems: Problem[] = [];
   if (found.linkTarget !== undefined) {
     problems.push({
