@@ -18,6 +18,7 @@ import type { Files } from '../host/files.ts';
 import type { FoundInit } from '../host/guest-init.ts';
 import { crypttabDevices, interfaceNames } from '../host/host-names.ts';
 import { locateLockers } from '../host/locate.ts';
+import { lxcRelease } from '../host/lxc-release.ts';
 import { parseLxcConfig } from '../host/parse-lxc.ts';
 import { createLxcReader } from '../host/read-lxc.ts';
 import type { FoundContainer } from '../host/read.ts';
@@ -52,6 +53,7 @@ export interface Facts {
 export function readFacts(root: string, files: Files): Facts {
   const host = new HostReader(root, files);
   const lxc = createLxcReader(root, files);
+  const release = lxcRelease(host);
   const boot = readBootPolicy(host);
   const written = parseSettings(host.hostSettings());
   const { fstab, lockers, settings: located } = locateLockers(host, written.host);
@@ -64,7 +66,11 @@ export function readFacts(root: string, files: Files): Facts {
   const found = lxcpath === undefined ? [] : host.containers(lxcpath);
 
   const containers = gatherAll(found, settings, (container) =>
-    gatherFacts(container, { host, lxc }, settings, { settingsNames, runlevelNames, unitLinks }),
+    gatherFacts(container, { host, lxc, release }, settings, {
+      settingsNames,
+      runlevelNames,
+      unitLinks,
+    }),
   );
   const real = lxcpath === undefined ? '' : host.realPath(lxcpath, true);
   const withoutConfig = lxcpath === undefined ? [] : host.directoriesWithoutConfig(lxcpath);
@@ -122,7 +128,11 @@ function withWarnings(config: LxcConfig, warnings: readonly Problem[]): LxcConfi
 
 function gatherFacts(
   found: FoundContainer,
-  readers: { readonly host: HostReader; readonly lxc: ReturnType<typeof createLxcReader> },
+  readers: {
+    readonly host: HostReader;
+    readonly lxc: ReturnType<typeof createLxcReader>;
+    readonly release: ReturnType<typeof lxcRelease>;
+  },
   settings: Settings,
   own: {
     readonly settingsNames: ReadonlySet<string>;
@@ -132,7 +142,7 @@ function gatherFacts(
 ): GatheredFacts {
   const { host } = readers;
   const source = readers.lxc.read(found.configFile);
-  const config = parseLxcConfig(source);
+  const config = parseLxcConfig(source, readers.release);
   const problems: Problem[] = [];
   const file = own.settingsNames.has(found.name) ? host.containerSettings(found.name) : {};
   if (file.problem !== undefined) problems.push(file.problem);

@@ -6,10 +6,12 @@
 import type { LxcConfig, MemoryEntry } from '../model/lxc-config.ts';
 import type { Located, Problem } from '../model/problem.ts';
 import { whyNotForwarded } from '../model/signal.ts';
-import { mergeMemory } from './lxc-memory.ts';
+import { noteCgroup1 } from './lxc-cgroup1.ts';
+import { isMemoryKey, mergeMemory } from './lxc-memory.ts';
 import type { Nets } from './lxc-nets.ts';
 import { noNets, setNet, setOldNet, sortedNets } from './lxc-nets.ts';
 import { badValue, Notes } from './lxc-problems.ts';
+import type { LxcRelease } from './lxc-release.ts';
 import type { LxcFile, LxcInclude, LxcSource } from './lxc-source.ts';
 import type { Step } from './lxc-steps.ts';
 import { stepsOf } from './lxc-steps.ts';
@@ -30,6 +32,7 @@ interface State {
   visits: number;
   steps: number;
   readonly notes: Notes;
+  readonly release: () => LxcRelease | undefined;
 }
 
 /**
@@ -37,7 +40,10 @@ interface State {
  * functions of LXC's confile.c). It never throws and never stops early: whatever would make LXC
  * refuse the configuration is listed in `problems`, next to the values of the lines that are fine.
  */
-export function parseLxcConfig(source: LxcSource): LxcConfig {
+export function parseLxcConfig(
+  source: LxcSource,
+  release: () => LxcRelease | undefined = () => undefined,
+): LxcConfig {
   const state: State = {
     values: new ValueStore(),
     nets: noNets(),
@@ -45,7 +51,8 @@ export function parseLxcConfig(source: LxcSource): LxcConfig {
     files: new Set(),
     visits: 0,
     steps: 0,
-    notes: new Notes(),
+    notes: new Notes(release),
+    release,
   };
   visit(state, source.file);
   const { values, notes } = state;
@@ -91,10 +98,12 @@ function visit(state: State, file: LxcFile): void {
     return;
   }
   state.files.add(file.path);
-  for (const step of stepsOf(file)) {
+  const steps = stepsOf(file);
+  for (const step of steps) {
     state.steps++;
     take(state, file.path, step);
   }
+  noteCgroup1(state, file.path, steps);
 }
 
 function take(state: State, file: string, step: Step): void {
@@ -104,7 +113,7 @@ function take(state: State, file: string, step: Step): void {
       const { line, key, value } = step.line;
       const refusal = setTableKey(state.values, step.key, { value, file, line });
       if (refusal !== undefined) {
-        notes.report(badValue({ file, line, key, value }, refusal.remedy));
+        notes.reportRefusal(badValue({ file, line, key, value }, refusal.remedy));
       }
       break;
     }
@@ -112,6 +121,8 @@ function take(state: State, file: string, step: Step): void {
       setNet(nets, notes, file, step.line);
       break;
     case 'cgroup':
+    case 'cgroup1':
+      if (!isMemoryKey(step.line.key)) break;
       state.memory = mergeMemory(state.memory, file, step.line);
       break;
     case 'old-net':
@@ -119,6 +130,9 @@ function take(state: State, file: string, step: Step): void {
       break;
     case 'include':
       include(state, file, step.line, step.include);
+      break;
+    case 'refusal':
+      notes.reportRefusal(step.note);
       break;
     case 'problem':
       notes.report(step.note);

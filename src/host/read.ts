@@ -309,19 +309,35 @@ export class HostReader {
    * library has the name. No program is run, and an older one would ignore the option.
    */
   mountMapsIds(): boolean {
-    const multiarch = this.list('/usr/lib').filter((name) => name.includes('-linux-'));
-    return ['/usr/lib64', '/usr/lib', ...multiarch.map((name) => `/usr/lib/${name}`)].some(
-      (directory) => {
-        try {
-          return this.files
-            .read(this.at(`${directory}/libmount.so.1`), libraryMaxBytes)
-            .includes('X-mount.idmap');
-        } catch {
-          // Not this directory.
-          return false;
-        }
-      },
+    return this.libraryDirectories().some(
+      (directory) =>
+        this.bytes(`${directory}/libmount.so.1`, libraryMaxBytes)?.includes('X-mount.idmap') ===
+        true,
     );
+  }
+
+  /** Where the libraries of packages are. */
+  libraryDirectories(): string[] {
+    const multiarch = this.list('/usr/lib').filter((name) => name.includes('-linux-'));
+    return ['/usr/lib64', '/usr/lib', ...multiarch.map((name) => `/usr/lib/${name}`)];
+  }
+
+  /** Bytes of a file that nobody misses; undefined where it cannot be read. */
+  bytes(path: string, maxBytes: number): Buffer | undefined {
+    try {
+      return this.files.read(this.at(path), maxBytes);
+    } catch {
+      return undefined;
+    }
+  }
+
+  /** Where a symbolic link leads; undefined for what is none. */
+  linkTarget(path: string): string | undefined {
+    try {
+      return this.files.readlink(this.entryAt(path));
+    } catch {
+      return undefined;
+    }
   }
 
   /** systemd takes an empty file for a mask as well. */

@@ -50,7 +50,10 @@ export interface LxcConfig {
   readonly memory: readonly MemoryEntry[];
   /** Every file that was read, the container's own first. */
   readonly files: readonly string[];
-  /** Why LXC would refuse this configuration, in file order; empty when it would accept it. */
+  /**
+   * Why LXC would refuse this configuration; empty when it would accept it. In file order, with the
+   * limits of cgroup v1 at the end of their file.
+   */
   readonly problems: readonly Problem[];
   /** What LXC accepts and an admin surely did not mean. */
   readonly warnings: readonly Problem[];
