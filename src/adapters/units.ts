@@ -115,7 +115,7 @@ export class SystemdUnits implements UnitsPort {
 
 function unitStatus(
   unit: string,
-  { activeState, stateChangeUsec, service }: UnitReading,
+  { activeState, stateChangeUsec, service, heldStart }: UnitReading,
 ): UnitStatus {
   if (!isActiveState(activeState)) {
     throw new Error(`systemd has a state of ${unit} that is not known: ${activeState}`);
@@ -128,6 +128,9 @@ function unitStatus(
     memoryMax: service.bigint('MemoryMax'),
     memorySwapMax: service.bigint('MemorySwapMax'),
     controlGroup: service.string('ControlGroup'),
+    heldStart: heldStart?.kind,
+    // One text, as statuses are compared member by member.
+    heldBy: heldStart?.units.join(' ') ?? '',
   };
 }
 

@@ -144,6 +144,8 @@ export interface Invocation {
 /** States of a container, as the service names them. */
 export const containerStates = [
   'stopped',
+  'waiting',
+  'unmet',
   'starting',
   'running',
   'freezing',

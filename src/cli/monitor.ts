@@ -50,6 +50,7 @@ function valueText(property: string, { signature, value }: Variant): string {
   if (signature === 't' && property.endsWith('Limit')) return formatLimit(value as bigint);
   if (property === 'Progress') return formatProgress(value as number) || 'unknown';
   if (signature === 'b') return value === true ? 'yes' : 'no';
+  if (signature === 'as') return (value as string[]).join(',') || 'none';
   if (signature === 'ao') return (value as string[]).map(nameOf).join(',') || 'none';
   if (signature === 'a(sob)') {
     const uses = value as [string, string, boolean][];

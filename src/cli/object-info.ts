@@ -15,9 +15,13 @@ export interface ContainerInfo {
   readonly unit: string;
   readonly configFile: string;
   readonly state: string;
+  /** Units that its start waits for or lacks. */
+  readonly waitsFor: readonly string[];
   /** File, line, reason and remedy, one a line; empty for a sound container. */
   readonly problem: string;
   readonly autostart: boolean;
+  /** Who decided that, as words; see lockerd(8). */
+  readonly autostartReasons: readonly string[];
   /** Process id of init on the host; 0 for none. */
   readonly leader: number;
   /** CLOCK_REALTIME, microseconds; 0 for never. */
@@ -88,6 +92,7 @@ interface SignatureTypes {
   u: number;
   t: bigint;
   d: number;
+  as: readonly string[];
   o: string;
   'a(sob)': readonly (readonly [string, string, boolean])[];
   'a(ob)': readonly (readonly [string, boolean])[];
@@ -119,8 +124,10 @@ export function readContainer(properties: VariantMap): ContainerInfo {
     unit: get('Unit', 's'),
     configFile: get('ConfigFile', 's'),
     state: get('State', 's'),
+    waitsFor: get('WaitsFor', 'as'),
     problem: get('Problem', 's'),
     autostart: get('Autostart', 'b'),
+    autostartReasons: get('AutostartReasons', 'as'),
     leader: get('Leader', 'u'),
     since: get('StateChangeTimestamp', 't'),
     lockers: get('Lockers', 'a(sob)').map(([name, , readOnly]) => ({ name, readOnly })),

@@ -18,6 +18,8 @@ const stateColours: Readonly<Record<string, Colour>> = {
   unknown: 'red',
   frozen: 'blue',
   starting: 'yellow',
+  waiting: 'yellow',
+  unmet: 'red',
   stopping: 'yellow',
   freezing: 'yellow',
 };
@@ -38,8 +40,31 @@ const permissionColours: Readonly<Record<string, Colour>> = {
 /** Stands for what is not there. */
 const none = '-';
 
-function yesNo(value: boolean): string {
-  return value ? 'yes' : 'no';
+/** `yes (config)`: what will happen at boot and who decided it first; "status" has all of them. */
+function autostartWord({ autostart, autostartReasons: [reason] }: ContainerInfo): string {
+  const word = autostart ? 'yes' : 'no';
+  return reason === undefined ? word : `${word} (${escapeText(reason)})`;
+}
+
+/** What the words of the property AutostartReasons mean. */
+const reasonTexts: Readonly<Record<string, string>> = {
+  config: 'lxc.start.auto',
+  options: 'OPTIONS in /etc/default/lxc',
+  runlevel: 'a link to its init script in a runlevel',
+  enabled: 'enabled with systemctl',
+  masked: 'its unit is masked',
+  'other-unit': 'only units that the boot does not start want it',
+  'lxc-auto': 'lxc.start.auto is 1, but LXC_AUTO in /etc/default/lxc is not "true"',
+  'lxc-service': 'lxc.start.auto is 1, but lxc.service is not enabled',
+  'boot-groups': 'lxc.start.auto is 1, but BOOTGROUPS in /etc/default/lxc has none of its groups',
+};
+
+function bootText({ autostart, autostartReasons }: ContainerInfo): string {
+  const texts = autostartReasons.map((word) =>
+    Object.hasOwn(reasonTexts, word) ? (reasonTexts[word] ?? word) : word,
+  );
+  const what = autostart ? 'starts at boot' : 'does not start at boot';
+  return texts.length === 0 ? what : `${what}: ${texts.join('; ')}`;
 }
 
 /** `data`, or `data:ro` as lockerd.conf(5) has it. */
@@ -102,7 +127,7 @@ export function printContainers(
     return [
       escapeText(container.name),
       escapeText(container.state),
-      yesNo(container.autostart),
+      autostartWord(container),
       container.leader === 0 ? none : String(container.leader),
       used === undefined ? none : formatBytes(used),
       container.memoryLimit === unlimited ? none : formatBytes(container.memoryLimit),
@@ -228,7 +253,8 @@ export function printStatus(
   const when = since === 0n ? '' : ` since ${formatTimestamp(since)}; ${formatAgo(since, nowUsec)}`;
   const fields: [string, readonly string[]][] = [
     ['State', [state + when]],
-    ['Unit', [`${container.unit} (${container.autostart ? 'starts' : 'does not start'} at boot)`]],
+    ['Needs', container.waitsFor],
+    ['Unit', [`${container.unit} (${bootText(container)})`]],
     ['Config', [container.configFile]],
     ['Leader', leader === 0 ? [] : [String(leader)]],
     ['Memory', memoryLines(container)],
@@ -273,7 +299,9 @@ export function containerJson(container: ContainerInfo, jobs?: readonly JobInfo[
   return {
     container: container.name,
     state: container.state,
+    waits_for: container.waitsFor,
     autostart: container.autostart,
+    autostart_reasons: container.autostartReasons,
     leader: container.leader === 0 ? null : container.leader,
     since_usec: container.since === 0n ? null : container.since,
     unit: container.unit,

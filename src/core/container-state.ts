@@ -5,6 +5,10 @@ import type { UnitStatus } from './ports.ts';
 /** A container's state as callers see it. */
 export type ContainerState =
   | 'stopped'
+  /** Its start waits for other units, such as a mount. */
+  | 'waiting'
+  /** Its start ended before it began, because of what it requires. */
+  | 'unmet'
   | 'starting'
   | 'running'
   | 'freezing'
@@ -22,7 +26,7 @@ export interface StateFacts {
   /** The definition has a problem. */
   readonly broken: boolean;
   /** Undefined while systemd does not answer. */
-  readonly unit: Pick<UnitStatus, 'activeState'> | undefined;
+  readonly unit: Pick<UnitStatus, 'activeState' | 'heldStart'> | undefined;
   /** LXC's word; undefined where there is no report of it. */
   readonly lxc: string | undefined;
   /** The helper reports guests, so that a guest that is not reported is not there. */
@@ -75,17 +79,21 @@ export function deriveState(facts: StateFacts): ContainerState {
     case 'deactivating':
       return 'stopping';
     case 'failed':
+      if (unit.heldStart === 'waiting') return guest ?? 'waiting';
       return guest ?? (broken ? 'broken' : 'failed');
     case 'inactive':
+      if (unit.heldStart === 'waiting') return guest ?? 'waiting';
+      if (unit.heldStart === 'unmet' && !broken && !isUnknown) return guest ?? 'unmet';
+      return guest ?? (isUnknown ? 'unknown' : down);
     case 'maintenance':
     case undefined:
       return guest ?? (isUnknown ? 'unknown' : down);
   }
 }
 
-/** Whether there is a guest, perhaps one that comes or goes. */
+/** Whether there is a guest, or one that comes or goes. */
 export function isUp(state: ContainerState): boolean {
-  return !['stopped', 'failed', 'broken', 'unknown'].includes(state);
+  return !['stopped', 'unmet', 'failed', 'broken', 'unknown'].includes(state);
 }
 
 /** LXC has a guest although its unit has ended or never began. */

@@ -15,6 +15,7 @@ import type {
   UnitsPort,
   UnitStatus,
 } from './ports.ts';
+import { mountUnit } from '../model/unit-name.ts';
 import type { RetriedWatch, Watcher } from './retried-watch.ts';
 
 /** How long the start waits for reports of guests, which say little that systemd does not. */
@@ -100,6 +101,7 @@ export class ContainerTracker {
       attachments: [],
       oomKills: 0n,
       obstacle: obstacleOf(lxc),
+      waitsFor: [],
       isOutsideUnit: false,
       isGone: false,
       lxc: lxc && { state: lxc.state, leader: lxc.leader },
@@ -240,9 +242,15 @@ export class ContainerTracker {
   }
 
   #derive(record: ContainerRecord, cause: 'first' | 'unit' | 'other'): void {
+    const heldBy = foreignUnits(record);
+    // Its own mounts take a moment at each start.
+    const isHeld = heldBy.length > 0 || record.unit?.heldStart === 'unmet';
     const facts = {
       broken: record.definition.problem !== '',
-      unit: record.unit,
+      unit: record.unit && {
+        activeState: record.unit.activeState,
+        heldStart: isHeld ? record.unit.heldStart : undefined,
+      },
       lxc: record.lxc?.state,
       areGuestsReported: this.#areGuestsReported,
       guest: record.guest,
@@ -251,13 +259,26 @@ export class ContainerTracker {
     const fromUnit = record.unit?.stateChangeUsec ?? 0n;
     if (cause === 'first') record.stateChangeUsec = fromUnit;
     else if (state !== record.state) {
-      record.stateChangeUsec = cause === 'unit' ? fromUnit : this.#clock.realtimeUsec();
+      // The unit stays inactive while its start is held up.
+      const isHeldUp = [state, record.state].some((one) => one === 'waiting' || one === 'unmet');
+      const isUnits = cause === 'unit' && !isHeldUp;
+      record.stateChangeUsec = isUnits ? fromUnit : this.#clock.realtimeUsec();
     }
+    record.waitsFor = ['waiting', 'unmet'].includes(state) ? heldBy : [];
     record.state = state;
     record.leader = record.lxc?.leader ?? 0;
     record.isOutsideUnit = runsOutsideUnit(facts);
     this.emitChanged(record);
   }
+}
+
+/** What holds up its start, but for its own wormhole and what belongs to that. */
+function foreignUnits({ unit, definition: { wormhole } }: ContainerRecord): string[] {
+  const own = wormhole === undefined ? '' : mountUnit(wormhole).replace(/\.mount$/, '');
+  return (unit?.heldBy ?? '')
+    .split(' ')
+    .filter((name) => name !== '' && !(own !== '' && name.startsWith(own)))
+    .filter((name) => !name.startsWith('run-lockerd-'));
 }
 
 function obstacleOf(status: LxcStatus | undefined): string {

@@ -32,6 +32,8 @@ export interface Container {
   readonly oomKills: bigint;
   /** What keeps LXC from starting it, with the remedy; empty where nothing does. */
   readonly obstacle: string;
+  /** Units that its start waits for, or that it lacks; see the states `waiting` and `unmet`. */
+  readonly waitsFor: readonly string[];
   /** LXC runs it, but not its unit. */
   readonly isOutsideUnit: boolean;
   readonly isGone: boolean;

@@ -77,7 +77,9 @@ export class JobActions {
     await this.#settle(
       container,
       job,
-      (now) => now.state !== 'starting' && now.state !== 'stopped' && this.#hasItsLockers(now),
+      (now) =>
+        !['stopped', 'waiting', 'unmet', 'starting'].includes(now.state) &&
+        this.#hasItsLockers(now),
     );
   }
 

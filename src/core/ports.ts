@@ -6,7 +6,10 @@ export interface ContainerDefinition {
   /** `lxc@INSTANCE.service` */
   readonly unit: string;
   readonly configFile: string;
+  /** What will happen at the next boot. */
   readonly autostart: boolean;
+  /** Who decided that, in words that callers see; see host/boot-policy.ts. */
+  readonly autostartReasons: readonly string[];
   readonly groups: readonly string[];
   /** File, line, reason and remedy, one a line; empty for a sound container. */
   readonly problem: string;
@@ -64,6 +67,10 @@ export interface UnitStatus {
   readonly memorySwapMax: bigint;
   /** Path of the control group below the hierarchy's root; empty while there is none. */
   readonly controlGroup: string;
+  /** Of a unit that is down: its start waits, or ended for want of what it requires. */
+  readonly heldStart?: 'waiting' | 'unmet' | undefined;
+  /** Units that the start waits for or lacks, with blanks between them. */
+  readonly heldBy?: string;
 }
 
 /** How a job of systemd ended; see org.freedesktop.systemd1(5), JobRemoved. */

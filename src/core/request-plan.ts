@@ -186,7 +186,7 @@ function objectionTo(
     case 'reboot':
       if (container.isOutsideUnit) return runsOutside(container);
       if (state === 'running' || isNew) return undefined;
-      if (options.force && isUp(state)) return undefined;
+      if (options.force && isUp(state) && state !== 'waiting') return undefined;
       if (state === 'frozen' || state === 'freezing') {
         return new LockerdError(
           'NotRunning',

@@ -2,7 +2,7 @@ import type { FstabEntry } from '../model/fstab.ts';
 import type { LxcConfig } from '../model/lxc-config.ts';
 import type { Problem } from '../model/problem.ts';
 import type { GuestInit } from '../model/sight.ts';
-import type { BootPolicy } from '../host/boot-policy.ts';
+import type { BootDecision, BootPolicy, UnitLinks } from '../host/boot-policy.ts';
 import type { Lockers, Wormhole } from '../host/lockers.ts';
 import type { ContainerSettings, HostSettings } from '../host/settings.ts';
 import type { MemoryLimits } from './unit-limits.ts';
@@ -16,15 +16,22 @@ export interface ContainerFacts {
   readonly init: GuestInit;
   /** Text of the file that lxc.mount.fstab names. */
   readonly mountFstabText?: string;
+  /** Paths that the container needs, each with what it is without symbolic links. */
+  readonly realPaths?: ReadonlyMap<string, string>;
   readonly settings: ContainerSettings;
   /** Problems found outside the configuration: the directory, the settings file. */
   readonly problems: readonly Problem[];
   readonly hasRunlevelLink: boolean;
+  readonly unitLinks: UnitLinks;
 }
 
 /** What concerns all containers alike. */
 export interface HostFacts {
   readonly fstab: readonly FstabEntry[];
+  /** Devices that a line of crypttab(5) makes, as paths. */
+  readonly crypttab?: ReadonlySet<string>;
+  /** Whether the network configuration of the host speaks of an interface. */
+  readonly namesInterface?: (name: string) => boolean;
   readonly boot: BootPolicy;
   readonly settings: HostSettings;
   readonly lockers: Lockers;
@@ -60,13 +67,20 @@ export interface Container {
   readonly hasLogFile: boolean;
   /** Paths whose mounts the container cannot do without. */
   readonly requiredPaths: readonly string[];
+  /** Paths whose mounts the start cannot do without, while the container can. */
+  readonly startPaths: readonly string[];
   /** Units required and ordered before the container. */
   readonly requires: readonly string[];
   /** Units pulled in and ordered before the container, which starts without them if need be. */
   readonly wants: readonly string[];
+  /** Units ordered before the container where something else starts them. */
+  readonly after: readonly string[];
   /** Host network interfaces among `wants`. */
   readonly bridges: readonly string[];
+  /** Started at boot by a link of ours. */
   readonly autostart: boolean;
+  /** What will happen at boot, whoever decided it. */
+  readonly boot: BootDecision;
   readonly groups: readonly string[];
   readonly startDelaySec: number;
   /** Containers ordered before this one, and the delays that must have passed. */

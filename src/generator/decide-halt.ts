@@ -9,8 +9,8 @@ export const SIGRTMIN_3 = 37;
 
 /**
  * Chooses the halt signal. lxc-start in the foreground forwards what it receives, so KillSignal=
- * does the work; stop-guest chooses at stop time where the signal cannot travel so or the guest
- * cannot be known yet.
+ * does the work; stop-guest chooses at stop time where the signal cannot travel so or the guest's
+ * init is not known for certain: any program but systemd may become systemd, or another init.
  */
 export function planHalt(
   signal: number | undefined,
@@ -27,8 +27,6 @@ export function planHalt(
   if (init === 'systemd') {
     return { signal: signalName(SIGRTMIN_3), heardBy: [SIGRTMIN_3], isSentAtStop: false };
   }
-  if (init === 'other')
-    return { signal: signalName(SIGPWR), heardBy: [SIGPWR], isSentAtStop: false };
   // Only systemd reports that it has booted, and a stop before that report runs no ExecStop=.
   if (ready === 'booted') {
     return { signal: signalName(SIGRTMIN_3), heardBy: [SIGRTMIN_3], isSentAtStop: true };

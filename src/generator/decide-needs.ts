@@ -7,14 +7,13 @@ import type { Located, Problem } from '../model/problem.ts';
 import { parseRootfs } from '../model/rootfs.ts';
 import { deviceUnit, mountUnit, netDeviceUnit } from '../model/unit-name.ts';
 import { fitsUnitFile, printable } from '../model/unit-syntax.ts';
+import { isBlockFileSystem } from '../host/block-types.ts';
 import type { ContainerFacts, HostFacts } from './container.ts';
 
 /** Gathers what the container waits for from its root file system, mounts and network. */
-export function findNeeds(
-  { directory, config, mountFstabText }: ContainerFacts,
-  host: HostFacts,
-): Needs {
-  const needs = new Needs(host);
+export function findNeeds(facts: ContainerFacts, host: HostFacts): Needs {
+  const { directory, config, mountFstabText } = facts;
+  const needs = new Needs(facts, host);
   needs.requirePath(directory, { value: directory, file: config.file, line: 0 });
   if (config.rootfsPath !== undefined) needRootfs(needs, config.rootfsPath);
   needMounts(needs, config, mountFstabText);
@@ -25,22 +24,46 @@ export function findNeeds(
 /** PATH_MAX of the kernel, without the NUL. */
 const pathMax = 4095;
 
+/** Hooks that run before LXC opens the root file system and looks for the host's interfaces. */
+const beforeAll = ['lxc.hook.pre-start'];
+/** Hooks that run before LXC makes the mounts of the configuration. */
+const beforeMounts = [...beforeAll, 'lxc.hook.start-host', 'lxc.hook.pre-mount'];
+
+/** Hooks of packages, which make nothing that a container has on the host. */
+const harmlessHook =
+  /^\/usr\/(?:lib\/lockerd\/hooks\/|share\/lxc\/hooks\/squid-deb-proxy-client(?: |$))/;
+
 /** What the container waits for, gathered from its root file system, mounts and network. */
 class Needs {
   readonly paths = new Set<string>();
+  /** Paths that only the start needs: what is unmounted later does not concern the container. */
+  readonly startPaths = new Set<string>();
   readonly requires = new Set<string>();
   readonly wants = new Set<string>();
+  /** Units that are waited for where something else starts them. */
+  readonly after = new Set<string>();
   readonly bridges = new Set<string>();
   readonly problems: Problem[] = [];
-  private readonly fstab: readonly FstabEntry[];
-  private readonly lxcpath: HostFacts['lxcpath'];
+  readonly warnings: Problem[] = [];
+  private readonly host: HostFacts;
+  private readonly hooks: LxcConfig['makers'];
+  private readonly strict: boolean | undefined;
 
-  constructor(host: HostFacts) {
-    this.fstab = host.fstab;
-    this.lxcpath = host.lxcpath;
+  constructor({ config, settings }: ContainerFacts, host: HostFacts) {
+    this.host = host;
+    this.strict = settings.strictNeeds;
+    this.hooks = config.makers?.filter(({ hook }) => !harmlessHook.test(hook.value));
   }
 
   requirePath(path: string, from: Located<string>): void {
+    this.addPath(this.paths, path, from);
+  }
+
+  requireAtStart(path: string, from: Located<string>): void {
+    this.addPath(this.startPaths, path, from);
+  }
+
+  private addPath(paths: Set<string>, path: string, from: Located<string>): void {
     const shown = printable(path.slice(0, 80));
     const at = { file: from.file, line: from.line };
     if (!fitsUnitFile(path)) {
@@ -51,24 +74,101 @@ class Needs {
       const reason = `the path "${shown}..." is longer than ${pathMax} characters`;
       this.problems.push({ ...at, reason, remedy: 'shorten it' });
     } else {
-      this.paths.add(path);
+      paths.add(path);
       // systemd compares paths by their text and would miss the mount behind a link.
-      const { path: lxcpath, real } = this.lxcpath;
-      if (isAtOrBelow(path, lxcpath)) this.paths.add(real + path.slice(lxcpath.length));
+      const { path: lxcpath, real } = this.host.lxcpath;
+      if (isAtOrBelow(path, lxcpath)) paths.add(real + path.slice(lxcpath.length));
     }
   }
 
-  /** RequiresMountsFor= would stop the container where the mount is allowed to fail. */
-  wantMountsFor(path: string): void {
-    for (const entry of this.fstab) {
+  /** The mounts that the host makes at boot on the way to what LXC does without if need be. */
+  followMountsFor(path: string): void {
+    for (const { target, options } of this.mountsOf(path)) {
+      if (options.includes('noauto')) continue;
+      (this.strict === true ? this.wants : this.after).add(mountUnit(target));
+    }
+  }
+
+  private mountsOf(path: string): FstabEntry[] {
+    return this.host.fstab.flatMap((entry) => {
       const target = cleanAbsolutePath(entry.target);
-      if (target === undefined || target === '/' || entry.options.includes('noauto')) continue;
-      if (isAtOrBelow(path, target)) this.wants.add(mountUnit(target));
+      if (target === undefined || target === '/' || !isAtOrBelow(path, target)) return [];
+      return [{ ...entry, target }];
+    });
+  }
+
+  /** What LXC starts without. */
+  followDevice(path: string): void {
+    (this.strict === true ? this.wants : this.after).add(deviceUnit(path));
+  }
+
+  requireDevice(path: string, from: Located<string>, hooks: readonly string[]): void {
+    const maker = this.isKnown(path) ? undefined : this.makerOf(hooks);
+    if (maker === undefined) this.requires.add(deviceUnit(path));
+    else {
+      this.after.add(deviceUnit(path));
+      this.warnOfMaker(path, from, maker, `name it in /etc/crypttab or /etc/fstab, or set`);
     }
   }
 
-  device(path: string, optional: boolean): void {
-    (optional ? this.wants : this.requires).add(deviceUnit(path));
+  requireInterface(name: string, from: Located<string>): void {
+    const maker = this.host.namesInterface?.(name) === true ? undefined : this.makerOf(beforeAll);
+    if (maker === undefined || name === lxcNetBridge) {
+      this.bridges.add(name);
+      this.wants.add(netDeviceUnit(name));
+    } else {
+      this.after.add(netDeviceUnit(name));
+      this.warnOfMaker(name, from, maker, 'set');
+    }
+  }
+
+  /**
+   * Leaves a mount to the hooks where fstab has it for them: with `noauto`, on a volume that
+   * nobody but a hook opens.
+   */
+  isMadeByHook(path: string, from: Located<string>, hooks: readonly string[]): boolean {
+    const maker = this.makerOf(hooks);
+    if (maker === undefined) return false;
+    const made = this.mountsOf(path).find(
+      ({ source, options }) =>
+        options.includes('noauto') &&
+        source.startsWith('/dev/mapper/') &&
+        !this.host.crypttab?.has(source),
+    );
+    if (made === undefined) return false;
+    this.after.add(mountUnit(made.target));
+    this.warnOfMaker(
+      made.target,
+      from,
+      maker,
+      `name ${printable(made.source)} in /etc/crypttab, or set`,
+    );
+    return true;
+  }
+
+  /** Whether the host itself can make the device: crypttab opens it, or fstab says it is there. */
+  private isKnown(device: string): boolean {
+    if (this.host.crypttab?.has(device) === true) return true;
+    return this.host.fstab.some(({ source }) => cleanAbsolutePath(source) === device);
+  }
+
+  /** The first hook that may make what the host does not have; none where settings say so. */
+  private makerOf(keys: readonly string[]): Located<string> | undefined {
+    if (this.strict === true) return undefined;
+    return this.hooks?.find(({ key }) => keys.includes(key))?.hook;
+  }
+
+  private warnOfMaker(what: string, from: Located<string>, by: Located<string>, how: string): void {
+    // Who has decided needs no advice.
+    if (this.strict === false) return;
+    this.warnings.push({
+      file: from.file,
+      line: from.line,
+      reason:
+        `the start does not wait for ${printable(what.slice(0, 80))}, ` +
+        `which the hook of ${printable(by.file)}:${by.line} may make`,
+      remedy: `${how} strict-needs in lockerd.conf(5): yes waits for it, no ends this warning`,
+    });
   }
 }
 
@@ -83,8 +183,10 @@ function needRootfs(needs: Needs, rootfsPath: Located<string>): void {
     });
     return;
   }
-  for (const path of result.rootfs.paths) needs.requirePath(path, rootfsPath);
-  for (const device of result.rootfs.devices) needs.device(device, false);
+  for (const path of result.rootfs.paths) {
+    if (!needs.isMadeByHook(path, rootfsPath, beforeAll)) needs.requirePath(path, rootfsPath);
+  }
+  for (const device of result.rootfs.devices) needs.requireDevice(device, rootfsPath, beforeAll);
   if (result.rootfs.type === 'zfs') {
     // zfs-mount.service may fail for a dataset of somebody else, so it is not required.
     needs.requires.add('zfs-import.target');
@@ -97,15 +199,18 @@ const kernelPaths = ['/proc', '/sys', '/dev'];
 
 function needMount(needs: Needs, entry: FstabEntry, from: Located<string>): void {
   const source = cleanAbsolutePath(entry.source);
-  if (source === undefined) return;
+  // LXC looks for a "relative" source in the guest.
+  if (source === undefined || entry.options.includes('relative')) return;
   const optional = entry.options.includes('optional');
   const isBind = entry.options.some((option) => option === 'bind' || option === 'rbind');
   if (isBind) {
     if (kernelPaths.some((path) => isAtOrBelow(source, path))) return;
-    if (optional) needs.wantMountsFor(source);
-    else needs.requirePath(source, from);
-  } else if (source.startsWith('/dev/')) {
-    needs.device(source, optional);
+    if (optional) needs.followMountsFor(source);
+    else if (!needs.isMadeByHook(source, from, beforeMounts)) needs.requireAtStart(source, from);
+  } else if (source.startsWith('/dev/') && isBlockFileSystem(entry.type)) {
+    // The source of any other file system, such as a tmpfs, is a mere name.
+    if (optional) needs.followDevice(source);
+    else needs.requireDevice(source, from, beforeMounts);
   }
 }
 
@@ -117,7 +222,7 @@ function needMounts(needs: Needs, config: LxcConfig, mountFstabText: string | un
   if (config.mountFstab === undefined) return;
   const file = config.mountFstab.value;
   const clean = cleanAbsolutePath(file);
-  if (clean !== undefined) needs.requirePath(clean, config.mountFstab);
+  if (clean !== undefined) needs.requireAtStart(clean, config.mountFstab);
   for (const entry of parseFstab(mountFstabText ?? '')) {
     needMount(needs, entry, { value: entry.source, file, line: entry.line });
   }
@@ -144,8 +249,7 @@ function needNetwork(needs: Needs, config: LxcConfig): void {
       });
       continue;
     }
-    needs.bridges.add(link.value);
-    needs.wants.add(netDeviceUnit(link.value));
+    needs.requireInterface(link.value, link);
     if (link.value === lxcNetBridge) needs.wants.add('lxc-net.service');
   }
 }

@@ -12,13 +12,14 @@ import {
   unitNameFits,
 } from '../model/unit-name.ts';
 import { fitsUnitFile, printable } from '../model/unit-syntax.ts';
-import { bootPass, startsAtBoot } from '../host/boot-policy.ts';
+import { bootPass, decideBoot, startsAtBoot } from '../host/boot-policy.ts';
 import { decideLockers } from '../host/lockers.ts';
 import type { Container, ContainerFacts, HostFacts } from './container.ts';
 import { planHalt } from './decide-halt.ts';
 import { findNeeds } from './decide-needs.ts';
 import type { RankedContainer } from './decide-order.ts';
 import { orderContainers } from './decide-order.ts';
+import { behindLinks, wantsOfDataset } from './decide-places.ts';
 import { decideMemory } from './unit-limits.ts';
 
 /** What decoding leaves where a name's bytes are not UTF-8. */
@@ -59,6 +60,12 @@ function groupWarning(group: string, config: LxcConfig): Problem {
 function modelOne(facts: ContainerFacts, host: HostFacts): RankedContainer {
   const { config, settings } = facts;
   const needs = findNeeds(facts, host);
+  const behind = behindLinks(facts.realPaths ?? new Map(), needs, host.fstab);
+  const wants = new Set([
+    ...needs.wants,
+    ...(settings.strictNeeds === true ? behind.mounts : []),
+    ...wantsOfDataset(config.rootfsPath?.value),
+  ]);
   const groups = [...new Set(config.groups)].sort();
   const memory = decideMemory(config.memory, settings.autoballoon?.ceiling);
   const { wormhole, ...decided } = decideLockers(
@@ -77,6 +84,7 @@ function modelOne(facts: ContainerFacts, host: HostFacts): RankedContainer {
       warnings: [
         ...config.warnings,
         ...decided.warnings,
+        ...needs.warnings,
         ...memory.warnings,
         ...groups.filter((group) => !groupFits(group)).map((group) => groupWarning(group, config)),
       ],
@@ -84,11 +92,17 @@ function modelOne(facts: ContainerFacts, host: HostFacts): RankedContainer {
       hasLogFile: config.logFile !== undefined,
       halt: planHalt(config.haltSignal?.value, facts.init, settings.ready),
       ...(config.rebootSignal === undefined ? {} : { rebootSignal: config.rebootSignal.value }),
-      requiredPaths: [...needs.paths].sort(),
+      requiredPaths: [...new Set([...needs.paths, ...behind.paths])].sort(),
+      // What holds for as long as the container runs holds at its start.
+      startPaths: [...new Set([...needs.startPaths, ...behind.startPaths])]
+        .filter((path) => !needs.paths.has(path) && !behind.paths.includes(path))
+        .sort(),
       requires: [...needs.requires].sort(),
-      wants: [...needs.wants].sort(),
+      wants: [...wants].sort(),
+      after: [...needs.after, ...behind.mounts].filter((unit) => !wants.has(unit)).sort(),
       bridges: [...needs.bridges].sort(),
       autostart: facts.hasRunlevelLink || startsAtBoot(host.boot, config),
+      boot: decideBoot(host.boot, config, facts.unitLinks, facts.hasRunlevelLink),
       groups: groups.filter(groupFits),
       startDelaySec: config.startDelaySec,
       ...(wormhole === undefined ? {} : { wormhole }),

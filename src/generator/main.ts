@@ -7,6 +7,7 @@
 import { hostFactsFile } from '../model/facts.ts';
 import { defaultLxcpath, withoutTrailingSlashes } from '../model/path.ts';
 import { errnoText } from '../model/errno.ts';
+import { fitsUnitFile } from '../model/unit-syntax.ts';
 import { Files } from '../host/files.ts';
 import { modelContainers } from './decide.ts';
 import { KernelLog } from './kernel-log.ts';
@@ -48,10 +49,17 @@ export function generate(root: string, files: Files): Generated {
     return { model, outputs: planned.map(renderOutput) };
   });
   return {
-    outputs,
+    outputs: [...outputs, ...automountOutputs(files.idleAutomounts)],
     errors: errorMessages(facts, model),
     warnings: warningMessages(facts, model),
   };
+}
+
+/** What hooks/wake-automounts has mounted, to let the generator look again. */
+function automountOutputs(idle: readonly string[]): Output[] {
+  const paths = idle.filter(fitsUnitFile);
+  if (paths.length === 0) return [];
+  return [{ path: 'lockerd-automounts', text: paths.map((path) => `${path}\n`).join('') }];
 }
 
 /** The whole program: arguments in, exit status out. */

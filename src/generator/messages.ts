@@ -18,14 +18,16 @@ export function errorMessages(facts: Facts, { containers, nameless }: Model): st
 }
 
 export function warningMessages({ host, warnings }: Facts, { containers }: Model): string[] {
-  return [
+  const all = [
     ...warnings,
     ...warnOfUnprotected(
       containers.flatMap((c) => c.wormhole ?? []),
       host.lockers,
     ),
     ...containers.flatMap((c) => c.warnings),
-  ].map(formatProblem);
+  ];
+  // Containers that include the same file have the same to say of it.
+  return [...new Set(all.map(formatProblem))];
 }
 
 /** The problems of one container on one line, as /dev/kmsg has lines only. */

@@ -8,6 +8,7 @@ import type { Container } from './container.ts';
 import { hasDelay } from './container.ts';
 import { SIGPWR, SIGRTMIN_3 } from './decide-halt.ts';
 import { forwardUnit } from './plan-boot.ts';
+import { needsUnits, planNeedsCheck } from './plan-needs.ts';
 import type { Fact, Planned } from './plan-views.ts';
 import { command, hookDirectory, isHung } from './plan-views.ts';
 
@@ -141,7 +142,8 @@ function planFacts(c: Container): Fact[] {
   const facts: [string, string][] = [
     ['Container', unitWord(c.name)],
     ['ConfigFile', unitWord(c.configFile)],
-    ['Autostart', c.autostart ? 'yes' : 'no'],
+    ['Autostart', c.boot.starts ? 'yes' : 'no'],
+    ...c.boot.reasons.map((reason): [string, string] => ['AutostartReason', reason]),
     ['RebootSignal', String(c.rebootSignal ?? defaultRebootSignal)],
     ...c.groups.map((group): [string, string] => ['Group', unitWord(group)]),
     ...planAutoballoon(c),
@@ -154,11 +156,22 @@ function planFacts(c: Container): Fact[] {
   return facts.map(([key, value]) => ({ key, value }));
 }
 
+function planEnvironment({ halt, settings, hasLogFile, wormhole }: Container): string[] {
+  return [
+    `LOCKERD_HALT_SIGNALS=${halt.heardBy.join(' ')}`,
+    ...(settings.ready === 'booted' ? ['LOCKERD_READY=booted'] : []),
+    ...(hasLogFile ? ['LOCKERD_LOG=own'] : []),
+    ...(wormhole === undefined ? [] : wormholeEnvironment(wormhole)),
+  ];
+}
+
 /** Plans the drop-in of one container. Pure: fixtures run it without a file system. */
 export function planContainerDropIn(c: Container, isForwarded: boolean): Planned {
   const broken = c.problems.length > 0;
   // A unit that refuses to start need not wait for anything first.
-  const needs = broken ? { requiredPaths: [], requires: [], wants: [], startsAfter: [] } : c;
+  const needs = broken
+    ? { requiredPaths: [], requires: [], wants: [], after: [], startsAfter: [] }
+    : c;
   const wormholeUnit = c.wormhole === undefined ? '' : mountUnit(c.wormhole.path);
   const wormhole = wormholeUnit === '' ? [] : [wormholeUnit];
   const attachments = c.wormhole?.attachments ?? [];
@@ -179,12 +192,15 @@ export function planContainerDropIn(c: Container, isForwarded: boolean): Planned
         ...needs.wants,
         ...(broken ? [] : attachmentUnits),
         ...delay,
+        ...needsUnits(c),
         ...forward,
         ...autoballoon,
       ],
       after: [
         ...needs.requires,
         ...needs.wants,
+        ...needs.after,
+        ...needsUnits(c),
         // Also of what runs while its configuration is broken: none is unmounted before the stop.
         ...wormhole,
         ...attachmentUnits,
@@ -193,18 +209,14 @@ export function planContainerDropIn(c: Container, isForwarded: boolean): Planned
       wormhole: wormholeUnit,
       partOf: [...c.groups.map(groupTarget), ...forward],
       refuse: planRefusal(c),
+      checkNeeds: planNeedsCheck(c),
       checkLockers: planLockerCheck(c),
       execStart: planExecStart(c),
       execStop: planExecStop(c),
       execStopPost:
         c.name === c.instance ? '' : command(`${hookDirectory}/container-gone`, [c.name]),
       killSignal: c.halt.signal,
-      environment: [
-        `LOCKERD_HALT_SIGNALS=${c.halt.heardBy.join(' ')}`,
-        ...(c.settings.ready === 'booted' ? ['LOCKERD_READY=booted'] : []),
-        ...(c.hasLogFile ? ['LOCKERD_LOG=own'] : []),
-        ...(c.wormhole === undefined ? [] : wormholeEnvironment(c.wormhole)),
-      ].map(unitWord),
+      environment: planEnvironment(c).map(unitWord),
       // Some four hundred lines tell of one start.
       logBurst: c.settings.logLevel === undefined ? '' : '5000',
       startTimeout: c.settings.startTimeout ?? '',

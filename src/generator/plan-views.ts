@@ -9,6 +9,7 @@ export interface TemplateViews {
   readonly container: ContainerView;
   readonly containers: { readonly lxcpath: string };
   readonly delay: { readonly configFile: string; readonly unit: string; readonly seconds: number };
+  readonly needs: { readonly configFile: string; readonly paths: readonly string[] };
   readonly bridge: { readonly interface: string; readonly timeout: string };
   readonly forward: ForwardView;
   readonly limits: LimitsView;
@@ -40,6 +41,8 @@ export interface ContainerView {
   readonly partOf: readonly string[];
   /** The command that refuses the start; empty for a sound container. */
   readonly refuse: string;
+  /** The command that looks whether the mounts of the start are there; empty where it needs none. */
+  readonly checkNeeds: string;
   /** The command that looks whether lockers are there; empty where there are none. */
   readonly checkLockers: string;
   /** Empty where the packaged unit's value stands. */

@@ -6,6 +6,7 @@ import { compareText } from './container.ts';
 import { planAutostart, planDelay, planForward, planGroups } from './plan-boot.ts';
 import { planContainerDropIn } from './plan-container.ts';
 import { planBridge, planHost, planRescan, planWatch } from './plan-host.ts';
+import { planNeeds } from './plan-needs.ts';
 import { planReadOnly, planWormhole } from './plan-lockers.ts';
 import type { PlanContext, Planned } from './plan-views.ts';
 
@@ -19,6 +20,7 @@ export function planUnits(containers: readonly Container[], context: PlanContext
     ...containers.flatMap((c) => [
       planContainerDropIn(c, scripts.has(c.name)),
       ...planLimits(c),
+      ...planNeeds(c),
       ...planWormhole(c),
       ...planDelay(c),
       ...planAutostart(c),

@@ -3,18 +3,22 @@
  * of them by the limits of host/files.ts.
  */
 import type { FstabEntry } from '../model/fstab.ts';
-import { parseFstab } from '../model/fstab.ts';
+import { parseFstab, parseFstabLine } from '../model/fstab.ts';
 import type { LxcConfig } from '../model/lxc-config.ts';
-import { cleanAbsolutePath, isAtOrBelow } from '../model/path.ts';
+import { cleanAbsolutePath, isAtOrBelow, kernelPaths } from '../model/path.ts';
 import type { Problem } from '../model/problem.ts';
+import type { Rootfs } from '../model/rootfs.ts';
 import { parseRootfs } from '../model/rootfs.ts';
 import type { WatchedPath } from '../model/sight.ts';
-import { escapePath } from '../model/unit-name.ts';
-import type { BootPolicy } from '../host/boot-policy.ts';
+import { containerUnit } from '../model/unit-name.ts';
+import { printable } from '../model/unit-syntax.ts';
+import type { BootPolicy, UnitLinks } from '../host/boot-policy.ts';
 import { parseBootPolicy } from '../host/boot-policy.ts';
 import type { Files } from '../host/files.ts';
 import type { FoundInit } from '../host/guest-init.ts';
-import { findLockers } from '../host/lockers.ts';
+import { crypttabDevices, interfaceNames } from '../host/host-names.ts';
+import { locateLockers } from '../host/locate.ts';
+import { lxcRelease } from '../host/lxc-release.ts';
 import { parseLxcConfig } from '../host/parse-lxc.ts';
 import { createLxcReader } from '../host/read-lxc.ts';
 import type { FoundContainer } from '../host/read.ts';
@@ -39,6 +43,8 @@ export interface Facts {
   readonly warnings: readonly Problem[];
   /** What a path that may change once local file systems are mounted is now. */
   readonly identify: (path: string) => WatchedPath;
+  /** A path with its symbolic links followed as far as it exists. */
+  readonly realPath: (path: string) => string;
   /** Directories that may hold containers that cannot be seen yet. */
   readonly watchedDirectories: readonly string[];
 }
@@ -47,30 +53,37 @@ export interface Facts {
 export function readFacts(root: string, files: Files): Facts {
   const host = new HostReader(root, files);
   const lxc = createLxcReader(root, files);
-  const fstab = parseFstab(host.text('/etc/fstab') ?? '');
+  const release = lxcRelease(host);
   const boot = readBootPolicy(host);
-  const settings = parseSettings(host.hostSettings());
+  const written = parseSettings(host.hostSettings());
+  const { fstab, lockers, settings: located } = locateLockers(host, written.host);
+  const settings = { ...written, host: located };
   const settingsNames = host.containersWithSettings();
   const runlevelNames = host.runlevelLinks();
+  const unitLinks = host.unitLinks();
   const initScripts = host.initScripts();
   const lxcpath = host.lxcpath();
   const found = lxcpath === undefined ? [] : host.containers(lxcpath);
 
   const containers = gatherAll(found, settings, (container) =>
-    gatherFacts(container, { host, lxc }, settings, { settingsNames, runlevelNames }),
+    gatherFacts(container, { host, lxc, release }, settings, {
+      settingsNames,
+      runlevelNames,
+      unitLinks,
+    }),
   );
-  const { lockerDirectory } = settings.host;
-  const unitFiles = host.mountUnitFiles(`${escapePath(lockerDirectory)}-`);
-  const real = lxcpath === undefined ? '' : host.realPath(lxcpath);
+  const real = lxcpath === undefined ? '' : host.realPath(lxcpath, true);
   const withoutConfig = lxcpath === undefined ? [] : host.directoriesWithoutConfig(lxcpath);
   return {
     containers,
     host: {
       fstab,
+      crypttab: crypttabDevices(host.text('/etc/crypttab') ?? ''),
+      namesInterface: interfaceNames(host),
       boot: boot.policy,
       lxcpath: { path: lxcpath ?? '', real },
       settings: settings.host,
-      lockers: findLockers(fstab, unitFiles, lockerDirectory),
+      lockers,
       mountMapsIds: containers.some((c) => c.settings.idmapLockers === true) && host.mountMapsIds(),
     },
     settings,
@@ -79,6 +92,7 @@ export function readFacts(root: string, files: Files): Facts {
     problems: [...host.problems, ...settings.problems],
     warnings: [...boot.problems, ...strayNames(found, settingsNames, initScripts)],
     identify: (path) => host.identify(path),
+    realPath: (path) => host.realPath(path),
     watchedDirectories:
       lxcpath === undefined
         ? []
@@ -106,50 +120,64 @@ function withInitWarning(config: LxcConfig, { why }: FoundInit): LxcConfig {
   return { ...config, warnings: [...config.warnings, warning] };
 }
 
+function withWarnings(config: LxcConfig, warnings: readonly Problem[]): LxcConfig {
+  return warnings.length === 0
+    ? config
+    : { ...config, warnings: [...config.warnings, ...warnings] };
+}
+
 function gatherFacts(
   found: FoundContainer,
-  readers: { readonly host: HostReader; readonly lxc: ReturnType<typeof createLxcReader> },
+  readers: {
+    readonly host: HostReader;
+    readonly lxc: ReturnType<typeof createLxcReader>;
+    readonly release: ReturnType<typeof lxcRelease>;
+  },
   settings: Settings,
-  own: { readonly settingsNames: ReadonlySet<string>; readonly runlevelNames: ReadonlySet<string> },
+  own: {
+    readonly settingsNames: ReadonlySet<string>;
+    readonly runlevelNames: ReadonlySet<string>;
+    readonly unitLinks: (unit: string) => UnitLinks;
+  },
 ): GatheredFacts {
   const { host } = readers;
   const source = readers.lxc.read(found.configFile);
-  const config = parseLxcConfig(source);
+  const config = parseLxcConfig(source, readers.release);
   const problems: Problem[] = [];
-  if (found.linkTarget !== undefined) {
-    problems.push({
-      file: found.directory,
-      line: 0,
-      reason: `the container's directory is a symbolic link to ${found.linkTarget}`,
-      remedy: 'move the directory here, or bind-mount it here with a line in /etc/fstab',
-    });
-  }
   const file = own.settingsNames.has(found.name) ? host.containerSettings(found.name) : {};
   if (file.problem !== undefined) problems.push(file.problem);
   const parsed = parseContainerSettings(file.file, settings.defaults);
   problems.push(...parsed.problems);
 
-  const rootfs = config.rootfsPath === undefined ? undefined : parseRootfs(config.rootfsPath.value);
-  const trees = rootfs !== undefined && 'rootfs' in rootfs ? rootfs.rootfs.trees : [];
+  const { rootfs, warnings } = rootfsOf(config);
+  const trees = rootfs?.trees ?? [];
   const guest = host.guestInit(trees, config.initCmd?.value);
   // LXC runs in its unit's working directory, which is the root directory.
   const mountFstabPath = config.mountFstab?.value.replace(/^(?!\/)/, '/');
   const mountFstab = mountFstabPath === undefined ? {} : host.readText(mountFstabPath);
   if (mountFstab.problem !== undefined) problems.push(mountFstab.problem);
+  // What hangs would hold up whoever takes the second look.
+  const uncertainTrees = guest.init === 'unknown' && guest.isHung !== true ? trees : [];
   return {
     name: found.name,
     directory: found.directory,
-    config: withInitWarning(config, guest),
+    config: withWarnings(withInitWarning(config, guest), warnings),
     init: guest.init,
     ...(mountFstab.text === undefined ? {} : { mountFstabText: mountFstab.text }),
+    realPaths: realPaths(host, [
+      ...(rootfs?.paths ?? []),
+      ...(mountFstabPath === undefined ? [] : [mountFstabPath]),
+      ...bindSources(config, mountFstab.text),
+    ]).set(found.directory, host.realPath(found.directory, true)),
     settings: parsed.settings,
     problems,
     hasRunlevelLink: own.runlevelNames.has(found.name),
+    uncertainTrees,
+    unitLinks: own.unitLinks(containerUnit(found.name)),
     // What is missing now may be there once local file systems are mounted.
     uncertainPaths: [
       ...source.paths.filter(({ exists }) => !exists).map(({ path }) => path),
-      // What hangs would hold up whoever takes the second look.
-      ...(guest.init === 'unknown' && guest.isHung !== true ? trees : []),
+      ...uncertainTrees,
       ...(mountFstabPath !== undefined &&
       mountFstab.text === undefined &&
       mountFstab.problem?.isHung !== true
@@ -159,12 +187,41 @@ function gatherFacts(
   };
 }
 
+/** What the root file system needs; undefined where it is not set or LXC would refuse it. */
+function rootfsOf({ rootfsPath }: LxcConfig): { rootfs?: Rootfs; warnings: readonly Problem[] } {
+  const parsed = rootfsPath === undefined ? undefined : parseRootfs(rootfsPath.value);
+  if (rootfsPath === undefined || parsed === undefined || 'reason' in parsed) {
+    return { warnings: [] };
+  }
+  const { rootfs, warning } = parsed;
+  if (warning === undefined) return { rootfs, warnings: [] };
+  const { file, line } = rootfsPath;
+  const reason = `lxc.rootfs.path: ${printable(warning.slice(0, 200))}`;
+  const remedy = 'write it with its type, for example "zfs:" or "dir:", and a whole path';
+  return { rootfs, warnings: [{ file, line, reason, remedy }] };
+}
+
+/** Clean paths of the host that are to be bound, without those of the kernel's file systems. */
+function bindSources(config: LxcConfig, mountFstabText: string | undefined): string[] {
+  const entries = config.mountEntries.map(({ value, line }) => parseFstabLine(value, line));
+  return [...entries, ...parseFstab(mountFstabText ?? '')]
+    .filter((entry) => entry?.options.some((option) => option === 'bind' || option === 'rbind'))
+    .map((entry) => cleanAbsolutePath(entry?.source ?? ''))
+    .filter((source) => source !== undefined)
+    .filter((source) => !kernelPaths.some((path) => isAtOrBelow(source, path)));
+}
+
+/** Paths that symbolic links lead elsewhere, each with where that is. */
+function realPaths(host: HostReader, paths: readonly string[]): Map<string, string> {
+  return new Map(paths.map((path) => [path, host.realPath(path)]));
+}
+
 /** /etc/default/lxc, and whether lxc.service would have read it at boot at all. */
 function readBootPolicy(host: HostReader): { policy: BootPolicy; problems: readonly Problem[] } {
   const file = '/etc/default/lxc';
   const { policy, problems } = parseBootPolicy(host.text(file) ?? '', file);
   const runs = host.lxcServiceStartsAtBoot();
-  return { policy: runs ? policy : { ...policy, enabled: false }, problems };
+  return { policy: runs ? policy : { ...policy, enabled: false, isServiceOff: true }, problems };
 }
 
 /** Mount points of fstab below some directories. */

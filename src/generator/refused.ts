@@ -8,6 +8,8 @@ import type { ContainerFacts } from './container.ts';
 /** Facts of a container, with the paths that could not be seen yet. */
 export interface GatheredFacts extends ContainerFacts {
   readonly uncertainPaths: readonly string[];
+  /** Those of them that tell no more than what the guest's init is. */
+  readonly uncertainTrees: readonly string[];
 }
 
 /** Facts of a container of which nothing can be told but why. */
@@ -26,7 +28,9 @@ export function refusedFacts(
     settings: defaults,
     problems: [problem],
     hasRunlevelLink: false,
+    unitLinks: { wantedBy: [], isMasked: false },
     uncertainPaths: [],
+    uncertainTrees: [],
   };
 }
 

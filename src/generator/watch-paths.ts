@@ -10,25 +10,41 @@ const watchedPathsMax = 64;
 
 /** Where a second look is needed once local file systems are mounted, and what that waits for. */
 export function watchPaths(
-  { host, identify, lxcpath, watchedDirectories }: Facts,
+  { host, identify, lxcpath, realPath, watchedDirectories }: Facts,
   containers: Facts['containers'],
 ): Pick<PlanContext, 'watched' | 'watchedMounts'> {
   const uncertain = lxcpath === undefined ? [] : containers.flatMap((c) => c.uncertainPaths);
-  const all = new Set([...watchedDirectories, ...uncertain].filter(fitsUnitFile));
+  // On what is mounted above them, a link may lead elsewhere.
+  const { lockerDirectory, wormholeDirectory } = host.settings;
+  const above = [lockerDirectory, wormholeDirectory].map(
+    (path) => path.slice(0, path.lastIndexOf('/')) || '/',
+  );
+  const mounts = targetsOnTheWay(above, host.fstab);
+  // The containers' directory comes first: hooks/rescan looks there for new ones.
+  const all = new Set([...watchedDirectories, ...mounts, ...uncertain].filter(fitsUnitFile));
   const watched = [...all].slice(0, watchedPathsMax);
+  // Where a guest's init stays unknown, LXC looks at it. No disk that may be away is waited for.
+  const trees = new Set(containers.flatMap((c) => c.uncertainTrees));
+  const present = host.fstab.filter(({ options }) => !options.includes('nofail'));
+  const withReal = (paths: readonly string[]): string[] => [...paths, ...paths.map(realPath)];
+  const needed = watched.filter((path) => !trees.has(path));
+  const targets = [
+    ...targetsOnTheWay([...withReal(needed), host.lxcpath.real], host.fstab),
+    ...targetsOnTheWay(withReal(watched), present),
+  ];
   return {
     watched: watched.map(identify),
-    watchedMounts: mountsOnTheWay([...watched, host.lxcpath.real], host.fstab),
+    watchedMounts: [...new Set(targets)].map(mountUnit).sort(),
   };
 }
 
-/** The mounts on the way to a path that the boot will make. */
-function mountsOnTheWay(paths: readonly string[], fstab: readonly FstabEntry[]): string[] {
+/** Where the boot mounts something on the way to a path. */
+function targetsOnTheWay(paths: readonly string[], fstab: readonly FstabEntry[]): string[] {
   const targets = new Set<string>();
   for (const entry of fstab) {
     const target = cleanAbsolutePath(entry.target);
     if (target === undefined || target === '/' || entry.options.includes('noauto')) continue;
     if (paths.some((path) => isAtOrBelow(path, target))) targets.add(target);
   }
-  return [...targets].map(mountUnit).sort();
+  return [...targets];
 }

@@ -35,7 +35,7 @@ export function planAttachment(view: ContainerView, locker: string, readOnly: bo
     const place = `${view.settings.host.lockerDirectory}/${locker}`;
     throw new LockerdError(
       'NoSuchLocker',
-      `there is no locker "${locker}": nothing mounts ${place}; add a line for it to /etc/fstab`,
+      `there is no locker "${locker}": nothing is mounted at ${place}; mount it, for example by a line in /etc/fstab`,
     );
   }
   if (found.readOnly && !readOnly) {

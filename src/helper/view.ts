@@ -1,14 +1,14 @@
 import { Files } from '../host/files.ts';
-import { findLockers, decideLockers } from '../host/lockers.ts';
+import { locateLockers } from '../host/locate.ts';
+import { decideLockers } from '../host/lockers.ts';
 import type { Lockers, Wormhole } from '../host/lockers.ts';
 import { parseLxcConfig } from '../host/parse-lxc.ts';
 import { createLxcReader } from '../host/read-lxc.ts';
 import { HostReader } from '../host/read.ts';
 import { parseContainerSettings, parseSettings } from '../host/settings.ts';
 import type { ContainerSettings, LockerChoice, Settings } from '../host/settings.ts';
-import { parseFstab } from '../model/fstab.ts';
 import { formatProblem } from '../model/problem.ts';
-import { containerUnit, escapeInstance, escapePath } from '../model/unit-name.ts';
+import { containerUnit, escapeInstance } from '../model/unit-name.ts';
 import { LockerdError } from '../model/errors.ts';
 
 /** A container as root-owned files describe it, read with the generator's own code. */
@@ -66,13 +66,9 @@ export function viewContainer(name: string): ContainerView {
   if (found === undefined) {
     throw new LockerdError('NoSuchContainer', `there is no container "${name}"`);
   }
-  const settings = parseSettings(host.hostSettings());
-  const { lockerDirectory } = settings.host;
-  const lockers = findLockers(
-    parseFstab(host.text('/etc/fstab') ?? ''),
-    host.mountUnitFiles(`${escapePath(lockerDirectory)}-`),
-    lockerDirectory,
-  );
+  const written = parseSettings(host.hostSettings());
+  const { lockers, settings: located } = locateLockers(host, written.host);
+  const settings = { ...written, host: located };
   const own = readOwnSettings(host, name, settings);
   const config = parseLxcConfig(createLxcReader('', files).read(found.configFile));
   const decide = (choices: readonly LockerChoice[]) =>

@@ -4,6 +4,8 @@ import type { Problem } from '../model/problem.ts';
 export interface BootPolicy {
   /** LXC_AUTO=true; anything else turns autostart off. */
   readonly enabled: boolean;
+  /** lxc.service, whose work autostart is, does not run at boot. */
+  readonly isServiceOff?: boolean;
   /** BOOTGROUPS in order; the empty string is the NULL group, containers without lxc.group. */
   readonly groups: readonly string[];
   /** `-a` in OPTIONS: groups do not matter. */
@@ -188,4 +190,66 @@ export function startsAtBoot(
 ): boolean {
   if (!policy.enabled || !(container.startAuto || policy.ignoreAuto)) return false;
   return policy.allGroups || bootPass(policy, container.groups) < policy.groups.length;
+}
+
+/**
+ * Who decides that a container starts at boot, or why it does not although its configuration says
+ * so. Callers of the service see these words; lockerd(8) explains them.
+ */
+export type BootReason =
+  | 'config'
+  | 'options'
+  | 'runlevel'
+  | 'enabled'
+  | 'masked'
+  | 'other-unit'
+  | 'lxc-auto'
+  | 'lxc-service'
+  | 'boot-groups';
+
+export interface BootDecision {
+  readonly starts: boolean;
+  readonly reasons: readonly BootReason[];
+}
+
+/** What the unit directories say of one container's unit, by files that outlast a boot. */
+export interface UnitLinks {
+  /** Units that pull it in. */
+  readonly wantedBy: readonly string[];
+  readonly isMasked: boolean;
+}
+
+/** Targets that every boot reaches, but for rescue. */
+const bootTargets: ReadonlySet<string> = new Set([
+  'default.target',
+  'graphical.target',
+  'multi-user.target',
+  'basic.target',
+  'sysinit.target',
+  'local-fs.target',
+  'remote-fs.target',
+]);
+
+/** What happens to a container at the next boot, and who decided it. */
+export function decideBoot(
+  policy: BootPolicy,
+  container: { readonly startAuto: boolean; readonly groups: readonly string[] },
+  { wantedBy, isMasked }: UnitLinks,
+  hasRunlevelLink: boolean,
+): BootDecision {
+  if (isMasked) return { starts: false, reasons: ['masked'] };
+  const reasons: BootReason[] = [];
+  if (startsAtBoot(policy, container)) reasons.push(container.startAuto ? 'config' : 'options');
+  if (hasRunlevelLink) reasons.push('runlevel');
+  if (wantedBy.some((unit) => bootTargets.has(unit))) reasons.push('enabled');
+  if (reasons.length > 0) return { starts: true, reasons };
+  if (wantedBy.length > 0) reasons.push('other-unit');
+  if (container.startAuto) reasons.push(whyNotByLxc(policy));
+  return { starts: false, reasons };
+}
+
+/** Why Debian's lxc.service would not have started a container with lxc.start.auto. */
+function whyNotByLxc(policy: BootPolicy): BootReason {
+  if (policy.isServiceOff === true) return 'lxc-service';
+  return policy.enabled ? 'boot-groups' : 'lxc-auto';
 }

@@ -8,7 +8,6 @@ import {
   readSync,
   readFileSync,
   readlinkSync,
-  realpathSync,
   statSync,
 } from 'node:fs';
 import type { Stats } from 'node:fs';
@@ -54,6 +53,8 @@ export class Files {
   private known: MountGuard | undefined;
   /** Targets of symbolic links, and undefined for what is none, by clean path. */
   private readonly links = new Map<string, string | undefined>();
+  /** The same of paths that exist, for {@link chase}. */
+  private readonly seen = new Map<string, string | undefined>();
 
   constructor(mountinfo?: string, probe?: Probe) {
     this.mountinfo = mountinfo;
@@ -125,27 +126,58 @@ export class Files {
     return readlinkSync(path);
   }
 
-  realpath(path: string): string {
-    this.reach(path);
-    return realpathSync(path);
-  }
-
   /**
    * Where a path of the host lies for us. Below a root directory every component is followed by
    * hand, because the kernel would follow an absolute link out of it.
    */
   locate(root: string, path: string): string {
-    if (root === '') return path;
-    const found = followLinks(path, (here, rest) => {
+    return root === '' ? path : root + this.chase(root, path);
+  }
+
+  /**
+   * A path of the host with its symbolic links followed as far as it exists. Throws for links that
+   * go in circles and for a part that is no directory.
+   * @param isRead the path is read in any case; otherwise nothing is looked at that lies on a file
+   *   system that may hang, and links there are not seen
+   */
+  chase(root: string, path: string, isRead = false): string {
+    return followLinks(path, (here, rest) => {
       try {
-        return lstatSync(root + here).isSymbolicLink() ? readlinkSync(root + here) : undefined;
+        if (root === '' && isRead) this.guard.check(here);
+        return this.linkBelow(root, here, isRead);
       } catch (error) {
         // Whatever is wrong with the path shows when it is opened, unless ".." is still to come.
         if (codeOf(error) !== 'ENOENT' || rest.includes('..')) throw error;
         return undefined;
       }
     });
-    return root + found;
+  }
+
+  /** Where the link at a clean path leads; undefined for what is none. */
+  private linkBelow(root: string, here: string, isRead: boolean): string | undefined {
+    if (root !== '') {
+      return lstatSync(root + here).isSymbolicLink() ? readlinkSync(root + here) : undefined;
+    }
+    if (!isRead && this.guard.isRisky(here)) return undefined;
+    if (this.seen.has(here)) return this.seen.get(here);
+    const target = lstatSync(here).isSymbolicLink() ? readlinkSync(here) : undefined;
+    this.seen.set(here, target);
+    return target;
+  }
+
+  /** Looks for something that no idle automount needs to be mounted for. */
+  withoutNoting<T>(look: () => T): T {
+    this.guard.isNoted = false;
+    try {
+      return look();
+    } finally {
+      this.guard.isNoted = true;
+    }
+  }
+
+  /** Mount points of automounts that were asked for while nothing was mounted there. */
+  get idleAutomounts(): readonly string[] {
+    return this.known?.idleAutomounts ?? [];
   }
 
   /**

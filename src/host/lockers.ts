@@ -6,6 +6,7 @@ import { cleanAbsolutePath } from '../model/path.ts';
 import type { Located, Problem } from '../model/problem.ts';
 import { escapePath, mountUnit, unescapePath, unitNameFits } from '../model/unit-name.ts';
 import { fitsRestOfLine, printable } from '../model/unit-syntax.ts';
+import type { Mount } from './mountinfo.ts';
 import type { ContainerSettings, HostSettings } from './settings.ts';
 
 /** A data volume that the host mounts directly below the locker directory. */
@@ -22,6 +23,9 @@ interface Locker {
 }
 
 export type Lockers = ReadonlyMap<string, Locker>;
+
+/** What a locker's mount is known from where neither fstab nor a unit file has it. */
+const mountTable = '/proc/1/mountinfo';
 
 /** A unit file of the host's, from the directory that goes before the others. */
 export interface UnitFile {
@@ -51,30 +55,64 @@ export interface Wormhole {
   readonly attachments: readonly Attachment[];
 }
 
-/** Lockers by name: lines of fstab and native mount units, less what is masked. */
+/** Where lockers are mounted. */
+export interface LockerDirectory {
+  /** As the settings have it; symbolic links may lead from there to the real one. */
+  readonly written: string;
+  readonly real: string;
+}
+
+/** The name of what is directly below a directory; undefined for all else. */
+function nameBelow(directory: string, path: string): string | undefined {
+  if (!path.startsWith(`${directory}/`)) return undefined;
+  const name = path.slice(directory.length + 1);
+  return name === '' || name.includes('/') ? undefined : name;
+}
+
+/**
+ * Lockers by name: lines of fstab, native mount units and whatever else is mounted there, less what
+ * is masked. systemd has a mount unit for each mount that it sees, whoever made it.
+ */
 export function findLockers(
   fstab: readonly FstabEntry[],
   unitFiles: readonly UnitFile[],
-  directory: string,
+  directory: LockerDirectory,
+  mounts: readonly Mount[] = [],
 ): Lockers {
   const masked = new Set(unitFiles.filter((file) => file.isMasked).map(({ name }) => name));
   const lockers = new Map<string, Locker>();
-  const add = (path: string, from: Pick<Locker, 'file' | 'line' | 'options'>): void => {
-    const name = path.startsWith(`${directory}/`) ? path.slice(directory.length + 1) : '';
+  const add = (
+    path: string,
+    from: Pick<Locker, 'file' | 'line' | 'options'>,
+    name = nameBelow(directory.real, path),
+  ): void => {
     // As for systemd, the first of several lines for one mount point counts.
-    if (name === '' || name.includes('/') || lockers.has(name)) return;
+    if (name === undefined || lockers.has(name)) return;
     if (masked.has(mountUnit(path))) return;
     const mayFail = from.options.includes('nofail');
     lockers.set(name, { name, path, mayFail, readOnly: from.options.includes('ro'), ...from });
   };
-  for (const { target, line, options } of fstab) {
-    add(cleanAbsolutePath(target) ?? '', { file: '/etc/fstab', line, options });
+  for (const { target, written, line, options } of fstab) {
+    const path = cleanAbsolutePath(target) ?? '';
+    // What a link in the locker directory leads to is the locker of the link's name.
+    const link = written === undefined ? '' : (cleanAbsolutePath(written) ?? '');
+    const name = nameBelow(directory.written, link) ?? nameBelow(directory.real, link);
+    add(path, { file: '/etc/fstab', line, options }, name);
   }
-  const prefix = `${escapePath(directory)}-`;
+  const prefix = `${escapePath(directory.real)}-`;
   for (const { name, path: file, options } of unitFiles) {
     if (!name.startsWith(prefix) || !name.endsWith('.mount')) continue;
     const path = unescapePath(name.slice(0, -'.mount'.length));
     if (path !== undefined) add(path, { file, line: 0, options });
+  }
+  for (const { mountPoint, type, options, readOnly } of mounts) {
+    // An automount is none: systemd has no mount unit for it.
+    if (type === 'autofs') continue;
+    add(mountPoint, {
+      file: mountTable,
+      line: 0,
+      options: readOnly ? ['ro', ...options] : options,
+    });
   }
   return lockers;
 }
@@ -125,7 +163,10 @@ export function warnOfUnprotected(
         `set-user-ID programs and device nodes that a guest leaves on the locker ` +
         `"${printable(name)}" work on the host`;
       const key = file === '/etc/fstab' ? 'the options ' : 'Options=';
-      const remedy = `write ${key}${printable([...kept, ...missing].join(','))}`;
+      const remedy =
+        file === mountTable
+          ? `have it mounted with the options ${missing.join(',')}`
+          : `write ${key}${printable([...kept, ...missing].join(','))}`;
       return [{ file, line, reason, remedy }];
     });
 }
@@ -265,7 +306,9 @@ class Attachments {
   refuseMissing(name: string, lockerDirectory: string): void {
     const place = printable(`${lockerDirectory}/${name}`);
     const reason = `the locker "${printable(name)}" is never bound: nothing mounts ${place}`;
-    const remedy = `add a line for ${place} to /etc/fstab`;
+    const remedy =
+      `have it mounted there, by a line in /etc/fstab, a mount unit or ZFS, ` +
+      `and run "systemctl daemon-reload"`;
     this.problems.push({ ...this.#at, reason, remedy });
   }
 

@@ -1,5 +1,6 @@
 import { nearestKey } from '../model/lxc-keys.ts';
 import type { Problem } from '../model/problem.ts';
+import type { LxcRelease } from './lxc-release.ts';
 import { printable } from '../model/unit-syntax.ts';
 
 /** A suggestion costs much more than reading the line. */
@@ -48,6 +49,12 @@ const MAX_PROBLEMS = 100;
 export class Notes {
   readonly problems: Problem[] = [];
   readonly warnings: Problem[] = [];
+  private readonly release: () => LxcRelease | undefined;
+  private leftToLxc = 0;
+
+  constructor(release: () => LxcRelease | undefined) {
+    this.release = release;
+  }
 
   report(problem: Problem): void {
     if (this.problems.length < MAX_PROBLEMS) this.problems.push(problem);
@@ -59,6 +66,18 @@ export class Notes {
   }
 
   reportUnknown(key: Omit<Assigned, 'value'>): void {
-    this.report(unknownKey(key, this.problems.length < MAX_SUGGESTIONS));
+    this.reportRefusal(unknownKey(key, this.problems.length < MAX_SUGGESTIONS));
+  }
+
+  /** What every LXC refuses that we know; a later one decides for itself. */
+  reportRefusal(problem: Problem): void {
+    const release = this.release();
+    if (release?.isNewer !== true) {
+      this.report(problem);
+    } else if (this.leftToLxc++ < MAX_PROBLEMS) {
+      const reason = `${problem.reason}, but LXC ${release.name} is newer than this lockerd`;
+      const remedy = `if LXC refuses it, ${problem.remedy ?? 'remove it'}`;
+      this.warnings.push({ ...problem, reason, remedy });
+    }
   }
 }

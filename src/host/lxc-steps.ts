@@ -3,6 +3,7 @@
  * wrong. That depends on the file alone, so it is found once for a file that many containers
  * include.
  */
+import { isCgroup1Key } from '../model/cgroup1-keys.ts';
 import { matchKey } from '../model/lxc-keys.ts';
 import type { Problem } from '../model/problem.ts';
 import { shellWord } from '../model/shell-quote.ts';
@@ -19,9 +20,12 @@ export type Step =
   | { readonly kind: 'set'; readonly key: string; readonly line: LxcAssignment }
   | { readonly kind: 'net'; readonly line: LxcAssignment }
   | { readonly kind: 'cgroup'; readonly line: LxcAssignment }
+  /** A limit of cgroup v1. */
+  | { readonly kind: 'cgroup1'; readonly line: LxcAssignment }
   | { readonly kind: 'old-net'; readonly line: LxcAssignment }
   | { readonly kind: 'include'; readonly line: number; readonly include: LxcInclude }
-  | { readonly kind: 'problem' | 'warning'; readonly note: Problem };
+  /** A refusal is what LXC says to a key that it does not know. */
+  | { readonly kind: 'problem' | 'refusal' | 'warning'; readonly note: Problem };
 
 // A thousand containers include the same distribution files: those are worked through once.
 const known = new WeakMap<LxcFile, readonly Step[]>();
@@ -65,7 +69,7 @@ function findSteps(file: LxcFile): Step[] {
       `is not a text file: it has the control byte 0x${control}`,
       'write the configuration as text',
     ),
-    ...found.filter((step) => step.kind !== 'problem' && step.kind !== 'warning'),
+    ...found.filter((step) => !('note' in step)),
   ];
 }
 
@@ -126,11 +130,13 @@ function stepOf(
     found.push(problem(path, line.line, `${key} takes no value of its own`, 'remove the line'));
   } else if (kind === 'family') {
     return { kind: 'set', key, line };
+  } else if (isCgroup1Key(key)) {
+    return { kind: 'cgroup1', line };
   } else if (isMemoryKey(key)) {
     return { kind: 'cgroup', line };
   } else if (match.kind === 'unknown') {
     found.push({
-      kind: 'problem',
+      kind: 'refusal',
       note: unknownKey({ file: path, line: line.line, key }, budget.suggestions-- > 0),
     });
   } else if (match.kind === 'legacy') {

@@ -186,7 +186,13 @@ function hookRule(key: string): KeyRule<LxcValues['hooks']> {
   });
 }
 
-const hookKeys = ['lxc.hook.pre-start', 'lxc.hook.mount', 'lxc.hook.post-stop'];
+/** Hooks that run on the host, before LXC makes mounts there. */
+export const makerKeys: readonly string[] = [
+  'lxc.hook.pre-start',
+  'lxc.hook.start-host',
+  'lxc.hook.pre-mount',
+];
+const hookKeys = [...makerKeys, 'lxc.hook.mount', 'lxc.hook.post-stop'];
 
 const table: { readonly [N in keyof LxcValues]: ValueRow<LxcValues[N]> } = {
   rootfs: {

@@ -9,6 +9,8 @@ export interface Mount {
   /** Below the root directory of the process whose mountinfo it is. */
   readonly mountPoint: string;
   readonly readOnly: boolean;
+  /** Those of the mount, such as `nosuid`; none of the file system. */
+  readonly options: readonly string[];
   readonly type: string;
 }
 
@@ -35,6 +37,7 @@ export function parseMountinfo(text: string): Mount[] {
       device: device ?? '',
       root: unescape(root ?? ''),
       mountPoint: unescape(mountPoint ?? ''),
+      options: options.split(','),
       readOnly: [options, superOptions].some((list) => list.split(',').includes('ro')),
       type: unescape(fields[separator + 1] ?? ''),
     });

@@ -161,6 +161,9 @@ export class MountGuard {
   private readonly table: MountTable;
   private readonly probe: Probe;
   private readonly answers = new Map<string, boolean>();
+  private readonly idle = new Set<string>();
+  /** Whether an idle automount is worth another look. */
+  isNoted = true;
 
   constructor(mountinfo: string, probe: Probe = probeMounts) {
     this.table = new MountTable(mountinfo);
@@ -175,7 +178,18 @@ export class MountGuard {
   check(path: string): void {
     const mount = this.table.riskAt(path);
     if (mount === undefined) return;
+    if (mount.onDemand && this.isNoted) this.idle.add(mount.path);
     if (mount.onDemand || !this.doesAnswer(mount.path)) throw new HungError(mount);
+  }
+
+  /** Whether a path without symbolic links lies on a file system that may hang. */
+  isRisky(path: string): boolean {
+    return this.table.riskAt(path) !== undefined;
+  }
+
+  /** Mount points of automounts that {@link check} was asked about while they were idle. */
+  get idleAutomounts(): readonly string[] {
+    return [...this.idle].sort();
   }
 
   private doesAnswer(path: string): boolean {

@@ -6,15 +6,17 @@
 import type { LxcConfig, MemoryEntry } from '../model/lxc-config.ts';
 import type { Located, Problem } from '../model/problem.ts';
 import { whyNotForwarded } from '../model/signal.ts';
-import { mergeMemory } from './lxc-memory.ts';
+import { noteCgroup1 } from './lxc-cgroup1.ts';
+import { isMemoryKey, mergeMemory } from './lxc-memory.ts';
 import type { Nets } from './lxc-nets.ts';
 import { noNets, setNet, setOldNet, sortedNets } from './lxc-nets.ts';
 import { badValue, Notes } from './lxc-problems.ts';
+import type { LxcRelease } from './lxc-release.ts';
 import type { LxcFile, LxcInclude, LxcSource } from './lxc-source.ts';
 import type { Step } from './lxc-steps.ts';
 import { stepsOf } from './lxc-steps.ts';
 import type { LxcValues } from './lxc-values.ts';
-import { setTableKey, ValueStore } from './lxc-values.ts';
+import { makerKeys, setTableKey, ValueStore } from './lxc-values.ts';
 
 /** Files that include each other's files many times over would otherwise never end. */
 const MAX_VISITS = 4096;
@@ -30,6 +32,7 @@ interface State {
   visits: number;
   steps: number;
   readonly notes: Notes;
+  readonly release: () => LxcRelease | undefined;
 }
 
 /**
@@ -37,7 +40,10 @@ interface State {
  * functions of LXC's confile.c). It never throws and never stops early: whatever would make LXC
  * refuse the configuration is listed in `problems`, next to the values of the lines that are fine.
  */
-export function parseLxcConfig(source: LxcSource): LxcConfig {
+export function parseLxcConfig(
+  source: LxcSource,
+  release: () => LxcRelease | undefined = () => undefined,
+): LxcConfig {
   const state: State = {
     values: new ValueStore(),
     nets: noNets(),
@@ -45,11 +51,13 @@ export function parseLxcConfig(source: LxcSource): LxcConfig {
     files: new Set(),
     visits: 0,
     steps: 0,
-    notes: new Notes(),
+    notes: new Notes(release),
+    release,
   };
   visit(state, source.file);
   const { values, notes } = state;
   const rootfs = values.get('rootfs');
+  const makers = values.get('hooks').filter(({ key }) => makerKeys.includes(key));
   const halt = checkedHalt(values.get('halt'), notes.warnings);
   return {
     file: source.file.path,
@@ -68,6 +76,7 @@ export function parseLxcConfig(source: LxcSource): LxcConfig {
     mountEntries: values.get('mountEntries'),
     ...optional('mountFstab', values.get('mountFstab')),
     hooks: values.get('hooks').map(({ hook }) => hook),
+    ...(makers.length === 0 ? {} : { makers }),
     idmaps: values.get('idmaps'),
     nets: sortedNets(state.nets),
     memory: state.memory,
@@ -89,10 +98,12 @@ function visit(state: State, file: LxcFile): void {
     return;
   }
   state.files.add(file.path);
-  for (const step of stepsOf(file)) {
+  const steps = stepsOf(file);
+  for (const step of steps) {
     state.steps++;
     take(state, file.path, step);
   }
+  noteCgroup1(state, file.path, steps);
 }
 
 function take(state: State, file: string, step: Step): void {
@@ -102,7 +113,7 @@ function take(state: State, file: string, step: Step): void {
       const { line, key, value } = step.line;
       const refusal = setTableKey(state.values, step.key, { value, file, line });
       if (refusal !== undefined) {
-        notes.report(badValue({ file, line, key, value }, refusal.remedy));
+        notes.reportRefusal(badValue({ file, line, key, value }, refusal.remedy));
       }
       break;
     }
@@ -110,6 +121,8 @@ function take(state: State, file: string, step: Step): void {
       setNet(nets, notes, file, step.line);
       break;
     case 'cgroup':
+    case 'cgroup1':
+      if (!isMemoryKey(step.line.key)) break;
       state.memory = mergeMemory(state.memory, file, step.line);
       break;
     case 'old-net':
@@ -117,6 +130,9 @@ function take(state: State, file: string, step: Step): void {
       break;
     case 'include':
       include(state, file, step.line, step.include);
+      break;
+    case 'refusal':
+      notes.reportRefusal(step.note);
       break;
     case 'problem':
       notes.report(step.note);

@@ -1,12 +1,14 @@
 import { parse as parseIni } from 'ini';
-import { cleanAbsolutePath, defaultLxcpath, withoutTrailingSlashes } from '../model/path.ts';
+import { cleanAbsolutePath, defaultLxcpath } from '../model/path.ts';
 import type { Problem } from '../model/problem.ts';
 import { fitsUnitFile } from '../model/unit-syntax.ts';
 import { codeOf, errnoText } from '../model/errno.ts';
+import type { UnitLinks } from './boot-policy.ts';
 import { Files, NoFileError, TooLargeError } from './files.ts';
 import { findGuestInit } from './guest-init.ts';
 import type { FoundInit } from './guest-init.ts';
 import type { UnitFile } from './lockers.ts';
+import type { Mount } from './mountinfo.ts';
 import { parseMountinfo } from './mountinfo.ts';
 import { HungError } from './mounts.ts';
 import type { WatchedPath } from '../model/sight.ts';
@@ -17,8 +19,6 @@ export interface FoundContainer {
   readonly name: string;
   readonly directory: string;
   readonly configFile: string;
-  /** The directory is a symbolic link, to this target. */
-  readonly linkTarget?: string;
 }
 
 /** What a text file was read as; an absent file is no problem. */
@@ -27,13 +27,22 @@ interface ReadText {
   readonly problem?: Problem;
 }
 
-/** Where systemd looks for unit files that no generator wrote, the first one winning. */
+/**
+ * Where systemd looks for unit files, the first one winning. Other generators write at the same time
+ * as ours; hooks/rescan sees to it that it looks again for what it has missed.
+ */
 const unitDirectories = [
+  '/run/systemd/generator.early',
   '/etc/systemd/system',
   '/run/systemd/system',
+  '/run/systemd/generator',
   '/usr/local/lib/systemd/system',
   '/usr/lib/systemd/system',
+  '/run/systemd/generator.late',
 ];
+
+/** Those whose files are there at the next boot as well. */
+const lastingUnitDirectories = unitDirectories.filter((path) => !path.startsWith('/run/'));
 
 /** Files that admins write are small; more than this is a mistake or an attack. */
 const textFileMaxBytes = 1024 * 1024;
@@ -100,7 +109,8 @@ export class HostReader {
     return text;
   }
 
-  private list(path: string): string[] {
+  /** Names in a directory; none where there is none. */
+  list(path: string): string[] {
     try {
       return this.files.list(this.at(path));
     } catch (error) {
@@ -148,18 +158,11 @@ export class HostReader {
       try {
         // lstat: a config that is a dangling link is a broken container, not none.
         this.files.lstat(this.entryAt(configFile));
-        const isLink = this.files.lstat(this.entryAt(directory)).isSymbolicLink();
-        found.push({
-          name,
-          directory,
-          configFile,
-          ...(isLink ? { linkTarget: this.files.readlink(this.entryAt(directory)) } : {}),
-        });
       } catch (error) {
+        // For all else the configuration's own reader will say what is wrong.
         if (isAbsent(error)) continue;
-        // The configuration's own reader will say what is wrong.
-        found.push({ name, directory, configFile });
       }
+      found.push({ name, directory, configFile });
     }
     return found;
   }
@@ -233,6 +236,30 @@ export class HostReader {
       .some((name) => this.isThere(`${etc}/${name}/lxc.service`));
   }
 
+  /** Links that pull in or mask containers' units, at the next boot as well; asked by a unit's name. */
+  unitLinks(): (unit: string) => UnitLinks {
+    const wantedBy = new Map<string, string[]>();
+    // By name: the first directory that has the file counts.
+    const masked = new Map<string, boolean>();
+    const isContainerUnit = (name: string): boolean => /^lxc@.*\.service$/s.test(name);
+    for (const directory of lastingUnitDirectories) {
+      for (const name of this.list(directory)) {
+        const path = `${directory}/${name}`;
+        if (isContainerUnit(name) && !masked.has(name)) masked.set(name, this.isMasked(path));
+        const wanting = /^(.+)\.(?:wants|requires|upholds)$/s.exec(name)?.[1];
+        if (wanting === undefined) continue;
+        for (const unit of this.list(path).filter(isContainerUnit)) {
+          if (this.isMasked(`${path}/${unit}`)) continue;
+          wantedBy.set(unit, [...(wantedBy.get(unit) ?? []), wanting]);
+        }
+      }
+    }
+    return (unit) => ({
+      wantedBy: wantedBy.get(unit) ?? [],
+      isMasked: masked.get(unit) ?? masked.get('lxc@.service') ?? false,
+    });
+  }
+
   /** Mount units below a path that are files or links, each from the directory that counts. */
   mountUnitFiles(prefix: string): UnitFile[] {
     const found = new Map<string, UnitFile>();
@@ -254,6 +281,17 @@ export class HostReader {
     return ([...lines].at(-1)?.[1] ?? '').trim().split(',').filter(Boolean);
   }
 
+  /** What is mounted on the host, whatever a sandbox around us shows. */
+  hostMounts(): readonly Mount[] {
+    const file = '/proc/1/mountinfo';
+    try {
+      return parseMountinfo(this.files.read(this.at(file), mountTableMaxBytes).toString('utf8'));
+    } catch {
+      // Without it, lockers are those of fstab and unit files.
+      return [];
+    }
+  }
+
   /** Paths that something is mounted on now. */
   mountPoints(): ReadonlySet<string> {
     const file = '/proc/self/mountinfo';
@@ -271,19 +309,35 @@ export class HostReader {
    * library has the name. No program is run, and an older one would ignore the option.
    */
   mountMapsIds(): boolean {
-    const multiarch = this.list('/usr/lib').filter((name) => name.includes('-linux-'));
-    return ['/usr/lib64', '/usr/lib', ...multiarch.map((name) => `/usr/lib/${name}`)].some(
-      (directory) => {
-        try {
-          return this.files
-            .read(this.at(`${directory}/libmount.so.1`), libraryMaxBytes)
-            .includes('X-mount.idmap');
-        } catch {
-          // Not this directory.
-          return false;
-        }
-      },
+    return this.libraryDirectories().some(
+      (directory) =>
+        this.bytes(`${directory}/libmount.so.1`, libraryMaxBytes)?.includes('X-mount.idmap') ===
+        true,
     );
+  }
+
+  /** Where the libraries of packages are. */
+  libraryDirectories(): string[] {
+    const multiarch = this.list('/usr/lib').filter((name) => name.includes('-linux-'));
+    return ['/usr/lib64', '/usr/lib', ...multiarch.map((name) => `/usr/lib/${name}`)];
+  }
+
+  /** Bytes of a file that nobody misses; undefined where it cannot be read. */
+  bytes(path: string, maxBytes: number): Buffer | undefined {
+    try {
+      return this.files.read(this.at(path), maxBytes);
+    } catch {
+      return undefined;
+    }
+  }
+
+  /** Where a symbolic link leads; undefined for what is none. */
+  linkTarget(path: string): string | undefined {
+    try {
+      return this.files.readlink(this.entryAt(path));
+    } catch {
+      return undefined;
+    }
   }
 
   /** systemd takes an empty file for a mask as well. */
@@ -327,11 +381,14 @@ export class HostReader {
       });
   }
 
-  /** A path with its symbolic links resolved, as far as it exists; the path itself otherwise. */
-  realPath(path: string): string {
+  /**
+   * A path with its symbolic links followed as far as it exists, and as it is where they cannot be
+   * followed. That is how systemd-fstab-generator(8) finds what a line of fstab is mounted on.
+   * @param isRead see {@link Files.chase}
+   */
+  realPath(path: string, isRead = false): string {
     try {
-      const root = withoutTrailingSlashes(this.files.realpath(this.root || '/'));
-      return this.files.realpath(this.at(path)).slice(root.length);
+      return this.files.chase(this.root, path, isRead);
     } catch {
       return path;
     }
@@ -350,10 +407,13 @@ export class HostReader {
   /** What the guest's init is, in the trees of its root file system. */
   guestInit(trees: readonly string[], initCmd: string | undefined): FoundInit {
     try {
-      return findGuestInit(
-        this.files,
-        trees.map((tree) => this.at(tree)),
-        initCmd,
+      // Where it stays unknown, the running guest is looked at.
+      return this.files.withoutNoting(() =>
+        findGuestInit(
+          this.files,
+          trees.map((tree) => this.at(tree)),
+          initCmd,
+        ),
       );
     } catch {
       // A tree of a root directory whose path cannot be followed.

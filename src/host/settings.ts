@@ -34,6 +34,8 @@ export interface ContainerSettings {
   readonly wormhole?: boolean;
   /** Unless false, a container does not start without its own and its configured lockers. */
   readonly strictLockers?: boolean;
+  /** When true, what a hook may make is waited for too; undefined: it is not, with a warning. */
+  readonly strictNeeds?: boolean;
   /** When true, a container with user ids of its own sees the ids that are on the locker. */
   readonly idmapLockers?: boolean;
   /** Undefined for a container whose memory stays as it is set. */
@@ -139,6 +141,7 @@ export const settingsKeys: Readonly<Record<string, KeyRule>> = {
   lockers: { scope: 'container', accepts: areLockers, form: lockersForm },
   wormhole: { scope: 'container', accepts: isYesOrNo, form: yesOrNoForm },
   'strict-lockers': { scope: 'container', accepts: isYesOrNo, form: yesOrNoForm },
+  'strict-needs': { scope: 'container', accepts: isYesOrNo, form: yesOrNoForm },
   'idmap-lockers': { scope: 'container', accepts: isYesOrNo, form: yesOrNoForm },
   autoballoon: {
     scope: 'container',
@@ -233,6 +236,7 @@ function containerSettings(
   const wormhole = yesOrNo(text('wormhole'), base.wormhole);
   const strictLockers = yesOrNo(text('strict-lockers'), base.strictLockers);
   const idmapLockers = yesOrNo(text('idmap-lockers'), base.idmapLockers);
+  const strictNeeds = yesOrNo(text('strict-needs'), base.strictNeeds);
   const range = text('autoballoon');
   const autoballoon = range === undefined ? base.autoballoon : parseRange(range);
   return {
@@ -243,6 +247,7 @@ function containerSettings(
     ...(lockers === undefined ? {} : { lockers }),
     ...(wormhole === undefined ? {} : { wormhole }),
     ...(strictLockers === undefined ? {} : { strictLockers }),
+    ...(strictNeeds === undefined ? {} : { strictNeeds }),
     ...(idmapLockers === undefined ? {} : { idmapLockers }),
     ...(autoballoon === undefined ? {} : { autoballoon }),
   };

@@ -59,7 +59,8 @@ export function decideStart(facts: StartFacts): StartDecision {
   const missing: string[] = [];
   const lockers = new Map<string, StartLocker>();
   const seen = new Set<string>();
-  const pathOf = (locker: string): string => `${host.lockerDirectory}/${locker}`;
+  const pathOf = (locker: string): string =>
+    facts.lockers.get(locker)?.path ?? `${host.lockerDirectory}/${locker}`;
   const isLocker = (locker: string): boolean =>
     facts.isMounted(pathOf(locker)) || facts.lockers.has(locker);
 

@@ -3,13 +3,11 @@
  * It decides by the same readers and settings as the generator. It mounts nothing: that is for
  * hooks/locker-pre-start, which reads the lines that this program prints.
  */
-import { parseFstab } from '../model/fstab.ts';
 import { withoutTrailingSlashes } from '../model/path.ts';
 import type { Problem } from '../model/problem.ts';
 import { formatProblem } from '../model/problem.ts';
-import { escapePath } from '../model/unit-name.ts';
 import { fitsUnitFile, printable } from '../model/unit-syntax.ts';
-import { findLockers } from '../host/lockers.ts';
+import { locateLockers } from '../host/locate.ts';
 import { HostReader } from '../host/read.ts';
 import { parseContainerSettings, parseSettings } from '../host/settings.ts';
 import type { StartDecision } from './decide-start.ts';
@@ -46,16 +44,14 @@ function decide(name: string, root: string): StartDecision {
   const { host: hostSettings, defaults, problems } = parseSettings(host.hostSettings());
   const own = host.containerSettings(name);
   const container = parseContainerSettings(own.file, defaults);
-  const fstab = parseFstab(host.text('/etc/fstab') ?? '');
-  const { lockerDirectory } = hostSettings;
-  const unitFiles = host.mountUnitFiles(`${escapePath(lockerDirectory)}-`);
+  const { lockers, settings } = locateLockers(host, hostSettings);
   const mountPoints = host.mountPoints();
   const decision = decideStart({
     name,
-    host: hostSettings,
+    host: settings,
     settings: container.settings,
     problems: [...(own.problem === undefined ? [] : [own.problem]), ...container.problems],
-    lockers: findLockers(fstab, unitFiles, lockerDirectory),
+    lockers,
     isMounted: (path) => mountPoints.has(host.realPath(path)),
     isThere: (path) => host.isThere(path),
   });

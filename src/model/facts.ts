@@ -12,7 +12,9 @@ export interface ContainerFactsRead {
   readonly name: string;
   readonly unit: string;
   readonly configFile: string;
+  /** What will happen at the next boot, and who decided it. */
   readonly autostart: boolean;
+  readonly autostartReasons: readonly string[];
   readonly groups: readonly string[];
   /** One a line; empty for a sound container. */
   readonly problem: string;
@@ -88,6 +90,7 @@ export function decodeContainer(text: string): ContainerFactsRead | undefined {
     unit: containerUnit(name),
     configFile: one('ConfigFile') ?? '',
     autostart: one('Autostart') === 'yes',
+    autostartReasons: all('AutostartReason').flatMap((words) => words.slice(0, 1)),
     groups: all('Group').flatMap((words) => words.slice(0, 1)),
     problem: all('Problem')
       .flatMap((words) => words.slice(0, 1))

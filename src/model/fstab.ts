@@ -3,6 +3,8 @@ export interface FstabEntry {
   /** What is mounted, with `\040` and the like decoded. */
   readonly source: string;
   readonly target: string;
+  /** Where the line says so, if symbolic links lead from there to the target. */
+  readonly written?: string;
   readonly type: string;
   readonly options: readonly string[];
   readonly line: number;

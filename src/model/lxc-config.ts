@@ -40,15 +40,20 @@ export interface LxcConfig {
   readonly groups: readonly string[];
   readonly mountEntries: readonly Located<string>[];
   readonly mountFstab?: Located<string>;
-  /** Values of lxc.hook.pre-start, lxc.hook.mount and lxc.hook.post-stop. */
+  /** Values of the hooks that run on the host while a container starts, and of post-stop. */
   readonly hooks: readonly Located<string>[];
+  /** Hooks that run on the host before LXC needs what they may make there, with their keys. */
+  readonly makers?: readonly { readonly key: string; readonly hook: Located<string> }[];
   /** Values of lxc.idmap, such as `u 0 100000 65536`. */
   readonly idmaps: readonly Located<string>[];
   readonly nets: readonly NetInterface[];
   readonly memory: readonly MemoryEntry[];
   /** Every file that was read, the container's own first. */
   readonly files: readonly string[];
-  /** Why LXC would refuse this configuration, in file order; empty when it would accept it. */
+  /**
+   * Why LXC would refuse this configuration; empty when it would accept it. In file order, with the
+   * limits of cgroup v1 at the end of their file.
+   */
   readonly problems: readonly Problem[];
   /** What LXC accepts and an admin surely did not mean. */
   readonly warnings: readonly Problem[];

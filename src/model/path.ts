@@ -21,5 +21,8 @@ export function isAtOrBelow(path: string, directory: string): boolean {
   return directory === '/' || path === directory || path.startsWith(`${directory}/`);
 }
 
+/** File systems of the kernel: their paths are there before any unit starts. */
+export const kernelPaths: readonly string[] = ['/proc', '/sys', '/dev'];
+
 /** Where containers live unless lxc.lxcpath says otherwise; units/system watches it. */
 export const defaultLxcpath = '/var/lib/lxc';

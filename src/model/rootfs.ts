@@ -2,21 +2,43 @@ import { cleanAbsolutePath } from './path.ts';
 
 /** What must be there on the host before a root file system can be mounted. */
 export interface Rootfs {
-  /** LXC's storage type (src/lxc/storage/storage.c); `device` for a bare path below /dev. */
-  readonly type: 'none' | 'dir' | 'btrfs' | 'overlay' | 'loop' | 'nbd' | 'device' | 'lvm' | 'zfs';
+  /**
+   * LXC's storage type (src/lxc/storage/storage.c); `device` for a bare path below /dev, `other` for
+   * what is left to LXC.
+   */
+  readonly type:
+    'none' | 'dir' | 'btrfs' | 'overlay' | 'loop' | 'nbd' | 'device' | 'lvm' | 'zfs' | 'other';
   /** Clean absolute paths that must be mounted: directories, layers, image files. */
   readonly paths: readonly string[];
   /** Block devices, as paths below /dev. */
   readonly devices: readonly string[];
-  /** The dataset of a zfs root file system. */
+  /** The dataset of a zfs root file system; with `other`, what may be one. */
   readonly dataset?: string;
   /** Directory trees in which to look for the guest's init, the one that wins first. */
   readonly trees: readonly string[];
 }
 
-export type RootfsResult = { readonly rootfs: Rootfs } | { readonly reason: string };
+/** A root file system; with a warning, LXC alone can tell what it is and nothing waits for it. */
+export type RootfsResult =
+  { readonly rootfs: Rootfs; readonly warning?: string } | { readonly reason: string };
 
 const nothing = { paths: [], devices: [], trees: [] } as const;
+
+function leftToLxc(reason: string, dataset?: string): RootfsResult {
+  const rootfs = { ...nothing, type: 'other' as const };
+  return {
+    rootfs: dataset === undefined ? rootfs : { ...rootfs, dataset },
+    warning: `${reason}, so nothing can be waited for`,
+  };
+}
+
+/** What no prefix tells: LXC asks its storage types in turn whether it is theirs. */
+function ofBarePath(path: string): RootfsResult {
+  if (path.startsWith('/dev/')) return ofDevice('device', path);
+  return /^[0-9A-Za-z][\w. -]*(?:\/[\w. -]+)*$/.test(path)
+    ? leftToLxc(notAbsolute(path), path)
+    : ofDirectory('dir', path);
+}
 
 function ofDirectory(type: 'dir' | 'btrfs', path: string): RootfsResult {
   const clean = cleanAbsolutePath(path);
@@ -25,19 +47,21 @@ function ofDirectory(type: 'dir' | 'btrfs', path: string): RootfsResult {
   }
   // LXC takes "..", but where it leads depends on links: nothing can be waited for.
   if (path.startsWith('/')) return { rootfs: { type, paths: [], devices: [], trees: [path] } };
-  return { reason: notAbsolute(path) };
+  return leftToLxc(notAbsolute(path));
 }
 
 function ofImage(type: 'loop' | 'nbd', path: string): RootfsResult {
   const clean = cleanAbsolutePath(path);
-  if (clean === undefined) return { reason: notAbsolute(path) };
-  return { rootfs: { ...nothing, type, paths: [clean] } };
+  return clean === undefined
+    ? leftToLxc(notAbsolute(path))
+    : { rootfs: { ...nothing, type, paths: [clean] } };
 }
 
 function ofDevice(type: 'device' | 'lvm', path: string): RootfsResult {
   const clean = cleanAbsolutePath(path);
-  if (clean === undefined) return { reason: notAbsolute(path) };
-  return { rootfs: { ...nothing, type, devices: [clean] } };
+  return clean === undefined
+    ? leftToLxc(notAbsolute(path))
+    : { rootfs: { ...nothing, type, devices: [clean] } };
 }
 
 /** `LOWER[:LOWER...]:UPPER`; LXC cuts where a colon is followed by a slash. */
@@ -45,7 +69,7 @@ function ofOverlay(layers: string): RootfsResult {
   const paths: string[] = [];
   for (const layer of layers.split(/:(?=\/)/)) {
     const clean = cleanAbsolutePath(layer);
-    if (clean === undefined) return { reason: notAbsolute(layer) };
+    if (clean === undefined) return leftToLxc(notAbsolute(layer));
     paths.push(clean);
   }
   if (paths.length < 2) {
@@ -58,7 +82,7 @@ function ofZfs(source: string): RootfsResult {
   // LXC's own containers name a dataset; a path is what old configurations have.
   if (source.startsWith('/')) {
     const clean = cleanAbsolutePath(source);
-    if (clean === undefined) return { reason: notAbsolute(source) };
+    if (clean === undefined) return leftToLxc(notAbsolute(source));
     return { rootfs: { type: 'zfs', paths: [clean], devices: [], trees: [clean] } };
   }
   return { rootfs: { ...nothing, type: 'zfs', dataset: source } };
@@ -69,15 +93,13 @@ function notAbsolute(path: string): string {
 }
 
 /**
- * Reads a value of lxc.rootfs.path: `[TYPE:]SOURCE` (lxc.container.conf(5)). An unknown prefix is
- * an error as it is to LXC.
+ * Reads a value of lxc.rootfs.path: `[TYPE:]SOURCE` (lxc.container.conf(5)). What only LXC can
+ * resolve is no error: relative paths, datasets without a prefix, storage types of other versions.
  */
 export function parseRootfs(value: string): RootfsResult {
   if (value === 'none') return { rootfs: { ...nothing, type: 'none' } };
   const colon = value.indexOf(':');
-  if (colon <= 0) {
-    return value.startsWith('/dev/') ? ofDevice('device', value) : ofDirectory('dir', value);
-  }
+  if (colon <= 0) return ofBarePath(value);
   const type = value.slice(0, colon);
   const source = value.slice(colon + 1);
   switch (type) {
@@ -101,6 +123,6 @@ export function parseRootfs(value: string): RootfsResult {
     case 'zfs':
       return ofZfs(source);
     default:
-      return { reason: `"${type}" is no storage type of LXC` };
+      return leftToLxc(`"${type}" is no known storage type of LXC`);
   }
 }

@@ -62,6 +62,8 @@ export function containerInterface(context: ServiceContext, methods: ContainerMe
         [definition.problem, obstacle, host.helperProblem].filter((text) => text !== '').join('\n'),
       ),
       Autostart: emitting('b', ({ definition }) => definition.autostart),
+      AutostartReasons: emitting('as', ({ definition }) => definition.autostartReasons),
+      WaitsFor: emitting('as', ({ waitsFor }) => waitsFor),
       Leader: emitting('u', ({ leader }) => leader),
       StateChangeTimestamp: emitting('t', ({ stateChangeUsec }) => stateChangeUsec),
       Lockers: emitting('a(sob)', ({ attachments }) =>

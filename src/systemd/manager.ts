@@ -43,6 +43,8 @@ export interface ManagerOptions {
 export interface ListedUnit {
   readonly name: string;
   readonly activeState: string;
+  /** The job that systemd has queued for it or works on; its id is 0 for none. */
+  readonly job: { readonly id: number; readonly type: string };
 }
 
 export interface ManagerListener {
@@ -51,6 +53,8 @@ export interface ManagerListener {
   /** A unit was loaded, which may say more than that: its first change is told in this way only. */
   readonly unitNew?: (name: string, path: string) => void;
   readonly unitRemoved?: (name: string, path: string) => void;
+  /** A job of a unit has ended, whoever made it. */
+  readonly jobEnded?: (unit: string, result: string) => void;
   /** Unit files were read again, or systemd itself is new: everything may have changed. */
   readonly reloaded?: () => void;
 }
@@ -179,6 +183,7 @@ export class SystemdManager {
         break;
       case 'JobRemoved':
         this.#jobs.ended(String(body[1]), String(body[3]));
+        this.#tell((l) => l.jobEnded?.(String(body[2]), String(body[3])));
         break;
       case 'Reloading':
         // True at its beginning.
@@ -293,6 +298,19 @@ export class SystemdManager {
     await this.#call(path, 'org.freedesktop.systemd1.Job', 'Cancel', '', []);
   }
 
+  /** Units for whose jobs a job waits; none for a job that has ended. */
+  async unitsBefore(job: number): Promise<string[]> {
+    try {
+      // systemctl list-jobs --after
+      const [jobs] = await this.call('GetJobAfter', 'u', [job]);
+      if (!Array.isArray(jobs)) throw new Error('systemd did not answer with a list of jobs');
+      return jobs.map((row: unknown) => String(Array.isArray(row) ? row[1] : ''));
+    } catch (error) {
+      if (error instanceof DBusError && error.errorName === `${systemd}.NoSuchJob`) return [];
+      throw error;
+    }
+  }
+
   // Properties
 
   /**
@@ -333,9 +351,11 @@ export class SystemdManager {
 }
 
 function listedUnit(row: unknown): ListedUnit {
-  const [name, , , activeState] = Array.isArray(row) ? (row as readonly unknown[]) : [];
-  if (typeof name !== 'string' || typeof activeState !== 'string') {
+  const cells = Array.isArray(row) ? (row as readonly unknown[]) : [];
+  const [name, , , activeState, , , , id, type] = cells;
+  const isUnit = typeof name === 'string' && typeof activeState === 'string';
+  if (!isUnit || typeof id !== 'number' || typeof type !== 'string') {
     throw new Error('systemd did not answer with a list of units');
   }
-  return { name, activeState };
+  return { name, activeState, job: { id, type } };
 }

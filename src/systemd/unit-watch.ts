@@ -1,6 +1,8 @@
 import type { ListedUnit, SystemdManager } from './manager.ts';
 import { unitPath } from './manager.ts';
 import type { Properties } from './properties.ts';
+import type { HeldStart } from './held-start.ts';
+import { readHeldStart, wasNotBegun } from './held-start.ts';
 import { Watched } from './watched.ts';
 
 /** A service unit as it is read. */
@@ -10,14 +12,19 @@ export interface UnitReading {
   /** CLOCK_REALTIME, microseconds; 0 where systemd has never seen it change. */
   readonly stateChangeUsec: bigint;
   readonly service: Properties;
+  /** Of a unit that is down: a start that waits, or that ended before it began. */
+  readonly heldStart: HeldStart | undefined;
 }
 
 interface WatchedUnit<Status> {
   readonly unit: string;
   readonly handlers: Set<(status: Status) => void>;
   readonly watched: Watched<UnitReading>;
+  /** The last start ended because of what it needs. */
+  isStartUnmet: boolean;
   /** As they were reported last. */
   activeState: string;
+  job: number;
   status: Status | undefined;
   /** Also from signals, because a unit that systemd unloads forgets it. */
   stateChangeUsec: bigint;
@@ -63,6 +70,12 @@ export class UnitWatch<Status extends object> {
         const entry = this.#units.get(path);
         // When systemd leaves the bus, all is read again after its return.
         if (entry !== undefined) this.#lookAtLoaded(entry).catch(() => undefined);
+      },
+      jobEnded: (unit, result) => {
+        const entry = this.#units.get(unitPath(unit));
+        if (entry === undefined || entry.isStartUnmet === wasNotBegun(result)) return;
+        entry.isStartUnmet = wasNotBegun(result);
+        entry.watched.noteChange();
       },
       reloaded: () => {
         for (const { watched } of this.#units.values()) watched.noteChange();
@@ -119,12 +132,14 @@ export class UnitWatch<Status extends object> {
       unit,
       handlers: new Set(),
       watched: new Watched(
-        () => this.#readUnit(unit),
+        () => this.#readUnit(entry),
         (reading) => {
           this.#report(entry, reading);
         },
       ),
+      isStartUnmet: false,
       activeState: '',
+      job: 0,
       status: undefined,
       stateChangeUsec: 0n,
     };
@@ -142,14 +157,22 @@ export class UnitWatch<Status extends object> {
     for (const handler of [...entry.handlers]) handler(status);
   }
 
-  async #readUnit(unit: string): Promise<UnitReading> {
+  async #readUnit(entry: WatchedUnit<Status>): Promise<UnitReading> {
+    const { unit } = entry;
     const loaded = await this.#loadedUnit(unit);
+    entry.job = loaded?.job.id ?? 0;
     const [service, since] = await Promise.all([
       this.#manager.getAll(unit, 'Service'),
       loaded && this.#manager.get(unit, 'Unit', ['StateChangeTimestamp']),
     ]);
+    const activeState = loaded?.activeState ?? 'inactive';
     return {
-      activeState: loaded?.activeState ?? 'inactive',
+      activeState,
+      heldStart: await readHeldStart(this.#manager, unit, {
+        activeState,
+        job: loaded?.job,
+        isUnmet: entry.isStartUnmet,
+      }),
       stateChangeUsec: since?.bigint('StateChangeTimestamp') ?? 0n,
       service,
     };
@@ -177,7 +200,9 @@ export class UnitWatch<Status extends object> {
     // The reading that is under way may have begun before.
     await entry.watched.whenRead();
     if (listed === undefined || entry.status === undefined) return;
-    if (entry.activeState !== listed.activeState) entry.watched.noteChange();
+    if (entry.activeState !== listed.activeState || entry.job !== listed.job.id) {
+      entry.watched.noteChange();
+    }
   }
 }
 

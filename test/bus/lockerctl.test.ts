@@ -145,6 +145,7 @@ async function serviceWithContainers(limits?: Partial<Limits>): Promise<LockerdO
       state: 'running',
       leader: 1234,
       autostart: true,
+      autostartReasons: ['config', 'enabled'],
       sinceUsec: 1_700_000_000_000_000n,
       memoryMax: 2n * gigabyte,
       lockers: [
@@ -178,10 +179,10 @@ describe('list', () => {
   test('prints the whole table into a pipe', async () => {
     const { stdout, status } = await lockerctl(['list']);
     expect(stdout).toBe(
-      `CONTAINER STATE   AUTOSTART LEADER MEMORY LIMIT LOCKERS
-db        stopped no             -      -     - -
-mail      frozen  no            77 120.5M     - -
-web       running yes         1234 120.5M    2G sandbox:ro,web_vol
+      `CONTAINER STATE   AUTOSTART    LEADER MEMORY LIMIT LOCKERS
+db        stopped no                -      -     - -
+mail      frozen  no               77 120.5M     - -
+web       running yes (config)   1234 120.5M    2G sandbox:ro,web_vol
 
 3 containers listed.
 `,
@@ -195,7 +196,7 @@ web       running yes         1234 120.5M    2G sandbox:ro,web_vol
 
   test('--no-legend, --state and --quiet', async () => {
     const bare = await lockerctl(['list', '--no-legend', '--state=running']);
-    expect(bare.stdout).toBe('web running yes 1234 120.5M 2G sandbox:ro,web_vol\n');
+    expect(bare.stdout).toBe('web running yes (config) 1234 120.5M 2G sandbox:ro,web_vol\n');
     const names = await lockerctl(['list', '-q', '--state=running,frozen']);
     expect(names.stdout).toBe('mail\nweb\n');
     const empty = await lockerctl(['list', '--state=broken']);
@@ -209,6 +210,7 @@ web       running yes         1234 120.5M    2G sandbox:ro,web_vol
     expect(containers[2]).toMatchObject({
       state: 'running',
       autostart: true,
+      autostart_reasons: ['config', 'enabled'],
       leader: 1234,
       memory: 126_353_408,
       memory_limit: Number(2n * gigabyte),
@@ -335,7 +337,7 @@ web       running yes         1234 120.5M    2G sandbox:ro,web_vol
     const lines = withoutColours(terminal.stdout).trimEnd().split('\n');
     expect(lines.length).toBe(7);
     expect(Math.max(...lines.map((line) => line.length))).toBe(80);
-    expect(lines[1]).toMatch(/^a-container-whose-n\S*… +running .*…$/);
+    expect(lines[1]).toMatch(/^a-container-whose\S*… +running .*…$/);
     const pipe = await lockerctl(['list']);
     expect(pipe.stdout).toContain(lockers.map(({ name }) => name).join(','));
   });
@@ -370,7 +372,7 @@ describe('status', () => {
     expect(stdout.replace(/; .* ago$/m, '; some time ago')).toBe(
       `● web
       State: running since Tue 2023-11-14 22:13:20 UTC; some time ago
-       Unit: lxc@web.service (starts at boot)
+       Unit: lxc@web.service (starts at boot: lxc.start.auto; enabled with systemctl)
      Config: /var/lib/lxc/web/config
      Leader: 1234
      Memory: 120.5M (limit: 2G, peak: 300M, pressure: 0.25%)
@@ -386,6 +388,20 @@ describe('status', () => {
     ]);
     await service.stop();
     await waiting;
+  });
+
+  test('shows what a start waits for, or lacks', async () => {
+    service.outside.unit('db', { heldStart: 'waiting', heldBy: 'srv-db.mount' });
+    const { stdout, status } = await lockerctl(['status', 'db']);
+    expect(stdout).toMatch(/^● db\n +State: waiting since .*\n +Needs: srv-db\.mount\n/);
+    expect(status).toBe(3);
+    const stopped = await lockerctl(['stop', 'db', '--no-block']);
+    expect(stopped.status).toBe(0);
+    service.outside.unit('db', { heldStart: 'unmet' });
+    const list = await lockerctl(['list', '--state=unmet', '-q']);
+    expect(list.stdout).toBe('db\n');
+    const json = await lockerctl(['list', '--state=unmet', '--json']);
+    expect(JSON.parse(json.stdout)).toMatchObject([{ waits_for: ['srv-db.mount'] }]);
   });
 
   test.each([

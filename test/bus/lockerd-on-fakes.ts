@@ -27,6 +27,8 @@ export interface ContainerSetup {
   /** What is wrong with its configuration. */
   readonly problem?: string;
   readonly autostart?: boolean;
+  /** Who decided that. */
+  readonly autostartReasons?: readonly string[];
   /** Process id of the guest's init. */
   readonly leader?: number;
   /** When the state began: CLOCK_REALTIME, microseconds. */
@@ -147,10 +149,11 @@ export class LockerdOnFakes {
       }
     }
     const added = Object.entries(containers).map(
-      ([name, { problem = '', autostart = false, lockers = [] }]) =>
+      ([name, { problem = '', autostart = false, autostartReasons = [], lockers = [] }]) =>
         definition(name, {
           problem,
           autostart,
+          autostartReasons,
           lockers: lockers.map((locker) => ({ ...locker, strict: false })),
         }),
     );

@@ -208,6 +208,8 @@ describe('the interface', () => {
       State: 'running',
       Problem: '',
       Autostart: false,
+      AutostartReasons: [],
+      WaitsFor: [],
       Leader: 100,
       StateChangeTimestamp: expect.any(BigInt) as bigint,
       Lockers: [['data', `${manager}/locker/data`, true]],

@@ -307,6 +307,7 @@ describe('definitions', () => {
       unit: containerUnit('my 50%n'),
       configFile: '/var/lib/lxc/my 50%n/config',
       autostart: false,
+      autostartReasons: [],
       groups: ['a', 'b'],
       problem: '',
       wormhole: '/var/locker-mappings/my 50%n',

@@ -247,7 +247,7 @@ test('a directory that nothing is mounted on is never bound', async () => {
   expect((await trySystemctl(host, 'start', 'lxc@third')).exitCode).not.toBe(0);
   expect(await journalOf(host, 'lxc@third')).toContain(
     '/etc/lockerd/containers/third.conf:1: the locker "bare" is never bound: ' +
-      'nothing mounts /lockers/bare; add a line for /lockers/bare to /etc/fstab',
+      'nothing mounts /lockers/bare; have it mounted there, by a line in /etc/fstab, a mount unit or ZFS',
   );
   expect(await guestPid(host, 'third')).toBeUndefined();
 });

@@ -170,6 +170,33 @@ test('a stop that an init is too slow to hear at first is not lost', async () =>
   expect(await host.unit('lxc@sluggish')).toMatchObject({ Result: 'success' });
 });
 
+test('a script that becomes systemd is told to stop as systemd is', async () => {
+  await host.createContainer('wrapped', 'systemd', { config: offline });
+  const sbin = '/var/lib/lxc/wrapped/rootfs/sbin';
+  await host.run('mv', [`${sbin}/init`, `${sbin}/init.real`]);
+  await host.writeFile(`${sbin}/init`, '#!/bin/sh\nexec /sbin/init.real "$@"\n', 0o755);
+  await systemctl(host, 'daemon-reload');
+  expect((await host.unit('lxc@wrapped'))['KillSignal']).toBe('30');
+  await systemctl(host, 'start', 'lxc@wrapped');
+  await host.waitForGuest('wrapped');
+  const { ms } = await timed(() => systemctl(host, 'stop', 'lxc@wrapped'));
+  expect(ms).toBeLessThan(30_000);
+  expect(await host.marker('wrapped')).toBeDefined();
+  expect(await host.unit('lxc@wrapped')).toMatchObject({ Result: 'success' });
+});
+
+test('an init that knows no halt signal is named, with the line to write', async () => {
+  await host.createContainer('stranger', 'busybox', { config: [...offline, 'lxc.signal.halt ='] });
+  await host.writeFile('/etc/lockerd/containers/stranger.conf', 'stop-timeout = 3s\n');
+  await writeInit('stranger', 'TERM', 0);
+  await systemctl(host, 'daemon-reload');
+  await systemctl(host, 'start', 'lxc@stranger');
+  await host.waitForGuest('stranger');
+  await systemctl(host, 'stop', 'lxc@stranger');
+  const journal = await journalOf(host, 'lxc@stranger');
+  expect(journal).toMatch(/init .* handles neither .*\(it handles SIGTERM.*lxc\.signal\.halt = /);
+});
+
 test.each(['sysvinit', 'systemd'] as const)(
   'a %s guest that the generator has not seen yet shuts down, early and late',
   async (kind) => {

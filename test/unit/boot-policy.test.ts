@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { formatProblem } from '../../src/model/problem.ts';
-import { bootPass, parseBootPolicy, startsAtBoot } from '../../src/host/boot-policy.ts';
+import { bootPass, decideBoot, parseBootPolicy, startsAtBoot } from '../../src/host/boot-policy.ts';
 
 const FILE = '/etc/default/lxc';
 
@@ -195,5 +195,77 @@ describe('the real lxc-autostart starts the same containers', () => {
       started += ours.length;
     }
     expect(started).toBeGreaterThan(1000);
+  });
+});
+
+describe('the next boot', () => {
+  const auto = { startAuto: true, groups: [] };
+  const manual = { startAuto: false, groups: [] };
+  const on = policy('');
+  const nothing = { wantedBy: [], isMasked: false };
+
+  test.each([
+    ['lxc.start.auto', on, auto, nothing, false, true, ['config']],
+    ['nothing', on, manual, nothing, false, false, []],
+    ['-A in OPTIONS', policy('OPTIONS=-A'), manual, nothing, false, true, ['options']],
+    ['a runlevel link', on, manual, nothing, true, true, ['runlevel']],
+    [
+      'systemctl enable',
+      on,
+      manual,
+      { wantedBy: ['multi-user.target'], isMasked: false },
+      false,
+      true,
+      ['enabled'],
+    ],
+    [
+      'all of them',
+      on,
+      auto,
+      { wantedBy: ['my.target', 'graphical.target'], isMasked: false },
+      true,
+      true,
+      ['config', 'runlevel', 'enabled'],
+    ],
+    [
+      'a target of its own',
+      on,
+      manual,
+      { wantedBy: ['my.target'], isMasked: false },
+      false,
+      false,
+      ['other-unit'],
+    ],
+    [
+      'a mask',
+      on,
+      auto,
+      { wantedBy: ['multi-user.target'], isMasked: true },
+      true,
+      false,
+      ['masked'],
+    ],
+    ['LXC_AUTO=false', policy('LXC_AUTO=false'), auto, nothing, false, false, ['lxc-auto']],
+    [
+      'a disabled lxc.service',
+      { ...on, enabled: false, isServiceOff: true },
+      auto,
+      nothing,
+      false,
+      false,
+      ['lxc-service'],
+    ],
+    ['BOOTGROUPS', policy('BOOTGROUPS=webs'), auto, nothing, false, false, ['boot-groups']],
+    [
+      'a disabled lxc.service, enabled by itself',
+      { ...on, enabled: false, isServiceOff: true },
+      auto,
+      { wantedBy: ['multi-user.target'], isMasked: false },
+      false,
+      true,
+      ['enabled'],
+    ],
+  ] as const)('with %s', (_, boot, container, links, runlevel, starts, reasons) => {
+    expect(decideBoot(boot, container, links, runlevel)).toEqual({ starts, reasons });
   });
 });

@@ -83,6 +83,7 @@ export function definition(
     unit: `lxc@${name}.service`,
     configFile: `/var/lib/lxc/${name}/config`,
     autostart: false,
+    autostartReasons: [],
     groups: [],
     problem: '',
     wormhole: `/var/locker-mappings/${name}`,

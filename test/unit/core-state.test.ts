@@ -52,6 +52,28 @@ describe('the state of a container', () => {
     expect(state(unit, lxc)).toBe(expected);
   });
 
+  test.each<[Unit, 'waiting' | 'unmet', string | undefined, boolean, string]>([
+    ['inactive', 'waiting', 'STOPPED', false, 'waiting'],
+    ['failed', 'waiting', 'STOPPED', false, 'waiting'],
+    ['inactive', 'unmet', 'STOPPED', false, 'unmet'],
+    ['inactive', 'unmet', undefined, false, 'unmet'],
+    // What is known of a guest, or of the configuration, says more.
+    ['inactive', 'waiting', 'RUNNING', false, 'running'],
+    ['inactive', 'unmet', 'RUNNING', false, 'running'],
+    ['inactive', 'unmet', 'STOPPED', true, 'broken'],
+    ['active', 'unmet', 'RUNNING', false, 'running'],
+    ['activating', 'waiting', 'STOPPED', false, 'starting'],
+  ])('unit %s whose start is %s, LXC %s', (activeState, heldStart, lxc, broken, expected) => {
+    const unit = { activeState, heldStart };
+    expect(deriveState({ broken, unit, lxc, areGuestsReported: true })).toBe(expected);
+  });
+
+  test('a start that ended unmet is not a state while guests are out of sight', () => {
+    const unit = { activeState: 'inactive', heldStart: 'unmet' } as const;
+    const facts = { broken: false, unit, lxc: undefined, areGuestsReported: false };
+    expect(deriveState(facts)).toBe('unknown');
+  });
+
   test('a guest that the unit has just started is waited for', () => {
     const active = {
       broken: false,

@@ -295,6 +295,33 @@ test('a container that has come is not stopping because it is told of later', ()
   expect([...new Set(states)]).toEqual(['starting', 'running', 'stopping']);
 });
 
+describe('a start that has not begun', () => {
+  test('waits for what is not its own, and since when that is known', () => {
+    const own = 'var-locker\\x2dmappings-web.mount run-lockerd-slots-web.mount';
+    outside.unit('web', { heldStart: 'waiting', heldBy: own });
+    expect(core.host.container('web')).toMatchObject({ state: 'stopped', waitsFor: [] });
+    outside.unit('web', { heldStart: 'waiting', heldBy: `${own} srv-data.mount` });
+    expect(core.host.container('web')).toMatchObject({
+      state: 'waiting',
+      waitsFor: ['srv-data.mount'],
+    });
+    // The clock's time: the unit has not changed.
+    expect(core.host.container('web')?.stateChangeUsec).toBe(1_000_000n);
+    outside.unit('web', { heldStart: 'unmet', heldBy: 'srv-data.mount' });
+    expect(core.host.container('web')).toMatchObject({
+      state: 'unmet',
+      waitsFor: ['srv-data.mount'],
+    });
+    outside.run('web');
+    expect(core.host.container('web')).toMatchObject({ state: 'running', waitsFor: [] });
+  });
+
+  test('is told unmet also where nothing is known to be missing', () => {
+    outside.unit('web', { heldStart: 'unmet', heldBy: '' });
+    expect(core.host.container('web')).toMatchObject({ state: 'unmet', waitsFor: [] });
+  });
+});
+
 describe('a container outside its unit', () => {
   test('runs, but is not stopped by a unit that does not run it', async () => {
     outside.lxc('web', 'RUNNING', 77);

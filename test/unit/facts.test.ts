@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import type { HostFacts, PlanContext } from '../../src/generator/plan-views.ts';
+import type { BootReason } from '../../src/host/boot-policy.ts';
 import { planUnits } from '../../src/generator/plan.ts';
 import { renderFile } from '../../src/generator/render.ts';
 import { compareText, type Container } from '../../src/generator/container.ts';
@@ -103,6 +104,10 @@ describe('what the generator writes is read back', () => {
   const container = fc.record({
     name: name.filter((text) => text !== '.' && text !== '..'),
     autostart: fc.boolean(),
+    boot: fc.record({
+      starts: fc.boolean(),
+      reasons: fc.subarray<BootReason>(['config', 'enabled', 'lxc-auto']),
+    }),
     groups: fc.array(name, { maxLength: 3 }),
     rebootSignal: fc.option(fc.integer({ min: 1, max: 64 }), { nil: undefined }),
     problems: fc.array(problem, { maxLength: 2 }),
@@ -142,6 +147,8 @@ describe('what the generator writes is read back', () => {
               memory: { limits: [], taken: [], warnings: [] },
               hasLogFile: false,
               requiredPaths: [],
+              startPaths: [],
+              after: [],
               requires: [],
               wants: [],
               bridges: [],
@@ -173,7 +180,8 @@ describe('what the generator writes is read back', () => {
           name: c.name,
           unit: containerUnit(c.name),
           configFile: `/var/lib/lxc/${c.name}/config`,
-          autostart: c.autostart,
+          autostart: c.boot.starts,
+          autostartReasons: c.boot.reasons,
           groups: c.groups,
           problem: c.problems.map((one) => formatProblem(one)).join('\n'),
           wormhole: lockers === undefined ? undefined : path,

@@ -10,8 +10,10 @@ import { formatProblem } from '../../src/model/problem.ts';
 import { escapePath, unescapePath } from '../../src/model/unit-name.ts';
 import { parse as parseIni } from 'ini';
 
+const lockersHere = { written: '/lockers', real: '/lockers' };
+
 function names(fstab: string, units: readonly UnitFile[] = [], directory = '/lockers'): string[] {
-  return [...findLockers(parseFstab(fstab), units, directory).keys()];
+  return [...findLockers(parseFstab(fstab), units, { written: directory, real: directory }).keys()];
 }
 
 function unit(name: string, isMasked = false): UnitFile {
@@ -70,7 +72,7 @@ function decide(
     },
     paths: [],
   });
-  const lockers = findLockers(parseFstab(fstab), [], '/lockers');
+  const lockers = findLockers(parseFstab(fstab), [], lockersHere);
   const facts = { name, config, settings: own.settings };
   const { wormhole, problems, warnings } = decideLockers(
     facts,
@@ -200,7 +202,7 @@ describe('a locker that set-user-ID programs and device nodes work on is told', 
     const lockers = findLockers(
       parseFstab(`# comment\nd /lockers/d ext4 ${options}\n`),
       [],
-      '/lockers',
+      lockersHere,
     );
     return warnOfUnprotected(wormholes, lockers).map(formatProblem);
   }
@@ -228,7 +230,7 @@ describe('a locker that set-user-ID programs and device nodes work on is told', 
 
   test('by the file of its mount unit', () => {
     const file = { ...unit('lockers-d.mount'), options: ['bind', 'nodev'] };
-    const lockers = findLockers([], [file], '/lockers');
+    const lockers = findLockers([], [file], lockersHere);
     expect(warnOfUnprotected([wormhole(['d', false])], lockers).map(formatProblem)).toEqual([
       expect.stringMatching(
         /^\/etc\/systemd\/system\/lockers-d\.mount: .*; write Options=bind,nodev,nosuid$/,

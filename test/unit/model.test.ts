@@ -1,11 +1,13 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { parseBootPolicy } from '../../src/host/boot-policy.ts';
-import type { Container, ContainerFacts } from '../../src/generator/container.ts';
+import type { Container, ContainerFacts, HostFacts } from '../../src/generator/container.ts';
 import { planHalt } from '../../src/generator/decide-halt.ts';
 import { modelContainers } from '../../src/generator/decide.ts';
+import { crypttabDevices } from '../../src/host/host-names.ts';
 import { findLockers } from '../../src/host/lockers.ts';
 import { parseSettings } from '../../src/host/settings.ts';
+import type { ContainerSettings } from '../../src/host/settings.ts';
 import type { LxcConfig } from '../../src/model/lxc-config.ts';
 import { formatProblem } from '../../src/model/problem.ts';
 import { parseFstab } from '../../src/model/fstab.ts';
@@ -41,19 +43,31 @@ function facts(name: string, config: Partial<LxcConfig> = {}): ContainerFacts {
     settings: { ready: 'running' },
     problems: [],
     hasRunlevelLink: false,
+    unitLinks: { wantedBy: [], isMasked: false },
   };
 }
 
 const lxcpath = { path: '/var/lib/lxc', real: '/var/lib/lxc' };
 
-function model(all: readonly ContainerFacts[], fstab = ''): readonly Container[] {
+function model(
+  all: readonly ContainerFacts[],
+  fstab = '',
+  more: Partial<HostFacts> = {},
+): readonly Container[] {
   const entries = parseFstab(fstab);
-  const lockers = findLockers(entries, [], '/lockers');
-  return modelContainers(all, { fstab: entries, boot, settings, lockers, lxcpath }).containers;
+  const lockers = findLockers(entries, [], { written: '/lockers', real: '/lockers' });
+  const host = { fstab: entries, boot, settings, lockers, lxcpath, ...more };
+  return modelContainers(all, host).containers;
 }
 
-function one(config: Partial<LxcConfig>, fstab = ''): Container {
-  const [container] = model([facts('web', config)], fstab);
+function one(
+  config: Partial<LxcConfig>,
+  fstab = '',
+  own: Partial<ContainerSettings> = {},
+  more: Partial<HostFacts> = {},
+): Container {
+  const web = facts('web', config);
+  const [container] = model([{ ...web, settings: { ...web.settings, ...own } }], fstab, more);
   if (container === undefined) throw new Error('no container');
   return container;
 }
@@ -71,7 +85,9 @@ describe('the halt signal', () => {
     [32, 'other', 'running', 'SIGCONT', [32], true],
     [undefined, 'systemd', 'running', 'SIGRTMIN+3', [37], false],
     [undefined, 'systemd', 'booted', 'SIGRTMIN+3', [37], false],
-    [undefined, 'other', 'running', 'SIGPWR', [30], false],
+    // A script or another program may become systemd, or an init that knows neither signal.
+    [undefined, 'other', 'running', 'SIGPWR', [37, 30], true],
+    [undefined, 'other', 'booted', 'SIGRTMIN+3', [37], true],
     [undefined, 'unknown', 'running', 'SIGPWR', [37, 30], true],
     [undefined, 'unknown', 'booted', 'SIGRTMIN+3', [37], true],
   ] as const)('%s, init %s, ready %s: %s', (signal, init, ready, name, heardBy, isSentAtStop) => {
@@ -90,33 +106,129 @@ describe('what a container waits for', () => {
   const mount = (line: string) => one({ mountEntries: [at(line)] });
 
   test.each([
-    ['/srv/a b none bind 0 0', ['/srv/a', '/var/lib/lxc/web']],
-    ['/srv//a/ b none ro,rbind 0 0', ['/srv/a', '/var/lib/lxc/web']],
-    ['srv b none bind 0 0', ['/var/lib/lxc/web']],
-    ['tmpfs b tmpfs rw 0 0', ['/var/lib/lxc/web']],
-    ['/srv/x b ext4 rw 0 0', ['/var/lib/lxc/web']],
-    ['/proc/x b none bind 0 0', ['/var/lib/lxc/web']],
-    ['/sys b none bind 0 0', ['/var/lib/lxc/web']],
-    ['/system b none bind 0 0', ['/system', '/var/lib/lxc/web']],
-    ['/srv/a b none bind,optional 0 0', ['/var/lib/lxc/web']],
-    ['/srv/../a b none bind 0 0', ['/var/lib/lxc/web']],
-    ['/srv/bindings b none bindx 0 0', ['/var/lib/lxc/web']],
-  ])('mount entry %j', (line, paths) => {
-    expect(mount(line).requiredPaths).toEqual(paths);
+    ['/srv/a b none bind 0 0', ['/srv/a']],
+    ['/srv//a/ b none ro,rbind 0 0', ['/srv/a']],
+    ['srv b none bind 0 0', []],
+    ['tmpfs b tmpfs rw 0 0', []],
+    ['/srv/x b ext4 rw 0 0', []],
+    ['/proc/x b none bind 0 0', []],
+    ['/sys b none bind 0 0', []],
+    ['/system b none bind 0 0', ['/system']],
+    ['/srv/a b none bind,optional 0 0', []],
+    ['/srv/a b none bind,relative 0 0', []],
+    ['/srv/../a b none bind 0 0', []],
+    ['/srv/bindings b none bindx 0 0', []],
+    // The container's own unit has it already.
+    ['/var/lib/lxc/web b none bind 0 0', []],
+  ])('mount entry %j', (line, startPaths) => {
+    expect(mount(line)).toMatchObject({ requiredPaths: ['/var/lib/lxc/web'], startPaths });
   });
 
-  test('block devices are required, optional ones wanted', () => {
+  test('block devices are required, but nothing is started or waited for that is optional', () => {
     const lines = ['/dev/vg/a a ext4 rw', '/dev/vg/b b ext4 rw,optional', '/dev/x c none bind'];
-    expect(one({ mountEntries: lines.map(at) })).toMatchObject({
+    const config = { mountEntries: lines.map(at) };
+    const left = { requires: ['dev-vg-a.device'], wants: [], after: ['dev-vg-b.device'] };
+    expect(one(config)).toMatchObject(left);
+    expect(one(config, '', { strictNeeds: false })).toMatchObject(left);
+    expect(one(config, '', { strictNeeds: true })).toMatchObject({
       requires: ['dev-vg-a.device'],
       wants: ['dev-vg-b.device'],
+      after: [],
     });
   });
 
-  test('an optional bind wants the mounts of fstab on its way', () => {
+  test.each(['tmpfs', 'hugetlbfs', 'fuse.sshfs', 'overlay'])(
+    'the name in front of a %s is no device',
+    (type) => {
+      const { requires, after } = mount(`/dev/shm dev/shm ${type} rw 0 0`);
+      expect([requires, after]).toEqual([[], []]);
+    },
+  );
+
+  test('an optional bind follows the mounts that fstab makes on its way', () => {
     const fstab = '/dev/a / ext4\n/dev/b /srv ext4\n/dev/c /srv/x ext4 noauto\n/dev/d /srvx ext4\n';
-    const { wants } = one({ mountEntries: [at('/srv/x/y z none bind,optional')] }, fstab);
-    expect(wants).toEqual(['srv.mount']);
+    const config = { mountEntries: [at('/srv/x/y z none bind,optional')] };
+    expect(one(config, fstab)).toMatchObject({ wants: [], after: ['srv.mount'] });
+    expect(one(config, fstab, { strictNeeds: true })).toMatchObject({ wants: ['srv.mount'] });
+  });
+
+  describe('what a hook may make', () => {
+    const makers = [{ key: 'lxc.hook.pre-start', hook: at('/etc/lxc/open web') }];
+    const crypt = { rootfsPath: at('/dev/mapper/web_crypt'), makers };
+    const device = 'dev-mapper-web_crypt.device';
+
+    test.each(['/dev/mapper/web_crypt', 'lvm:/dev/vg/web', 'rbd:/dev/rbd0'])(
+      'the root file system %s is left to the hook, and a warning says so',
+      (path) => {
+        const { requires, wants, after, warnings } = one({ rootfsPath: at(path), makers });
+        expect([requires, wants]).toEqual([[], []]);
+        expect(after).toHaveLength(1);
+        expect(warnings.map(formatProblem)).toEqual([
+          expect.stringMatching(
+            /^\/c:1: the start does not wait for .* the hook of \/c:1 may make/,
+          ),
+        ]);
+      },
+    );
+
+    test('without a hook that runs in time, it is required', () => {
+      for (const key of ['lxc.hook.start-host', 'lxc.hook.pre-mount']) {
+        const late = { ...crypt, makers: [{ key, hook: at('/x') }] };
+        expect(one(late)).toMatchObject({ requires: [device], after: [], warnings: [] });
+      }
+      const ours = [
+        { key: 'lxc.hook.pre-start', hook: at('/usr/lib/lockerd/hooks/locker-pre-start') },
+      ];
+      expect(one({ ...crypt, makers: ours }).requires).toEqual([device]);
+    });
+
+    test('what the host itself makes is required', () => {
+      const made = { requires: [device], after: [], warnings: [] };
+      const crypttab = 'web_crypt /dev/sdb1 /etc/key noauto\n';
+      expect(one(crypt, '', {}, { crypttab: crypttabDevices(crypttab) })).toMatchObject(made);
+      expect(one(crypt, '/dev/mapper/web_crypt /mnt ext4 noauto\n')).toMatchObject(made);
+    });
+
+    test('the setting makes it strict, or ends the warning', () => {
+      expect(one(crypt, '', { strictNeeds: true })).toMatchObject({
+        requires: [device],
+        warnings: [],
+      });
+      expect(one(crypt, '', { strictNeeds: false })).toMatchObject({ requires: [], warnings: [] });
+    });
+
+    test('a device that a mount entry names is left to any hook before mounts', () => {
+      const mountEntries = [at('/dev/mapper/x mnt ext4 defaults 0 0')];
+      const hooks = [{ key: 'lxc.hook.pre-mount', hook: at('/x') }];
+      expect(one({ mountEntries, makers: hooks })).toMatchObject({
+        requires: [],
+        after: ['dev-mapper-x.device'],
+      });
+    });
+
+    test('a noauto mount on a volume that only a hook opens is left to the hook', () => {
+      const fstab = '/dev/mapper/x /srv/x ext4 noauto\n/dev/sdc1 /srv/y ext4 noauto\n';
+      const mountEntries = [at('/srv/x/a b none bind'), at('/srv/y/a c none bind')];
+      expect(one({ rootfsPath: at('/srv/x/root'), mountEntries, makers }, fstab)).toMatchObject({
+        requiredPaths: ['/var/lib/lxc/web'],
+        startPaths: ['/srv/y/a'],
+        after: ['srv-x.mount'],
+      });
+      const known = { crypttab: new Set(['/dev/mapper/x']) };
+      expect(one({ mountEntries, makers }, fstab, {}, known).startPaths).toHaveLength(2);
+    });
+
+    test('an interface is waited for where the host names it', () => {
+      const nets = [{ index: 0, link: at('br0') }];
+      const unit = 'sys-subsystem-net-devices-br0.device';
+      expect(one({ nets, makers })).toMatchObject({ wants: [], bridges: [], after: [unit] });
+      const host = { namesInterface: (name: string) => name === 'br0' };
+      expect(one({ nets, makers }, '', {}, host)).toMatchObject({
+        wants: [unit],
+        bridges: ['br0'],
+      });
+      expect(one({ nets: [{ index: 0, link: at('lxcbr0') }], makers }).bridges).toEqual(['lxcbr0']);
+    });
   });
 
   test('the bridge of lxc-net needs its service', () => {

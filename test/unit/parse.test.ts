@@ -80,6 +80,7 @@ test('every value comes with its place', () => {
     mountEntries: [at('/a b none bind 0 0', 9)],
     mountFstab: at('/etc/web.fstab', 10),
     hooks: [at('/a b', 14), at('/d', 16)],
+    makers: [{ key: 'lxc.hook.pre-start', hook: at('/d', 16) }],
     idmaps: [at('u 0 100000 65536', 17)],
     nets: [{ index: 0 }, { index: 1, type: at('veth', 11), link: at('br1', 12) }],
     memory: [],

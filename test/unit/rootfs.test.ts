@@ -41,14 +41,23 @@ test('a colon inside the name of a layer does not cut it', () => {
 });
 
 test.each([
-  ['web', '"web" is not an absolute path without ".."'],
-  ['dir:../web', '"../web" is not an absolute path without ".."'],
-  ['loop:/srv/../web.img', '"/srv/../web.img" is not an absolute path without ".."'],
-  ['lvm:vg/web', '"vg/web" is not an absolute path without ".."'],
-  ['zfs:/tank/..', '"/tank/.." is not an absolute path without ".."'],
-  ['overlay:/base', 'overlay needs a lower and an upper directory, found "/base"'],
-  ['overlay:base:/web', '"base" is not an absolute path without ".."'],
-  ['floppy:/dev/fd0', '"floppy" is no storage type of LXC'],
-])('%s is refused', (value, reason) => {
-  expect(parseRootfs(value)).toEqual({ reason });
+  ['web', 'web', '"web" is not an absolute path without ".."'],
+  ['tank/lxc/web', 'tank/lxc/web', '"tank/lxc/web" is not an absolute path without ".."'],
+  ['../web', undefined, '"../web" is not an absolute path without ".."'],
+  ['dir:../web', undefined, '"../web" is not an absolute path without ".."'],
+  ['loop:/srv/../web.img', undefined, '"/srv/../web.img" is not an absolute path without ".."'],
+  ['lvm:vg/web', undefined, '"vg/web" is not an absolute path without ".."'],
+  ['zfs:/tank/..', undefined, '"/tank/.." is not an absolute path without ".."'],
+  ['overlay:base:/web', undefined, '"base" is not an absolute path without ".."'],
+  ['floppy:/dev/fd0', undefined, '"floppy" is no known storage type of LXC'],
+])('%s is left to LXC', (value, dataset, reason) => {
+  expect(parseRootfs(value)).toEqual({
+    rootfs: { ...none, type: 'other', ...(dataset === undefined ? {} : { dataset }) },
+    warning: `${reason}, so nothing can be waited for`,
+  });
+});
+
+test('an overlay of one layer is refused', () => {
+  const reason = 'overlay needs a lower and an upper directory, found "/base"';
+  expect(parseRootfs('overlay:/base')).toEqual({ reason });
 });

@@ -1,0 +1,61 @@
+/** What a container waits for that its configuration does not name. */
+import type { FstabEntry } from '../model/fstab.ts';
+import { cleanAbsolutePath, isAtOrBelow } from '../model/path.ts';
+import { parseRootfs } from '../model/rootfs.ts';
+import { mountUnit } from '../model/unit-name.ts';
+import { fitsUnitFile } from '../model/unit-syntax.ts';
+
+/** PATH_MAX of the kernel, without the NUL. */
+const pathMax = 4095;
+
+/** What the container needs by the paths of its configuration. */
+interface NeededPaths {
+  readonly paths: ReadonlySet<string>;
+  readonly startPaths: ReadonlySet<string>;
+}
+
+/**
+ * systemd compares paths by their text and would miss the mount behind a link. The mounts are those
+ * behind the paths that the container starts without, or that its hooks make.
+ * @param realPaths paths of the container, each with what it is without links
+ */
+export function behindLinks(
+  realPaths: ReadonlyMap<string, string>,
+  needed: NeededPaths,
+  fstab: readonly FstabEntry[],
+): {
+  readonly paths: readonly string[];
+  readonly startPaths: readonly string[];
+  readonly mounts: readonly string[];
+} {
+  const paths: string[] = [];
+  const startPaths: string[] = [];
+  const mounts = new Set<string>();
+  for (const [path, found] of realPaths) {
+    const real = found === path ? undefined : cleanAbsolutePath(found);
+    // What no unit can hold is left to LXC.
+    if (real === undefined || !fitsUnitFile(real) || real.length > pathMax) continue;
+    if (needed.paths.has(path)) paths.push(real);
+    else if (needed.startPaths.has(path)) startPaths.push(real);
+    else for (const unit of mountsOnTheWay(real, fstab)) mounts.add(unit);
+  }
+  return { paths, startPaths, mounts: [...mounts] };
+}
+
+/** What is waited for where LXC may find a dataset of ZFS; without ZFS there are no such units. */
+export function wantsOfDataset(rootfsPath: string | undefined): readonly string[] {
+  const parsed = rootfsPath === undefined ? undefined : parseRootfs(rootfsPath);
+  const rootfs = parsed !== undefined && 'rootfs' in parsed ? parsed.rootfs : undefined;
+  return rootfs?.type === 'other' && rootfs.dataset !== undefined
+    ? ['zfs-import.target', 'zfs-mount.service']
+    : [];
+}
+
+/** Mounts that the boot makes. */
+function mountsOnTheWay(path: string, fstab: readonly FstabEntry[]): string[] {
+  return fstab
+    .filter(({ options }) => !options.includes('noauto'))
+    .map(({ target }) => cleanAbsolutePath(target))
+    .filter((target) => target !== undefined && target !== '/' && isAtOrBelow(path, target))
+    .map((target) => mountUnit(target ?? ''));
+}

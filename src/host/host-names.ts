@@ -1,0 +1,47 @@
+/** Which devices and interfaces the host itself makes, as far as its configuration names them. */
+import type { HostReader } from './read.ts';
+
+/** Devices that crypttab(5) has a line for, `noauto` or not, as paths. */
+export function crypttabDevices(text: string): ReadonlySet<string> {
+  return new Set(
+    text
+      .split('\n')
+      .map((line) => line.trim().split(/[ \t]+/)[0] ?? '')
+      .filter((name) => name !== '' && !name.startsWith('#'))
+      .map((name) => `/dev/mapper/${name}`),
+  );
+}
+
+/** Where the programs that set up networks have their configuration. */
+const networkDirectories = [
+  '/etc/network/interfaces.d',
+  '/etc/systemd/network',
+  '/run/systemd/network',
+  '/usr/lib/systemd/network',
+  '/etc/netplan',
+  '/etc/NetworkManager/system-connections',
+  '/run/NetworkManager/system-connections',
+  '/etc/libvirt/qemu/networks',
+];
+
+/** More files than any host has there that is not under attack. */
+const maxFiles = 1000;
+
+/** Whether a word of the network configuration is an interface; reads it when first asked. */
+export function interfaceNames(host: HostReader): (name: string) => boolean {
+  let words: ReadonlySet<string> | undefined;
+  return (name) => {
+    words ??= new Set(networkTexts(host).flatMap((text) => text.split(/[\s"'<>=:,;/[\]{}]+/)));
+    return words.has(name);
+  };
+}
+
+function networkTexts(host: HostReader): string[] {
+  const files = networkDirectories
+    .flatMap((directory) => host.list(directory).map((name) => `${directory}/${name}`))
+    .slice(0, maxFiles);
+  return ['/etc/network/interfaces', ...files].map((path) => {
+    const text = host.readText(path).text ?? '';
+    return text.replaceAll(/^[ \t]*#.*$/gm, '');
+  });
+}

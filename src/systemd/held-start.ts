@@ -1,0 +1,58 @@
+import type { ListedUnit, SystemdManager } from './manager.ts';
+
+/**
+ * A start that has not begun. systemd calls the unit inactive all the same: a queued job shows in
+ * the unit's property Job, and a job that ended for want of what the unit requires leaves no trace
+ * but the signal JobRemoved.
+ */
+export interface HeldStart {
+  readonly kind: 'waiting' | 'unmet';
+  /** What it waits for, or lacks. */
+  readonly units: readonly string[];
+}
+
+/** Jobs that start a unit which is down; see job_type_to_string() in systemd's job.c. */
+const startTypes: readonly string[] = ['start', 'restart', 'reload-or-start', 'verify-active'];
+
+/** Whether a job ended before its unit was worked on, because of other units or the time. */
+export function wasNotBegun(result: string): boolean {
+  return ['dependency', 'timeout', 'assert'].includes(result);
+}
+
+type Asked = Pick<SystemdManager, 'unitsBefore' | 'get' | 'listLoaded'>;
+
+/** What holds up the start of a unit; undefined where nothing does, or it is up. */
+export async function readHeldStart(
+  manager: Asked,
+  unit: string,
+  { activeState, job, isUnmet }: HeldStartFacts,
+): Promise<HeldStart | undefined> {
+  if (activeState !== 'inactive' && activeState !== 'failed') return undefined;
+  if (job !== undefined && job.id !== 0 && startTypes.includes(job.type)) {
+    return { kind: 'waiting', units: (await manager.unitsBefore(job.id)).sort() };
+  }
+  if (!isUnmet || activeState === 'failed') return undefined;
+  return { kind: 'unmet', units: await missingNeeds(manager, unit) };
+}
+
+interface HeldStartFacts {
+  readonly activeState: string;
+  readonly job: ListedUnit['job'] | undefined;
+  /** The last job ended as {@link wasNotBegun} says. */
+  readonly isUnmet: boolean;
+}
+
+/** Required units that have failed, and devices and mounts that are not there. */
+async function missingNeeds(manager: Asked, unit: string): Promise<string[]> {
+  const lists = ['Requires', 'Requisite', 'BindsTo'];
+  const properties = await manager.get(unit, 'Unit', lists);
+  const needs = [...new Set(lists.flatMap((name) => properties.strings(name)))];
+  const loaded = needs.length === 0 ? [] : await manager.listLoaded(needs);
+  const states = new Map(loaded.map(({ name, activeState }) => [name, activeState]));
+  return needs
+    .filter((name) => {
+      const state = states.get(name) ?? 'inactive';
+      return state === 'failed' || (state !== 'active' && /\.(?:device|mount)$/.test(name));
+    })
+    .sort();
+}

@@ -1,0 +1,148 @@
+import { expect, test } from 'vitest';
+import { DBusError, Variant } from '../../src/bus/values.ts';
+import type { BusConnection, CallRequest, Signal } from '../../src/bus/connection.ts';
+import { SystemdManager } from '../../src/systemd/manager.ts';
+import type { UnitReading } from '../../src/systemd/unit-watch.ts';
+import { UnitWatch } from '../../src/systemd/unit-watch.ts';
+import { settled } from './core-fakes.ts';
+
+const unit = 'lxc@web.service';
+const path = '/org/freedesktop/systemd1/unit/lxc_40web_2eservice';
+
+/** A bus with nothing but systemd, whose answers are changed from outside. */
+class FakeSystemd {
+  activeState = 'inactive';
+  job: readonly [id: number, type: string] = [0, ''];
+  waits: readonly string[] = [];
+  /** Other units that are loaded, with their states. */
+  others: Readonly<Record<string, string>> = {};
+  requires: readonly string[] = [];
+  readonly #handlers = new Map<string, (signal: Signal) => void>();
+
+  readonly bus = {
+    subscribe: (match: { member?: string; path?: string }, handler: (signal: Signal) => void) => {
+      const kind = match.member ?? (match.path === undefined ? '' : 'manager');
+      this.#handlers.set(kind, handler);
+      return Promise.resolve(() => Promise.resolve());
+    },
+    lost: new Promise(() => undefined),
+    // eslint-disable-next-line @typescript-eslint/require-await -- throws as a call does
+    call: async (request: CallRequest) => this.#answer(request),
+  } as unknown as BusConnection;
+
+  #answer({ member, body = [] }: CallRequest): readonly unknown[] {
+    switch (member) {
+      case 'ListUnitsByPatterns': {
+        const names = body[1] as string[];
+        const all = { ...this.others, [unit]: this.activeState };
+        return [
+          Object.entries(all)
+            .filter(([name]) => names.includes(name))
+            .map(([name, state]) => {
+              const [id, type] = name === unit ? this.job : [0, ''];
+              return [name, '', 'loaded', state, '', '', '/unit', id, type, '/'];
+            }),
+        ];
+      }
+      case 'GetJobAfter':
+        if (body[0] !== this.job[0]) {
+          throw new DBusError('org.freedesktop.systemd1.NoSuchJob', 'no such job');
+        }
+        return [this.waits.map((name) => [9, name, 'start', 'running', '/job', '/unit'])];
+      case 'Get':
+        if (body[1] === 'StateChangeTimestamp') return [new Variant('t', 1n)];
+        return [new Variant('as', body[1] === 'Requires' ? this.requires : [])];
+      default:
+        return [{}];
+    }
+  }
+
+  signal(kind: string, member: string, ...body: unknown[]): void {
+    const signal = { sender: '', path, interface: '', signature: '', member, body };
+    this.#handlers.get(kind)?.(signal);
+  }
+
+  jobEnds(result: string): void {
+    this.job = [0, ''];
+    this.signal('manager', 'JobRemoved', 7, '/job/7', unit, result);
+    this.signal('PropertiesChanged', 'PropertiesChanged', 'Unit', { Job: new Variant('(uo)', []) });
+  }
+}
+
+async function watch(systemd: FakeSystemd): Promise<() => UnitReading['heldStart']> {
+  const manager = await SystemdManager.connect(systemd.bus);
+  let held: UnitReading['heldStart'];
+  const units = new UnitWatch(
+    manager,
+    (_, { heldStart }) => ({ kind: heldStart?.kind, units: heldStart?.units.join(' ') }),
+    () => undefined,
+  );
+  await units.watch(unit, ({ kind, units: names = '' }) => {
+    held = kind && { kind, units: names.split(' ').filter((name) => name !== '') };
+  });
+  return () => held;
+}
+
+test('a queued start names what it waits for, until it begins', async () => {
+  const systemd = new FakeSystemd();
+  const held = await watch(systemd);
+  expect(held()).toBeUndefined();
+  systemd.job = [7, 'start'];
+  systemd.waits = ['srv-data.mount', 'dev-sdb1.device'];
+  systemd.signal('PropertiesChanged', 'PropertiesChanged', 'Unit', {});
+  await settled();
+  expect(held()).toEqual({ kind: 'waiting', units: ['dev-sdb1.device', 'srv-data.mount'] });
+  systemd.activeState = 'activating';
+  systemd.signal('PropertiesChanged', 'PropertiesChanged', 'Unit', {});
+  await settled();
+  expect(held()).toBeUndefined();
+});
+
+test('a start that is queued before the unit is announced is seen', async () => {
+  const systemd = new FakeSystemd();
+  const held = await watch(systemd);
+  systemd.job = [7, 'start'];
+  systemd.waits = ['srv-data.mount'];
+  systemd.signal('manager', 'UnitNew', unit, path);
+  await settled();
+  expect(held()).toEqual({ kind: 'waiting', units: ['srv-data.mount'] });
+});
+
+test('a queued stop is no start that waits', async () => {
+  const systemd = new FakeSystemd();
+  systemd.job = [7, 'stop'];
+  expect((await watch(systemd))()).toBeUndefined();
+});
+
+test('a start that ended for want of what it requires says what is missing, until the next one', async () => {
+  const systemd = new FakeSystemd();
+  systemd.requires = [
+    'system.slice',
+    'srv-data.mount',
+    'dev-sdb1.device',
+    'zfs.service',
+    '-.mount',
+  ];
+  systemd.others = { 'system.slice': 'active', 'zfs.service': 'failed', '-.mount': 'active' };
+  const held = await watch(systemd);
+  systemd.jobEnds('dependency');
+  await settled();
+  expect(held()).toEqual({
+    kind: 'unmet',
+    units: ['dev-sdb1.device', 'srv-data.mount', 'zfs.service'],
+  });
+  systemd.jobEnds('done');
+  await settled();
+  expect(held()).toBeUndefined();
+});
+
+test.each(['done', 'canceled', 'failed', 'skipped'])(
+  'a job that ended with "%s" leaves nothing unmet',
+  async (result) => {
+    const systemd = new FakeSystemd();
+    const held = await watch(systemd);
+    systemd.jobEnds(result);
+    await settled();
+    expect(held()).toBeUndefined();
+  },
+);

@@ -1,0 +1,78 @@
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+
+const hooks = join(import.meta.dirname, '../../hooks');
+
+let root = '';
+beforeEach(() => {
+  root = mkdtempSync(join(tmpdir(), 'lockerd-needs-'));
+});
+afterEach(() => {
+  rmSync(root, { recursive: true });
+});
+
+/** Runs a hook on a host where only some units are active. */
+function run(hook: string, instance: string, active: readonly string[], requires = '') {
+  const program = (name: string, text: string): void => {
+    writeFileSync(join(root, name), `#!/bin/sh\n${text}\n`, { mode: 0o755 });
+  };
+  const words = active.map((unit) => `'${unit}'`).join(' ');
+  program(
+    'systemctl',
+    `for last; do :; done
+case "$*" in
+    show*) printf '%s\\n' '${requires}'; exit 0 ;;
+    *is-active*) for unit in ${words}; do [ "$unit" != "$last" ] || exit 0; done; exit 3 ;;
+esac
+exit 9`,
+  );
+  program('logger', `cat >'${root}/logged'`);
+  const { status, stdout, stderr } = spawnSync('sh', [join(hooks, hook), instance], {
+    env: { PATH: `${root}:/usr/bin:/bin` },
+    encoding: 'utf8',
+  });
+  const file = join(root, 'logged');
+  const logged = existsSync(file) ? readFileSync(file, 'utf8') : undefined;
+  return { status, output: stdout + stderr, logged };
+}
+
+describe('check-needs', () => {
+  test('is content when the unit with the mounts is active', () => {
+    const needs = 'lxc-needs@web.service';
+    expect(run('check-needs', 'web', [needs])).toMatchObject({ status: 0, output: '' });
+  });
+
+  test('names the mounts that are not there', () => {
+    const requires = 'sysinit.target srv-a.mount srv-b\\x2dc.mount -.mount system.slice';
+    expect(run('check-needs', 'web', ['srv-a.mount', '-.mount'], requires)).toMatchObject({
+      status: 1,
+      output:
+        '<3>Dependency failed: srv-b\\x2dc.mount, without which the container does not start; ' +
+        "see: systemctl status 'srv-b\\x2dc.mount'\n",
+    });
+  });
+
+  test('says where to look when all are there by now', () => {
+    expect(run('check-needs', 'my\\x20web', ['srv-a.mount'], 'srv-a.mount')).toMatchObject({
+      status: 1,
+      output:
+        "<3>Dependency failed; see: systemctl list-dependencies 'lxc-needs@my\\x20web.service'\n",
+    });
+  });
+});
+
+describe('needs-gone', () => {
+  test('says in the journal of the container that it runs on', () => {
+    const { status, logged } = run('needs-gone', 'web', ['lxc@web.service']);
+    expect(status).toBe(0);
+    expect(logged).toMatch(/^MESSAGE=.*runs on.*\nPRIORITY=4\n/);
+    expect(logged).toMatch(/^OBJECT_SYSTEMD_UNIT=lxc@web\.service$/m);
+  });
+
+  test('says nothing when the container has ended', () => {
+    expect(run('needs-gone', 'web', [])).toEqual({ status: 0, output: '', logged: undefined });
+  });
+});
