@@ -61,6 +61,8 @@ class Needs {
 
   requireAtStart(path: string, from: Located<string>): void {
     this.addPath(this.startPaths, path, from);
+    // Also while nothing requires it any more: it is unmounted after the container has stopped.
+    for (const { target } of this.mountsOf(path)) this.after.add(mountUnit(target));
   }
 
   private addPath(paths: Set<string>, path: string, from: Located<string>): void {
@@ -188,8 +190,9 @@ function needRootfs(needs: Needs, rootfsPath: Located<string>): void {
   }
   for (const device of result.rootfs.devices) needs.requireDevice(device, rootfsPath, beforeAll);
   if (result.rootfs.type === 'zfs') {
-    // zfs-mount.service may fail for a dataset of somebody else, so it is not required.
-    needs.requires.add('zfs-import.target');
+    // zfs-mount.service may fail for a dataset of somebody else, and a host may have ZFS without
+    // these units.
+    needs.wants.add('zfs-import.target');
     needs.wants.add('zfs-mount.service');
   }
 }

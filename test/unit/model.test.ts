@@ -152,6 +152,13 @@ describe('what a container waits for', () => {
     expect(one(config, fstab, { strictNeeds: true })).toMatchObject({ wants: ['srv.mount'] });
   });
 
+  test('ZFS is asked for, but a host may do without its units', () => {
+    expect(one({ rootfsPath: at('zfs:tank/web') })).toMatchObject({
+      requires: [],
+      wants: ['zfs-import.target', 'zfs-mount.service'],
+    });
+  });
+
   describe('what a hook may make', () => {
     const makers = [{ key: 'lxc.hook.pre-start', hook: at('/etc/lxc/open web') }];
     const crypt = { rootfsPath: at('/dev/mapper/web_crypt'), makers };
@@ -212,7 +219,7 @@ describe('what a container waits for', () => {
       expect(one({ rootfsPath: at('/srv/x/root'), mountEntries, makers }, fstab)).toMatchObject({
         requiredPaths: ['/var/lib/lxc/web'],
         startPaths: ['/srv/y/a'],
-        after: ['srv-x.mount'],
+        after: ['srv-x.mount', 'srv-y.mount'],
       });
       const known = { crypttab: new Set(['/dev/mapper/x']) };
       expect(one({ mountEntries, makers }, fstab, {}, known).startPaths).toHaveLength(2);
