@@ -29,10 +29,23 @@ export async function readHeldStart(
 ): Promise<HeldStart | undefined> {
   if (activeState !== 'inactive' && activeState !== 'failed') return undefined;
   if (job !== undefined && job.id !== 0 && startTypes.includes(job.type)) {
-    return { kind: 'waiting', units: (await manager.unitsBefore(job.id)).sort() };
+    return { kind: 'waiting', units: await heldUpBy(manager, job.id) };
   }
   if (!isUnmet || activeState === 'failed') return undefined;
   return { kind: 'unmet', units: await missingNeeds(manager, unit) };
+}
+
+/** Units for whose jobs a job waits; in place of units that only collect others, these others. */
+async function heldUpBy(manager: Asked, job: number): Promise<string[]> {
+  const units = new Set(await manager.unitsBefore(job));
+  const collecting = [...units].filter((unit) => unit.startsWith('lxc-needs@'));
+  const listed = collecting.length === 0 ? [] : await manager.listLoaded(collecting);
+  for (const { name, job: own } of listed) {
+    const others = own.id === 0 ? [] : await manager.unitsBefore(own.id);
+    if (others.length > 0) units.delete(name);
+    for (const other of others) units.add(other);
+  }
+  return [...units].sort();
 }
 
 interface HeldStartFacts {

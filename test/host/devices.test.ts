@@ -33,6 +33,13 @@ afterAll(async () => {
 });
 attachJournalOnFailure(() => host);
 
+/** What lockerctl says of a container. */
+async function stateOf(name: string): Promise<Record<string, unknown>> {
+  const { stdout } = await host.run('lockerctl', ['status', '--json', name], { reject: false });
+  const [container] = JSON.parse(stdout) as Record<string, unknown>[];
+  return container ?? {};
+}
+
 async function setRootfs(name: string, value: string): Promise<void> {
   const file = `/var/lib/lxc/${name}/config`;
   const config = await host.readFile(file);
@@ -107,14 +114,40 @@ test('an overlay root file system starts when the mounts of its layers are there
 test('a container whose mount source cannot be mounted does not start and says which', async () => {
   await host.writeFile(
     '/etc/fstab',
-    '/dev/absent /srv/data ext4 x-systemd.device-timeout=2s 0 0\n',
+    '/dev/absent /srv/data ext4 x-systemd.device-timeout=6s 0 0\n',
   );
   await host.shell(
     'echo "lxc.mount.entry = /srv/data srv none bind,create=dir 0 0" >> /var/lib/lxc/image/config',
   );
   await systemctl(host, 'daemon-reload');
-  const { exitCode } = await host.run('systemctl', ['start', 'lxc@image'], { reject: false });
+  expect(await stateOf('image')).toMatchObject({ state: 'stopped', waits_for: [] });
+  const start = host.run('systemctl', ['start', 'lxc@image'], { reject: false });
+  await host.waitFor('the start waits', async () => {
+    const { state, waits_for: needs } = await stateOf('image');
+    return state === 'waiting' && String(needs).includes('srv-data.mount');
+  });
+  const { exitCode } = await start;
   expect(exitCode).toBe(1);
   expect(await guestPid(host, 'image')).toBeUndefined();
   expect(await journalOf(host, 'lxc@image')).toContain('Dependency failed: srv-data.mount');
+  expect((await stateOf('image'))['state']).toBe('failed');
+});
+
+test('lockerctl says what the next boot will do, and who decided it', async () => {
+  expect(await stateOf('layers')).toMatchObject({ autostart: false, autostart_reasons: [] });
+  for (const [command, autostart, reasons] of [
+    ['enable', true, ['enabled']],
+    ['mask', false, ['masked']],
+    ['unmask', true, ['enabled']],
+    ['disable', false, []],
+  ] as const) {
+    await systemctl(host, command, 'lxc@layers');
+    await host.waitFor(`lockerd has heard of "systemctl ${command}"`, async () => {
+      const now = await stateOf('layers');
+      return (
+        now['autostart'] === autostart &&
+        JSON.stringify(now['autostart_reasons']) === JSON.stringify(reasons)
+      );
+    });
+  }
 });
