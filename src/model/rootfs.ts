@@ -1,6 +1,11 @@
+/**
+ * Parses lxc.rootfs.path into what the host must have before the container can start: mounted paths, block
+ * devices or a zfs dataset, and the trees that hold the guest's init. Paths are handled as text only.
+ */
+
 import { cleanAbsolutePath } from './path.ts';
 
-/** What must be there on the host before a root file system can be mounted. */
+/** What the host must have before a root file system can be mounted. */
 export interface Rootfs {
   /** LXC's storage type (src/lxc/storage/storage.c); `device` for a bare path below /dev. */
   readonly type: 'none' | 'dir' | 'btrfs' | 'overlay' | 'loop' | 'nbd' | 'device' | 'lvm' | 'zfs';
@@ -10,7 +15,7 @@ export interface Rootfs {
   readonly devices: readonly string[];
   /** The dataset of a zfs root file system. */
   readonly dataset?: string;
-  /** Directory trees in which to look for the guest's init, the one that wins first. */
+  /** Directory trees in which to look for the guest's init; an earlier tree overrides later ones. */
   readonly trees: readonly string[];
 }
 
@@ -23,7 +28,7 @@ function ofDirectory(type: 'dir' | 'btrfs', path: string): RootfsResult {
   if (clean !== undefined) {
     return { rootfs: { type, paths: [clean], devices: [], trees: [clean] } };
   }
-  // LXC takes "..", but where it leads depends on links: nothing can be waited for.
+  // LXC accepts "..", but its target depends on symbolic links, so there is no path to wait for.
   if (path.startsWith('/')) return { rootfs: { type, paths: [], devices: [], trees: [path] } };
   return { reason: notAbsolute(path) };
 }
@@ -40,7 +45,7 @@ function ofDevice(type: 'device' | 'lvm', path: string): RootfsResult {
   return { rootfs: { ...nothing, type, devices: [clean] } };
 }
 
-/** `LOWER[:LOWER...]:UPPER`; LXC cuts where a colon is followed by a slash. */
+/** `LOWER[:LOWER...]:UPPER`; LXC splits at each colon that a slash follows. */
 function ofOverlay(layers: string): RootfsResult {
   const paths: string[] = [];
   for (const layer of layers.split(/:(?=\/)/)) {
@@ -55,7 +60,7 @@ function ofOverlay(layers: string): RootfsResult {
 }
 
 function ofZfs(source: string): RootfsResult {
-  // LXC's own containers name a dataset; a path is what old configurations have.
+  // Containers that LXC creates name a dataset; old configurations have a path.
   if (source.startsWith('/')) {
     const clean = cleanAbsolutePath(source);
     if (clean === undefined) return { reason: notAbsolute(source) };
@@ -69,8 +74,8 @@ function notAbsolute(path: string): string {
 }
 
 /**
- * Reads a value of lxc.rootfs.path: `[TYPE:]SOURCE` (lxc.container.conf(5)). An unknown prefix is
- * an error as it is to LXC.
+ * Parses a value of lxc.rootfs.path: `[TYPE:]SOURCE` (lxc.container.conf(5)). An unknown type is an
+ * error, as in LXC; the result then has the `reason`.
  */
 export function parseRootfs(value: string): RootfsResult {
   if (value === 'none') return { rootfs: { ...nothing, type: 'none' } };
