@@ -6,7 +6,7 @@ import type { GroupV2 } from '../cgroup/group-v2.ts';
 import { cgroupRoot } from '../cgroup/hierarchy.ts';
 import { OomKills } from '../cgroup/oom-kills.ts';
 
-/** The core's figures, limits and OOM kills of a container, from the control group of its unit. */
+/** The figures, limits and OOM kills of containers for the core, from the control groups of units. */
 export class CgroupMemory implements MemoryPort {
   readonly #mountPoint: string;
   readonly #oomKills: OomKills;
@@ -17,7 +17,7 @@ export class CgroupMemory implements MemoryPort {
     this.#oomKills = new OomKills(options.pollMs);
   }
 
-  /** Rejects for a control group that is not there. */
+  /** Rejects if the control group does not exist. */
   async read(controlGroup: string): Promise<MemoryFigures> {
     const group = this.#require(controlGroup);
     const current = group.usage();
@@ -51,12 +51,12 @@ export class CgroupMemory implements MemoryPort {
       const memory = group.limit();
       return { memory, swap: group.version === 2 ? group.swapLimit() : undefined };
     } catch {
-      // It has just gone.
+      // The group has just gone.
       return undefined;
     }
   }
 
-  /** Tells when somebody writes a memory limit of the control group, also behind systemd's back. */
+  /** Calls `changed` when a memory limit of the control group is written, even without systemd. */
   watchLimits(controlGroup: string, changed: () => void): Promise<Unwatch> {
     const stops = (this.#find(controlGroup)?.limitFiles ?? []).flatMap((file) => {
       try {
@@ -72,7 +72,7 @@ export class CgroupMemory implements MemoryPort {
     });
   }
 
-  /** Rejects for a control group that is not there. */
+  /** Rejects if the control group does not exist. */
   async watchOomKills(controlGroup: string, changed: (kills: bigint) => void): Promise<Unwatch> {
     const stop = await this.#oomKills.watch(this.#require(controlGroup), changed);
     return () => {

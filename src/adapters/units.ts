@@ -1,3 +1,9 @@
+/**
+ * Connects the core to systemd's units: their states, jobs and signals. A unit's memory limits can change
+ * without a signal from systemd, so the limits of its control group are watched as well and cause a new
+ * reading of the unit.
+ */
+
 import { LockerdError } from '../model/errors.ts';
 import type { UnitJobResult, UnitsPort, UnitStatus, Unwatch } from '../core/ports.ts';
 import { shellWord } from '../model/shell-quote.ts';
@@ -17,23 +23,23 @@ const activeStates: readonly string[] = [
   'refreshing',
 ] satisfies UnitStatus['activeState'][];
 
-/** Who tells of limits that were set: systemd has no signal for these properties. */
+/** Reports when limits were set, because systemd sends no signal for these properties. */
 export interface LimitsWatcher {
   watchLimits(controlGroup: string, changed: () => void): Promise<Unwatch>;
 }
 
-/** The limits of one unit's control group, and how the watching of them ends. */
+/** The control group whose limits are watched for a unit, and how to stop watching. */
 interface WatchedLimits {
   readonly controlGroup: string;
   readonly unwatch: Promise<Unwatch>;
 }
 
-/** systemd's units as the core sees them, and its refusals in words with a remedy. */
+/** systemd's units as the core sees them. Turns systemd's refusals into messages with a remedy. */
 export class SystemdUnits implements UnitsPort {
   readonly #manager: SystemdManager;
   readonly #limits: LimitsWatcher;
   readonly #units: UnitWatch<UnitStatus>;
-  /** By unit. */
+  /** Watched limits, by unit. */
   readonly #watchedLimits = new Map<string, WatchedLimits>();
 
   constructor(manager: SystemdManager, limits: LimitsWatcher) {
@@ -66,7 +72,7 @@ export class SystemdUnits implements UnitsPort {
     const before = this.#watchedLimits.get(unit);
     if ((before?.controlGroup ?? '') === controlGroup) return;
     this.#watchedLimits.delete(unit);
-    // A control group that has just gone has no limits either.
+    // Watching has failed if the control group had just gone; then there is nothing to stop.
     before?.unwatch.then((unwatch) => unwatch()).catch(() => undefined);
     if (controlGroup === '') return;
     const unwatch = this.#limits.watchLimits(controlGroup, () => {
@@ -93,7 +99,7 @@ export class SystemdUnits implements UnitsPort {
     return this.#job(unit, this.#manager.restart(unit, { signal, changedUsec }));
   }
 
-  /** Whoever hears that a job has ended finds what it did in the unit's status. */
+  /** Waits for a job and then reads the unit, so that its status already shows what the job did. */
   async #job(unit: string, job: Promise<UnitJobResult>): Promise<UnitJobResult> {
     const result = await job.catch((error: unknown) => {
       throw new LockerdError('Failed', whyRefused(unit, error), { cause: error });
@@ -138,7 +144,7 @@ function isActiveState(text: string): text is UnitStatus['activeState'] {
   return activeStates.includes(text);
 }
 
-/** The last word of an error's name. */
+/** The last component of a D-Bus error name; empty for other errors. */
 function errorWord(error: unknown): string {
   const name = error instanceof DBusError ? error.errorName : '';
   return name.slice(name.lastIndexOf('.') + 1);

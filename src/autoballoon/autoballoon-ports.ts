@@ -4,7 +4,7 @@ import type { Memory } from './kernel-memory.ts';
 import type { Setting } from './managed-container.ts';
 import type { Pressure } from './pressure.ts';
 
-/** What the automatic balloon needs from outside. */
+/** What the automatic balloon needs from its surroundings. */
 export interface AutoballoonPorts {
   readonly settings: () => Promise<readonly Setting[]>;
   readonly units: Pick<UnitsPort, 'watch' | 'onReloaded'>;

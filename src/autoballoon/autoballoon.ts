@@ -1,17 +1,17 @@
 /**
- * Moves MemoryHigh= of containers between their floors and ceilings, so that who needs memory has it.
- * Nothing is done but in answer to an event: a container's or the host's memory pressure, a unit that
- * has changed, a daemon-reload.
+ * Moves MemoryHigh= of containers between their floors and ceilings, so that memory goes where it is
+ * needed. It acts only on events: memory pressure of a container or the host, a change of a unit, a
+ * daemon-reload.
  *
- * An event only notes what is to be done. One loop does it, one thing after the other, in this order:
+ * An event only notes what has to be done. One loop does the work, one step at a time, in this order:
  *
- *   settings may have changed   #read()      which containers there are
- *   units may have changed      #look()      new ones get a share, changed ones another
- *   containers are pressed      grow()       they get more, which others may have to give
- *   the host is pressed         relieve()    who holds idle memory gives it
+ *   settings may have changed   #read()      learns which containers there are
+ *   units may have changed      #look()      gives new containers a share, and adjusts changed ones
+ *   containers are pressed      grow()       gives them more, which others may have to give up
+ *   the host is pressed         relieve()    reclaims from containers that hold idle memory
  *
- * policy.ts decides who gives and gets how much, redistribution.ts carries it out, shares.ts keeps the
- * shares, and high.ts and kernel-memory.ts are the outside.
+ * policy.ts decides who gives and who gets how much, redistribution.ts carries that out, and shares.ts
+ * keeps the shares. high.ts and kernel-memory.ts connect to systemd and the kernel.
  */
 import { join } from 'node:path';
 import { cgroupRoot } from '../cgroup/hierarchy.ts';
@@ -23,14 +23,14 @@ import type { Range } from './policy.ts';
 import { Redistribution } from './redistribution.ts';
 import { Shares } from './shares.ts';
 
-/** Some process of the group waited for memory for a tenth of a second within one second. */
+/** Fires when processes of the group waited for memory for 100 ms within one second. */
 const trigger = 'some 100000 1000000';
 
 export class Autoballoon {
-  /** Settles when no container has the setting any more; rejects when it cannot go on. */
+  /** Resolves when no container has the setting any more; rejects when the program cannot go on. */
   readonly ended: Promise<void>;
   readonly #ports: AutoballoonPorts;
-  /** All that have the setting, by name. */
+  /** All containers that have the setting, by name. */
   readonly #containers = new Map<string, ManagedContainer>();
   readonly #shares: Shares;
   readonly #redistribution: Redistribution;
@@ -71,7 +71,7 @@ export class Autoballoon {
     this.#wake();
   }
 
-  /** One thing after the other; what comes meanwhile is done after it. */
+  /** Starts the loop unless it is running; a running loop also does the work that comes meanwhile. */
   #wake(): void {
     if (this.#isRunning) return;
     this.#isRunning = true;
@@ -112,7 +112,7 @@ export class Autoballoon {
     }
   }
 
-  /** Looks later, for what cannot be done now. */
+  /** Looks again after `ms`, for work that cannot be done now. */
   #lookAfter(ms: number): void {
     if (this.#willLook) return;
     this.#willLook = true;
@@ -123,7 +123,7 @@ export class Autoballoon {
     }, ms);
   }
 
-  /** Learns which containers have the setting, and lets go of those that have it no more. */
+  /** Learns which containers have the setting, and drops those that no longer have it. */
   async #read(): Promise<void> {
     const settings = new Map<string, Setting & { readonly autoballoon: Range }>();
     for (const setting of await this.#ports.settings()) {
@@ -139,7 +139,7 @@ export class Autoballoon {
       if (known !== undefined) known.setting = setting.autoballoon;
       else this.#add(new ManagedContainer(setting, setting.autoballoon));
     }
-    // Who runs already is known before anything is divided.
+    // Learn which containers run already before memory is divided.
     for (const { unwatch } of this.#containers.values()) await unwatch;
     this.#mustLook = true;
     if (settings.size === 0) this.#end();
@@ -164,7 +164,7 @@ export class Autoballoon {
     void container.unwatch?.then((unwatch) => unwatch());
   }
 
-  /** Follows units that have started and stopped and limits that have changed. */
+  /** Reacts to units that have started or stopped and to limits that have changed. */
   async #look(): Promise<void> {
     for (const container of this.#containers.values()) {
       this.#follow(container);
@@ -176,7 +176,7 @@ export class Autoballoon {
     for (const container of this.#containers.values()) {
       const figures = this.#shares.figuresOf(container);
       if (figures === undefined) continue;
-      // Somebody else has written memory.high, so that a new share is worked out.
+      // Somebody else has written memory.high, so work out a new share.
       if (figures.high !== container.share) container.share = undefined;
       if (container.share === undefined) newcomers.push({ container, figures });
       else await this.#redistribution.fit(container, figures);
@@ -189,7 +189,7 @@ export class Autoballoon {
     await this.#shares.settle();
   }
 
-  /** Watches the pressure of a run of the unit that has begun, and forgets one that has ended. */
+  /** Watches the pressure of a new run of the unit, and forgets a run that has ended. */
   #follow(container: ManagedContainer): void {
     const { status, controlGroup } = container;
     const run = controlGroup === '' ? '' : `${controlGroup} ${status?.stateChangeUsec ?? 0n}`;
@@ -199,7 +199,7 @@ export class Autoballoon {
     container.unwatchPressure = undefined;
     container.isBlind = false;
     container.share = undefined;
-    // Memory may have become free.
+    // Memory may have become free, so refused containers may try again.
     for (const { refused } of this.#containers.values()) refused.reset();
     if (run === '') return;
     const file = join(cgroupRoot, controlGroup, 'memory.pressure');
@@ -210,7 +210,7 @@ export class Autoballoon {
         this.#wake();
       },
       gone: (why) => {
-        // Of a container's end its unit tells.
+        // If the container has ended, its unit reports that.
         if (this.#ports.memory.unit(container.controlGroup) === undefined) return;
         container.isBlind = true;
         const text = `is left alone: its memory pressure cannot be watched: ${why}`;

@@ -1,3 +1,9 @@
+/**
+ * Sets MemoryHigh= of units in two steps: apply() writes the kernel's file at once, settle() tells systemd
+ * later. A note lists every value that is ours, so that neither this program nor hooks/autoballoon-gone
+ * touches a limit that somebody else has set.
+ */
+
 import { execFile } from 'node:child_process';
 import {
   copyFileSync,
@@ -23,17 +29,17 @@ const dropIn = '50-MemoryHigh.conf';
 const takeOffHook = '/usr/lib/lockerd/hooks/autoballoon-gone';
 
 /**
- * MemoryHigh= of units, as far as it is ours. A unit that stops loses it by hooks/balloon-gone, all
- * units by hooks/autoballoon-gone when this process ends.
+ * MemoryHigh= of units, as far as it is ours. hooks/balloon-gone removes it when a unit stops, and
+ * hooks/autoballoon-gone removes it from all units when this process ends.
  */
 export interface HighLimits {
-  /** Whether somebody else has set it: then it is his. */
+  /** Whether somebody else has set MemoryHigh= of the unit. */
   isForeign(unit: string): boolean;
-  /** Sets it in the kernel at once; until systemd is told, whatever it writes undoes this. */
+  /** Sets it in the kernel at once; until settle(), any write by systemd undoes this. */
   apply(unit: string, controlGroup: string, bytes: bigint): Promise<void>;
-  /** Tells systemd, which may take its time. */
+  /** Tells systemd, which may take a while. */
   settle(unit: string, bytes: bigint): Promise<void>;
-  /** Puts back what the units have without us. */
+  /** Restores the values that the units have without us. */
   takeOff(units: readonly string[]): Promise<void>;
 }
 
@@ -46,7 +52,7 @@ function textOf(file: string): string {
   }
 }
 
-/** As "systemctl set-property --runtime" sets it. */
+/** Sets MemoryHigh= as "systemctl set-property --runtime" does. */
 export class SystemdHighLimits implements HighLimits {
   readonly #manager: Pick<SystemdManager, 'setProperties'>;
   readonly #directories: ControlDirectories;
@@ -59,7 +65,7 @@ export class SystemdHighLimits implements HighLimits {
     this.#directories = directories;
   }
 
-  /** The values that the drop-in may have from us, one a line; hooks/autoballoon-gone reads it. */
+  /** File with the values that we may have set, one per line; hooks/autoballoon-gone reads it. */
   #note(unit: string): string {
     return join(stateDirectory(unit), 'autoballoon');
   }
@@ -82,7 +88,7 @@ export class SystemdHighLimits implements HighLimits {
   }
 
   async apply(unit: string, controlGroup: string, bytes: bigint): Promise<void> {
-    // Whenever this process ends, what the drop-in has is in the note.
+    // Note the value first, so that the note always covers the drop-in, whenever this process ends.
     this.#write(unit, `${textOf(this.#note(unit))}${bytes}\n`);
     await new GroupV2(join(cgroupRoot, controlGroup)).setHigh(bytes);
   }
@@ -91,7 +97,7 @@ export class SystemdHighLimits implements HighLimits {
     const properties = [bytesProperty('MemoryHigh', bytes)];
     await askPatiently(() => this.#manager.setProperties(unit, true, properties));
     this.#write(unit, `${bytes}\n`);
-    // For hooks/balloon-gone, which compares.
+    // hooks/balloon-gone compares this copy with the drop-in.
     copyFileSync(this.#runtime(unit), join(stateDirectory(unit), dropIn));
   }
 

@@ -1,3 +1,9 @@
+/**
+ * Reads the memory figures of containers and the host from the kernel, and reclaims memory. It also says
+ * whether the host can do all this at all, because the automatic balloon needs cgroup v2, pressure stall
+ * information and memory.reclaim.
+ */
+
 import { statSync } from 'node:fs';
 import { join } from 'node:path';
 import { isBallooning } from '../balloon/balloon-state.ts';
@@ -9,7 +15,7 @@ import { leastOf } from '../model/memory-limit.ts';
 import type { Supply } from './policy.ts';
 import { fullBelow, reserveOf } from './policy.ts';
 
-/** What the control group of a container's unit says, in bytes. */
+/** Figures of the control group of a container's unit, in bytes. */
 export interface UnitFigures {
   readonly usage: bigint;
   /** The part of the usage that reclaim would take first. */
@@ -19,20 +25,20 @@ export interface UnitFigures {
   readonly limit: bigint;
 }
 
-/** The host's memory and the containers', as the kernel has it. */
+/** The memory of the host and the containers, as the kernel reports it. */
 export interface Memory {
-  /** Undefined where the control group is gone. */
+  /** Undefined if the control group has gone. */
   unit(controlGroup: string): UnitFigures | undefined;
   supply(): Supply;
-  /** Whether the kernel has to take memory back from somebody before it gives any. */
+  /** Whether the kernel has so little free memory that it must soon reclaim. */
   isFull(): boolean;
-  /** Takes back so many bytes at most; false when the kernel found less. */
+  /** Reclaims at most that many bytes; false if the kernel found less or the group has gone. */
   reclaim(controlGroup: string, bytes: bigint): Promise<boolean>;
-  /** Whether a balloon that somebody asked for is under way. */
+  /** Whether a requested balloon is under way for the unit. */
   isBallooning(unit: string): boolean;
 }
 
-/** What is missing for an automatic balloon on this host, with the remedy; undefined for nothing. */
+/** What this host lacks for an automatic balloon, with the remedy; undefined if nothing. */
 export function whatIsMissing(root: string = cgroupRoot): string | undefined {
   const has = (file: string): boolean => {
     try {
@@ -61,14 +67,14 @@ function groupOf(controlGroup: string): GroupV2 {
 function coldPart(group: GroupV2): bigint {
   const stat = group.stat();
   const get = (name: string): bigint => stat.get(name) ?? 0n;
-  // The kernel moves what is not used from the active list to the inactive one when it comes to
-  // reclaim, until both are equal.
+  // When the kernel reclaims, it moves unused pages from the active to the inactive list until both
+  // are equal.
   const half = (get('inactive_file') + get('active_file')) / 2n;
   const files = get('inactive_file') > half ? get('inactive_file') : half;
   return files + leastOf(get('inactive_anon'), readHostMemory().swapFree, group.swapLimit());
 }
 
-/** Memory as cgroups(7) version 2 and proc(5) have it. */
+/** Memory from cgroup v2 (cgroups(7)) and /proc/meminfo (proc(5)). */
 export const kernelMemory: Memory = {
   unit(controlGroup) {
     const group = groupOf(controlGroup);

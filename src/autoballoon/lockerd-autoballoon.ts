@@ -1,7 +1,7 @@
 import { main } from './main.ts';
 
 main().then(
-  // Timers and sockets that are left must not hold up the end.
+  // Open timers and sockets must not delay the exit.
   (status) => process.exit(status),
   (error: unknown) => {
     console.error('lockerd-autoballoon:', error);

@@ -2,8 +2,8 @@
  * The program lockerd-autoballoon: moves MemoryHigh= of containers between the bounds of their settings,
  * as their guests need memory.
  *
- * src/autoballoon watches pressure and shares memory out. Explicit limits are set in src/balloon, and
- * files of control groups are read and written in src/cgroup.
+ * src/autoballoon watches pressure and distributes memory. src/balloon sets explicit limits, and
+ * src/cgroup reads and writes the files of control groups.
  */
 
 import { GeneratedDefinitions } from '../adapters/definitions.ts';
@@ -19,9 +19,9 @@ import { kernelMemory, whatIsMissing } from './kernel-memory.ts';
 import { PressureWatch } from './pressure.ts';
 
 /**
- * Runs until SIGTERM, or until no container has the setting, which is a success, as it is on a host
- * that cannot do it: trying again would not help. What was set is taken off by the unit's
- * ExecStopPost=, however this ends.
+ * Runs until SIGTERM, or until no container has the setting. Both are a success; so is a host that lacks
+ * support, because trying again would not help. The unit's ExecStopPost= removes what was set, however
+ * this process ends. Returns the exit status.
  */
 export async function main(): Promise<number> {
   const missing = whatIsMissing();

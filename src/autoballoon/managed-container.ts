@@ -1,7 +1,7 @@
 import type { UnitStatus, Unwatch } from '../core/ports.ts';
 import type { Range } from './policy.ts';
 
-/** What was refused is asked for again after this time, then after twice of it, ... */
+/** A refused request is repeated after this time, then after twice this time, and so on. */
 const refusedMs = 1000;
 const refusedMaxMs = 10_000;
 
@@ -13,7 +13,7 @@ export interface Setting {
   readonly autoballoon: Range | undefined;
 }
 
-/** Something that was in vain is tried more and more rarely. */
+/** Makes repeated attempts rarer while they fail. */
 export class Backoff {
   #untilMs = -Infinity;
   #ms = refusedMs;
@@ -22,7 +22,7 @@ export class Backoff {
     return nowMs >= this.#untilMs;
   }
 
-  /** Answers whether this is the first time in a row. */
+  /** Returns whether this is the first failure in a row. */
   fail(nowMs: number): boolean {
     const isFirst = this.#ms === refusedMs;
     this.#untilMs = nowMs + this.#ms;
@@ -36,26 +36,26 @@ export class Backoff {
   }
 }
 
-/** A container that has the setting, with what is known of it. Times are those of `nowMs()`. */
+/** A container that has the setting, with all that is known about it. Times are those of `nowMs()`. */
 export class ManagedContainer {
   readonly name: string;
   readonly unit: string;
   setting: Range;
   status: UnitStatus | undefined;
   unwatch: Promise<Unwatch> | undefined;
-  /** The run of the unit that is watched for pressure; empty for none. */
+  /** The run of the unit whose pressure is watched; empty for none. */
   run = '';
   unwatchPressure: (() => void) | undefined;
-  /** Its pressure cannot be watched, so that nobody would hear of its need. */
+  /** Its pressure cannot be watched, so its need for memory would go unnoticed. */
   isBlind = false;
-  /** What it has from us, in bytes; undefined for one that is left alone. */
+  /** The MemoryHigh= that we have set, in bytes; undefined for a container that is left alone. */
   share: bigint | undefined;
   /** Somebody else has set MemoryHigh= of its unit. */
   isForeign = false;
   pressedAtMs = -Infinity;
   changedAtMs = -Infinity;
   grownAtMs = -Infinity;
-  /** How often it has grown in a row. */
+  /** How many times in a row it has grown. */
   growths = 0;
   readonly refused = new Backoff();
 
@@ -65,7 +65,7 @@ export class ManagedContainer {
     this.setting = setting;
   }
 
-  /** Empty while it does not run. */
+  /** Empty while the container does not run. */
   get controlGroup(): string {
     return this.status?.activeState === 'active' ? this.status.controlGroup : '';
   }

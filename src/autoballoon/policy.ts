@@ -1,7 +1,11 @@
-/** Who gives memory and who gets it; pure. Bytes. */
+/**
+ * Decides which containers give memory and which get it; pure. All amounts are in bytes. A pressed
+ * container grows by a step; if that does not fit the budget or the host's free memory, others give:
+ * first shares that they have never used, and memory that they hold but do not use.
+ */
 import { mebibyte, unlimited } from '../model/memory-limit.ts';
 
-/** The present limits of a container's share. */
+/** The current bounds of a container's share. */
 export interface Range {
   readonly floor: bigint;
   readonly ceiling: bigint;
@@ -10,34 +14,34 @@ export interface Range {
 /** A running container as the policy sees it. */
 export interface Member extends Range {
   readonly name: string;
-  /** What it may use now (MemoryHigh=). */
+  /** The memory that it may use now (MemoryHigh=). */
   readonly share: bigint;
   readonly usage: bigint;
-  /** The part of its usage that it does not miss soon: what reclaim would take first. */
+  /** The part of its usage that it will not miss soon: what reclaim would take first. */
   readonly cold: bigint;
-  /** It has not waited for memory just now, and does not need what it does not use. */
+  /** It has not waited for memory recently, so it does not need the share that it does not use. */
   readonly calm: boolean;
-  /** Nor has it for a while, and may be asked for what it holds and does not use. */
+  /** It has not waited for longer still, so it may also give memory that it holds but does not use. */
   readonly idle: boolean;
 }
 
-/** What there is to be handed out. */
+/** The memory that can be handed out. */
 export interface Supply {
-  /** The sum of all shares that is never exceeded by a decision. */
+  /** Upper bound for the sum of all shares when a share grows. */
   readonly budget: bigint;
-  /** What the host has left beyond its reserve at this moment; below zero when it is short. */
+  /** What the host has left beyond its reserve now; negative if it is short. */
   readonly spare: bigint;
 }
 
-/** A new share of one container, and what to take back from it first. */
+/** The lower share of a container that gives, and what to reclaim from it first. */
 export interface Gift {
   readonly name: string;
   readonly share: bigint;
-  /** Bytes of its usage that have to go for it. */
+  /** Bytes of its usage that must be reclaimed for the new share. */
   readonly reclaim: bigint;
 }
 
-/** Less than this is not worth a change. */
+/** A smaller change is not worth making. */
 export const grain = 4n * mebibyte;
 
 function max(a: bigint, b: bigint): bigint {
@@ -52,28 +56,28 @@ function clamp(value: bigint, { floor, ceiling }: Range): bigint {
   return max(floor, min(value, ceiling));
 }
 
-/** What of the host's memory is never handed out. */
+/** The part of the host's memory that is never handed out. */
 export function reserveOf(hostMemory: bigint): bigint {
   return max(hostMemory / 8n, 128n * mebibyte);
 }
 
-/** With less free, the kernel is near to taking memory back: above what it keeps for itself. */
+/** With less free memory the kernel is about to reclaim; this is above the kernel's own reserve. */
 export function fullBelow(hostMemory: bigint): bigint {
   return max(hostMemory / 64n, 64n * mebibyte);
 }
 
-/** The limit that the container has counts, whoever set it; without one, that of the settings. */
+/** The container's actual limit is the ceiling, whoever set it; without one, the setting is. */
 export function rangeWithin(setting: Range, limit: bigint): Range {
   const ceiling = limit === unlimited ? setting.ceiling : limit;
   return { floor: min(setting.floor, ceiling), ceiling };
 }
 
-/** What a container keeps free of what it is left with, so that it does not miss it at once. */
+/** What a container keeps above its remaining usage, so that it is not short at once. */
 export function marginOf(usage: bigint): bigint {
   return max(usage / 8n, 16n * mebibyte);
 }
 
-/** Whether a container uses so much of its share that pressure may come from there. */
+/** Whether a container uses so much of its share that the share may cause the pressure. */
 export function isNear({ usage, share }: Pick<Member, 'usage' | 'share'>): boolean {
   return usage + marginOf(share) >= share;
 }
@@ -82,15 +86,15 @@ function sumOf(members: readonly Pick<Member, 'share'>[]): bigint {
   return members.reduce((sum, { share }) => sum + share, 0n);
 }
 
-/** What can be added to the shares without taking from anybody. */
+/** What can be added to the shares without taking from other containers. */
 export function roomFor(members: readonly Pick<Member, 'share'>[], supply: Supply): bigint {
   return max(0n, min(supply.budget - sumOf(members), supply.spare));
 }
 
 /**
- * The first share of a container that has just started: what it uses and an equal part of all, as
- * far as there is room. The floor it gets in any case. `running` counts also those that have no share
- * yet.
+ * The first share of a container that has just started: what it uses with a margin, or an equal part of
+ * the budget as far as there is room, if that is more. It always gets its floor. `running` also counts
+ * containers that have no share yet.
  */
 export function firstShare(
   newcomer: Range & Pick<Member, 'usage'>,
@@ -99,25 +103,26 @@ export function firstShare(
   running: number,
 ): bigint {
   const part = supply.budget / BigInt(running);
-  // What it uses already the host has not left, and need not have.
+  // `spare` no longer contains what the container uses already, so add that.
   const room = roomFor(others, { ...supply, spare: supply.spare + newcomer.usage });
   return clamp(max(newcomer.usage + marginOf(newcomer.usage), min(part, room)), newcomer);
 }
 
 /**
- * How much more a container gets that has grown `times` times in a row and still has too little. Of
- * what nobody has, it gets up to a half at once: taken back unused, that costs nobody anything.
+ * How much more a container gets that has grown `times` times in a row and still has too little. It
+ * gets at least half of the unassigned room at once, because taking back an unused share costs
+ * nothing.
  */
 export function stepOf(share: bigint, times: number, room: bigint): bigint {
   return max(max(share / 8n, 64n * mebibyte) << BigInt(Math.min(times, 2)), room / 2n);
 }
 
-/** A step, but not beyond the ceiling. */
+/** A step, bounded by the ceiling. */
 function wantedBy({ ceiling, share }: Member, step: bigint): bigint {
   return min(max(ceiling - share, 0n), step);
 }
 
-/** What a container gets in the end, once others have given. */
+/** The share that a container gets in the end, once others have given. */
 export function grownShare(
   member: Member,
   step: bigint,
@@ -128,7 +133,7 @@ export function grownShare(
   return member.share + min(wanted, roomFor([...others, member], supply));
 }
 
-/** What is missing for a container to grow by a step. */
+/** What must be freed before a container can grow by a step. */
 export function shortageFor(
   member: Member,
   step: bigint,
@@ -140,33 +145,33 @@ export function shortageFor(
   return { shares: max(0n, wanted - left), memory: max(0n, wanted - supply.spare) };
 }
 
-/** Of the budget, and of the host's memory itself. */
+/** Bytes that are missing in the budget (`shares`) and in the host's memory itself (`memory`). */
 export interface Shortage {
   readonly shares: bigint;
   readonly memory: bigint;
 }
 
-/** A donor on its way down. */
+/** A container that gives, with its new share so far. */
 interface Donor {
   readonly member: Member;
   reclaim: bigint;
   share: bigint;
 }
 
-/** The lowest share of a member from which so much was taken back. */
+/** The lowest share that a member can have after that much was reclaimed from it. */
 function lowest({ usage, floor }: Member, reclaim: bigint): bigint {
   const left = usage - reclaim;
   return max(floor, left + marginOf(left));
 }
 
-/** What can be taken back from a member without bringing it below its floor. */
+/** What can be reclaimed from a member without taking it below its floor. */
 function reclaimable({ usage, cold, floor, idle }: Member): bigint {
   return idle ? max(0n, min(cold, usage - floor)) : 0n;
 }
 
 /**
- * What others give. Memory that is short itself comes from what they hold and do not use;
- * of their shares, what they have never used is taken first, because that costs nobody anything.
+ * What others give. Missing memory comes from what they hold but do not use. Missing shares come first
+ * from the part of their shares that they have not used, because taking that costs nothing.
  */
 export function giftsFor(members: readonly Member[], shortage: Shortage): Gift[] {
   const donors: Donor[] = members
@@ -176,14 +181,14 @@ export function giftsFor(members: readonly Member[], shortage: Shortage): Gift[]
   let { memory, shares } = shortage;
   for (const donor of byCold) {
     const take = min(memory, reclaimable(donor.member));
-    // What is reclaimed must not come back at once, so the share goes down with it.
+    // Lower the share as well, so that the reclaimed memory is not used again at once.
     if (take < grain) continue;
     donor.reclaim = take;
     donor.share = min(donor.share, lowest(donor.member, take));
     memory -= take;
     shares -= donor.member.share - donor.share;
   }
-  // A share is of no use without the memory for it.
+  // Do not take shares for memory that could not be found, as a share is useless without it.
   shares -= memory;
   const bySlack = [...donors].sort((a, b) =>
     Number(b.share - lowest(b.member, b.reclaim) - (a.share - lowest(a.member, a.reclaim))),
@@ -208,12 +213,12 @@ export function giftsFor(members: readonly Member[], shortage: Shortage): Gift[]
     .map(({ member, share, reclaim }) => ({ name: member.name, share, reclaim }));
 }
 
-/** What of the shares is beyond the budget, as after a container has got its floor. */
+/** How far the shares exceed the budget, for example after a container has got its floor. */
 export function excessOf(members: readonly Pick<Member, 'share'>[], supply: Supply): Shortage {
   return { shares: max(0n, sumOf(members) - supply.budget), memory: 0n };
 }
 
-/** The share that fits a range that has changed, as by a balloon that somebody asked for. */
+/** The share that fits a changed range, for example after a requested balloon. */
 export function fittedShare(member: Member): bigint {
   return clamp(member.share, member);
 }

@@ -7,18 +7,18 @@ const program = '/usr/lib/lockerd/hooks/pressure-watch';
 
 export interface PressureHandlers {
   readonly fired: () => void;
-  /** Nothing more will come, because its control group is gone or cannot be watched. */
+  /** No more events will come, because the control group has gone or cannot be watched. */
   readonly gone: (why: string) => void;
 }
 
 export interface Pressure {
-  /** Watches a file of pressure stall information by a trigger of the kernel's. */
+  /** Watches a pressure stall file with a kernel trigger such as "some 100000 1000000". */
   watch(file: string, trigger: string, handlers: PressureHandlers): () => void;
 }
 
-/** The kernel's triggers, by a process that can wait for them. */
+/** Watches pressure through a child process, which can poll(2) for the kernel's triggers. */
 export class PressureWatch implements Pressure {
-  /** Settles when the process has ended, which it never should. */
+  /** Resolves when the child process has ended, which it never should. */
   readonly ended: Promise<Error>;
   readonly #child: ChildProcessByStdio<Writable, Readable, null>;
   readonly #watched = new Map<string, PressureHandlers>();
@@ -26,7 +26,7 @@ export class PressureWatch implements Pressure {
 
   constructor(path: string = program) {
     this.#child = spawn(path, { stdio: ['pipe', 'pipe', 'inherit'], env: {} });
-    // Its end says it all.
+    // `ended` already reports a child that has gone.
     this.#child.stdin.on('error', () => undefined);
     this.ended = new Promise((resolve) => {
       this.#child.once('error', resolve);

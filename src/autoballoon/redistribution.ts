@@ -1,7 +1,7 @@
 /**
- * Carries out what the policy decides. Whoever needs memory gets what nobody has and what others can
- * miss: unused shares first, then memory that is reclaimed from its holder before the share goes
- * down. All changes are made in the kernel; the caller settles them.
+ * Carries out what the policy decides. A container that needs memory gets what is unassigned and what
+ * others can spare: unused shares first, then memory, which is reclaimed before its holder's share goes
+ * down. All changes are made in the kernel only; the caller settles them.
  */
 import { formatLimit, mebibyte } from '../model/memory-limit.ts';
 import type { AutoballoonPorts } from './autoballoon-ports.ts';
@@ -25,14 +25,14 @@ import {
 import type { Shares } from './shares.ts';
 import { changeEveryMs } from './shares.ts';
 
-/** Who needs still more within this time gets twice as much. */
+/** A container that needs still more within this time gets a larger step. */
 const inARowMs = 5000;
-/** Taking memory back from one container for another. */
+/** Bounds for reclaiming memory from one container for another. */
 const reclaimStep = 16n * mebibyte;
 const reclaimMaxMs = 1500;
-/** For processes outside, so much a time; they wait again if it is not enough. */
+/** Freed at a time for processes outside the containers; pressure comes again if it is not enough. */
 const outsideStep = 64n * mebibyte;
-/** Pressure on the host so soon after a container's is the same. */
+/** Host pressure within this time after a container's is the same pressure. */
 const sameMs = 2000;
 
 export class Redistribution {
@@ -42,7 +42,7 @@ export class Redistribution {
   readonly #lookAfter: (ms: number) => void;
   readonly #hostRefused = new Backoff();
 
-  /** `lookAfter` has all containers looked at again after so many milliseconds. */
+  /** `lookAfter(ms)` schedules another look at all containers after that many milliseconds. */
   constructor(
     ports: AutoballoonPorts,
     containers: ReadonlyMap<string, ManagedContainer>,
@@ -55,7 +55,7 @@ export class Redistribution {
     this.#lookAfter = lookAfter;
   }
 
-  /** Gives a first share to a container. `running` counts all that have a share or get one. */
+  /** Gives a container its first share. `running` counts all containers that have a share or get one. */
   async takeOn(container: ManagedContainer, figures: UnitFigures, running: number): Promise<void> {
     const supply = this.#ports.memory.supply();
     const newcomer = { ...this.#shares.rangeOf(container, figures), usage: figures.usage };
@@ -63,7 +63,7 @@ export class Redistribution {
     await this.#shares.set(container, share, 'started');
   }
 
-  /** Takes back what the first shares are beyond the budget. */
+  /** Takes back what exceeds the budget after first shares were given. */
   async takeExcess(): Promise<void> {
     await this.#collect(excessOf(this.#shares.all(), this.#ports.memory.supply()), 'started');
   }
@@ -78,16 +78,16 @@ export class Redistribution {
     else await this.#shares.set(container, share, 'limit changed');
   }
 
-  /** A container waits for memory. */
+  /** Gives more memory to a container that waits for it, if there is any. */
   async grow(container: ManagedContainer): Promise<void> {
     const { memory, nowMs } = this.#ports;
     const now = nowMs();
-    // The trigger fires again as long as there is need.
+    // The trigger fires again while the need lasts.
     if (now - container.changedAtMs < changeEveryMs || !container.refused.isOver(now)) return;
     const figures = this.#shares.figuresOf(container);
     if (figures === undefined || container.share === undefined) return;
     const member = this.#shares.memberOf(container, figures, container.share);
-    // It waits for memory, but not for want of a larger share.
+    // It waits for memory, but a larger share would not help or is not allowed.
     if (!isNear(member) || member.share >= member.ceiling) return;
     const times = now - container.grownAtMs < inARowMs ? container.growths + 1 : 0;
     const step = stepOf(member.share, times, roomFor(this.#shares.all(), memory.supply()));
@@ -114,16 +114,16 @@ export class Redistribution {
     });
   }
 
-  /** The host is short of memory; who holds some that is idle gives it. */
+  /** Reclaims idle memory from containers when the host is short of memory. */
   async relieve(): Promise<void> {
     const { memory, nowMs } = this.#ports;
     const now = nowMs();
     const { spare } = memory.supply();
-    // Whoever waits in a container that has used up its share counts on the host as well.
+    // A process that waits in a container that has used up its share also counts as host pressure.
     const isOfContainer = [...this.#containers.values()].some(
       ({ pressedAtMs }) => now - pressedAtMs < sameMs,
     );
-    // And who has reached a limit of his own waits whatever the host has left.
+    // A process that has reached a limit of its own waits even if the host has free memory.
     const outside = isOfContainer || !memory.isFull() ? 0n : outsideStep;
     const short = -spare > outside ? -spare : outside;
     if (short === 0n || !this.#hostRefused.isOver(now)) return;
@@ -132,7 +132,7 @@ export class Redistribution {
     else this.#hostRefused.fail(nowMs());
   }
 
-  /** Answers whether anybody gave anything. */
+  /** Returns whether any container gave anything. */
   async #collect(shortage: Shortage, reason: string, except?: ManagedContainer): Promise<boolean> {
     if (shortage.shares <= 0n && shortage.memory <= 0n) return false;
     let given = false;
@@ -143,13 +143,13 @@ export class Redistribution {
     return given;
   }
 
-  /** Answers whether the donor has given anything. */
+  /** Returns whether the donor gave anything. */
   async #take(donor: ManagedContainer, gift: Gift, reason: string): Promise<boolean> {
     await this.#reclaim(donor, gift.reclaim);
     const figures = this.#shares.figuresOf(donor);
     if (figures === undefined || donor.share === undefined) return false;
     const needed = figures.usage + marginOf(figures.usage);
-    // It uses more than was thought.
+    // Less was reclaimed than planned, so the donor keeps more.
     const share = needed > gift.share && gift.reclaim > 0n ? needed : gift.share;
     if (donor.share - share < grain) {
       donor.pressedAtMs = this.#ports.nowMs();
@@ -159,7 +159,7 @@ export class Redistribution {
     return true;
   }
 
-  /** Takes back so many bytes, in steps; who begins to miss something keeps the rest. */
+  /** Reclaims that many bytes in steps; a donor that comes under pressure keeps the rest. */
   async #reclaim(donor: ManagedContainer, bytes: bigint): Promise<void> {
     const { memory, nowMs } = this.#ports;
     const usage = (): bigint => memory.unit(donor.controlGroup)?.usage ?? 0n;

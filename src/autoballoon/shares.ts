@@ -1,10 +1,10 @@
 /**
- * The shares that containers have, which are MemoryHigh= of their units. A share is changed in two
- * steps: set() writes it to the kernel at once, because somebody waits for the memory, and settle()
- * tells systemd and the journal when nobody waits any more.
+ * The shares of containers, which are MemoryHigh= of their units. A share changes in two steps: set()
+ * writes it to the kernel at once, because a process waits for the memory, and settle() tells systemd
+ * and the journal afterwards.
  *
- * A container is left alone while a balloon that somebody asked for is under way, and as long as
- * MemoryHigh= of its unit is somebody else's.
+ * A container is left alone while a requested balloon is under way, and as long as somebody else has
+ * set MemoryHigh= of its unit.
  */
 import { isGone } from '../cgroup/control-files.ts';
 import { messageIds } from '../core/message-ids.ts';
@@ -15,15 +15,15 @@ import type { ManagedContainer } from './managed-container.ts';
 import type { Member, Range } from './policy.ts';
 import { rangeWithin } from './policy.ts';
 
-/** No container's share is changed more often. */
+/** Minimum time between changes of one container's share. */
 export const changeEveryMs = 1000;
-/** Who has waited for memory in this time is asked for none, not even for what it does not use. */
+/** A container that waited for memory within this time gives nothing, not even an unused share. */
 const calmAfterMs = 3000;
-/** Who has in this time is asked for nothing that it holds. */
+/** A container that waited for memory within this time gives no memory that it holds. */
 const idleAfterMs = 10_000;
 const balloonRetryMs = 5000;
 
-/** What the kernel knows and systemd does not yet. */
+/** A change that the kernel knows and systemd does not yet. */
 interface Change {
   readonly container: ManagedContainer;
   readonly before: bigint;
@@ -37,7 +37,7 @@ export class Shares {
   readonly #lookAfter: (ms: number) => void;
   readonly #unsettled: Change[] = [];
 
-  /** `lookAfter` has all containers looked at again after so many milliseconds. */
+  /** `lookAfter(ms)` schedules another look at all containers after that many milliseconds. */
   constructor(
     ports: AutoballoonPorts,
     containers: ReadonlyMap<string, ManagedContainer>,
@@ -48,7 +48,7 @@ export class Shares {
     this.#lookAfter = lookAfter;
   }
 
-  /** What a container has now; undefined for one that is not to be touched at this moment. */
+  /** The figures of a container; undefined for one that must not be touched now. */
   figuresOf(container: ManagedContainer): UnitFigures | undefined {
     if (container.controlGroup === '' || container.isBlind) return undefined;
     const isForeign = this.#ports.high.isForeign(container.unit);
@@ -73,7 +73,7 @@ export class Shares {
     return rangeWithin(container.setting, memoryMax < limit ? memoryMax : limit);
   }
 
-  /** The shares of all containers that have one, but for `except`. */
+  /** The shares of all containers that have one, except `except`. */
   all(except?: ManagedContainer): { readonly share: bigint }[] {
     return [...this.#containers.values()].flatMap((container) =>
       container === except || container.share === undefined ? [] : [{ share: container.share }],
@@ -95,7 +95,7 @@ export class Shares {
     };
   }
 
-  /** All containers with shares that may be touched now, but for `except`. */
+  /** All containers with shares that may be touched now, except `except`. */
   members(except?: ManagedContainer): Member[] {
     return [...this.#containers.values()].flatMap((container) => {
       const { share } = container;
@@ -105,12 +105,12 @@ export class Shares {
     });
   }
 
-  /** Gives a container a share in the kernel. */
+  /** Sets a container's share in the kernel; does nothing if its control group has gone. */
   async set(container: ManagedContainer, share: bigint, reason: string): Promise<void> {
     const { high, nowMs } = this.#ports;
     const before = container.share;
     const after = wholePages(share);
-    // A unit that is just stopping takes nothing any more.
+    // A unit that is stopping takes no new share.
     if (container.controlGroup === '') return;
     try {
       await high.apply(container.unit, container.controlGroup, after);
@@ -123,12 +123,12 @@ export class Shares {
     this.#unsettled.push({ container, before: before ?? unlimited, after, reason });
   }
 
-  /** Tells systemd and the journal of all that set() has done. */
+  /** Reports all that set() has done to systemd and the journal. */
   async settle(): Promise<void> {
     for (const { container, before, after, reason } of this.#unsettled.splice(0)) {
       const { high } = this.#ports;
       const isRunning = container.controlGroup !== '';
-      // Of more than one change the last one counts, unless somebody else's does.
+      // Only the last of several changes counts, and none if somebody else has set the limit.
       if (container.share === after && isRunning && !high.isForeign(container.unit)) {
         await high.settle(container.unit, after);
       }

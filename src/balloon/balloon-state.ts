@@ -1,3 +1,8 @@
+/**
+ * What a balloon keeps on disk while it is under way: its lock, and the changes that must be undone if the
+ * helper is killed. hooks/balloon-undo reads the same files, because a killed helper cannot clean up.
+ */
+
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
@@ -10,7 +15,7 @@ import { unlimited } from '../model/memory-limit.ts';
 import type { SystemdManager } from '../systemd/manager.ts';
 import { readUnitMemory } from './unit-memory.ts';
 
-/** What a balloon keeps while it is under way, one directory a unit; only root reaches it. */
+/** State of the balloons that are under way, one directory per unit; only root can reach them. */
 export const stateRoot = '/run/lockerd/balloon';
 
 export function stateDirectory(unit: string): string {
@@ -18,9 +23,9 @@ export function stateDirectory(unit: string): string {
 }
 
 /**
- * Holds the unit's lock until `use` ends; throws jobConflict at once when another balloon has it.
- * A child holds the lock, which ends with our end of its standard input, so that the kernel gives
- * it back whatever ends this process.
+ * Holds the unit's lock until `use` ends; throws JobConflict at once if another balloon has it. A
+ * child process holds the lock and ends when its standard input closes. So the kernel releases the
+ * lock however this process ends.
  */
 export async function withBalloonLock<T>(
   container: string,
@@ -28,7 +33,7 @@ export async function withBalloonLock<T>(
   use: () => Promise<T>,
 ): Promise<T> {
   const directory = stateDirectory(unit);
-  // The service, which is not root, has its socket here.
+  // The service, which is not root, has its socket in the parent directory.
   mkdirSync(dirname(stateRoot), { recursive: true, mode: 0o755 });
   mkdirSync(directory, { recursive: true, mode: 0o700 });
   const child = spawn('/usr/bin/flock', ['--nonblock', join(directory, 'lock'), '/bin/cat'], {
@@ -42,7 +47,7 @@ export async function withBalloonLock<T>(
       resolve();
     });
   });
-  // What cat(1) sends back shows that flock(1) has the lock.
+  // The echo from cat(1) shows that flock(1) has taken the lock.
   child.stdin.write('\n');
   const locked = await Promise.race([once(child.stdout, 'data'), ended]);
   if (!Array.isArray(locked)) {
@@ -62,14 +67,14 @@ export async function withBalloonLock<T>(
 }
 
 /**
- * Whether somebody holds the unit's lock, for those who must not try it: meanwhile somebody else's
- * attempt would fail. proc_locks(5) would say it too, but guests can make it as long as they like.
+ * Whether a balloon holds the unit's lock, without trying the lock, because a trial would make another
+ * balloon's attempt fail. proc_locks(5) would show it too, but guests can make that file very long.
  */
 export function isBallooning(unit: string): boolean {
   return existsSync(busyFile(unit));
 }
 
-/** Of a helper that was killed, hooks/balloon-undo removes it. */
+/** If the helper is killed, hooks/balloon-undo removes this file. */
 function busyFile(unit: string): string {
   return join(stateDirectory(unit), 'busy');
 }
@@ -79,8 +84,8 @@ function undoFile(unit: string): string {
 }
 
 /**
- * Writes down what a trial is about to change. The helper's unit runs hooks/balloon-undo with
- * this file when the helper was killed: one file a line, VALUE PATH.
+ * Records what a trial is about to change, one file per line, as VALUE PATH. If the helper is killed,
+ * its unit runs hooks/balloon-undo, which reads this record.
  */
 export function recordUndo(unit: string, changes: readonly Undo[]): void {
   const lines = changes.map(({ value, path }) => `${value} ${path}`);
@@ -93,7 +98,7 @@ function writeRecord(unit: string, lines: readonly string[]): void {
   renameSync(`${file}.new`, file);
 }
 
-/** The unit's limit as systemd has it, in the kernel's words. */
+/** The unit's MemoryMax= in the syntax of the control file at `path`. */
 async function configuredLimit(
   unit: string,
   path: string,
@@ -105,8 +110,8 @@ async function configuredLimit(
 }
 
 /**
- * Puts back, in order, what was written down, and forgets it. A group that has gone is left. What
- * cannot be put back stays written down; throws when there is such.
+ * Restores the recorded values in order and removes the record. Skips groups that have gone. Values
+ * that cannot be restored stay in the record, and the first error is thrown.
  */
 export async function undo(unit: string, systemd: SystemdManager): Promise<void> {
   let text: string;

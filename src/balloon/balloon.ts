@@ -1,7 +1,7 @@
 /**
- * src/balloon changes the memory limit of one running container so that nothing in it is killed, and
- * takes back what an interrupted change has left. It decides how; whether is decided by the service, and
- * how control groups are written by src/cgroup.
+ * src/balloon changes the memory limit of one running container without killing anything in it, and
+ * undoes what an interrupted change has left. It decides how to make a change. The service decides
+ * whether to make it, and src/cgroup writes the control groups.
  */
 
 import { LockerdError } from '../model/errors.ts';
@@ -31,23 +31,23 @@ export interface BalloonRequest {
   readonly container: string;
   /** Bytes; 2^64-1 for no limit. */
   readonly limit: bigint;
-  /** Bytes of swap beside it; undefined leaves swap as it is. */
+  /** Bytes of swap in addition to `limit`; undefined leaves swap as it is. */
   readonly swap?: bigint | undefined;
-  /** Set the limit as the kernel does, which may kill. */
+  /** Set the limit at once and let the kernel reclaim, which may kill. */
   readonly force: boolean;
   /** Keep the limit beyond the container's stop. */
   readonly persist: boolean;
 }
 
 export interface BalloonResult {
-  /** Limits before and now, in bytes; 2^64-1 for none. */
+  /** Memory limit before, then the current limits of memory and swap, in bytes; 2^64-1 for none. */
   readonly before: bigint;
   readonly limit: bigint;
   readonly swap: bigint;
   readonly warnings: readonly string[];
-  /** How long all of the guest stood still for want of memory; absent where nobody counts it. */
+  /** Microseconds in which the whole guest stalled on memory; absent if the kernel does not count. */
   readonly stallUsec?: number;
-  /** Bytes that were taken back from the guest. */
+  /** Bytes that were reclaimed from the guest. */
   readonly reclaimed: bigint;
 }
 
@@ -58,10 +58,11 @@ export interface BalloonContext {
 }
 
 /**
- * Changes the memory limit of a container. Growing is done at once. Shrinking takes memory back
- * first, watches the guest live with what is left, and sets the limit only then; where that fails,
- * all is as it was. Throws LockerdErrors: InvalidArgs, NotRunning, JobConflict, Cancelled, and
- * LimitBelowUsage with the `lowest` limit that would have worked and the guest's `stallUsec`.
+ * Changes the memory limit of a container. A higher limit is set at once. For a lower one, the balloon
+ * first reclaims memory, then watches whether the guest can live with the rest, and only then sets the
+ * limit; if that fails, everything stays as it was. Throws LockerdErrors: InvalidArgs, NotRunning,
+ * JobConflict, Cancelled, Failed, and LimitBelowUsage with the `lowest` limit that would have worked
+ * and the guest's `stallUsec`.
  */
 export async function balloon(
   request: BalloonRequest,
@@ -71,7 +72,7 @@ export async function balloon(
   const unit = containerUnit(container);
   const limit = checkedLimit(request);
   return withBalloonLock(container, unit, async () => {
-    // A helper that was killed may have left something; nobody else works on it now.
+    // A killed helper may have left changes, and under the lock nobody else works on them.
     await undo(unit, context.systemd);
     const before = await readUnitMemory(context.systemd, unit);
     const wanted = { ...request, limit };
@@ -91,7 +92,7 @@ export async function balloon(
 }
 
 /**
- * Brings the limits of a running container's unit to the kernel, as systemd would: a lower one may
+ * Writes the limits of a running container's unit to the kernel, as systemd would; a lower limit may
  * kill. Throws LockerdErrors: NotRunning, and JobConflict while a balloon is under way.
  */
 export async function applyLimits(container: string, systemd: SystemdManager): Promise<void> {
@@ -104,7 +105,7 @@ export async function applyLimits(container: string, systemd: SystemdManager): P
     );
     const memory = activeState === 'active' ? findGuestMemory(controlGroup) : undefined;
     if (memory === undefined) throw notRunning(container);
-    // On cgroup v1 swap has no limit of its own, and its sum with memory stays as it is.
+    // cgroup v1 limits only the sum of memory and swap, which stays as it is.
     const swap = memory.version === 2 ? memorySwapMax : undefined;
     await memory.setLimits({ memory: memoryMax, swap });
   });
@@ -183,7 +184,7 @@ async function setForNextStart(
   };
 }
 
-/** The change of one running container. */
+/** One change of the limit of a running container. */
 class Balloon {
   readonly #request: BalloonRequest;
   readonly #unit: string;
@@ -241,7 +242,7 @@ class Balloon {
     }
   }
 
-  /** How long the guest stood still since the given moment. */
+  /** How long the guest has stalled since the given probe, in microseconds. */
   #stall(start: Probe): { stallUsec?: number } {
     const { stallUsec } = this.#memory.probe();
     if (stallUsec === undefined || start.stallUsec === undefined) return {};
@@ -261,7 +262,7 @@ class Balloon {
         `the lowest limit that would have worked is ${exactLimit(known)}${stall}`,
       {
         details: {
-          // As in requests: bytes, or the word for no limit.
+          // As in requests: bytes, or `max` for no limit.
           lowest: known === unlimited ? 'max' : known.toString(),
           ...(stallUsec === undefined ? {} : { stallUsec }),
         },
@@ -269,7 +270,7 @@ class Balloon {
     );
   }
 
-  /** Sets the limits for good, or leaves them as they were. */
+  /** Sets the limits in systemd and the kernel, or restores both if that fails. */
   async #set(): Promise<void> {
     const { limit, persist } = this.#request;
     const { systemd } = this.#context;
@@ -309,7 +310,7 @@ class Balloon {
     this.#context.report('setting', 0);
     recordUndo(this.#unit, [this.#memory.undoUnitLimit()]);
     try {
-      // The helper waits for the kernel here, so that systemd need not: it would answer nobody.
+      // The helper waits for the kernel here, because a waiting systemd would answer nobody.
       await this.#memory.setLimits({ memory: this.#request.limit });
       await this.#set();
     } catch (error) {
@@ -354,7 +355,7 @@ class Balloon {
     }
   }
 
-  /** Bytes of swap that the guest may still take; undefined for as much as there is. */
+  /** Bytes of swap that the guest may still use; undefined if only the host's swap bounds it. */
   #swapLeft(): bigint | undefined {
     const allowed = this.#request.swap ?? this.#memory.swapLimit() ?? unlimited;
     if (allowed === unlimited) return undefined;

@@ -1,3 +1,9 @@
+/**
+ * Sets limits so that they outlast a daemon-reload, as drop-ins of systemd's own: for good, or until the
+ * container stops. A limit that ends with the container must hide a persistent one until then, and leaves
+ * notes for hooks/balloon-gone, which takes it back.
+ */
+
 import { copyFileSync, existsSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { unlimited } from '../model/memory-limit.ts';
@@ -7,8 +13,8 @@ import { stateDirectory } from './balloon-state.ts';
 import type { Limits } from './unit-memory.ts';
 
 /**
- * Where systemd keeps what was set by property. Of two files with one name the persistent one
- * counts, and files of all directories are read in the order of their names.
+ * Where systemd keeps the drop-ins of "systemctl set-property". Of two files with the same name the
+ * persistent one counts, and the files of all directories are read in the order of their names.
  */
 export interface ControlDirectories {
   readonly persistent: string;
@@ -20,19 +26,20 @@ export const controlDirectories: ControlDirectories = {
   runtime: '/run/systemd/system.control',
 };
 
-/** The name that systemd gives to the drop-in of a property. */
+/** The name that systemd gives the drop-in of a property. */
 function dropIn(property: string): string {
   return `50-${property}.conf`;
 }
 
-/** A persistent limit steps back behind a runtime one under this name. */
+/** Under this name a persistent limit is read before a runtime one, which then overrides it. */
 function shelved(property: string): string {
   return `45-${property}.conf`;
 }
 
 /**
- * Sets limits of a unit so that they outlast daemon-reload: with `persist` also the host's reboot,
- * else until the container stops, when hooks/balloon-gone takes back what is noted here.
+ * Sets limits of a unit so that they outlast a daemon-reload. With `persist` they outlast the host's
+ * reboot as well; otherwise they end when the container stops, when hooks/balloon-gone takes back what
+ * is noted here.
  */
 export async function setLastingLimits(
   systemd: SystemdManager,
@@ -48,10 +55,10 @@ export async function setLastingLimits(
   let changedFiles = false;
   if (!persist) {
     for (const [property, bytes] of Object.entries<bigint>({ ...limits })) {
-      // Who is killed from here on has said what the drop-in will be; see hooks/balloon-gone.
+      // If this process is killed from here on, hooks/balloon-gone knows the drop-in by this note.
       const word = bytes === unlimited ? 'infinity' : bytes.toString();
       writeFileSync(join(notes, `${dropIn(property)}.wanted`), `${property}=${word}\n`);
-      // It would come back with the next daemon-reload; shelved, it comes back with the next start.
+      // The persistent limit would return with the next daemon-reload; shelved, with the next start.
       const file = join(persistent, dropIn(property));
       if (!existsSync(file)) continue;
       renameSync(file, join(persistent, shelved(property)));
@@ -84,7 +91,7 @@ export async function setLastingLimits(
   if (changedFiles) await systemd.reload();
 }
 
-/** The files that setLastingLimits() changes, to put them back when the limit must not last. */
+/** The files that setLastingLimits() changes, by path, to restore them if setting a limit fails. */
 export interface LastingSnapshot {
   readonly files: ReadonlyMap<string, string | undefined>;
 }
@@ -108,7 +115,7 @@ export function takeSnapshot(
   };
 }
 
-/** Puts the files back and lets systemd read them. */
+/** Restores the files and reloads systemd. */
 export async function restoreSnapshot(
   systemd: SystemdManager,
   snapshot: LastingSnapshot,

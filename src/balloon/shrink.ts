@@ -1,3 +1,9 @@
+/**
+ * One shrink of a running guest. check() refuses what cannot work, try() reclaims memory in steps down to
+ * the goal and then lets the guest live there for a while, and a trial that goes wrong ends in a refusal
+ * that names the lowest limit that would have worked. balloon.ts sets the limit and undoes the trial.
+ */
+
 import { setTimeout as sleep } from 'node:timers/promises';
 import { LockerdError } from '../model/errors.ts';
 import type { GuestMemory } from '../cgroup/guest-memory.ts';
@@ -5,20 +11,20 @@ import { formatLimit, lowestLimit, marginOf, mebibyte } from '../model/memory-li
 import type { Trouble } from './trial.ts';
 import { Trend, Watch } from './trial.ts';
 
-/** Words for the job's phase. */
+/** The phases of a shrink, as its job reports them. */
 export type Phase = 'checking' | 'reclaiming' | 'watching' | 'setting';
 
 export interface ShrinkRequest {
   readonly container: string;
-  /** Bytes that the unit's group shall be limited to. */
+  /** The new limit of the unit's group, in bytes. */
   readonly target: bigint;
-  /** Bytes of swap that the guest may still take; undefined for as much as the host has. */
+  /** Bytes of swap that the guest may still use; undefined for as much as the host has. */
   readonly swapLeft: bigint | undefined;
   readonly signal: AbortSignal;
   readonly report: (phase: Phase, fraction: number) => void;
 }
 
-/** Why a shrink cannot be, and the lowest limit in bytes that could. */
+/** The reason why a shrink cannot work, and the lowest limit in bytes that would. */
 export class ShrinkRefused extends Error {
   override readonly name = 'ShrinkRefused';
   readonly lowest: bigint;
@@ -29,17 +35,17 @@ export class ShrinkRefused extends Error {
   }
 }
 
-/** Larger steps would keep the kernel busy, and so the guest, for too long at a time. */
+/** Larger steps would keep the kernel, and so the guest, busy for too long at a time. */
 const stepBytes = 32n * mebibyte;
 const pollMs = 10;
-/** memory.stat costs the kernel much more than the other figures. */
+/** How often memory.stat is read, which costs the kernel much more than the other figures. */
 const heldEveryMs = 100;
-/** Long enough for what guests do every few seconds. */
+/** Long enough to see work that guests do every few seconds. */
 const watchMs = 5000;
-/** How long reclaim may get nowhere; dirty pages need the disk. */
+/** How long reclaim may make no progress, because dirty pages must be written to disk first. */
 const stuckMs = 1500;
 const reclaimDeadlineMs = 120_000;
-/** After a refusal a guest that was held back shows what it really wants. */
+/** How long to watch after a refusal: a guest that was held back now shows what it needs. */
 const lookBackMs = 500;
 
 const reasons: Readonly<Record<Trouble, string>> = {
@@ -49,15 +55,15 @@ const reasons: Readonly<Record<Trouble, string>> = {
   stalled: 'it would stand still for want of memory',
 };
 
-/** One shrink of a running guest; everything that it changes is in GuestMemory.undo(). */
+/** One shrink of a running guest; GuestMemory.undo() lists everything that it changes. */
 export class Shrink {
   readonly #memory: GuestMemory;
   readonly #request: ShrinkRequest;
-  /** What the guest's own group may hold during the trial. */
+  /** Bytes that the guest's own group may hold during the trial. */
   readonly #goal: bigint;
-  /** Held by the unit outside the guest: LXC's monitor. */
+  /** Bytes that the unit holds outside the guest, for LXC's monitor. */
   readonly #beside: bigint;
-  /** Held by the guest at first. */
+  /** Bytes that the guest held at the start. */
   readonly #start: bigint;
   readonly #watch = new Watch();
 
@@ -70,7 +76,7 @@ export class Shrink {
     this.#goal = request.target - marginOf(request.target) - this.#beside;
   }
 
-  /** The guest has never held even half of what it would get. */
+  /** Whether the guest has never held more than half of what it would get. */
   get isHarmless(): boolean {
     const peak = this.#memory.guestPeak();
     return peak !== undefined && peak * 2n <= this.#goal;
@@ -80,7 +86,7 @@ export class Shrink {
     return new ShrinkRefused(reason, lowestLimit(held + this.#beside + mebibyte));
   }
 
-  /** Refuses what no reclaim can reach, before anything is touched. */
+  /** Throws ShrinkRefused if no reclaim can reach the goal, before anything is changed. */
   check(): void {
     this.#request.report('checking', 0);
     const { pinned, maybe } = this.#memory.held(this.#request.swapLeft);
@@ -99,7 +105,10 @@ export class Shrink {
     }
   }
 
-  /** Takes memory back in steps until the guest is at the goal, then lets it live there a while. */
+  /**
+   * Reclaims memory in steps until the guest is at the goal, then lets it live there for a while.
+   * Throws ShrinkRefused, or LockerdError Cancelled.
+   */
   async try(): Promise<void> {
     await this.#reclaim();
     await this.#memory.brake(this.#goal);
@@ -120,7 +129,7 @@ export class Shrink {
       const trouble = this.#judge(Date.now());
       if (trouble !== undefined) throw await this.#troubled(trouble);
       if (probe.usage < lowest) {
-        // A page or two is no progress.
+        // A page or two does not count as progress.
         if (lowest - probe.usage >= mebibyte / 4n) {
           progressAt = Date.now();
           tookSome = false;
@@ -129,7 +138,7 @@ export class Shrink {
       }
       const now = Date.now();
       if (now - progressAt > stuckMs && tookSome && !hold) {
-        // A guest that reads files takes again as fast as it is taken from.
+        // A guest that reads files refills its cache as fast as the kernel reclaims it.
         hold = true;
         progressAt = now;
       }
@@ -173,12 +182,12 @@ export class Shrink {
     }
   }
 
-  /** Lets the guest go and looks what it takes. */
+  /** Releases the guest and measures what it needs, for the refusal. */
   async #troubled(trouble: Trouble, expected = 0n): Promise<ShrinkRefused> {
     await this.release();
     if (trouble === 'out-of-memory') this.heldUpMs += Date.now() - this.#calmAt;
     const end = Date.now() + lookBackMs;
-    // What it held before is known to be enough.
+    // What the guest held at the start is known to be enough.
     const enough = trouble === 'stalled' ? this.#start : expected;
     let most = enough > this.#goal ? enough : this.#goal;
     do {
@@ -189,12 +198,12 @@ export class Shrink {
     return this.#refuse(reasons[trouble], most);
   }
 
-  /** For a guest that was fine until the moment when the limit was to be set. */
+  /** The refusal for a guest that outgrew the limit only when it was about to be set. */
   outgrown(): Promise<ShrinkRefused> {
     return this.#troubled('pinned');
   }
 
-  /** The last moment at which no process of the guest was out of memory. */
+  /** The last time when no process of the guest was out of memory. */
   #calmAt = Date.now();
 
   #judge(now: number): Trouble | undefined {
@@ -203,9 +212,9 @@ export class Shrink {
     return trouble;
   }
 
-  /** How long processes waited for memory that was not there, which no pressure file counts. */
+  /** How long processes waited while out of memory, which no pressure file counts. */
   heldUpMs = 0;
 
-  /** Set by who keeps the undo list. */
+  /** Undoes the trial; set by the owner of the undo record. */
   release: () => Promise<void> = () => Promise.resolve();
 }

@@ -1,10 +1,10 @@
-/** What a guest's reaction to less memory means; pure. */
+/** Judges how a guest reacts to less memory; pure. */
 import type { Probe } from '../cgroup/guest-memory.ts';
 
 /** Why a trial ended early. */
 export type Trouble = 'out-of-memory' | 'pinned' | 'stalled' | 'growing';
 
-/** A guest that stands still for want of memory most of the time is no use any more. */
+/** A guest that is stalled on memory for most of this window is of no use any more. */
 const stallWindowMs = 2000;
 const stallShareMax = 0.75;
 
@@ -25,7 +25,7 @@ export class Watch {
   }
 
   #isStalled(ms: number, stallUsec: number): boolean {
-    // One moment older than the window is kept, so that the window is always covered.
+    // Keep one moment older than the window, so that the window is always covered.
     while ((this.#moments[1]?.ms ?? Infinity) <= ms - stallWindowMs) this.#moments.shift();
     this.#moments.push({ ms, stallUsec });
     const [first] = this.#moments;
@@ -34,10 +34,10 @@ export class Watch {
   }
 }
 
-/** A guest that would reach its new limit so soon has not arrived at what it needs. */
+/** A guest that would pass its new limit within this time is still growing. */
 const horizonMs = 30_000;
 
-/** The least, the most and the sum of some amounts. */
+/** The minimum, the maximum and the mean of some amounts. */
 function extremes(amounts: readonly bigint[]): readonly [bigint, bigint, bigint] {
   return [
     amounts.reduce((a, b) => (a < b ? a : b)),
@@ -47,9 +47,8 @@ function extremes(amounts: readonly bigint[]): readonly [bigint, bigint, bigint]
 }
 
 /**
- * How fast a guest's memory grows. The first half of the time is compared with the second: only
- * what the least, the most and the mean have all grown by counts, so that a guest that takes and
- * gives back all the time has no trend.
+ * How fast a guest's memory grows. Compares the two halves of the time: the growth is the smallest of
+ * the growths of minimum, maximum and mean, so that a guest that only fluctuates has no trend.
  */
 export class Trend {
   readonly #points: { readonly ms: number; readonly pinned: bigint }[] = [];
@@ -58,7 +57,7 @@ export class Trend {
     this.#points.push({ ms, pinned });
   }
 
-  /** Bytes that the guest will hold at the end of the horizon, if it goes on like this. */
+  /** Bytes that the guest will hold at the end of the horizon if it grows on at this rate. */
   get expected(): bigint {
     const [first] = this.#points;
     const last = this.#points.at(-1);

@@ -1,15 +1,15 @@
 import type { SystemdManager } from '../systemd/manager.ts';
 
-/** The properties of a unit that a balloon sets; bytes, or 2^64-1. */
+/** The properties of a unit that a balloon sets, in bytes; 2^64-1 for no limit. */
 export interface Limits {
   readonly MemoryMax?: bigint;
   readonly MemorySwapMax?: bigint;
 }
 
-/** What a balloon must know of a unit. */
+/** The properties of a unit that a balloon needs. */
 export interface UnitMemory {
   readonly activeState: string;
-  /** Path below the hierarchy's root; empty while there is none. */
+  /** Path of the control group below the hierarchy's root; empty if there is none. */
   readonly controlGroup: string;
   /** Bytes; 2^64-1 for no limit. */
   readonly memoryMax: bigint;

@@ -1,8 +1,8 @@
 /**
- * Reading, writing and watching of the files and directories of control groups.
+ * Reads, writes and watches the files and directories of control groups.
  *
- * A guest makes as many groups and processes below its own group as it likes. Therefore nothing here
- * reads more than a bounded part, and directories are listed one entry at a time.
+ * A guest can create any number of groups and processes below its own group. Therefore every read here
+ * is bounded, and directories are listed one entry at a time.
  */
 import type { FSWatcher } from 'node:fs';
 import { closeSync, constants, opendirSync, openSync, readSync, watch } from 'node:fs';
@@ -10,9 +10,9 @@ import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { codeOf } from '../model/errno.ts';
 
-/** Far more than the longest file of figures, memory.stat, of which two KiB are usual. */
+/** Far more than the longest file of figures, memory.stat, which is usually about 2 KiB. */
 const fileMaxBytes = 64 * 1024;
-/** Entries of a directory that are read at a time. */
+/** Directory entries that Node reads at a time. */
 const directoryBuffer = 64;
 
 /** Whether an error says that a control group has gone. */
@@ -20,12 +20,12 @@ export function isGone(error: unknown): boolean {
   return ['ENOENT', 'ENODEV'].includes(codeOf(error) ?? '');
 }
 
-/** What is read goes through here, which spares an allocation for each of many small files. */
+/** Shared by all reads, which saves an allocation for each of many small files. */
 const buffer = Buffer.allocUnsafeSlow(fileMaxBytes + 1);
 
 /**
- * Reads up to `maxBytes` from the start of a file, 64 KiB at most. Not asynchronous: the kernel
- * answers from memory, and a thread for each call costs much more.
+ * Reads up to `maxBytes` from the start of a file, at most 64 KiB. Synchronous, because the kernel
+ * answers from memory and a thread pool call would cost much more.
  */
 export function readHead(path: string, maxBytes: number): string {
   const file = openSync(path, 'r');
@@ -42,14 +42,14 @@ export function readHead(path: string, maxBytes: number): string {
   }
 }
 
-/** Reads a whole file. Throws when it is not there or larger than any file of figures. */
+/** Reads a whole file. Throws if it does not exist or is larger than 64 KiB. */
 export function readFile(path: string): string {
   const text = readHead(path, buffer.length);
   if (text.length > fileMaxBytes) throw new Error(`${path} is larger than ${fileMaxBytes} bytes`);
   return text;
 }
 
-/** Reads a whole file; undefined when it is not there or cannot be read. */
+/** Reads a whole file; undefined if it does not exist or cannot be read. */
 export function tryReadFile(path: string): string | undefined {
   try {
     return readFile(path);
@@ -59,11 +59,11 @@ export function tryReadFile(path: string): string | undefined {
 }
 
 /**
- * Writes a value by one write(2), without creating the file. Asynchronous, because the kernel may
- * reclaim memory before it returns. Rejects with the kernel's error.
+ * Writes a value with one write(2), without creating the file. Asynchronous, because the kernel may
+ * reclaim memory before the call returns. Rejects with the kernel's error.
  */
 export async function writeFile(path: string, value: string): Promise<void> {
-  // Some files can only be written, also by a root without capabilities.
+  // Some files are write-only, which holds even for root if it has no capabilities.
   const file = await open(path, constants.O_WRONLY);
   try {
     await file.write(value);
@@ -72,21 +72,21 @@ export async function writeFile(path: string, value: string): Promise<void> {
   }
 }
 
-/** Calls `changed` whenever somebody writes the file. Throws when it is not there. */
+/** Calls `changed` after each write to the file; returns how to stop. Throws if there is no file. */
 export function watchFile(path: string, changed: () => void): () => void {
   let watcher: FSWatcher | undefined = watch(path, changed);
   const stop = (): void => {
     watcher?.close();
     watcher = undefined;
   };
-  // The file goes with its container, which is no fault.
+  // The file goes away with its container, which is no error.
   watcher.on('error', stop);
   return stop;
 }
 
 /**
- * The directories in a directory, as paths. The caller stops when it has seen enough. None for a
- * directory that is gone.
+ * The directories in a directory, as paths. The caller stops when it has seen enough. Empty for a
+ * directory that has gone.
  */
 export function* subdirectories(directory: string): Generator<string> {
   try {
@@ -99,11 +99,11 @@ export function* subdirectories(directory: string): Generator<string> {
       handle.closeSync();
     }
   } catch {
-    // It has just gone, or its path is longer than the kernel takes.
+    // The directory has just gone, or its path is too long for the kernel.
   }
 }
 
-/** The first so many of any number of items. */
+/** The first `count` items; reads no more than these. */
 export function firstOf<T>(items: Iterable<T>, count: number): T[] {
   const first: T[] = [];
   for (const item of items) {

@@ -1,14 +1,14 @@
 /** Parsers for the text of control files and of /proc/meminfo; pure. Amounts are in bytes. */
 
-/** What a control group's memory.stat says, as far as a shrink cares. */
+/** The memory that a shrink cannot count on, from a control group's memory.stat. */
 export interface Held {
-  /** What no reclaim can take: locked and anonymous memory beyond swap, kernel structures. */
+  /** Memory that reclaim cannot take: locked memory, anonymous memory beyond swap, kernel structures. */
   readonly pinned: bigint;
-  /** Kernel memory of which some part may be reclaimable. */
+  /** Kernel memory, part of which may be reclaimable. */
   readonly maybe: bigint;
 }
 
-/** Parses `NAME VALUE` lines, as memory.stat and others have them. */
+/** Parses lines of the form `NAME VALUE`, as in memory.stat; ignores other lines. */
 export function parseFlatKeyed(text: string): ReadonlyMap<string, bigint> {
   const values = new Map<string, bigint>();
   for (const line of text.split('\n')) {
@@ -24,8 +24,8 @@ function beyond(amount: bigint, swappable: bigint): bigint {
 }
 
 /**
- * cgroup v2: `swappable` is what swap could still take. Shared memory and tmpfs are on the
- * anonymous lists; locked pages of every kind are "unevictable".
+ * For cgroup v2. `swappable` is how much could still be swapped out. Shared memory and tmpfs are on
+ * the anonymous lists; locked pages of every kind are "unevictable".
  */
 export function heldV2(stat: ReadonlyMap<string, bigint>, swappable: bigint): Held {
   const get = (name: string): bigint => stat.get(name) ?? 0n;
@@ -41,7 +41,7 @@ export function heldV2(stat: ReadonlyMap<string, bigint>, swappable: bigint): He
   };
 }
 
-/** cgroup v1, where only the `total_` values include the groups below and slabs are not told apart. */
+/** For cgroup v1: only `total_` values include the groups below, and there is no figure for slabs. */
 export function heldV1(stat: ReadonlyMap<string, bigint>, swappable: bigint, kernel: bigint): Held {
   const get = (name: string): bigint => stat.get(`total_${name}`) ?? 0n;
   return {
@@ -50,13 +50,13 @@ export function heldV1(stat: ReadonlyMap<string, bigint>, swappable: bigint, ker
   };
 }
 
-/** Microseconds in which all processes waited for memory at once (`full ... total=`). */
+/** Microseconds in which all processes stalled on memory at once (`full ... total=`). */
 export function parseStall(pressure: string): number | undefined {
   const [, total] = /^full .*\btotal=([0-9]+)$/m.exec(pressure) ?? [];
   return total === undefined ? undefined : Number(total);
 }
 
-/** Per cent of the last ten seconds in which they did (`full avg10=`); 0 where nobody counts it. */
+/** Per cent of the last ten seconds in which they did (`full avg10=`); 0 if it is not counted. */
 export function parseStallShare(pressure: string): number {
   return Number(/^full avg10=(\d+(?:\.\d+)?) /m.exec(pressure)?.[1] ?? 0);
 }

@@ -1,6 +1,6 @@
 /**
- * The way into src/cgroup, which is all that reads and writes control groups of either version. There
- * is no D-Bus here and no policy: who may have how much is decided in src/balloon and src/autoballoon.
+ * The entry point of src/cgroup, the only code that reads and writes control groups of either version.
+ * It contains no D-Bus and no policy: src/balloon and src/autoballoon decide who may have how much.
  */
 import { join } from 'node:path';
 import { tryReadFile } from './control-files.ts';
@@ -13,8 +13,8 @@ import { cgroupRoot, hierarchies } from './hierarchy.ts';
 import { payloadBelow } from './lxc-groups.ts';
 
 /**
- * The memory of a unit's control group, which is a path below the hierarchy's root; undefined when it
- * is not there or is no such path.
+ * The memory of a unit's control group. `controlGroup` is a path below the hierarchy's root; undefined
+ * if there is no such group or the path is invalid.
  */
 export function findMemoryGroup(
   controlGroup: string,
@@ -28,7 +28,7 @@ export function findMemoryGroup(
   return undefined;
 }
 
-/** Finds the guest of a unit by its control group; undefined while it has no process. */
+/** Finds the guest of a unit by the unit's control group; undefined while it has no process. */
 export function findGuestMemory(
   controlGroup: string,
   root: string = cgroupRoot,

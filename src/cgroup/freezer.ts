@@ -1,31 +1,31 @@
-/** Freezing of control groups: cgroup.freeze and cgroup.events of v2, freezer.state of v1. */
+/** How control groups are frozen: cgroup.freeze and cgroup.events of v2, freezer.state of v1. */
 import { basename, dirname, join } from 'node:path';
 import { readFile, tryReadFile } from './control-files.ts';
 import { parseFlatKeyed } from './figures.ts';
 
 export type FreezeState = 'FROZEN' | 'FREEZING';
 
-/** The file of a group of cgroup v2 that freezes it. */
+/** The file that freezes a group of cgroup v2. */
 export function freezeFile(directory: string): string {
   return join(directory, 'cgroup.freeze');
 }
 
-/** What that file has now, to be written back. */
+/** The current value of that file, to be written back later. */
 export function readFreeze(directory: string): string {
   return readFile(freezeFile(directory)).trim();
 }
 
-/** Whether all processes of a group of cgroup v2 stand still. Throws for a group that has gone. */
+/** Whether all processes of a group of cgroup v2 are frozen. Throws if the group has gone. */
 export function isFrozen(directory: string): boolean {
   return parseFlatKeyed(readFile(join(directory, 'cgroup.events'))).get('frozen') === 1n;
 }
 
-/** The file that tells of a group's freezing, and changes with it. */
+/** The file that shows whether a group is frozen, and changes with it. */
 export function freezeStateFile(directory: string, version: 1 | 2): string {
   return join(directory, version === 1 ? 'freezer.state' : 'cgroup.events');
 }
 
-/** What that file says; undefined for a group that runs or has gone. */
+/** The state in that file; undefined for a group that is not frozen or has gone. */
 export function freezeStateOf(stateFile: string): FreezeState | undefined {
   const text = tryReadFile(stateFile) ?? '';
   if (basename(stateFile) === 'freezer.state') {

@@ -4,18 +4,18 @@ import { readFile, tryReadFile, writeFile } from './control-files.ts';
 import { parseFlatKeyed, parseStall, parseStallShare } from './figures.ts';
 import type { MemoryGroup, Pressure } from './memory-group.ts';
 
-/** How cgroup v1 takes a limit in bytes. */
+/** Formats a limit in bytes as cgroup v1 expects it. */
 export function limitText(limit: bigint): string {
   return limit === unlimited ? '-1' : limit.toString();
 }
 
-/** A group of cgroup v1, which limits memory, and the sum of memory and swap in place of swap. */
+/** A group of cgroup v1, which limits memory and the sum of memory and swap, not swap alone. */
 export class GroupV1 implements MemoryGroup {
   readonly version = 1;
   readonly directory: string;
   readonly #pressureFile: string | undefined;
 
-  /** `pressureFile` is the same group's in the hierarchy of v2, where there is one beside v1. */
+  /** `pressureFile` is that of the same group in the v2 hierarchy, if it is mounted beside v1. */
   constructor(directory: string, pressureFile?: string) {
     this.directory = directory;
     this.#pressureFile = pressureFile;
@@ -45,7 +45,7 @@ export class GroupV1 implements MemoryGroup {
     return writeFile(this.file('limit_in_bytes'), limitText(limit));
   }
 
-  /** The limit of memory and swap together; undefined where the kernel does not account for swap. */
+  /** The limit of memory and swap together; undefined if the kernel does not account for swap. */
   sumLimit(): bigint | undefined {
     const text = tryReadFile(this.file('memsw.limit_in_bytes'));
     return text === undefined ? undefined : parseKernelLimit(text);
@@ -72,12 +72,12 @@ export class GroupV1 implements MemoryGroup {
     return parseFlatKeyed(readFile(this.file('stat')));
   }
 
-  /** Memory of the kernel's that is charged to the group. */
+  /** Kernel memory that is charged to the group, in bytes. */
   kernelUsage(): bigint {
     return BigInt((tryReadFile(this.file('kmem.usage_in_bytes')) ?? '0').trim());
   }
 
-  /** `under_oom`, `oom_kill_disable` and `oom_kill`, of this group alone. */
+  /** `under_oom`, `oom_kill_disable` and `oom_kill` of this group alone, without those below. */
   oomControl(): ReadonlyMap<string, bigint> {
     return parseFlatKeyed(readFile(this.file('oom_control')));
   }

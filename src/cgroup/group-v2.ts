@@ -5,12 +5,12 @@ import { readFile, tryReadFile, writeFile } from './control-files.ts';
 import { parseFlatKeyed, parseStall, parseStallShare } from './figures.ts';
 import type { MemoryGroup, Pressure } from './memory-group.ts';
 
-/** How cgroup v2 takes a limit in bytes. */
+/** Formats a limit in bytes as cgroup v2 expects it. */
 export function limitText(limit: bigint): string {
   return limit === unlimited ? 'max' : limit.toString();
 }
 
-/** A group of cgroup v2, see cgroups(7). */
+/** A group of cgroup v2; see cgroups(7). */
 export class GroupV2 implements MemoryGroup {
   readonly version = 2;
   readonly directory: string;
@@ -32,7 +32,7 @@ export class GroupV2 implements MemoryGroup {
   }
 
   peak(): bigint | undefined {
-    // Before Linux 5.19 nobody kept it.
+    // Before Linux 5.19 the kernel did not record it.
     const text = tryReadFile(this.file('peak'));
     return text === undefined ? undefined : BigInt(text.trim());
   }
@@ -45,7 +45,7 @@ export class GroupV2 implements MemoryGroup {
     return writeFile(this.file('max'), limitText(limit));
   }
 
-  /** Beyond it processes are slowed down and reclaimed from, and not killed. */
+  /** Above this the kernel throttles processes and reclaims from them, but kills none. */
   high(): bigint {
     return parseKernelLimit(readFile(this.file('high')));
   }
@@ -77,12 +77,12 @@ export class GroupV2 implements MemoryGroup {
     return { stallUsec: parseStall(text), stallShare: parseStallShare(text) };
   }
 
-  /** Processes of the group and those below it that were killed; undefined when it has gone. */
+  /** OOM kills in the group and the groups below it; undefined if it has gone. */
   oomKills(): bigint | undefined {
     return parseFlatKeyed(tryReadFile(this.file('events')) ?? '').get('oom_kill');
   }
 
-  /** Takes back so many bytes at most; false when the kernel found less. It never kills. */
+  /** Reclaims at most that many bytes, never by killing; false if the kernel found less. */
   async reclaim(bytes: bigint): Promise<boolean> {
     try {
       await writeFile(this.file('reclaim'), bytes.toString());

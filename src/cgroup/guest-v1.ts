@@ -9,8 +9,8 @@ import { readHostMemory } from './host-memory.ts';
 
 /**
  * A guest's memory on cgroup v1. The kernel reclaims when a limit is lowered, so a trial lowers the
- * limit of the guest's group step by step. The OOM killer is off for the group meanwhile: a process
- * that finds no memory waits until there is some.
+ * limit of the guest's group step by step. Meanwhile the OOM killer is off for the group: a process
+ * that gets no memory waits until there is some.
  */
 export class GuestV1 implements GuestMemory {
   readonly version = 1;
@@ -58,7 +58,7 @@ export class GuestV1 implements GuestMemory {
     const killsAreOff = this.#guest.oomControl().get('oom_kill_disable') ?? 0n;
     return [
       { path: this.#guest.file('limit_in_bytes'), value: limitText(this.guestLimit()) },
-      // After the limit: who waits for memory must get it, not be killed.
+      // Restored after the limit, so that a waiting process gets memory instead of being killed.
       { path: this.#guest.file('oom_control'), value: killsAreOff.toString() },
     ];
   }
@@ -81,7 +81,7 @@ export class GuestV1 implements GuestMemory {
       await this.#guest.setLimit(wholePages(next));
       return 'some';
     } catch (error) {
-      // EBUSY: the kernel found nothing more to take back, and has left the limit as it was.
+      // EBUSY: the kernel found nothing more to reclaim and left the limit as it was.
       if (codeOf(error) === 'EBUSY') return 'nothing';
       throw error;
     }
@@ -93,13 +93,13 @@ export class GuestV1 implements GuestMemory {
   }
 
   seal(limit: bigint): Promise<boolean> {
-    // The limit of the trial holds the guest until systemd has set the unit's.
+    // The trial's limit holds the guest until systemd has set the unit's limit.
     return Promise.resolve(this.unitUsage() <= limit);
   }
 
   async #setSum(sum: bigint, isDue: (now: bigint) => boolean): Promise<void> {
     const now = this.#unit.sumLimit();
-    // Without swap accounting there is none.
+    // Without swap accounting there is no limit of the sum.
     if (now !== undefined && isDue(now)) await this.#unit.setSumLimit(sum);
   }
 
@@ -111,7 +111,7 @@ export class GuestV1 implements GuestMemory {
       await setMemory();
       return;
     }
-    // The kernel takes no limit of memory above the sum, nor a sum below the limit.
+    // The kernel never accepts a limit of memory above that of the sum.
     const sum = memory === unlimited || swap === unlimited ? unlimited : memory + swap;
     await this.#setSum(sum, (now) => sum > now);
     await setMemory();

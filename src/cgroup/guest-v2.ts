@@ -11,8 +11,8 @@ import { readHostMemory } from './host-memory.ts';
 const freezeTimeoutMs = 300;
 
 /**
- * A guest's memory on cgroup v2. The kernel reclaims on request, which never kills, and memory.high
- * is the brake that slows down a guest beyond it. systemd knows every limit.
+ * A guest's memory on cgroup v2. The kernel reclaims on request, without killing. memory.high is the
+ * brake, which slows down a guest that uses more. systemd knows every limit.
  */
 export class GuestV2 implements GuestMemory {
   readonly version = 2;
@@ -49,7 +49,7 @@ export class GuestV2 implements GuestMemory {
     const usage = this.#guest.usage();
     return {
       usage,
-      // The brake slows who passes it and does not stop him.
+      // The brake slows down a guest that uses more, but does not stop it.
       distressed: usage > this.#goal && usage - this.#goal > this.#goal / 32n,
       stallUsec: this.#guest.pressure()?.stallUsec,
     };
@@ -80,7 +80,7 @@ export class GuestV2 implements GuestMemory {
   }
 
   async seal(limit: bigint, note: (changes: readonly Undo[]) => void): Promise<boolean> {
-    // The unit's own, so that a freeze of the guest by lxc-freeze(1) is neither used nor lost.
+    // Freeze the unit's group, so that lxc-freeze(1) on the guest's group is not disturbed.
     const { directory } = this.#unit;
     const file = freezeFile(directory);
     const before = readFreeze(directory);
@@ -88,10 +88,10 @@ export class GuestV2 implements GuestMemory {
     await writeFile(file, '1');
     try {
       const end = Date.now() + freezeTimeoutMs;
-      // A process in the middle of a disk access freezes later; the brake holds it meanwhile.
+      // A process that waits for a disk freezes later; the brake holds it meanwhile.
       while (!isFrozen(directory) && Date.now() < end) await sleep(1);
       if (this.unitUsage() > limit) return false;
-      // Not by way of systemd: its answer may take longer than a guest should stand still.
+      // Bypass systemd, whose answer may take longer than a guest should be frozen.
       await this.#unit.setLimit(limit);
       return true;
     } finally {

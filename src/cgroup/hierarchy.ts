@@ -1,21 +1,21 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 
-/** Where control groups are mounted. Tests have another tree. */
+/** Where control groups are mounted. Tests use another tree. */
 export const cgroupRoot = '/sys/fs/cgroup';
 
-/** Where one host has its hierarchies. */
+/** Directories of a host's cgroup hierarchies. */
 export interface Hierarchies {
   readonly version: 1 | 2;
-  /** systemd's own, in which each unit has a group. */
+  /** systemd's hierarchy, in which each unit has a group. */
   readonly systemd: string;
-  /** What systemd's is called in /proc/PID/cgroup. */
+  /** The name of systemd's hierarchy in /proc/PID/cgroup. */
   readonly systemdName: string;
-  /** The one with memory's limits. */
+  /** The hierarchy of the memory controller. */
   readonly memory: string;
-  /** cgroup v1's freezer; undefined on v2. */
+  /** The hierarchy of cgroup v1's freezer; undefined on v2. */
   readonly freezer: string | undefined;
-  /** The one of cgroup v2, which systemd can mount beside v1 as well. */
+  /** The hierarchy of cgroup v2, which systemd can also mount beside v1. */
   readonly unified: string;
 }
 
@@ -40,7 +40,7 @@ export function hierarchies(root: string = cgroupRoot): Hierarchies {
   };
 }
 
-/** What the host's control groups can do, where there is no container to look at. */
+/** What the host's control groups support, if there is no container to look at. */
 export function controlGroups(root: string = cgroupRoot): {
   readonly version: 1 | 2;
   readonly swapIsAccounted: boolean;
@@ -49,18 +49,18 @@ export function controlGroups(root: string = cgroupRoot): {
   if (version === 1) {
     return { version, swapIsAccounted: existsSync(join(memory, 'memory.memsw.limit_in_bytes')) };
   }
-  // The root has no limits. Every service below is in a group of this one.
+  // The root group has no limit files, so look at the group of all system services.
   const services = join(memory, 'system.slice');
   const isLimited = (name: string): boolean => existsSync(join(services, name));
   return { version, swapIsAccounted: isLimited('memory.swap.max') || !isLimited('memory.max') };
 }
 
-/** Path of a group in /proc/PID/cgroup; undefined where the hierarchy is not in it. */
+/** Path of a process's group in /proc/PID/cgroup; undefined if it does not list the hierarchy. */
 export function groupIn(text: string, hierarchy: string): string | undefined {
   for (const line of text.split('\n')) {
     const [, controllers = '', path] = /^[0-9]+:([^:]*):(\/.*)$/.exec(line) ?? [];
     if (path === undefined || !controllers.split(',').includes(hierarchy)) continue;
-    // What is outside of this cgroup namespace has no name here.
+    // A group outside this cgroup namespace has no usable path here.
     return path.split('/').includes('..') ? undefined : path;
   }
   return undefined;

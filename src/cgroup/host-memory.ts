@@ -1,7 +1,7 @@
 import { parseMeminfo } from './figures.ts';
 import { readFile } from './control-files.ts';
 
-/** What /proc/meminfo says of the whole host, in bytes. */
+/** Figures of the whole host from /proc/meminfo, in bytes. */
 export interface HostMemory {
   readonly total: bigint;
   readonly free: bigint;

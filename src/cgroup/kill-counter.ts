@@ -2,32 +2,32 @@ import { setImmediate as turn, setTimeout as sleep } from 'node:timers/promises'
 import { subdirectories } from './control-files.ts';
 import { GroupV1 } from './group-v1.ts';
 
-/** What one container's groups may cost, however many its guest makes. */
+/** Bound for the groups of one container that are counted, however many its guest creates. */
 const groupsMax = 1000;
-/** Others have their turn after so long. */
+/** A count yields to other work after this time. */
 const sliceMs = 2;
-/** Rest for each unit of work: all counting together takes no more than 3 % of one processor ... */
+/** Rest per unit of work: all counting together takes at most 3 % of one processor ... */
 const restShare = 32;
-/** ... but for a burst of 0.3 s, such as when all containers are seen for the first time. */
+/** ... except for a burst of 0.3 s, such as when all containers are seen for the first time. */
 const restSavedMs = 10_000;
 
 export interface KillCount {
-  /** Undefined for a control group that is gone. */
+  /** Undefined if the control group has gone. */
   readonly kills: bigint | undefined;
   readonly groups: number;
 }
 
 /**
- * Counts OOM kills on cgroup v1, where a kill counts in the control group of the killed process only,
- * so that all groups below a container's are added. Those near the top come first; kills in the
- * groups beyond the budget are not counted. One container is counted after the other.
+ * Counts OOM kills on cgroup v1, where a kill counts only in the control group of the killed process.
+ * So it adds up all groups below a container's, top down; kills in groups beyond the bound are not
+ * counted. Containers are counted one after the other.
  */
 export class KillCounter {
   readonly #asked = new Map<string, Promise<KillCount>>();
   #last: Promise<unknown> = Promise.resolve();
   #restedAtMs = -Infinity;
 
-  /** Whoever asks while a count waits for its turn gets that one. */
+  /** Counts the kills in a group and below. A count that still waits for its turn is shared. */
   count(directory: string): Promise<KillCount> {
     const known = this.#asked.get(directory);
     if (known !== undefined) return known;
@@ -59,7 +59,7 @@ export class KillCounter {
       since = performance.now();
     };
     const groups = [directory];
-    // It grows meanwhile.
+    // The list grows during the loop.
     for (const group of groups) {
       const own = killsIn(group);
       if (own !== undefined) kills = (kills ?? 0n) + own;
@@ -75,7 +75,7 @@ export class KillCounter {
   }
 }
 
-/** Undefined for a group that has just gone. */
+/** Undefined if the group has just gone. */
 function killsIn(group: string): bigint | undefined {
   try {
     return new GroupV1(group).oomControl().get('oom_kill');

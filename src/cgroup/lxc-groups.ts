@@ -1,20 +1,20 @@
 /**
  * Where containers' control groups are. A container that runs as its unit has the unit's group,
- * which only root can enter. Below it LXC makes `lxc.monitor.NAME` for its monitor and
- * `lxc.payload.NAME` for the guest, with a number when an old group of that name is in the way. From
- * the guest's first reboot on, the payload is below `lxc.pivot`, where the monitor has waited for the
- * old payload's end, and each further reboot whose old group stays goes one deeper. What is below a
- * payload is the guest's: any number of groups with any names.
+ * which only root can enter. Below it LXC creates `lxc.monitor.NAME` for its monitor and
+ * `lxc.payload.NAME` for the guest, with a number if an old group of that name is in the way. After
+ * the guest's first reboot the payload is below `lxc.pivot`, where the monitor has waited for the end
+ * of the old payload. Each further reboot whose old group stays adds one level. Everything below a
+ * payload belongs to the guest: any number of groups with any names.
  */
 import { basename, join } from 'node:path';
 import { firstOf, readHead, subdirectories, tryReadFile } from './control-files.ts';
 import { parseFlatKeyed } from './figures.ts';
 
-/** More groups of a guest are not looked through for a process. */
+/** Bound for the groups of a guest that are searched for a process. */
 const groupsMax = 4096;
-/** So many reboots whose old groups stay are followed. */
+/** Bound for the levels of `lxc.pivot` that are followed. */
 const pivotsMax = 16;
-/** The unit, LXC's monitor, the guest, and as much again for each of a few reboots. */
+/** Enough for the unit, LXC's monitor and the guest, and the groups of a few reboots. */
 const limitedMax = 16;
 
 export function isPayload(name: string): boolean {
@@ -29,12 +29,12 @@ function isPivot(name: string): boolean {
   return name.startsWith('lxc.pivot');
 }
 
-/** LXC's group for a guest, of a group in it: what is below is the guest's own. */
+/** LXC's payload group that contains a group; returns a group outside any payload unchanged. */
 export function payloadOf(group: string): string {
   return /^.*?\/lxc\.payload\.[^/]*/.exec(group)?.[0] ?? group;
 }
 
-/** The groups of units in slices, which only root can make. `root` is a hierarchy or a slice. */
+/** The groups of units in slices, which only root can create. `root` is a hierarchy or a slice. */
 export function* unitGroups(root: string): Generator<string> {
   for (const directory of subdirectories(root)) {
     if (directory.endsWith('.slice')) yield* unitGroups(directory);
@@ -42,9 +42,9 @@ export function* unitGroups(root: string): Generator<string> {
   }
 }
 
-/** Whether a group or one below it has a process; undefined where there are too many to say. */
+/** Whether a group or one below it has a process; undefined if there are too many groups to tell. */
 function isPopulated(directory: string): boolean | undefined {
-  // On cgroup v2, and in the unified hierarchy beside v1, the kernel says it.
+  // On cgroup v2, and in the unified hierarchy beside v1, the kernel reports it.
   const events = tryReadFile(join(directory, 'cgroup.events')) ?? '';
   const populated = parseFlatKeyed(events).get('populated');
   if (populated !== undefined) return populated !== 0n;
@@ -68,8 +68,8 @@ function hasProcess(group: string): boolean {
 }
 
 /**
- * The running guest's payload below a unit's group; undefined while it has no process. One with more
- * groups than can be looked through is the guest's, unless another has a process.
+ * The running guest's payload below a unit's group; undefined while it has no process. A payload with
+ * too many groups to search counts as the guest's, unless another payload has a process.
  */
 export function payloadBelow(unitDirectory: string): string | undefined {
   let likely: string | undefined;
@@ -89,8 +89,8 @@ export function payloadBelow(unitDirectory: string): string | undefined {
 }
 
 /**
- * The groups in which limits of a container can be: its unit's and LXC's. What is below a payload is
- * left out: a guest can make more than anybody can watch.
+ * The groups that can have limits of a container: its unit's and LXC's. Groups below a payload are left
+ * out, because a guest can create more than can be watched.
  */
 export function limitedGroups(unitDirectory: string): string[] {
   const groups = [unitDirectory];

@@ -1,27 +1,27 @@
 /**
- * How many processes of a container the kernel has killed for want of memory. On cgroup v2 the kernel
- * counts them in memory.events, which can be watched. On v1 a kill counts in the group of the killed
- * process only, and the kernel announces it to root only, before it kills. So all groups are counted
- * now and then, and a moment after an announcement, see expect().
+ * Counts the OOM kills of a container. On cgroup v2 the kernel counts them in memory.events, which can be
+ * watched. On v1 a kill counts only in the group of the killed process, and the kernel announces it only
+ * to root, before it kills. So all groups are counted at intervals, and shortly after an announcement;
+ * see expect().
  */
 import { watchFile } from './control-files.ts';
 import type { GroupV1 } from './group-v1.ts';
 import type { GroupV2 } from './group-v2.ts';
 import { KillCounter } from './kill-counter.ts';
 
-/** For limits that a guest has set in itself, for a host that is short, and while there is no helper. */
+/** For kills that no helper announces: limits set inside a guest, a host out of memory, no helper. */
 const defaultPollMs = 5000;
-/** An announcement comes before the kill. */
+/** When to count after an announcement, which comes before the kill. */
 const recountMs = [20, 100, 300, 700];
-/** So many groups cost little to look through. */
+/** Up to this many groups are cheap to count. */
 const groupsFew = 100;
-/** More of them are looked at more and more rarely while nothing is killed in them. */
+/** More groups are counted more and more rarely, up to this interval, while no kills occur. */
 const pollMaxMs = 60_000;
-/** A guest at its limit has the kernel write memory.events all the time. */
+/** A guest at its limit makes memory.events change constantly, so the file is read this often. */
 const lookEveryMs = 250;
 
 interface Watched {
-  /** Counted last; undefined before the first count. */
+  /** The last count; undefined before the first. */
   kills: bigint | undefined;
   readonly recountSoon: () => void;
 }
@@ -30,14 +30,14 @@ interface Watched {
 export class OomKills {
   readonly #pollMs: number;
   readonly #counter = new KillCounter();
-  /** By the directory of a watched group, on cgroup v1. */
+  /** The watched groups of cgroup v1, by directory. */
   readonly #watched = new Map<string, Watched>();
 
   constructor(pollMs: number = defaultPollMs) {
     this.#pollMs = pollMs;
   }
 
-  /** Kills up to now. Anybody may ask, so that a watched group is not counted anew. */
+  /** Kills up to now. Any user may ask, so a watched group is not counted again. */
   async count(group: GroupV1 | GroupV2): Promise<bigint> {
     if (group.version === 2) return group.oomKills() ?? 0n;
     const known = this.#watched.get(group.directory)?.kills;
@@ -51,12 +51,12 @@ export class OomKills {
       : this.#watchV1(group, changed);
   }
 
-  /** Kills in a watched group have been announced; they are counted a moment later. */
+  /** Counts a watched group a moment later, because kills in it were announced. */
   expect(directory: string): void {
     this.#watched.get(directory)?.recountSoon();
   }
 
-  /** Looks now and then, and more often when kills are expected. */
+  /** Counts at intervals, and more often when kills are expected. */
   async #watchV1({ directory }: GroupV1, changed: (kills: bigint) => void): Promise<() => void> {
     let isOver = false;
     let waitMs = this.#pollMs;
@@ -103,7 +103,7 @@ function watchV2(group: GroupV2, changed: (kills: bigint) => void): () => void {
   let timer: NodeJS.Timeout | undefined;
   const look = (): void => {
     const kills = group.oomKills();
-    // The control group goes with the container, and its count with it.
+    // The control group, and its count, go away with the container.
     if (kills === undefined || kills === last) return;
     last = kills;
     changed(kills);

@@ -1,3 +1,9 @@
+/**
+ * Attaches a locker to a running container: checks the request, records it in the settings if it is to
+ * last, and starts the mount unit of the attachment. If anything fails, the attachment is undone, because
+ * a caller must find it either complete or absent.
+ */
+
 import { bindSource, readOnlyPath } from '../model/attachment.ts';
 import type { Attachment } from '../model/attachment.ts';
 import { shellWord } from '../model/shell-quote.ts';
@@ -23,7 +29,7 @@ import { record } from './persist.ts';
 import type { SystemdManager } from '../systemd/manager.ts';
 import type { ContainerView } from './view.ts';
 
-/** Devices that are slow to come and checks of file systems; systemd's own bound is 90 s each. */
+/** Covers a slow device and a file system check; systemd's own bound is 90 s for each. */
 const mountTimeoutMs = 120_000;
 export const unmountTimeoutMs = 100_000;
 
@@ -36,13 +42,13 @@ function requireWormhole(view: ContainerView): void {
   );
 }
 
-/** A unit file that has another locker or mode than what is asked for is never started. */
+/** Refuses to start a unit file whose locker or mode differs from the request. */
 async function requireAgreement(
   systemd: SystemdManager,
   view: ContainerView,
   a: Attachment,
 ): Promise<void> {
-  // Of a unit that is not mounted these are its settings; a mounted one would show the kernel's.
+  // An unmounted unit shows its settings here; a mounted one would show the kernel's options.
   const mount = await systemd.get(mountUnit(a.target), 'Mount', ['What', 'Options']);
   const options = mount.string('Options').split(',');
   if (mount.string('What') !== bindSource(a) || options.includes('ro') !== a.readOnly) {
@@ -54,11 +60,11 @@ async function requireAgreement(
   }
 }
 
-/** Stops what a failed attachment has left; nothing of it may stay. */
+/** Removes everything that a failed attachment has left behind. */
 async function undo(systemd: SystemdManager, view: ContainerView, a: Attachment): Promise<void> {
   const unit = mountUnit(a.target);
   await systemd.stop(unit, { timeoutMs: unmountTimeoutMs }).catch((error: unknown) => {
-    // Not loaded any more: that is what was wanted.
+    // The unit is no longer loaded, which is the goal.
     if (!(error instanceof DBusError)) throw error;
   });
   await systemd.resetFailed(unit);
@@ -66,9 +72,9 @@ async function undo(systemd: SystemdManager, view: ContainerView, a: Attachment)
 }
 
 /**
- * Mounts of a locker that have come since `before` in a place where no unit of ours has them. Only
- * where a container writes in its wormhole, as one that runs since an older version or on a kernel
- * that does not lock it, can it lead what is mounted there elsewhere.
+ * Finds mounts of a locker that have appeared since `before` in a place where no unit of ours puts
+ * them. A container can redirect a mount only if it can write to its wormhole: it was started by an
+ * older version, or the kernel does not lock the wormhole.
  */
 export function straysOf(
   before: ReadonlySet<string>,
@@ -91,7 +97,7 @@ export function straysOf(
   );
 }
 
-/** Unmounts what was mounted in another place than asked for; answers what to say about it. */
+/** Unmounts what was mounted in the wrong place; returns the words for the error, or ''. */
 async function removeStrays(
   before: ReadonlySet<string>,
   view: ContainerView,
@@ -102,7 +108,7 @@ async function removeStrays(
   const strays = find();
   if (strays.length === 0) return '';
   const places = strays.map(({ mountPoint }) => mountPoint);
-  // The kernel's list has no symbolic links, but in its wormhole the container could make one now.
+  // The kernel's paths have no symbolic links, but the container could now make one in its wormhole.
   const outside = places.filter((place) => !place.startsWith(`${wormholePath(view)}/`));
   for (const place of outside) await unmountLazily(place).catch(() => undefined);
   const end = find().length === 0 ? 'and has been unmounted there' : 'and stays there';
@@ -146,7 +152,7 @@ async function startJob(
   const unit = mountUnit(a.target);
   makeTarget(view, a.locker);
   const hasFile = (await systemd.get(unit, 'Unit', ['FragmentPath'])).string('FragmentPath') !== '';
-  // Mode `fail`: a waiting job that contradicts this one, such as a stop, has precedence.
+  // Mode `fail`: a queued job that conflicts with this one, such as a stop, takes precedence.
   const options = { mode: 'fail', timeoutMs: mountTimeoutMs, signal } as const;
   try {
     if (!hasFile) {
@@ -164,7 +170,7 @@ async function startJob(
   }
 }
 
-/** Mounts an attachment that is not mounted, completely or not at all. */
+/** Mounts an attachment that is not mounted; undoes everything and throws if any part fails. */
 export async function mountAttachment(
   systemd: SystemdManager,
   view: ContainerView,
@@ -183,9 +189,9 @@ export async function mountAttachment(
           `${modeText(a.readOnly)}; see "systemctl status ${shellWord(mountUnit(a.target))}"`,
       );
     }
-    // It may have stopped since it was asked: then the wormhole must not stay.
+    // If the container has stopped meanwhile, the attachment must not keep its wormhole mounted.
     await requireRunning(systemd, view);
-    // Who was told that it failed must not find it attached.
+    // A caller that was told of a failure must not find the locker attached.
     if (hasLeft(signal)) throw wasCancelled(view, a);
   } catch (error) {
     if (error instanceof LockerdError && error.code === 'AlreadyMounted') throw error;
@@ -222,7 +228,7 @@ export async function attach(
         `${modeText(mounted.readOnly)}; detach it first`,
     );
   }
-  // Recorded first: then it is the unit of the settings that starts, and stays.
+  // Record first, so that the unit generated from the settings is started, and lasts.
   const recorded = persist ? await record(systemd, view, { locker, readOnly }) : undefined;
   try {
     if (mounted === undefined) await mountAttachment(systemd, view, a, signal);

@@ -1,3 +1,9 @@
+/**
+ * What attach.ts and detach.ts share: where an attachment is mounted, the properties of its transient unit,
+ * the directory it is mounted on, and what the kernel shows there. Nothing here decides whether a request
+ * may be served.
+ */
+
 import { lstatSync, mkdirSync, rmdirSync } from 'node:fs';
 import { bindOptions, bindSource, guardUnits } from '../model/attachment.ts';
 import type { Attachment } from '../model/attachment.ts';
@@ -18,7 +24,7 @@ export function modeText(readOnly: boolean): string {
   return readOnly ? 'read-only' : 'read-write';
 }
 
-/** Where a container's wormhole is; throws Failed where it has none. */
+/** Path of a container's wormhole; throws Failed if it has none. */
 export function wormholePath(view: ContainerView): string {
   const path = view.wormholeWith([])?.path;
   if (path !== undefined) return path;
@@ -28,7 +34,10 @@ export function wormholePath(view: ContainerView): string {
   );
 }
 
-/** The attachment of a locker that the host mounts; throws NoSuchLocker and InvalidArgs. */
+/**
+ * Plans the attachment of a locker. Throws NoSuchLocker, InvalidArgs if it is read-only on the host, and
+ * Failed if the container has no wormhole or a path fits no unit.
+ */
 export function planAttachment(view: ContainerView, locker: string, readOnly: boolean): Attachment {
   const found = view.lockers.get(locker);
   if (found === undefined) {
@@ -65,9 +74,9 @@ export function planAttachment(view: ContainerView, locker: string, readOnly: bo
 }
 
 /**
- * Properties of an attachment that has no unit file. It lives as one that has: it goes with the
- * locker, with the wormhole and with the container, whatever ends that, and starts none of them but
- * the locker.
+ * Properties of an attachment that has no unit file. It behaves like one that has: it ends with the
+ * locker, the wormhole and the container, whatever stops them, and of these it starts only the
+ * locker.
  */
 export function transientProperties(view: ContainerView, a: Attachment): UnitProperty[] {
   const mounts = [mountUnit(bindSource(a)), mountUnit(wormholePath(view))];
@@ -91,7 +100,7 @@ export function transientProperties(view: ContainerView, a: Attachment): UnitPro
   ];
 }
 
-/** What is mounted in the place of an attachment, if it is the locker; throws Failed if not. */
+/** The locker's mount in its place, or undefined; throws Failed if something else is mounted there. */
 export function mountedLocker(
   a: Pick<Attachment, 'locker' | 'source' | 'target'>,
 ): Mount | undefined {
@@ -108,18 +117,18 @@ export function mountedLocker(
   return mount;
 }
 
-/** The directory of an attachment where it can be made and removed. */
+/** The path under which the directory of an attachment can be created and removed. */
 function slotOf(view: ContainerView, locker: string): string {
   const path = wormholePath(view);
   const slots = view.wormholeWith([])?.slots;
   const mounts = hostMounts();
   const here = slots === undefined ? undefined : mountAt(mounts, slots);
-  // A container that runs since before there were such has a wormhole that can be written.
+  // A container that was started before slots existed has a writable wormhole.
   const isShown = here !== undefined && here.device === mountAt(mounts, path)?.device;
   return `${isShown ? slots : path}/${locker}`;
 }
 
-/** Makes the directory of an attachment. Throws Failed where the guest has put something else. */
+/** Creates the directory of an attachment. Throws Failed if the guest has put something else there. */
 export function makeTarget(view: ContainerView, locker: string): void {
   const slot = slotOf(view, locker);
   try {
@@ -135,16 +144,16 @@ export function makeTarget(view: ContainerView, locker: string): void {
   }
 }
 
-/** Removes the directory of an attachment that is gone; one that is in use stays. */
+/** Removes the directory of a former attachment; a directory that is in use stays. */
 export function removeTarget(view: ContainerView, locker: string): void {
   try {
     rmdirSync(slotOf(view, locker));
   } catch {
-    // It is not there, or somebody else has mounted something on it or put something in it.
+    // It does not exist, or something was mounted on it or put into it.
   }
 }
 
-/** umount(8) of exactly one mount, at once, whoever uses it; what is used ends with its users. */
+/** Detaches exactly one mount at once; processes that use it keep it alive until they end. */
 export async function unmountLazily(target: string): Promise<void> {
   const { execa } = await import('execa');
   await execa('/bin/umount', ['--no-canonicalize', '--lazy', '--', target], {

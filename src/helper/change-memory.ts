@@ -3,19 +3,19 @@ import { unlimited } from '../model/memory-limit.ts';
 import { forMemory, withSystemd } from './context.ts';
 import type { BalloonRequest } from './request.ts';
 
-/** A client wants to see that something goes on, not every step. */
+/** A client wants to see progress, not every step. */
 const progressEveryMs = 100;
 
 function parseLimit(text: string): bigint {
   return text === 'max' ? unlimited : BigInt(text);
 }
 
-/** In answers a limit is as in requests: JSON has no 64-bit numbers. */
+/** Answers write limits as requests do, as text, because JSON has no 64-bit numbers. */
 function formatLimit(bytes: bigint): string {
   return bytes === unlimited ? 'max' : bytes.toString();
 }
 
-/** Writes progress lines; a client that has gone wants nothing any more. */
+/** Writes progress lines; cancels the change when the client has gone. */
 class Progress {
   readonly #cancel: () => void;
   #phase = '';
@@ -38,9 +38,9 @@ class Progress {
 }
 
 /**
- * Changes a container's memory limit. The answer has the limits `before` and now, in bytes or
- * `max`, `warnings`, the bytes `reclaimed` and the guest's `stallUsec`; a refused shrink names the
- * `lowest` limit that would have worked. Closing the connection cancels.
+ * Changes a container's memory limit. The answer has the limit `before` and the current `limit` and
+ * `swap`, in bytes or `max`, `warnings`, the bytes `reclaimed` and the guest's `stallUsec`. A refused
+ * shrink names the `lowest` limit that would have worked. Closing the connection cancels the change.
  */
 export async function changeMemory(request: BalloonRequest): Promise<Record<string, unknown>> {
   const abort = new AbortController();
@@ -48,7 +48,7 @@ export async function changeMemory(request: BalloonRequest): Promise<Record<stri
     abort.abort();
   };
   process.stdout.on('error', cancel);
-  // systemd stops the unit of this helper, such as at the host's shutdown.
+  // systemd stops the unit of this helper, for example when the host shuts down.
   process.once('SIGTERM', cancel);
   const progress = new Progress(cancel);
   return withSystemd(forMemory, async (systemd) => {
@@ -79,7 +79,7 @@ export async function changeMemory(request: BalloonRequest): Promise<Record<stri
   });
 }
 
-/** Gives the kernel the limits that a running container's unit has. */
+/** Applies the limits of a running container's unit to the kernel. */
 export async function applyMemoryLimits(container: string): Promise<Record<string, unknown>> {
   await withSystemd(forMemory, (systemd) => applyLimits(container, systemd));
   return {};

@@ -5,14 +5,14 @@ import type { Mount } from '../host/mountinfo.ts';
 import type { ManagerOptions } from '../systemd/manager.ts';
 import { SystemdManager } from '../systemd/manager.ts';
 
-/** The host's mounts; the helper lives in the host's mount namespace. */
+/** The host's mounts; the helper runs in the host's mount namespace. */
 export function hostMounts(): Mount[] {
   return parseMountinfo(readFileSync('/proc/self/mountinfo', 'utf8'));
 }
 
 /**
- * For requests about lockers, which wait for jobs. A helper lives for one request: it listens to
- * nothing else, and a caller that has left need not be waited for.
+ * For requests about lockers, which wait for jobs. A helper serves one request, so it subscribes to
+ * job signals only, and abandons a job when the caller has left.
  */
 export const forLockers: ManagerOptions = {
   signals: 'jobs',
@@ -25,11 +25,11 @@ export const forLockers: ManagerOptions = {
 /** For requests about memory, which only read and set properties. */
 export const forMemory: ManagerOptions = {
   signals: 'none',
-  // systemd runs the generators and realizes control groups in between.
+  // systemd may run the generators and realize control groups meanwhile.
   callTimeoutMs: 90_000,
 };
 
-/** Does something with systemd on a connection of its own. */
+/** Calls `use` with systemd's manager on a new connection, and closes the connection afterwards. */
 export async function withSystemd<T>(
   options: ManagerOptions,
   use: (systemd: SystemdManager) => Promise<T>,

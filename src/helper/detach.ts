@@ -1,3 +1,9 @@
+/**
+ * Detaches a locker from a container: stops the mount unit and, if the change is to last, takes the locker
+ * out of the settings. A busy locker stays, and the answer names the processes that hold it; with `force`
+ * it is detached lazily.
+ */
+
 import { setTimeout as sleep } from 'node:timers/promises';
 import { DBusError } from '../bus/values.ts';
 import { shellWord } from '../model/shell-quote.ts';
@@ -21,12 +27,12 @@ interface DetachRequest {
   readonly persist: boolean;
 }
 
-/** How long systemd may take to notice a mount that is gone; it looks once a second when busy. */
+/** How long systemd may take to notice that a mount has gone; a busy systemd looks once a second. */
 const noticeMs = 5000;
 
 /**
- * What was in the way, in words that everybody may read: any user of the host can look at a job's
- * error. Arguments and paths are in the answer and in the journal only.
+ * Names what was in the way in words that any user may read, because any user of the host can read a
+ * job's error. Arguments and paths go to the answer and the journal only.
  */
 function describeHolders({ holders, isComplete }: Holders): string {
   const [first, ...others] = holders;
@@ -50,10 +56,10 @@ async function waitUntil(condition: () => Promise<boolean>, timeoutMs: number): 
   while (!(await condition()) && Date.now() < end) await sleep(50);
 }
 
-/** Mounts that lie on each other in one place, which somebody made by hand. */
+/** Bound for mounts stacked in one place, which somebody has made by hand. */
 const stackedMax = 8;
 
-/** Unmounts what is attached at a place; answers who held it when that was not to be waited for. */
+/** Unmounts an attachment; after a lazy unmount, `holders` are the processes that still use it. */
 async function unmount(
   systemd: SystemdManager,
   what: { readonly view: ContainerView; readonly locker: string; readonly target: string },
@@ -66,12 +72,12 @@ async function unmount(
   for (let tries = 0; isMounted(target) && tries < stackedMax; tries++) {
     const before = mountAt(hostMounts(), target)?.id;
     await systemd.stop(unit, { timeoutMs: unmountTimeoutMs }).catch((error: unknown) => {
-      // A unit that systemd does not know yet; what is mounted counts.
+      // systemd may not know the unit yet; only what is mounted counts.
       if (!(error instanceof DBusError)) throw error;
     });
     if (mountAt(hostMounts(), target)?.id !== before) continue;
     const wormhole = mountAt(hostMounts(), wormholePath(view));
-    // Once: what lies on each other is used by the same.
+    // One search is enough: stacked mounts have the same users.
     if (wormhole !== undefined) found ??= await findHolders(wormhole.device, locker);
     const holders = found ?? { holders: [], isComplete: false };
     if (!force) {
@@ -96,13 +102,13 @@ async function unmount(
     async () => ['inactive', 'failed'].includes(await systemd.activeState(unit)),
     noticeMs,
   );
-  // An unmount that failed before leaves its mark on a unit that has a file.
+  // An earlier unmount that failed leaves a unit that has a file in the failed state.
   await systemd.resetFailed(unit);
   removeTarget(view, locker);
   return { lazy, holders: found?.holders ?? [] };
 }
 
-/** How an attachment is mounted, so that it can be mounted again. */
+/** Describes how an attachment is mounted, so that it can be mounted again. */
 function attachmentAt(view: ContainerView, locker: string, target: string): Attachment | undefined {
   const mount = mountAt(hostMounts(), target);
   const found = view.lockers.get(locker);
@@ -117,8 +123,8 @@ function attachmentAt(view: ContainerView, locker: string, target: string): Atta
 }
 
 /**
- * Detaches a locker from a container. One that is not attached, or whose container does not run,
- * can still be taken out of the settings.
+ * Detaches a locker from a container. With `persist`, a locker can be taken out of the settings even
+ * if it is not attached or the container does not run.
  */
 export async function detach(
   systemd: SystemdManager,

@@ -6,24 +6,24 @@ import { cgroupRoot, groupIn, type Hierarchies, hierarchies } from '../cgroup/hi
 import { isMonitor, isPayload, payloadOf, unitGroups } from '../cgroup/lxc-groups.ts';
 import { containerUnit } from '../model/unit-name.ts';
 
-/** LXC's words for what the kernel shows. */
+/** A guest's state in LXC's words. */
 export type GuestState = 'STOPPED' | 'STARTING' | 'RUNNING' | 'FREEZING' | 'FROZEN' | 'STOPPING';
 
 export interface LxcStatus {
   readonly state: GuestState;
-  /** Host pid of the container's init; 0 where there is none. */
+  /** Host pid of the container's init; 0 if there is none. */
   readonly leader: number;
 }
 
 const stopped: LxcStatus = { state: 'STOPPED', leader: 0 };
 
-/** A process; its pid may be another one's later, its start is not. */
+/** A process. Its pid may be reused later; pid and start time together are unique. */
 export interface Process {
   readonly pid: number;
   readonly parent: number;
-  /** Clock ticks since the boot. */
+  /** Start time in clock ticks since boot. */
   readonly started: string;
-  /** It runs a program of its own since it was made. */
+  /** Whether the process has called execve(2) since it was forked. */
   readonly hasExecuted: boolean;
 }
 
@@ -31,9 +31,9 @@ export interface Process {
 const exiting = 0x4;
 const notExecuted = 0x40;
 
-/** Reads /proc/PID/stat; undefined for a process that ends. */
+/** Parses /proc/PID/stat; undefined for a process that is ending. */
 export function parseProcess(stat: string): Process | undefined {
-  // The name in parentheses is whatever the process likes.
+  // The process chooses the name in parentheses, which may itself contain parentheses.
   const pid = Number.parseInt(stat, 10);
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
   const [state = '', parent] = fields;
@@ -44,28 +44,28 @@ export function parseProcess(stat: string): Process | undefined {
   return { pid, parent: Number(parent), started, hasExecuted: (flags & notExecuted) === 0 };
 }
 
-/** Whether /proc/PID/status is that of a root process of the host, in no PID namespace of its own. */
+/** Whether /proc/PID/status belongs to a root process in the host's PID namespace. */
 export function isHostRoot(status: string): boolean {
   return /^Uid:\t0\t0\t0\t/m.test(status) && /^NSpid:\t[0-9]+$/m.test(status);
 }
 
-/** Whether /proc/PID/status is that of the first process of a PID namespace below the host's. */
+/** Whether /proc/PID/status belongs to the init of a PID namespace below the host's. */
 export function isInit(status: string): boolean {
   return /^NSpid:\t[0-9]+\t([0-9]+\t)*1$/m.test(status);
 }
 
-/** Groups of root's that are looked through for LXC's monitor, and processes in them. */
+/** Bounds for the search for LXC's monitor: groups of a unit, and processes in them. */
 const groupsMax = 64;
 const processesMax = 64;
-/** Long enough for so many pids. */
+/** Enough for that many pids. */
 const processListBytes = 1024;
 
-/** Groups of the host that are looked through for monitors outside of units, the upper ones first. */
+/** Bound for the host's groups that are searched for monitors outside units, top down. */
 const hostGroupsMax = 1000;
 
 /**
- * The container in the title that LXC gives a monitor in the background; undefined where it is
- * another directory's, or no title. A title is trusted only where root's groups hold the process.
+ * The container in the title that LXC gives a background monitor; undefined for another directory's
+ * container or no such title. Callers trust a title only if the process is in a group of root's.
  */
 export function containerInTitle(title: string, lxcpath: string): string | undefined {
   const start = '[lxc monitor] ';
@@ -76,10 +76,10 @@ export function containerInTitle(title: string, lxcpath: string): string | undef
 
 interface Guest {
   readonly monitor: Process;
-  /** Undefined while it comes or goes. */
+  /** Undefined while the guest starts or stops. */
   readonly leader: Process | undefined;
   readonly hadLeader: boolean;
-  /** Files that tell of freezing. */
+  /** Control files that show whether the guest is frozen. */
   readonly freezers: readonly string[];
 }
 
@@ -89,17 +89,17 @@ interface GuestsOptions {
 }
 
 /**
- * Containers' guests as the kernel shows them. Nobody else is asked, because everybody can answer
- * in the place of LXC: names of abstract sockets belong to who is first.
+ * Containers' guests as the kernel shows them. LXC's command sockets are not asked, because any user
+ * can answer in LXC's place: an abstract socket name belongs to the first process that binds it.
  *
- * LXC's monitor of a container that runs as its unit is in the unit's control group, which only root
- * can enter. The guest's init is the monitor's child that is the first of another PID namespace.
+ * If a container runs as its unit, LXC's monitor is in the unit's control group, which only root can
+ * enter. The guest's init is the monitor's child that is the init of another PID namespace.
  */
 export class Guests {
   readonly #proc: string;
   readonly #hierarchies: Hierarchies;
   readonly #guests = new Map<string, Guest>();
-  /** Monitors of containers that run outside their units. */
+  /** Monitors of containers that run outside their units, by container. */
   readonly #outside = new Map<string, Process>();
 
   constructor({ proc = '/proc', cgroup = cgroupRoot }: GuestsOptions = {}) {
@@ -107,7 +107,7 @@ export class Guests {
     this.#hierarchies = hierarchies(cgroup);
   }
 
-  /** States of some containers. What the others are is forgotten with `isAll`. */
+  /** Reads the states of some containers. With `isAll`, forgets every other container. */
   look(names: Iterable<string>, isAll = false): Map<string, LxcStatus> {
     const found = new Map<string, LxcStatus>();
     let units: Map<string, string> | undefined;
@@ -130,8 +130,8 @@ export class Guests {
   }
 
   /**
-   * Takes the process that has begun to listen at a container's command socket for its monitor, if
-   * it is the host's root's. One in the background has begun as another process, which is gone.
+   * Accepts the process that called listen(2) on a container's command socket as its monitor, if it is
+   * a root process of the host. `gone`: it has ended, as the parent of a background monitor does.
    */
   setOutside(name: string, pid: number): 'monitor' | 'stranger' | 'gone' {
     const process = this.#process(pid);
@@ -141,7 +141,7 @@ export class Guests {
     return 'monitor';
   }
 
-  /** Finds the monitors that root has started in the background, outside of units. */
+  /** Finds background monitors that root has started outside units. */
   findOutside(lxcpath: string, names: ReadonlySet<string>): string[] {
     const found: string[] = [];
     for (const pid of this.#monitorsOfHost()) {
@@ -154,14 +154,14 @@ export class Guests {
     return found;
   }
 
-  /** Processes in LXC's groups for monitors that only root can enter. */
+  /** Processes in LXC's monitor groups that only root can enter. */
   #monitorsOfHost(): number[] {
     const pids: number[] = [];
     const groups = [this.#hierarchies.systemd];
     for (const group of groups) {
       for (const directory of subdirectories(group)) {
         const name = basename(directory);
-        // A group that root has given away can have any name. Guests are in some as well.
+        // Skip guests' groups, and delegated groups, which can have any name.
         if (isPayload(name) || !isOfRoot(directory)) continue;
         if (isMonitor(name)) pids.push(...processesIn(directory));
         else if (groups.length < hostGroupsMax) groups.push(directory);
@@ -191,14 +191,14 @@ export class Guests {
     return this.#process(process.pid)?.started === process.started;
   }
 
-  /** A guest that runs goes on to be the same one as long as its init and its monitor do. */
+  /** A running guest stays the same as long as its init and its monitor live. */
   #same(guest: Guest | undefined): Guest | undefined {
     const { leader, monitor } = guest ?? {};
     if (leader?.hasExecuted !== true || monitor === undefined) return undefined;
     return this.#lives(leader) && this.#lives(monitor) ? guest : undefined;
   }
 
-  /** Directories of the units of containers, by unit. Only root can make groups in a slice. */
+  /** Group directories of containers' units, by unit. Only root can create groups in a slice. */
   #units(): Map<string, string> {
     const units = new Map<string, string>();
     for (const directory of unitGroups(this.#hierarchies.systemd)) {
@@ -225,13 +225,13 @@ export class Guests {
     return this.#guestOf([monitor.pid], (path) => path !== own, before);
   }
 
-  /** Processes in the groups of LXC's below a unit's that are not the guest's. */
+  /** Processes in the groups below a unit's group, except the guest's. */
   #monitorsIn(unit: string): number[] {
     const pids: number[] = [];
     let groups = 0;
     const walk = (directory: string, isUnit: boolean): void => {
       groups += 1;
-      // What the unit itself runs, such as ExecStartPre=, is no monitor.
+      // A process in the unit's own group, such as ExecStartPre=, is no monitor.
       if (!isUnit) pids.push(...processesIn(directory));
       for (const below of subdirectories(directory)) {
         if (groups >= groupsMax) return;
@@ -319,7 +319,7 @@ function isOfRoot(directory: string): boolean {
   }
 }
 
-/** None for a group that has just gone. */
+/** Empty for a group that has just gone. */
 function processesIn(directory: string): number[] {
   try {
     const text = readHead(join(directory, 'cgroup.procs'), processListBytes);

@@ -1,3 +1,9 @@
+/**
+ * Finds the processes that keep an attachment busy, by the links in /proc that lead into its mounts. The
+ * search has a time limit and runs in a process of its own, because a guest decides how many links there
+ * are and can block a reader of its processes.
+ */
+
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, openSync, opendirSync, readFileSync, readlinkSync, readSync } from 'node:fs';
@@ -9,44 +15,44 @@ import { parseMountinfo } from '../host/mountinfo.ts';
 /** A process that keeps an attachment from being unmounted. */
 export interface Holder {
   readonly pid: number;
-  /** The kernel's short name of it, see PR_SET_NAME in prctl(2). */
+  /** The kernel's short name of the process; see PR_SET_NAME in prctl(2). */
   readonly program: string;
-  /** With its arguments. */
+  /** Command line with arguments. */
   readonly command: string;
-  /** What it uses, as the container sees it. */
+  /** The path that it uses, as the container sees it. */
   readonly path: string;
 }
 
-/** Who holds an attachment, as far as could be seen in time. */
+/** The processes that hold an attachment, as far as the search got in time. */
 export interface Holders {
   readonly holders: readonly Holder[];
-  /** False where not everything was looked at. */
+  /** False if the search did not see everything. */
   readonly isComplete: boolean;
 }
 
-/** As many as fit in an answer; there is no use in more. */
+/** As many as fit in an answer; more would be of no use. */
 const holdersMax = 50;
 const textMax = 300;
 
 /**
- * How many processes, files and mounts there are is the guest's choice, and so is how long reading
- * from its processes takes.
+ * Bound for the search, because the guest decides how many processes, files and mounts there are and
+ * how long reading from its processes takes.
  */
 const searchMs = 3000;
-/** For a search that does not get so far as to look at the clock. */
+/** For a search that is blocked before it can look at the clock. */
 const killMs = 6000;
-/** Links of one process that are looked at before those of the others. */
+/** Links of one process that the first round looks at; the second round looks at all. */
 const firstLinks = 64;
 /** More than 5000 mounts. */
 const mountinfoMaxBytes = 1024 * 1024;
 const commandMaxBytes = 4096;
 
-/** open(2)'s O_PATH, which Node does not name: it opens nothing, and no device acts on it. */
+/** O_PATH of open(2), which Node does not name. It does not open the file, so no device reacts. */
 const O_PATH = 0o10000000;
 
 /**
- * The attachment's copies in a mount namespace: mounts on `/LOCKER` of a mount of the wormhole.
- * Only the container's wormhole is on that device, whatever the guest did with its own mounts.
+ * The attachment's copies in a mount namespace: mounts on `/LOCKER` of a mount of the wormhole. The
+ * device identifies the wormhole, whatever the guest did with its own mounts.
  */
 export function copiesOf(
   mounts: readonly Mount[],
@@ -69,7 +75,7 @@ function shorten(text: string): string {
   return shown.length > textMax ? `${shown.slice(0, textMax)}...` : shown;
 }
 
-/** What may be gone at any time: a process, its files, its mounts. */
+/** Undefined if `action` throws: a process, its files and its mounts may go at any time. */
 function attempt<T>(action: () => T): T | undefined {
   try {
     return action();
@@ -97,13 +103,13 @@ function programOf(pid: number): string {
   return shorten(attempt(() => readFileSync(`/proc/${pid}/comm`, 'utf8').trimEnd()) ?? '?');
 }
 
-/** Empty for a kernel thread and a process that ends. */
+/** Empty for a kernel thread or a process that is ending. */
 function commandOf(pid: number): string {
   const line = attempt(() => readHead(`/proc/${pid}/cmdline`, commandMaxBytes)) ?? '';
   return shorten(line.replaceAll('\0', ' ').trim());
 }
 
-/** The mount that a link of /proc leads into. */
+/** Id of the mount that a link of /proc leads into. */
 function mountIdOf(link: string): number | undefined {
   const fd = attempt(() => openSync(link, O_PATH));
   if (fd === undefined) return undefined;
@@ -115,7 +121,7 @@ function mountIdOf(link: string): number | undefined {
   }
 }
 
-/** Names in a directory of /proc, one after the other as there may be a million. */
+/** Names in a directory of /proc, one at a time because there may be a million. */
 function* namesIn(path: string): Generator<string> {
   const directory = attempt(() => opendirSync(path, { bufferSize: 256 }));
   if (directory === undefined) return;
@@ -130,7 +136,7 @@ function* namesIn(path: string): Generator<string> {
   }
 }
 
-/** Links of /proc that keep a mount busy, those first that every process has. */
+/** Links of /proc that keep a mount busy; the links that every process has come first. */
 const kinds = [
   function* (pid: number): Generator<string> {
     for (const name of ['cwd', 'root', 'exe']) yield `/proc/${pid}/${name}`;
@@ -138,19 +144,19 @@ const kinds = [
   function* (pid: number): Generator<string> {
     for (const name of namesIn(`/proc/${pid}/fd`)) yield `/proc/${pid}/fd/${name}`;
   },
-  // The last ones, as a guest can keep whoever reads these waiting.
+  // These come last, because a guest can block a process that reads them.
   function* (pid: number): Generator<string> {
     for (const name of namesIn(`/proc/${pid}/map_files`)) yield `/proc/${pid}/map_files/${name}`;
   },
 ] as const;
 
-/** What processes of one mount namespace see of the attachment. */
+/** The attachment as the processes of one mount namespace see it. */
 interface Namespace {
   readonly ids: ReadonlySet<number>;
   readonly below: Mount | undefined;
 }
 
-/** One search, which ends with its time. */
+/** One search, which ends when its time is up. */
 export class HolderSearch {
   readonly #wormholeDevice: string;
   readonly #locker: string;
@@ -175,7 +181,7 @@ export class HolderSearch {
     if (name === undefined) return undefined;
     if (this.#namespaces.has(name)) return this.#namespaces.get(name);
     const text = attempt(() => readHead(`/proc/${pid}/mountinfo`, mountinfoMaxBytes)) ?? '';
-    // The process ends; another one of its namespace may not.
+    // The process is ending, but another process of the same namespace may not be.
     if (text === '') return undefined;
     if (text.length >= mountinfoMaxBytes) this.isComplete = false;
     const mounts = parseMountinfo(text);
@@ -186,7 +192,7 @@ export class HolderSearch {
     return namespace;
   }
 
-  /** The first of some links that leads to one of the mounts. */
+  /** The target of the first link that leads into one of the mounts. */
   #usedBy(links: Iterable<string>, { ids }: Namespace, max: number): string | undefined {
     let left = max;
     for (const link of links) {
@@ -198,12 +204,13 @@ export class HolderSearch {
   }
 
   /**
-   * Processes that use an attachment, wherever they see it: the guest's through its own mounts,
-   * the host's in the wormhole. A mount below the attachment counts for a process that sees it.
+   * Processes that use an attachment, wherever they see it: the guest's processes through its own
+   * mounts, the host's in the wormhole. A mount below the attachment is reported once for each mount
+   * namespace, with a process that sees it.
    */
   *run(): Generator<{ readonly pid: number; readonly path: string }> {
     const candidates = new Map<number, Namespace>();
-    // The threads of a process count once.
+    // /proc lists processes, not threads, so each process counts once.
     for (const name of namesIn('/proc')) {
       if (this.#isOver()) return;
       const pid = Number(name);
@@ -230,7 +237,7 @@ export class HolderSearch {
   }
 }
 
-/** What the program does with `--holders`: writes what findHolders() reads. */
+/** Runs the program with `--holders`: writes the lines that findHolders() reads. */
 export function printHolders(wormholeDevice: string, locker: string): number {
   const search = new HolderSearch(wormholeDevice, locker);
   const print = (line: object): void => {
@@ -241,7 +248,7 @@ export function printHolders(wormholeDevice: string, locker: string): number {
     const program = programOf(pid);
     const holder = { pid, program, command: program, path: shorten(path) };
     print(holder);
-    // Once more, for the guest can keep whoever asks for arguments waiting.
+    // A second line, because the guest can block a process that asks for the arguments.
     const command = commandOf(pid);
     if (command !== '') print({ ...holder, command });
     if (++count >= holdersMax) break;
@@ -250,7 +257,7 @@ export function printHolders(wormholeDevice: string, locker: string): number {
   return 0;
 }
 
-/** Looks in a process of its own, which can be ended wherever it hangs. */
+/** Searches in a separate process, which can be killed wherever it hangs. */
 export async function findHolders(wormholeDevice: string, locker: string): Promise<Holders> {
   const program = process.argv[1] ?? '';
   const child = spawn(process.execPath, [program, '--holders', wormholeDevice, locker], {
@@ -261,7 +268,7 @@ export async function findHolders(wormholeDevice: string, locker: string): Promi
   let isComplete = false;
   const lines = createInterface(child.stdout);
   lines.on('line', (line) => {
-    // One that was ended may leave half a line.
+    // A search that was killed may leave half a line.
     const value = attempt(() => JSON.parse(line) as Holder | { readonly isComplete: boolean });
     if (value === undefined) return;
     if ('pid' in value) holders.set(value.pid, value);
@@ -269,7 +276,7 @@ export async function findHolders(wormholeDevice: string, locker: string): Promi
   });
   const timer = setTimeout(() => {
     child.kill('SIGKILL');
-    // One that cannot even be killed is not waited for.
+    // Do not wait for a process that cannot even be killed.
     child.stdout.destroy();
     lines.close();
   }, killMs);

@@ -4,7 +4,7 @@ import { requestMaxBytes } from './request.ts';
 
 const requestDeadlineMs = 5000;
 
-/** Reads one line, without its newline. Throws InvalidArgs when it is too long, late or not whole. */
+/** Reads one line, without its newline. Throws InvalidArgs if it is too long, late or incomplete. */
 export async function readRequest(
   input: Readable,
   deadlineMs = requestDeadlineMs,
@@ -41,7 +41,7 @@ export async function readRequest(
   });
 }
 
-/** Is aborted when the client of a connection, whose request has been read, ends it. */
+/** A signal that aborts when the client closes its connection after its request was read. */
 export function whenLeft(input: Readable): AbortSignal {
   const left = new AbortController();
   const abort = (): void => {
@@ -52,7 +52,7 @@ export function whenLeft(input: Readable): AbortSignal {
   return left.signal;
 }
 
-/** A function, for what is asked again after an await is not known to be false. */
+/** A function, because TypeScript would assume that a second check, after an await, is still false. */
 export function hasLeft(signal: AbortSignal | undefined): boolean {
   return signal?.aborted === true;
 }

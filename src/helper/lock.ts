@@ -5,8 +5,8 @@ import { LockerdError } from '../model/errors.ts';
 import { hasLeft } from './input.ts';
 
 /**
- * Opens a directory and nothing else: flock(1) would make a file where there is none. Undefined
- * where no directory is.
+ * Opens a directory and nothing else, because flock(1) would create a file if there is none. Undefined
+ * if there is no directory.
  */
 function openDirectory(directory: string): number | undefined {
   try {
@@ -18,7 +18,7 @@ function openDirectory(directory: string): number | undefined {
   }
 }
 
-/** Whether a path still leads to what was opened by it. */
+/** Whether a path still leads to the directory that was opened by it. */
 function isStillAt(fd: number, directory: string): boolean {
   const opened = fstatSync(fd);
   const now = statSync(directory, { throwIfNoEntry: false });
@@ -26,8 +26,8 @@ function isStillAt(fd: number, directory: string): boolean {
 }
 
 async function lock(fd: number, waitSec: number, signal: AbortSignal | undefined): Promise<void> {
-  // What flock(1) locks is the open directory that it shares with this process, so the lock stays
-  // when it ends, and the kernel gives it back whatever ends this process.
+  // flock(1) locks the open directory that it shares with this process. So the lock outlasts flock(1),
+  // and the kernel releases it however this process ends.
   const child = spawn('/usr/bin/flock', ['--exclusive', '--wait', String(waitSec), '3'], {
     stdio: ['ignore', 'ignore', 'inherit', fd],
     env: {},
@@ -42,7 +42,7 @@ async function lock(fd: number, waitSec: number, signal: AbortSignal | undefined
 }
 
 interface LockOptions {
-  /** Go on without a lock where the directory is not there. */
+  /** Go on without a lock if the directory does not exist. */
   readonly mayBeAbsent?: boolean;
   /** Ends the waiting. */
   readonly signal?: AbortSignal | undefined;
@@ -50,7 +50,7 @@ interface LockOptions {
 
 /**
  * Holds flock(2) on a directory until `use` ends. Only root can reach the directories that are
- * locked. Throws TimedOut, Cancelled, and Failed where the directory is not there.
+ * locked. Throws TimedOut, Cancelled, and Failed if the directory does not exist.
  */
 export async function withLock<T>(
   directory: string,
@@ -66,7 +66,7 @@ export async function withLock<T>(
     }
     try {
       await lock(fd, waitSec, signal);
-      // One that was removed and made anew meanwhile is locked by somebody else.
+      // If the directory was replaced meanwhile, this lock excludes nobody.
       if (isStillAt(fd, directory)) return await use();
     } finally {
       closeSync(fd);
@@ -74,10 +74,10 @@ export async function withLock<T>(
   }
 }
 
-/** Seconds that a request waits for another one about the same container. */
+/** Seconds that a request waits for another request about the same container. */
 const containerWaitSec = 60;
 
-/** One request at a time for one container; one that does not run has nothing that could change. */
+/** Serves one request at a time per container; a stopped container has no mounts to protect. */
 export async function withContainerLock<T>(
   instance: string,
   use: () => Promise<T>,

@@ -1,6 +1,6 @@
 import { main } from './main.ts';
 
 void main(process.argv.slice(2)).then((status) => {
-  // A connection that its client keeps open must not keep this process.
+  // A connection that the client keeps open must not keep this process alive.
   process.exit(status);
 });

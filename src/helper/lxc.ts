@@ -1,3 +1,9 @@
+/**
+ * Freezes and thaws containers with LXC's own programs, and finds their states. The state always comes
+ * from the kernel (guests.ts), and LXC's programs are only run for a container that the kernel shows,
+ * because any user can answer on the command socket of a container that does not run.
+ */
+
 import { setTimeout as sleep } from 'node:timers/promises';
 import { LockerdError } from '../model/errors.ts';
 import type { LxcStatus } from './guests.ts';
@@ -5,7 +11,7 @@ import { Guests } from './guests.ts';
 import type { SocketOwner } from './socket-owner.ts';
 import { commandSocketOwners } from './socket-owner.ts';
 
-/** A container as LXC's own programs are told of it; its name is in root's directory of containers. */
+/** A container as LXC's programs take it. The name must be in root's directory of containers. */
 export interface LxcContainer {
   readonly name: string;
   readonly lxcpath: string;
@@ -13,15 +19,15 @@ export interface LxcContainer {
 
 const timeoutMs = 20_000;
 
-/** What LXC's programs need of an environment. */
+/** The environment that LXC's programs need. */
 export const lxcEnvironment = { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', LC_ALL: 'C' } as const;
 
-/** The kernel may follow a moment after LXC's program has ended. */
+/** The kernel may reach the state a moment after LXC's program has ended. */
 const lookEveryMs = 50;
 const looks = 20;
 
 async function lxc(program: string, { name, lxcpath }: LxcContainer): Promise<void> {
-  // Loading it takes as long as most requests, which do not need it.
+  // Loading execa takes as long as most requests, which do not need it.
   const { execa } = await import('execa');
   await execa(program, ['-P', lxcpath, '-n', name], {
     extendEnv: false,
@@ -33,7 +39,7 @@ async function lxc(program: string, { name, lxcpath }: LxcContainer): Promise<vo
   });
 }
 
-/** A state, and who keeps LXC from starting a container that does not run. */
+/** A state, and the process that keeps LXC from starting a stopped container. */
 interface Found extends LxcStatus {
   readonly squatter?: SocketOwner | undefined;
 }
@@ -48,8 +54,8 @@ async function find(guests: Guests, { name, lxcpath }: LxcContainer): Promise<Fo
 }
 
 /**
- * Finds which of some containers, which do not run as their units, root's LXC runs outside of them,
- * and who else has their command sockets.
+ * Of containers that do not run as their units, finds those that root's LXC runs outside their units,
+ * and the strangers that hold a container's command socket.
  */
 export async function findOutside(
   guests: Pick<Guests, 'findOutside' | 'setOutside'>,
@@ -63,18 +69,18 @@ export async function findOutside(
   for (const [name, owner] of await socketOwners(lxcpath, others)) {
     const what = guests.setOutside(name, owner.pid);
     if (what === 'monitor') found.add(name);
-    // It may be one of LXC's that is about to go into the background.
+    // A root process that has gone may be LXC's, which is just forking into the background.
     else if (what === 'stranger' || owner.uid !== 0) squatters.set(name, owner);
   }
   return { found: [...found], squatters };
 }
 
-/** A container's state as the kernel shows it; STOPPED where LXC has no monitor of it. */
+/** A container's state as the kernel shows it; STOPPED if LXC has no monitor for it. */
 export async function statusOf(container: LxcContainer): Promise<LxcStatus> {
   return find(new Guests(), container);
 }
 
-/** Runs a program of LXC's that changes a container's state, and looks whether it did. */
+/** Runs an LXC program that changes a container's state, and checks that it did. */
 async function bringTo(
   state: LxcStatus['state'],
   container: LxcContainer,
@@ -103,12 +109,12 @@ function notRunning({ name }: LxcContainer, { state, squatter }: Found): Lockerd
   return new LockerdError('NotRunning', `container "${name}" is not running (${state}); ${remedy}`);
 }
 
-/** Freezes a running container; one that is frozen stays so. Throws NotRunning and Failed. */
+/** Freezes a running container; a frozen container stays frozen. Throws NotRunning and Failed. */
 export async function freeze(container: LxcContainer): Promise<{ changed: boolean }> {
   const guests = new Guests();
   const found = await find(guests, container);
   if (found.state === 'FROZEN') return { changed: false };
-  // LXC's program would believe whoever answers in the place of a guest that is not there.
+  // For a guest that does not run, LXC's program would believe any process that answers.
   if (found.state !== 'RUNNING' && found.state !== 'FREEZING') throw notRunning(container, found);
   await bringTo('FROZEN', container, '/usr/bin/lxc-freeze', guests);
   return { changed: true };

@@ -1,6 +1,6 @@
 /**
- * The program lockerd-helper: the side of the service that is root. It answers one request on a
- * connection, which names containers and lockers and never paths.
+ * The program lockerd-helper: the part of the service that runs as root. It answers one request per
+ * connection. A request names containers and lockers, never paths.
  *
  * src/helper holds what needs root: mounts, control groups and lasting settings. It trusts neither the
  * service nor the guests: each name is checked against what root owns.
@@ -39,24 +39,24 @@ Exit status: 0 the request was done or, with --peer, answered, 1 it was refused 
 usage.
 `;
 
-/** syslog(3) priorities, as the journal reads them in front of a line. */
+/** Priorities of syslog(3), which the journal reads at the start of a line. */
 const priority = { info: 6, warning: 4, error: 3 } as const;
 
 function log(level: keyof typeof priority, text: string): void {
   process.stderr.write(`<${priority[level]}>${printable(text)}\n`);
 }
 
-/** Who asks, and what, for the journal. */
+/** Describes the request and its caller for the journal. */
 function describe(request: Request | undefined, uid: number | undefined): string {
   const fields = request === undefined ? [] : Object.entries(request);
   const shown = fields.map(([key, value]) => `${key}=${JSON.stringify(value)}`);
   return [...shown, `uid=${uid ?? 'unknown'}`].join(' ');
 }
 
-/** More than all that a request may wait for; a watch lasts as long as its client. */
+/** More than a request can ever wait; a watch lasts as long as its client. */
 const requestMaxMs = 600_000;
 
-/** What a request about a locker has waited for counts only while its caller is there. */
+/** Serves one request. A request about a locker is cancelled when its caller leaves. */
 async function serve(request: Request, isSocket: boolean): Promise<Record<string, unknown>> {
   switch (request.verb) {
     case 'attach':
@@ -65,7 +65,7 @@ async function serve(request: Request, isSocket: boolean): Promise<Record<string
       const left = isSocket ? whenLeft(process.stdin) : undefined;
       const change = () =>
         withSystemd(forLockers, async (systemd) => {
-          // What another request has changed meanwhile counts.
+          // Read again, because another request may have changed something meanwhile.
           const view = viewContainer(request.container);
           return request.verb === 'attach'
             ? attach(systemd, view, request, left)
@@ -90,7 +90,7 @@ async function serve(request: Request, isSocket: boolean): Promise<Record<string
   }
 }
 
-/** What is no error of the request is told to the journal in full, and to nobody else. */
+/** An unexpected error goes to the journal in full; the caller learns only that the request failed. */
 function toLockerdError(error: unknown): LockerdError {
   if (error instanceof LockerdError) return error;
   log('error', error instanceof Error ? (error.stack ?? error.message) : String(error));
@@ -109,7 +109,7 @@ async function answer(output: Writable, value: Readonly<Record<string, unknown>>
   });
 }
 
-/** RuntimeMaxSec= of the unit would end watches as well. */
+/** A timer of our own, because RuntimeMaxSec= of the unit would end watches as well. */
 function limitTime(): void {
   setTimeout(() => {
     log('error', 'the request took too long and was given up');
@@ -117,7 +117,7 @@ function limitTime(): void {
   }, requestMaxMs).unref();
 }
 
-/** What stands around a request; a test stands something else there. */
+/** The surroundings of a request, which tests replace. */
 export interface Surroundings {
   readonly input: Readable;
   readonly output: Writable;
@@ -133,7 +133,7 @@ const here: Surroundings = {
   serve,
 };
 
-/** Reads, checks and does one request, and answers it once. */
+/** Reads, checks and serves one request, and answers it once. Returns the exit status. */
 export async function run(
   instance: string | undefined,
   { input, output, passwd, serve: doIt }: Surroundings = here,
@@ -158,7 +158,7 @@ export async function run(
     const more = Object.keys(details).length === 0 ? '' : ` ${JSON.stringify(details)}`;
     log('warning', `${describe(request, uid)}: ${code}: ${message}${more}`);
     await answer(output, { ok: false, error: code, message, ...details });
-    // A request that was refused is no failure of the unit that refused it.
+    // A refused request is no failure of the unit that refused it.
     return instance === undefined ? 1 : 0;
   }
 }

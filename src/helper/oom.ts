@@ -1,3 +1,8 @@
+/**
+ * Watches containers for OOM on cgroup v1. A scan finds the groups that have limits, and the hook oom-watch,
+ * which can wait on the kernel's eventfds, reports each OOM in them.
+ */
+
 import type { ChildProcessByStdio } from 'node:child_process';
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
@@ -8,21 +13,21 @@ import { cgroupRoot } from '../cgroup/hierarchy.ts';
 import { limitedGroups, unitGroups } from '../cgroup/lxc-groups.ts';
 import { containerUnit } from '../model/unit-name.ts';
 
-/** The memory hierarchy of cgroup v1; on v2 everybody can be told of kills without help. */
+/** The memory hierarchy of cgroup v1; on v2 any user can watch for kills without help. */
 const v1Directory = join(cgroupRoot, 'memory');
 const program = '/usr/lib/lockerd/hooks/oom-watch';
 
-/** For what comes without a state of LXC's, and for a program that has ended. */
+/** For groups that appear without a state change of LXC's, and for a hook that has ended. */
 const scanMs = 5000;
-/** LXC tells of a state a little before or after it has made the guest's groups. */
+/** LXC reports a state a little before or after it has created the guest's groups. */
 const settleMs = 50;
-/** Who is told goes on counting for longer than this. */
+/** The listener counts kills for longer than this after each announcement. */
 const quietMs = 250;
 
 interface OomOptions {
   /** All containers. */
   readonly names: () => readonly string[];
-  /** The kernel is about to kill in the container. */
+  /** Called when the kernel is about to kill a process in the container. */
   readonly tell: (container: string) => void;
   readonly directory?: string;
   readonly program?: string;
@@ -35,8 +40,8 @@ interface Group {
 }
 
 /**
- * Announcements of OOM by limits of containers on cgroup v1. Only root is sure to get them:
- * cgroup.event_control was writable for everybody once, and is not on Linux 6.18.
+ * Announces when a container hits a limit and is out of memory on cgroup v1. This needs root:
+ * cgroup.event_control was once writable for all users, but is not on Linux 6.18.
  */
 export class OomWatch {
   readonly #options: OomOptions;
@@ -60,7 +65,7 @@ export class OomWatch {
     }, this.#scanMs);
   }
 
-  /** Finds the groups of a container that starts or has started. */
+  /** Scans soon for the groups of a container that is starting or has started. */
   scanSoon(): void {
     if (this.#timer === undefined) return;
     this.#soon ??= setTimeout(() => {
@@ -90,20 +95,20 @@ export class OomWatch {
     }
   }
 
-  /** The groups of all containers that run as their units, each with its container. */
+  /** Maps the groups of all containers that run as their units to the containers. */
   #find(): Map<string, string> {
     const containers = new Map(this.#options.names().map((name) => [containerUnit(name), name]));
     const found = new Map<string, string>();
     for (const directory of unitGroups(this.#directory)) {
       const container = containers.get(basename(directory));
       if (container === undefined) continue;
-      // A group hears of its own limit and of those above it.
+      // A group gets events for its own limit and for the limits above it.
       for (const group of limitedGroups(directory)) found.set(group, container);
     }
     return found;
   }
 
-  /** Not more often than it is looked for new groups, whatever is wrong with the program. */
+  /** Starts the hook, at most once per scan interval, even if the hook keeps failing. */
   #start(): boolean {
     if (performance.now() - this.#startedAt < this.#scanMs) return false;
     this.#startedAt = performance.now();
@@ -119,7 +124,7 @@ export class OomWatch {
     };
     child.once('error', ended);
     child.once('exit', ended);
-    // Its end says it all.
+    // The `exit` event already handles a hook that has ended.
     child.stdin.on('error', () => undefined);
     createInterface({ input: child.stdout }).on('line', (line) => {
       this.#hear(line);
@@ -131,12 +136,12 @@ export class OomWatch {
     const [, id = '', gone] = /^(\d+)( gone .*)?$/.exec(line) ?? [];
     const group = this.#groups.get(id);
     if (group === undefined) return;
-    // Tried again by the next scan when it is still there.
+    // The next scan tries again if the group still exists.
     if (gone !== undefined) this.#groups.delete(id);
     else this.#announce(group.container);
   }
 
-  /** Each group of a container hears of the same, and a guest can run out of memory all the time. */
+  /** Limits the rate: all groups of a container report the same event, and OOM can repeat endlessly. */
   #announce(container: string): void {
     const now = performance.now();
     if (now < (this.#quietUntil.get(container) ?? 0)) return;

@@ -1,11 +1,11 @@
-/** Uids have 32 bits, and the last one stands for none. */
+/** Uids have 32 bits, and the highest value means no uid. */
 const uidMax = 2 ** 32 - 2;
 
 /**
- * User id of the peer from the instance name that systemd gives a service of an `Accept=yes`
- * socket, from the kernel's SO_PEERCRED: `NR-PID-UID`, with systemd 257 `NR-PID_PIDFDID-UID`, and
- * since 258 with the socket's cookie, `NR-COOKIE-PID_PIDFDID-UID`, where old kernels have no
- * PIDFDID. Undefined for every other name.
+ * User id of the peer, from the instance name that systemd gives a service of an `Accept=yes` socket;
+ * systemd takes it from SO_PEERCRED. The forms are `NR-PID-UID`, with systemd 257
+ * `NR-PID_PIDFDID-UID`, and since 258, with the socket's cookie, `NR-COOKIE-PID_PIDFDID-UID`. Old
+ * kernels have no PIDFDID. Undefined for any other name.
  */
 export function peerOf(instance: string): number | undefined {
   const number = '[0-9]{1,20}';
@@ -14,7 +14,7 @@ export function peerOf(instance: string): number | undefined {
   return uid === undefined || Number(uid) > uidMax ? undefined : Number(uid);
 }
 
-/** User id of a user in a text in the form of passwd(5). */
+/** Looks up a user's id in text of the form of passwd(5); undefined if there is no such user. */
 export function parseUserId(passwd: string, user: string): number | undefined {
   for (const line of passwd.split('\n')) {
     const [name, , uid = ''] = line.split(':');

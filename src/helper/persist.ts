@@ -1,3 +1,8 @@
+/**
+ * Makes an attachment or its absence last: changes the container's own settings file, if it has to change,
+ * and reloads systemd. record() returns how to take the change back, for when the mount fails afterwards.
+ */
+
 import type { ContainerView } from './view.ts';
 import type { LockerChange } from './settings-edit.ts';
 import { changeChoices, editSettings } from './settings-edit.ts';
@@ -13,7 +18,7 @@ function choicesOf(view: ContainerView) {
   return view.own.merged.lockers?.value ?? [];
 }
 
-/** How the container would have a locker at its next start. */
+/** Whether a locker would be read-only at the container's next start; undefined if not attached. */
 function modeAfter(view: ContainerView, change?: LockerChange): boolean | undefined {
   const choices = choicesOf(view);
   const after = change === undefined ? choices : changeChoices(choices, change);
@@ -21,7 +26,7 @@ function modeAfter(view: ContainerView, change?: LockerChange): boolean | undefi
   return view.wormholeWith(after)?.attachments.find((a) => a.locker === locker)?.readOnly;
 }
 
-/** Why a container has a locker that its own settings do not name. */
+/** Explains why a container has a locker that its own settings do not name. */
 function whyStays(view: ContainerView, locker: string): string {
   const isShared = view.settings.host.sharedLockers.some(({ name }) => name === locker);
   return isShared
@@ -29,7 +34,7 @@ function whyStays(view: ContainerView, locker: string): string {
     : `it is the container's own by its name; see "own-locker-suffixes" in lockerd.conf(5)`;
 }
 
-/** What has been recorded, and how to take that back. */
+/** Whether anything was recorded, and how to take it back. */
 export interface Record {
   readonly changed: boolean;
   readonly restore: () => Promise<void>;
@@ -38,8 +43,8 @@ export interface Record {
 const nothing: Record = { changed: false, restore: () => Promise.resolve() };
 
 /**
- * Whether a change of the settings is needed to make an attachment or its absence last. Throws
- * InvalidArgs where no setting of the container could.
+ * Whether the settings must change to make an attachment or its absence last. Throws InvalidArgs if
+ * no setting of the container could do that.
  */
 function isNeeded(view: ContainerView, change: LockerChange): boolean {
   const { locker, readOnly } = change;
@@ -58,8 +63,8 @@ function isNeeded(view: ContainerView, change: LockerChange): boolean {
 }
 
 /**
- * Records an attachment in the container's own settings, or takes it out of them, and lets systemd
- * read them. Throws InvalidArgs where no setting of the container can have that effect, and Failed.
+ * Records an attachment in the container's own settings, or takes it out of them, and reloads
+ * systemd. Throws InvalidArgs if no setting of the container can have that effect, and Failed.
  */
 export async function record(
   systemd: SystemdManager,
@@ -85,14 +90,14 @@ export async function record(
     }
     const restore = async (): Promise<void> =>
       withLock(settingsLock.directory, settingsLock.waitSec, async () => {
-        // What an admin has written meanwhile is not for us to undo.
+        // An admin's edit meanwhile is not ours to undo.
         if (readSettingsFile(path) === after) await replace(before);
       });
     return { changed: true, restore };
   });
 }
 
-/** Throws what record() would, before anything is unmounted. */
+/** Throws the errors that record() would, before anything is unmounted. */
 export function checkRecord(view: ContainerView, change: LockerChange): void {
   if (isNeeded(view, change)) {
     const { path } = view.own;

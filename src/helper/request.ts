@@ -1,7 +1,12 @@
+/**
+ * The requests that the helper accepts. parseRequest() is strict: each verb has a fixed set of members with
+ * fixed kinds, and a request with any other member is refused, because the helper does not trust its caller.
+ */
+
 import { fitsUnitFile } from '../model/unit-syntax.ts';
 import { LockerdError } from '../model/errors.ts';
 
-/** The longest request, with its newline. */
+/** Maximum length of a request in bytes, with its newline. */
 export const requestMaxBytes = 64 * 1024;
 
 /** Limits are bytes in decimal, or `max`. */
@@ -35,7 +40,7 @@ export type Request =
 
 type Kind = 'name' | 'boolean' | 'limit';
 
-/** Members of each verb's request beside `verb`: all of them, and no others. */
+/** The members of each verb's request besides `verb`; no others are allowed. */
 const members: Readonly<Record<Request['verb'], Readonly<Record<string, Kind>>>> = {
   attach: { container: 'name', locker: 'name', readOnly: 'boolean', persist: 'boolean' },
   detach: { container: 'name', locker: 'name', force: 'boolean', persist: 'boolean' },
@@ -59,8 +64,8 @@ const optional: ReadonlySet<string> = new Set(['swap']);
 const nameMaxBytes = 255;
 
 /**
- * Whether a text can name a container or a locker: one part of a path, not hidden, without
- * control characters or halves of surrogate pairs, which no file name can hold.
+ * Whether a value can name a container or a locker: a single path component, not hidden, without
+ * control characters or lone surrogates, which no file name can hold.
  */
 export function isName(value: unknown): value is string {
   return (
@@ -75,7 +80,7 @@ export function isName(value: unknown): value is string {
   );
 }
 
-/** Bytes in decimal that a `t` of D-Bus can hold, or `max`. */
+/** Whether a value is `max` or a decimal number of bytes that fits D-Bus type `t` (64 bits). */
 function isLimit(value: unknown): boolean {
   if (typeof value !== 'string') return false;
   return value === 'max' || (/^[0-9]{1,20}$/.test(value) && BigInt(value) < 2n ** 64n);
@@ -107,13 +112,13 @@ function decode(bytes: Uint8Array): unknown {
   }
 }
 
-/** Reads one request, without its newline; throws InvalidArgs for all that is not exactly one. */
+/** Parses one request, without its newline; throws InvalidArgs for anything but exactly one. */
 export function parseRequest(bytes: Uint8Array): Request {
   const value = decode(bytes);
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
     throw invalid('the request is not a JSON object');
   }
-  // Own members only, whatever they are called: "__proto__" is one as well.
+  // A map holds own members only, whatever their names; "__proto__" is an ordinary member here.
   const given = new Map<string, unknown>(Object.entries(value));
   const verb = given.get('verb');
   if (typeof verb !== 'string' || !Object.hasOwn(members, verb)) {

@@ -1,3 +1,8 @@
+/**
+ * Edits the `lockers` line in the text of a container's settings file and keeps all other bytes. The edit is
+ * checked by parsing the result: it must give the wanted lockers and leave every other setting as it was.
+ */
+
 import { isDeepStrictEqual } from 'node:util';
 import { parse as parseIni } from 'ini';
 import type { ContainerSettings, LockerChoice } from '../host/settings.ts';
@@ -5,7 +10,7 @@ import { parseContainerSettings } from '../host/settings.ts';
 import { encodeField } from '../model/fstab.ts';
 import { LockerdError } from '../model/errors.ts';
 
-/** What a container's lockers are changed to: the locker's mode, or none. */
+/** One change of a container's lockers: a locker's new mode, or its removal. */
 export interface LockerChange {
   readonly locker: string;
   /** Undefined takes the locker out. */
@@ -14,7 +19,7 @@ export interface LockerChange {
 
 const key = 'lockers';
 
-/** One entry as settings write it; see parseLockers() in settings.ts. */
+/** Formats one entry of the settings; see parseLockers() in settings.ts. */
 function encodeChoice({ name, readOnly }: LockerChoice): string {
   const mode = readOnly ? ':ro' : /:r[ow]$/.test(name) ? ':rw' : '';
   return encodeField(name) + mode;
@@ -24,20 +29,20 @@ function isSame(a: readonly LockerChoice[], b: readonly LockerChoice[]): boolean
   return isDeepStrictEqual(a, b);
 }
 
-/** The list after a change, in its order; what is new comes last. */
+/** The list after a change, in the same order; a new entry comes last. */
 export function changeChoices(
   choices: readonly LockerChoice[],
   { locker, readOnly }: LockerChange,
 ): LockerChoice[] {
   if (readOnly === undefined) return choices.filter(({ name }) => name !== locker);
   const changed = { name: locker, readOnly };
-  // The last entry of a name is the one that counts.
+  // The last entry of a name counts.
   const last = choices.map(({ name }) => name).lastIndexOf(locker);
   if (last < 0) return [...choices, changed];
   return choices.map((choice, index) => (index === last ? changed : choice));
 }
 
-/** The value of a line as ini reads it: where a comment begins, and whether it is quoted. */
+/** Splits the part after "=" as ini does: value and comment, and whether the value is quoted. */
 function splitValue(raw: string): { value: string; comment: string; isQuoted: boolean } {
   const trimmed = raw.trim();
   const quote = trimmed[0] ?? '';
@@ -55,7 +60,7 @@ function splitValue(raw: string): { value: string; comment: string; isQuoted: bo
   return { value, comment: raw.slice(value.length), isQuoted: false };
 }
 
-/** Escapes what would begin a comment. */
+/** Escapes the characters that would begin a comment. */
 function escapeIni(word: string): string {
   return word.replaceAll(/[#;]/g, '\\$&');
 }
@@ -64,7 +69,7 @@ function isLockersLine(line: string): boolean {
   return Object.hasOwn(parseIni(line), key);
 }
 
-/** Rewrites one line's value; the key, the blanks around it and a comment stay. */
+/** Rewrites the value of one line; keeps the key, the blanks around it and a comment. */
 function editLine(line: string, choices: readonly LockerChoice[]): string {
   const equals = line.indexOf('=');
   const head = equals < 0 ? `${line.trimEnd()} =` : line.slice(0, equals + 1);
@@ -75,19 +80,19 @@ function editLine(line: string, choices: readonly LockerChoice[]): string {
   return `${head}${blank === '' ? ' ' : blank}${words}${comment}`;
 }
 
-/** ini takes any of these for the end of a line. */
+/** ini accepts any of these as the end of a line. */
 const lineEnds = /([\r\n]+)/;
 
 /**
- * Puts a list of lockers into the text of a container's settings; undefined takes the key out. All
- * else stays byte by byte.
+ * Puts a list of lockers into the text of a container's settings; undefined removes the key. All other
+ * bytes stay.
  */
 function writeChoices(text: string, choices: readonly LockerChoice[] | undefined): string {
   const parts = text.split(lineEnds);
   const lines = parts.filter((_, index) => index % 2 === 0);
   const places = lines.flatMap((line, index) => (isLockersLine(line) ? [index * 2] : []));
   if (choices === undefined) {
-    // An earlier line must not come back to life.
+    // Remove every line with the key, because an earlier one would take effect again.
     for (const place of places) parts.splice(place, 2, '', '');
     return parts.join('');
   }
@@ -103,10 +108,10 @@ function writeChoices(text: string, choices: readonly LockerChoice[] | undefined
 }
 
 /**
- * Changes one locker in the text of a container's settings file; the empty text stands for no file.
- * The first line of a file takes over what the host's settings give every container, because it
- * goes before them; a list that says the same as these needs no line. Throws Failed when the result
- * would not be read back as what is meant.
+ * Changes one locker in the text of a container's settings file; an empty text means no file. A
+ * `lockers` line overrides the host's defaults, so the first such line starts with them, and a list
+ * equal to the defaults needs no line. Throws Failed if the file has mistakes, or if the result would
+ * not be read back as intended.
  */
 export function editSettings(
   text: string,

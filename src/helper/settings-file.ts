@@ -34,7 +34,7 @@ function syncDirectory(path: string): void {
   }
 }
 
-/** The text of a settings file; empty where there is none. Throws Failed for a link and the like. */
+/** The text of a settings file; empty if there is none. Throws Failed unless it is a regular file. */
 export function readSettingsFile(path: string): string {
   const stat = statOf(path);
   if (stat === undefined) return '';
@@ -44,12 +44,12 @@ export function readSettingsFile(path: string): string {
 }
 
 /**
- * Replaces a settings file at once, so that whoever reads it, also after a crash, finds the old or
- * the new one; mode and owner stay. The empty text removes it. Throws Failed.
+ * Replaces a settings file atomically, so that a reader finds either the old or the new file, even
+ * after a crash. Mode and owner stay. An empty text removes the file. Throws Failed.
  */
 export function writeSettingsFile(path: string, text: string): void {
   const directory = dirname(path);
-  // Generators do not take it for settings; one that a killed helper left is made anew.
+  // Generators ignore this name. A file that a killed helper left behind is replaced.
   const temporary = join(directory, `.${basename(path)}.new`);
   try {
     const old = statOf(path);

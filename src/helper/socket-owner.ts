@@ -2,7 +2,7 @@ import { spawn } from 'node:child_process';
 
 const program = '/usr/lib/lockerd/hooks/socket-owner';
 
-/** It only asks the kernel, which does not wait for anybody. */
+/** The hook only asks the kernel, which never blocks, so this is ample. */
 const patienceMs = 5000;
 
 export interface SocketOwner {
@@ -10,7 +10,7 @@ export interface SocketOwner {
   readonly uid: number;
 }
 
-/** Who listens at the command sockets of containers, as the kernel says; nobody is left out. */
+/** The processes that listen on containers' command sockets, from the kernel, by container. */
 export async function commandSocketOwners(
   lxcpath: string,
   names: readonly string[],
@@ -23,7 +23,7 @@ export async function commandSocketOwners(
   child.stdout.setEncoding('utf8').on('data', (chunk: string) => {
     text += chunk;
   });
-  // Its end says it all.
+  // The `close` event already handles a hook that has ended.
   child.stdin.on('error', () => undefined);
   child.stdin.end(names.map((name, id) => `${id} ${lxcpath}/${name}\n`).join(''));
   await new Promise<void>((resolve) => {

@@ -1,3 +1,9 @@
+/**
+ * Reads what root's files say about one container: the host's and the container's settings, fstab, mount
+ * units and the LXC configuration. It uses the generator's own code, so that the helper and the generated
+ * units always agree.
+ */
+
 import { Files } from '../host/files.ts';
 import { locateLockers } from '../host/locate.ts';
 import { decideLockers } from '../host/lockers.ts';
@@ -11,7 +17,7 @@ import { formatProblem } from '../model/problem.ts';
 import { containerUnit, escapeInstance } from '../model/unit-name.ts';
 import { LockerdError } from '../model/errors.ts';
 
-/** A container as root-owned files describe it, read with the generator's own code. */
+/** A container as root-owned files describe it. */
 export interface ContainerView {
   readonly name: string;
   readonly lxcpath: string;
@@ -20,22 +26,22 @@ export interface ContainerView {
   readonly lockers: Lockers;
   readonly settings: Settings;
   readonly own: OwnSettings;
-  /** The lockers that the container would have with these further ones in its settings. */
+  /** The wormhole that the container would have with these lockers in its settings. */
   readonly wormholeWith: (lockers: readonly LockerChoice[]) => Wormhole | undefined;
-  /** Why it has no wormhole, where it has none. */
+  /** The reason if there is no wormhole. */
   readonly whyNoWormhole: string;
 }
 
-/** Settings of the container's own file. */
+/** The container's own settings file. */
 export interface OwnSettings {
   readonly path: string;
-  /** Undefined where there is no file. */
+  /** Undefined if there is no file. */
   readonly text: string | undefined;
   readonly problems: readonly string[];
   readonly merged: ContainerSettings;
 }
 
-/** Directory of the containers as the host's configuration has it; throws Failed. */
+/** Directory of the containers, from the host's configuration; throws Failed if it is unknown. */
 export function lxcpathOf(host: HostReader): string {
   const lxcpath = host.lxcpath();
   if (lxcpath !== undefined) return lxcpath;
@@ -43,7 +49,7 @@ export function lxcpathOf(host: HostReader): string {
 }
 
 function readOwnSettings(host: HostReader, name: string, settings: Settings): OwnSettings {
-  // Asked for by name only when it is listed: the name of a container may be no file name here.
+  // Read the file only if it is listed, because a container's name may be no valid file name here.
   const read = host.containersWithSettings().has(name) ? host.containerSettings(name) : {};
   const parsed = parseContainerSettings(read.file, settings.defaults);
   return {
@@ -58,7 +64,7 @@ function readOwnSettings(host: HostReader, name: string, settings: Settings): Ow
 
 /** Reads what the host's files say about one container; throws NoSuchContainer. */
 export function viewContainer(name: string): ContainerView {
-  // One for all, so that a file system is asked once whether it answers.
+  // Shared by all readers, so that each file system is probed only once.
   const files = new Files();
   const host = new HostReader('', files);
   const lxcpath = lxcpathOf(host);

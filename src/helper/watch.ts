@@ -1,3 +1,9 @@
+/**
+ * Reports the states of all containers to a client until it goes. The watcher looks at the kernel at regular
+ * intervals and after hints from lxc-monitor(1); a hint only makes a look come sooner, because any local user
+ * can fake one. OOM events on cgroup v1 go to the same stream.
+ */
+
 import type { ChildProcess } from 'node:child_process';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -12,30 +18,30 @@ import { isName } from './request.ts';
 import type { SocketOwner } from './socket-owner.ts';
 import { lxcpathOf } from './view.ts';
 
-/** The container in a line of lxc-monitor(1) about a state; undefined for what it says besides. */
+/** The container in a line of lxc-monitor(1) about a state change; undefined for other lines. */
 export function parseMonitorLine(line: string): string | undefined {
   return /^'(.*)' changed state to \[[A-Z]+\]$/.exec(line)?.[1];
 }
 
-/** More than this unread by the client means that it does not read. */
+/** A client with more unread bytes than this has stopped reading. */
 const unreadMaxBytes = 1024 * 1024;
 
-/** All is looked at this often, for what no hint was given of. */
+/** How often all containers are looked at, for changes that came without a hint. */
 const lookMs = 2000;
-/** An unknown name may be that of a new container, or a stranger's word. */
+/** Minimum time between looks at all for unknown names: new containers, or a stranger's hints. */
 const unknownMs = 1000;
-/** After a hint, which comes a little before or after what it is about. */
+/** When to look after a hint, because a hint may come a little before or after the change. */
 const looksAfterHintMs: readonly number[] = [0, 40, 120, 400, 1200];
 /**
- * Time between looks, in times of the processor time of the last one: hints are as many as strangers
- * like. What a look takes on the clock is no measure, for a busy host makes it long.
+ * Rest between looks, as a multiple of the processor time of the last look, because strangers can send
+ * any number of hints. Wall-clock time is no measure, because a busy host prolongs it.
  */
 const restFactor = 10;
-/** Command sockets are looked at for containers that run outside their units. */
+/** How often to look for containers outside their units, and the minimum gap between looks. */
 const outsideMs = 5000;
 const outsideGapMs = 200;
 
-/** Lines of lxc-monitor's are read so much at a time. */
+/** lxc-monitor's output is read in intervals; a longer rest of a line is cut. */
 const hintsEveryMs = 50;
 const hintMaxBytes = 64 * 1024;
 const restartMinMs = 1000;
@@ -47,24 +53,24 @@ interface Hint {
 }
 
 export interface WatcherPorts {
-  /** Names of all containers, from root's directory. */
+  /** Names of all containers, from root's directory of containers. */
   readonly list: () => readonly string[];
   readonly guests: Pick<Guests, 'look'>;
-  /** Finds which of some containers run outside their units; see findOutside(). */
+  /** Finds those containers that run outside their units; see findOutside(). */
   readonly findOutside: (names: readonly string[]) => ReturnType<typeof findOutside>;
   readonly tell: (container: string, status: LxcStatus, squatter?: SocketOwner) => void;
   readonly failed: (error: unknown) => void;
 }
 
 /**
- * Tells each container's state once, and again when it has changed. Only what the kernel shows is
- * told. Hints say when to look for it; they may come from anybody, and cost little.
+ * Reports each container's state once, and again after each change. Reports only what the kernel
+ * shows. Hints say when to look; they may come from any user, so each costs little.
  */
 export class Watcher {
   readonly #ports: WatcherPorts;
   readonly #told = new Map<string, LxcStatus>();
   readonly #hints = new Map<string, Hint>();
-  /** Who was told to keep LXC from starting a container. */
+  /** The last reported process that keeps LXC from starting a container, by container. */
   readonly #squatters = new Map<string, SocketOwner>();
   #timer: NodeJS.Timeout | undefined;
   #nextAllMs = 0;
@@ -85,7 +91,7 @@ export class Watcher {
     return [...this.#told.keys()];
   }
 
-  /** Tells of all, and goes on until it is closed. */
+  /** Reports all containers, then keeps watching until close(). */
   async start(): Promise<void> {
     this.#look();
     await this.#ask();
@@ -97,7 +103,7 @@ export class Watcher {
     clearTimeout(this.#timer);
   }
 
-  /** Something may have happened to a container of this name, if there is one. */
+  /** Says that something may have happened to a container of this name, if there is one. */
   hint(name: string): void {
     const now = performance.now();
     if (this.#told.has(name)) this.#hints.set(name, { step: 0, atMs: now });
@@ -138,7 +144,7 @@ export class Watcher {
     const due = [...this.#hints].filter(([, { atMs }]) => atMs <= start);
     this.#tell(this.#ports.guests.look(due.map(([name]) => name)));
     for (const [name, hint] of due) {
-      // One that runs outside its unit is found by its socket only.
+      // The look above cannot find a new guest outside its unit.
       const isFirst = hint.step === 0;
       hint.step += 1;
       const laterMs = looksAfterHintMs[hint.step];
@@ -170,14 +176,14 @@ export class Watcher {
     this.#ports.tell(name, told, squatter);
   }
 
-  /** A container that is there no more. */
+  /** Forgets a container that no longer exists. */
   #forget(name: string): void {
     this.#hints.delete(name);
     this.#tell(new Map([[name, { state: 'STOPPED', leader: 0 }]]));
     this.#told.delete(name);
   }
 
-  /** Looks for guests outside of units, where none is known. */
+  /** Looks outside units for the guests of containers that seem stopped. */
   async #ask(): Promise<void> {
     const start = performance.now();
     if (this.#isAsking || start < this.#nextAskMs) return;
@@ -195,7 +201,7 @@ export class Watcher {
       if (this.#isClosed) return;
       this.#tell(this.#ports.guests.look(found));
       for (const name of names) this.#tellSquatter(name, squatters.get(name));
-      // Its guest comes a moment later.
+      // The guest starts a moment after its monitor.
       for (const name of found) this.#hints.set(name, { step: 1, atMs: performance.now() });
     } finally {
       this.#isAsking = false;
@@ -207,9 +213,8 @@ export class Watcher {
 }
 
 /**
- * Runs lxc-monitor(1) for its hints. What it says comes from lxc-monitord(8), in whose place any
- * local user can be; so it is read slowly, and whether and what it tells makes no difference but to
- * how soon a change is seen.
+ * Runs lxc-monitor(1) for its hints. They come from lxc-monitord(8), which any local user can
+ * impersonate. So its output is read slowly, and can only affect how soon a change is seen.
  */
 class Hints {
   readonly #lxcpath: string;
@@ -262,8 +267,8 @@ class Hints {
 }
 
 /**
- * Writes the state of each container and then each change, one JSON object a line, until the client
- * goes; and where it is told of OOM on cgroup v1.
+ * Writes the state of each container, then each change and each OOM event of cgroup v1, one JSON
+ * object per line, until the client goes.
  */
 export async function watch(input: Readable, output: Writable): Promise<void> {
   const lxcpath = lxcpathOf(new HostReader(''));

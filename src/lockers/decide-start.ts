@@ -1,51 +1,56 @@
+/**
+ * Decides which lockers a container gets when lxc-start(1) starts it outside systemd; pure. It follows the
+ * rules for the container's unit, so that a container has the same lockers however it is started.
+ */
+
 import type { Problem } from '../model/problem.ts';
 import { fitsUnitFile } from '../model/unit-syntax.ts';
 import type { Lockers } from '../host/lockers.ts';
 import { ownLockerNames, wormholeConflict } from '../host/lockers.ts';
 import type { ContainerSettings, HostSettings } from '../host/settings.ts';
 
-/** Why a container has a locker: its settings, its name, or the settings of the host. */
+/** The reason for a locker: the container's settings, its name, or the settings of the host. */
 type Kind = 'configured' | 'own' | 'shared';
 
-/** A locker to be mounted for a start outside systemd. */
+/** A locker to mount for a start outside systemd. */
 interface StartLocker {
   readonly mode: 'rw' | 'ro';
   readonly kind: Kind;
-  /** Without it the container does not start. */
+  /** Whether the container must not start without it. */
   readonly strict: boolean;
   readonly path: string;
 }
 
-/** What is known about a container that is started by lxc-start(1). */
+/** The facts about a container that lxc-start(1) starts. */
 export interface StartFacts {
   readonly name: string;
   readonly host: HostSettings;
   readonly settings: ContainerSettings;
-  /** Those of the container's own settings. */
+  /** Problems in the container's own settings. */
   readonly problems: readonly Problem[];
   /** Lockers that fstab or a mount unit mounts. */
   readonly lockers: Lockers;
-  /** Whether something is mounted at a path, also by hand. */
+  /** Whether something is mounted at a path, for example by hand. */
   readonly isMounted: (path: string) => boolean;
   readonly isThere: (path: string) => boolean;
 }
 
 export interface StartDecision {
-  /** Why the container must not start; then the rest is empty. */
+  /** Why the container must not start; if there are any, the rest is empty. */
   readonly problems: readonly Problem[];
   readonly says: readonly string[];
-  /** Lockers that the container cannot do without and that do not exist. */
+  /** Messages about lockers that the container requires and that cannot be mounted. */
   readonly missing: readonly string[];
-  /** Where the container sees its lockers; undefined where it has no wormhole. */
+  /** Where the container sees its lockers; undefined if it has no wormhole. */
   readonly insidePath?: string;
-  /** In the order in which they are mounted, each once. */
+  /** The lockers in the order of mounting, each once. */
   readonly lockers: readonly StartLocker[];
 }
 
 /**
- * Decides which lockers a container gets that is started outside systemd; pure. They are those of
- * its unit, and lockers that were mounted by hand as well. What the container's settings name goes
- * before its own locker, and that goes before the shared ones.
+ * Decides which lockers the container gets: those of its unit, and also lockers that were mounted by
+ * hand. Lockers in the container's settings take precedence over its own locker, and that takes
+ * precedence over shared lockers.
  */
 export function decideStart(facts: StartFacts): StartDecision {
   const { name, host, settings } = facts;
@@ -96,21 +101,24 @@ export function decideStart(facts: StartFacts): StartDecision {
     }
   }
   for (const [locker, readOnly] of lastModes(host.sharedLockers)) {
-    // Not every host has the shared ones.
+    // Not every host has the shared lockers.
     if (isLocker(locker) || facts.isThere(pathOf(locker))) attach(locker, readOnly, 'shared');
   }
   const { lockerPath: insidePath } = host;
   return { problems, says, missing, insidePath, lockers: [...lockers.values()] };
 }
 
-/** Of several entries for one locker the last one has the mode. */
+/** The mode of each locker; the last of several entries for one locker counts. */
 function lastModes(
   choices: readonly { readonly name: string; readonly readOnly: boolean }[],
 ): ReadonlyMap<string, boolean> {
   return new Map(choices.map(({ name, readOnly }) => [name, readOnly]));
 }
 
-/** A directory that nothing is mounted on is no locker: the next mount hides what is written there. */
+/**
+ * Why a path cannot be mounted as a locker; undefined if it can. A plain directory is no locker, because
+ * the next mount would hide what is written there.
+ */
 function whyNotMountable(path: string, isLocker: boolean): string | undefined {
   if (path.includes('\ufffd')) return 'its name is not valid UTF-8';
   if (!fitsUnitFile(path)) return 'its name has control characters';

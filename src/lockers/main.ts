@@ -1,7 +1,7 @@
 /**
- * src/lockers is the program that tells the hooks for lxc-start(1) which lockers a container has.
- * It decides by the same readers and settings as the generator. It mounts nothing: that is for
- * hooks/locker-pre-start, which reads the lines that this program prints.
+ * src/lockers is the program lockerd-lockers, which tells the hooks for lxc-start(1) which lockers a
+ * container has. It uses the same readers and settings as the generator. It mounts nothing itself:
+ * hooks/locker-pre-start reads the lines that this program prints, and mounts the lockers.
  */
 import { withoutTrailingSlashes } from '../model/path.ts';
 import type { Problem } from '../model/problem.ts';
@@ -32,13 +32,13 @@ Environment:
 Exit status: 0 the lines are complete, 2 wrong usage.
 `;
 
-/** What LXC and one component of a path can hold; a name with a dot in front is no container. */
+/** Whether a name fits LXC and one path component; a name with a leading dot is no container. */
 function isContainerName(name: string): boolean {
   const fits = name !== '' && name.length <= 255 && fitsUnitFile(name);
   return fits && !/^\.|\/|\ufffd/.test(name);
 }
 
-/** Reads what the host says about one container and decides. */
+/** Reads the host's files about one container and decides. */
 function decide(name: string, root: string): StartDecision {
   const host = new HostReader(root);
   const { host: hostSettings, defaults, problems } = parseSettings(host.hostSettings());
@@ -59,7 +59,7 @@ function decide(name: string, root: string): StartDecision {
   return { ...decision, says: [...heard, ...decision.says] };
 }
 
-/** A line for each statement. No text of others can begin a line of its own. */
+/** Formats the decision, one line per statement. No text from outside can start a line of its own. */
 export function startLines(name: string, root: string): string[] {
   if (!isContainerName(name)) return ['problem a container of this name cannot have lockers'];
   const { problems, says, missing, insidePath, lockers } = decide(name, root);
@@ -80,7 +80,7 @@ export function startLines(name: string, root: string): string[] {
   ];
 }
 
-/** The whole program: arguments in, exit status out. */
+/** The whole program: takes the arguments and returns the exit status. */
 export function main(args: readonly string[], environment: NodeJS.ProcessEnv): number {
   const [first = ''] = args;
   if (first === '--help' || first === '-h') {

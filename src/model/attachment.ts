@@ -5,39 +5,39 @@ export interface Attachment {
   readonly locker: string;
   /** Where the host mounts the locker. */
   readonly source: string;
-  /** Where the container's wormhole has it. */
+  /** Its place in the container's wormhole. */
   readonly target: string;
   readonly readOnly: boolean;
-  /** The host itself cannot write to it. */
+  /** The host itself has mounted the locker read-only. */
   readonly readOnlyOnHost: boolean;
 }
 
-/** Where lockers are mounted read-only, to be bound from there. */
+/** Directory of the read-only mounts of lockers, which serve as sources of bind mounts. */
 const readOnlyDirectory = '/run/lockerd/read-only';
 
 /**
- * Where the host has a locker read-only. mount(8) binds first and makes the new mount read-only
- * then, and a container sees the first step of what is mounted in its wormhole and not the second.
- * What is bound from a read-only mount is read-only from its first moment on.
+ * Path of a locker's read-only mount on the host. mount(8) first binds and then makes the new mount
+ * read-only, but only the first step propagates from the wormhole into a container. A bind of a
+ * read-only mount is read-only from the start.
  */
 export function readOnlyPath(locker: string): string {
   return `${readOnlyDirectory}/${locker}`;
 }
 
 /**
- * Where the host makes the mount points in a container's wormhole. The wormhole shows the same file
- * system read-only, for the host as well, so that no container can write there.
+ * Where the host creates the mount points of a container's wormhole. The wormhole itself is a read-only
+ * mount of the same file system, even on the host, so that no container can write there.
  */
 export function slotsPath(container: string): string {
   return `/run/lockerd/slots/${container}`;
 }
 
-/** What an attachment is bound from. */
+/** The path from which an attachment is bound. */
 export function bindSource(a: Attachment): string {
   return a.readOnly ? readOnlyPath(a.locker) : a.source;
 }
 
-/** Options= of an attachment's mount unit; the map is that of X-mount.idmap= in mount(8). */
+/** Options= of an attachment's mount unit; `idmap` has the form of X-mount.idmap= in mount(8). */
 export function bindOptions(a: Attachment, idmap?: string): string {
   return [
     'bind',
@@ -47,8 +47,8 @@ export function bindOptions(a: Attachment, idmap?: string): string {
 }
 
 /**
- * Services that keep a privileged guest from making the locker read-only for all others. The
- * container starts without them if need be.
+ * Services that keep a privileged guest from making the locker read-only for everybody else. The
+ * container starts even if they fail.
  */
 export function guardUnits(a: Attachment): string[] {
   return (a.readOnlyOnHost ? [] : [pathInstance('lockerd-pin', a.source)]).filter(unitNameFits);

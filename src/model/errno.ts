@@ -16,7 +16,7 @@ const errnoTexts: Readonly<Record<string, string>> = {
   ENAMETOOLONG: 'the name is too long',
 };
 
-/** Says in words what a failed system call answered. */
+/** Describes the error of a failed system call in words. */
 export function errnoText(error: unknown): string {
   const { code } = error as { code?: string };
   if (code === undefined) return String(error);

@@ -1,11 +1,11 @@
 /**
- * src/model has the words that all other folders share: values, their parsers and texts, and errors.
+ * src/model has what all other folders share: values, their parsers and formatters, and errors.
  * Nothing here reads a file or talks to another process.
  */
 
 /**
- * Everything that can be wrong with a request, in the last words of the names that callers see on
- * the bus. The helper's answers carry the same words.
+ * The codes of all errors that a request can have. Each is the last component of the error name that
+ * callers see on the bus, and the helper's answers use the same codes.
  */
 export const errorCodes = [
   'NoSuchContainer',
@@ -35,12 +35,12 @@ export function isErrorCode(word: unknown): word is ErrorCode {
   return (errorCodes as readonly unknown[]).includes(word);
 }
 
-/** Further facts about an error, as values of JSON. */
+/** Further facts about an error, as JSON values. */
 export type ErrorDetails = Readonly<Record<string, unknown>>;
 
 /**
- * Why a request was not done. The message names the object and the remedy, and goes out to the
- * caller as it is.
+ * Why a request failed. The message names the object and the remedy, and goes to the caller
+ * unchanged.
  */
 export class LockerdError extends Error {
   override readonly name = 'LockerdError';

@@ -1,12 +1,12 @@
+/**
+ * Reads the `[X-Lockerd]` sections of generated drop-ins: facts about containers and the host for the
+ * service, which systemd ignores. Words are quoted as unitWord() in unit-syntax.ts quotes them.
+ */
+
 import { containerUnit } from './unit-name.ts';
 
-/** What concerns no container in particular. The generator writes it last of all. */
+/** The drop-in with the facts of the host. The generator writes it last. */
 export const hostFactsFile = 'lockerd.service.d/60-host.conf';
-
-/**
- * The `[X-Lockerd]` sections of generated drop-ins: facts for the service, which systemd ignores.
- * Words are quoted as `unitWord()` in `unit-syntax.ts` does.
- */
 
 export interface ContainerFactsRead {
   readonly name: string;
@@ -16,7 +16,7 @@ export interface ContainerFactsRead {
   readonly autostart: boolean;
   readonly autostartReasons: readonly string[];
   readonly groups: readonly string[];
-  /** One a line; empty for a sound container. */
+  /** One problem per line; empty for a valid container. */
   readonly problem: string;
   readonly wormhole: string | undefined;
   readonly lockers: readonly {
@@ -26,7 +26,7 @@ export interface ContainerFactsRead {
   }[];
   /** Signal number. */
   readonly rebootSignal: number;
-  /** Between what its memory is moved by itself, in bytes. */
+  /** Bounds of the automatic balloon, in bytes; undefined if its memory is not moved. */
   readonly autoballoon: { readonly floor: bigint; readonly ceiling: bigint } | undefined;
 }
 
@@ -37,7 +37,7 @@ export interface HostFactsRead {
   readonly rootNeedsNoAuthority: boolean;
 }
 
-/** The words of a value, as unitWord() wrote them; undefined for what it never writes. */
+/** Decodes the words of a value that unitWord() wrote; undefined for a value that it never writes. */
 export function decodeWords(value: string): string[] | undefined {
   const word = /[ \t]*(?:"((?:[^"\\]|\\["\\])*)"|([^\s"\\]+))(?:[ \t]|$)/y;
   const text = value.trimEnd();
@@ -52,7 +52,7 @@ export function decodeWords(value: string): string[] | undefined {
   return words;
 }
 
-/** Lines `KEY=VALUE` of the `[X-Lockerd]` section, in order. */
+/** The lines `KEY=VALUE` of the `[X-Lockerd]` sections, in order. */
 function factsOf(text: string): (readonly [string, string])[] {
   const facts: (readonly [string, string])[] = [];
   let isOurs = false;
@@ -73,7 +73,7 @@ function rangeOf([floor = '', ceiling = '']: readonly string[]): ContainerFactsR
   return { floor: BigInt(floor), ceiling: BigInt(ceiling) };
 }
 
-/** The facts of one container; undefined when the text names none. */
+/** The facts of one container; undefined if the text names none. */
 export function decodeContainer(text: string): ContainerFactsRead | undefined {
   const facts = factsOf(text);
   const all = (key: string): string[][] =>
@@ -106,7 +106,7 @@ export function decodeContainer(text: string): ContainerFactsRead | undefined {
   };
 }
 
-/** The facts of the host; a text without them gives what the generator has by default. */
+/** The facts of the host; facts that the text lacks have the generator's defaults. */
 export function decodeHost(text: string): HostFactsRead {
   const facts = factsOf(text).map(([key, value]) => [key, decodeWords(value) ?? []] as const);
   const one = (key: string): string | undefined =>

@@ -1,6 +1,6 @@
 /** One line of fstab(5) or of an LXC mount entry, which has the same six fields. */
 export interface FstabEntry {
-  /** What is mounted, with `\040` and the like decoded. */
+  /** The source of the mount, with escapes such as `\040` decoded. */
   readonly source: string;
   readonly target: string;
   /** Where the line says so, if symbolic links lead from there to the target. */
@@ -23,7 +23,7 @@ export function decodeField(field: string): string {
   return field.replaceAll(/\\(?:040|011|012|134)/g, (escape) => escapes[escape] ?? escape);
 }
 
-/** Writes a field so that decodeField() and getmntent(3) read it back. */
+/** Encodes a field so that decodeField() and getmntent(3) read it back. */
 export function encodeField(field: string): string {
   return field
     .replaceAll('\\', '\\134')

@@ -1,6 +1,6 @@
 import type { Located, Problem } from './problem.ts';
 
-/** One `lxc.net.N.*` interface, as far as ordering cares. */
+/** One `lxc.net.N.*` interface, with the fields that matter for ordering. */
 export interface NetInterface {
   readonly index: number;
   readonly type?: Located<string>;
@@ -16,9 +16,9 @@ export interface MemoryEntry {
 }
 
 /**
- * What one container's configuration says after includes, clears and repeats, with LXC's own
- * meaning (lxc.container.conf(5)). Values are as LXC would hold them: quotes stripped, nothing
- * unescaped. A key that is absent or was cleared is undefined or an empty list.
+ * One container's configuration after includes, clears and repeats, as LXC understands it
+ * (lxc.container.conf(5)). Values are as LXC holds them: quotes stripped, nothing unescaped. A key
+ * that is absent or was cleared is undefined or an empty list.
  */
 export interface LxcConfig {
   /** Absolute path of the container's own configuration file. */
@@ -26,12 +26,12 @@ export interface LxcConfig {
   /** The whole value of lxc.rootfs.path, type prefix included. */
   readonly rootfsPath?: Located<string>;
   readonly initCmd?: Located<string>;
-  /** Where the admin wants LXC's own log. */
+  /** The log file that the admin has configured for LXC. */
   readonly logFile?: Located<string>;
   readonly utsName?: Located<string>;
   /** Signal number of lxc.signal.halt; Linux x86 numbering, 1 to 64. */
   readonly haltSignal?: Located<number>;
-  /** Signal number of lxc.signal.reboot, as it stands there. */
+  /** Signal number of lxc.signal.reboot, as it is configured. */
   readonly rebootSignal?: Located<number>;
   readonly startAuto: boolean;
   readonly startOrder: number;
@@ -55,6 +55,6 @@ export interface LxcConfig {
    * limits of cgroup v1 at the end of their file.
    */
   readonly problems: readonly Problem[];
-  /** What LXC accepts and an admin surely did not mean. */
+  /** Lines that LXC accepts but that the admin surely did not mean. */
   readonly warnings: readonly Problem[];
 }

@@ -1,3 +1,9 @@
+/**
+ * The configuration keys of LXC, and how LXC reads its numbers. matchKey() follows LXC's own lookup,
+ * splitNetKey() and isNetSubKey() do the same for interfaces, and nearestKey() suggests a key for a typing
+ * error.
+ */
+
 /** Keys that LXC 4, 5, 6 or 7 look up by their whole name (config_jump_table in confile.c). */
 const KEYS: ReadonlySet<string> = new Set(
   `
@@ -93,10 +99,10 @@ const LEGACY: ReadonlyMap<string, string | null> = new Map([
 
 const NET = 'lxc.net.';
 
-/** What LXC makes of a key; `mute` keys exist and only ever clear what is below them. */
+/** How LXC treats a key; `mute` keys exist but only clear the keys below them. */
 type KeyMatch =
   | { readonly kind: 'known' | 'mute' | 'unknown' }
-  /** `now` is the name of today; undefined when the key is gone without a successor. */
+  /** `now` is the current name; undefined if the key was removed without a successor. */
   | { readonly kind: 'legacy'; readonly now?: string };
 
 /**
@@ -114,12 +120,12 @@ export function matchKey(key: string): KeyMatch {
   return matchLegacy(key) ?? { kind: 'unknown' };
 }
 
-/** Whether LXC knows what stands behind `lxc.net.N.`. */
+/** Whether LXC knows `sub` as the part after `lxc.net.N.`. */
 export function isNetSubKey(sub: string): boolean {
   return NET_KEYS.has(sub);
 }
 
-/** The key that an unknown one was most likely meant to be; undefined when none is close. */
+/** The known key that an unknown key most likely stands for; undefined if none is close. */
 export function nearestKey(key: string): string | undefined {
   const net = splitNetKey(key);
   if (net?.sub === undefined) return nearest(key, KEYS);
@@ -128,12 +134,12 @@ export function nearestKey(key: string): string | undefined {
 }
 
 /**
- * Takes `lxc.net.N.SUB` apart; undefined for any other key. N is decimal and below 2^31 - 1, as
- * get_network_config_ops() in confile.c demands.
+ * Splits `lxc.net.N.SUB`; undefined for any other key. N is decimal and below 2^31 - 1, as
+ * get_network_config_ops() in confile.c requires.
  */
 export function splitNetKey(key: string): { index: number; sub: string | undefined } | undefined {
   if (!key.startsWith(NET)) return undefined;
-  // Each container has several such keys, and a regular expression takes ten times as long.
+  // Each container has several such keys, and a regular expression would take ten times as long.
   let end = NET.length;
   let index = 0;
   for (let code = key.charCodeAt(end); code >= 0x30 && code <= 0x39; code = key.charCodeAt(end)) {
@@ -146,8 +152,8 @@ export function splitNetKey(key: string): { index: number; sub: string | undefin
 }
 
 /**
- * Reads an unsigned number of 32 bits as lxc_safe_uint() in LXC's string_utils.c does: C notation
- * with 0x for hexadecimal and 0 for octal, blanks and a plus sign in front. Undefined when refused.
+ * Parses an unsigned 32-bit number as lxc_safe_uint() in LXC's string_utils.c does: C notation with 0x
+ * for hexadecimal and 0 for octal, after optional blanks and a plus sign. Undefined if LXC refuses it.
  */
 export function readUnsigned(text: string): number | undefined {
   const number = readC(text);
@@ -155,7 +161,7 @@ export function readUnsigned(text: string): number | undefined {
   return number.size;
 }
 
-/** Reads a signed number of 32 bits as lxc_safe_int() does; undefined when LXC refuses it. */
+/** Parses a signed 32-bit number as lxc_safe_int() does; undefined if LXC refuses it. */
 export function readInteger(text: string): number | undefined {
   const number = readC(text);
   if (number === undefined || number.size > (number.negative ? 0x80000000 : 0x7fffffff)) {
@@ -165,7 +171,7 @@ export function readInteger(text: string): number | undefined {
   return number.negative ? -number.size + 0 : number.size;
 }
 
-/** What strtol() with base 0 takes; newer C libraries also take 0b1, which no configuration has. */
+/** Parses what strtol() accepts with base 0, except 0b1 of newer C libraries, which nobody uses here. */
 function readC(text: string): { negative: boolean; size: number } | undefined {
   const parts = /^[ \t\n\v\f\r]*([+-]?)(0[xX][0-9a-fA-F]+|[0-9]+)$/.exec(text);
   const digits = parts?.[2];
@@ -190,7 +196,7 @@ function matchLegacy(key: string): KeyMatch | undefined {
 }
 
 function nearest(name: string, known: ReadonlySet<string>): string | undefined {
-  // A longer name is no slip of the finger, and the distance costs its length times the key's.
+  // A longer name is no typing error, and the cost grows with the product of both lengths.
   if (name.length > 48) return undefined;
   let best: string | undefined;
   let least = name.length < 8 ? 2 : 3;
@@ -204,7 +210,7 @@ function nearest(name: string, known: ReadonlySet<string>): string | undefined {
   return best;
 }
 
-/** Letters to add, drop or change to get from one word to the other; stops caring at `limit`. */
+/** Insertions, deletions and substitutions between two words; the result is not exact from `limit` on. */
 function editDistance(from: string, to: string, limit: number): number {
   if (Math.abs(from.length - to.length) >= limit) return limit;
   let row = Array.from({ length: to.length + 1 }, (_, i) => i);

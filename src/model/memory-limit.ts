@@ -1,19 +1,19 @@
-/** Memory limits in bytes, as systemd and the kernel have them. */
+/** Memory limits in bytes, as systemd and the kernel represent them. */
 
 /** How systemd writes "no limit" in a property of type `t`. */
 export const unlimited = 2n ** 64n - 1n;
 
 const pageBytes = 4096n;
 
-/** The kernel counts pages and rounds down; what is asked for is rounded in the same way. */
+/** Rounds a limit down to whole pages, as the kernel does. */
 export function wholePages(bytes: bigint): bigint {
   return bytes === unlimited ? unlimited : bytes - (bytes % pageBytes);
 }
 
-/** On cgroup v1 "no limit" is the largest number of pages. */
+/** On cgroup v1 "no limit" is the largest number of pages; any limit from here on counts as that. */
 const unlimitedV1 = 2n ** 63n - 2n ** 20n;
 
-/** Reads memory.max, memory.limit_in_bytes and their like; throws SyntaxError for what is neither. */
+/** Parses memory.max, memory.limit_in_bytes and similar files; throws SyntaxError for other text. */
 export function parseKernelLimit(text: string): bigint {
   const word = text.trim();
   if (word === 'max') return unlimited;
@@ -24,8 +24,8 @@ export function parseKernelLimit(text: string): bigint {
 export const mebibyte = 2n ** 20n;
 
 /**
- * No smaller limit is accepted. A busybox guest with its monitor holds 2 MiB and one with systemd
- * 14 MiB, so that below this a typing error is more likely than a wish.
+ * The smallest limit that is accepted. A busybox guest with its monitor holds 2 MiB, and one with
+ * systemd 14 MiB, so a smaller limit is more likely a typing error.
  */
 export const minimumLimit = 16n * mebibyte;
 
@@ -37,28 +37,28 @@ function min(a: bigint, b: bigint): bigint {
   return a < b ? a : b;
 }
 
-/** The least of some limits; no limit where none is given. */
+/** The lowest of some limits; undefined ones do not count, and without any there is no limit. */
 export function leastOf(...limits: readonly (bigint | undefined)[]): bigint {
   return limits.filter((limit) => limit !== undefined).reduce(min, unlimited);
 }
 
 /**
- * What a guest must leave free below a new limit before it gets it. A guest that lives within less
- * than this would be killed by its next cron job.
+ * How much a guest must leave free below a new limit before the limit is set. With less to spare, its
+ * next cron job would cause an OOM kill.
  */
 export function marginOf(limit: bigint): bigint {
   return min(max(limit / 16n, 8n * mebibyte), limit / 4n);
 }
 
-/** The smallest limit, in whole MiB, that leaves its margin above what a guest holds. */
+/** The smallest limit, in whole MiB, that leaves its margin above the `held` bytes of a guest. */
 export function lowestLimit(held: bigint): bigint {
   let limit = max(held, minimumLimit);
-  // marginOf() grows by at most a quarter of the limit, so that a few rounds close the gap.
+  // marginOf() is at most a quarter of the limit, so a few rounds are enough.
   while (limit - marginOf(limit) < held) limit = held + marginOf(limit) + 1n;
   return max(minimumLimit, ((limit + mebibyte - 1n) / mebibyte) * mebibyte);
 }
 
-/** A limit as lockerctl(1) takes it, not rounded: `1331M`, `2G`, `max`. */
+/** Formats a limit exactly, as lockerctl(1) accepts it: `1331M`, `2G`, `max`. */
 export function exactLimit(bytes: bigint): string {
   if (bytes === unlimited) return 'max';
   const suffixes = ['', 'K', 'M', 'G', 'T', 'P', 'E'];
@@ -71,7 +71,7 @@ export function exactLimit(bytes: bigint): string {
   return `${value}${suffixes[power] ?? ''}`;
 }
 
-/** How people read a limit: `1.5G`, `512M`, `no limit`. */
+/** Formats a limit for people, with one decimal place: `1.5G`, `512M`, `no limit`. */
 export function formatLimit(bytes: bigint): string {
   if (bytes === unlimited) return 'no limit';
   const units = ['', 'K', 'M', 'G', 'T', 'P', 'E'];

@@ -1,4 +1,4 @@
-/** A limit as a control group's file takes it: bytes in whole pages, or none. */
+/** A limit as a file of a control group accepts it: bytes in whole pages, or none. */
 export type MemorySize = bigint | 'unlimited';
 
 const pageBytes = 4096n;
@@ -8,9 +8,9 @@ const largest = 2n ** 63n - pageBytes;
 const suffixes = 'KMGTPE';
 
 /**
- * Reads a value as the kernel reads what is written to memory.max (`max` for no limit) or, with
- * `unlimitedWord` `-1`, to memory.limit_in_bytes: C notation, one suffix from K to E, whole pages
- * (page_counter_memparse() in mm/page_counter.c). Undefined for what the kernel refuses.
+ * Parses a value as the kernel does when it is written to memory.max (`max` for no limit) or, with
+ * `unlimitedWord` `-1`, to memory.limit_in_bytes: C notation, one suffix from K to E, rounded to whole
+ * pages (page_counter_memparse() in mm/page_counter.c). Undefined for a value that the kernel refuses.
  */
 export function parseMemorySize(text: string, unlimitedWord: 'max' | '-1'): MemorySize | undefined {
   const [, value = ''] = /^[ \t\n\v\f\r]*([^ \t\n\v\f\r]+)[ \t\n\v\f\r]*$/.exec(text) ?? [];

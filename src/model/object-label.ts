@@ -1,7 +1,7 @@
 /**
- * Names as parts of object paths, as sd_bus_path_encode(3) writes them: letters and digits stay,
- * every other byte of the UTF-8 text, and a digit in front, becomes `_` and two hexadecimal digits;
- * nothing becomes `_`.
+ * Encodes names as elements of object paths, as sd_bus_path_encode(3) does: letters and digits stay,
+ * every other byte of the UTF-8 text and a leading digit become `_` and two hexadecimal digits. The
+ * empty name becomes `_`.
  */
 
 import { utf8Bytes } from './utf8.ts';
@@ -18,8 +18,8 @@ export function escapeLabel(text: string): string {
 }
 
 /**
- * The text behind a label, or undefined when escapeLabel() does not write such a label: a name has
- * one path only.
+ * Decodes a label; undefined for a label that escapeLabel() does not produce, so that each name has
+ * only one path.
  */
 export function unescapeLabel(label: string): string | undefined {
   if (label === '_') return '';
@@ -27,7 +27,7 @@ export function unescapeLabel(label: string): string | undefined {
     const text = decodeURIComponent(label.replace(/_([0-9a-f]{2})/g, '%$1'));
     return escapeLabel(text) === label ? text : undefined;
   } catch {
-    // What is no UTF-8 has no label.
+    // Bytes that are not valid UTF-8 have no label.
     return undefined;
   }
 }

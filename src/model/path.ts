@@ -1,7 +1,7 @@
 /**
- * Cleans an absolute path lexically: no empty and no `.` parts, no trailing slash. Answers
- * undefined for a relative path and for one with `..`, whose meaning depends on symbolic links
- * and which systemd refuses in RequiresMountsFor=.
+ * Cleans an absolute path lexically: no empty and no `.` parts, no trailing slash. Returns undefined
+ * for a relative path and for one with `..`, whose meaning depends on symbolic links and which systemd
+ * refuses in RequiresMountsFor=.
  */
 export function cleanAbsolutePath(path: string): string | undefined {
   if (!path.startsWith('/')) return undefined;
@@ -9,7 +9,7 @@ export function cleanAbsolutePath(path: string): string | undefined {
   return parts.includes('..') ? undefined : `/${parts.join('/')}`;
 }
 
-/** A path without the slashes at its end; the empty string for the root directory. */
+/** Removes the slashes at the end of a path; the root directory becomes the empty string. */
 export function withoutTrailingSlashes(path: string): string {
   let end = path.length;
   while (end > 0 && path[end - 1] === '/') end--;

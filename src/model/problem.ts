@@ -1,8 +1,8 @@
-/** Something wrong with a file an admin wrote: what, where, and how to mend it. */
+/** A problem in a file that an admin wrote: where it is, what is wrong, and how to fix it. */
 export interface Problem {
   /** Absolute path of the file, as the host sees it. */
   readonly file: string;
-  /** Line in the file, counted from 1; 0 when the whole file is meant. */
+  /** Line in the file, counted from 1; 0 for the whole file. */
   readonly line: number;
   /** What is wrong, in one sentence without a full stop. */
   readonly reason: string;
@@ -19,7 +19,7 @@ export interface Located<T> {
   readonly line: number;
 }
 
-/** Writes a problem on one line: `FILE:LINE: REASON; REMEDY`. */
+/** Formats a problem on one line: `FILE:LINE: REASON; REMEDY`. */
 export function formatProblem(p: Problem): string {
   const where = p.line > 0 ? `${p.file}:${p.line}` : p.file;
   return p.remedy === undefined ? `${where}: ${p.reason}` : `${where}: ${p.reason}; ${p.remedy}`;

@@ -1,6 +1,11 @@
+/**
+ * Parses lxc.rootfs.path into what the host must have before the container can start: mounted paths, block
+ * devices or a zfs dataset, and the trees that hold the guest's init. Paths are handled as text only.
+ */
+
 import { cleanAbsolutePath } from './path.ts';
 
-/** What must be there on the host before a root file system can be mounted. */
+/** What the host must have before a root file system can be mounted. */
 export interface Rootfs {
   /**
    * LXC's storage type (src/lxc/storage/storage.c); `device` for a bare path below /dev, `other` for
@@ -14,7 +19,7 @@ export interface Rootfs {
   readonly devices: readonly string[];
   /** The dataset of a zfs root file system; with `other`, what may be one. */
   readonly dataset?: string;
-  /** Directory trees in which to look for the guest's init, the one that wins first. */
+  /** Directory trees in which to look for the guest's init; an earlier tree overrides later ones. */
   readonly trees: readonly string[];
 }
 
@@ -45,7 +50,7 @@ function ofDirectory(type: 'dir' | 'btrfs', path: string): RootfsResult {
   if (clean !== undefined) {
     return { rootfs: { type, paths: [clean], devices: [], trees: [clean] } };
   }
-  // LXC takes "..", but where it leads depends on links: nothing can be waited for.
+  // LXC accepts "..", but its target depends on symbolic links, so there is no path to wait for.
   if (path.startsWith('/')) return { rootfs: { type, paths: [], devices: [], trees: [path] } };
   return leftToLxc(notAbsolute(path));
 }
@@ -64,7 +69,7 @@ function ofDevice(type: 'device' | 'lvm', path: string): RootfsResult {
     : { rootfs: { ...nothing, type, devices: [clean] } };
 }
 
-/** `LOWER[:LOWER...]:UPPER`; LXC cuts where a colon is followed by a slash. */
+/** `LOWER[:LOWER...]:UPPER`; LXC splits at each colon that a slash follows. */
 function ofOverlay(layers: string): RootfsResult {
   const paths: string[] = [];
   for (const layer of layers.split(/:(?=\/)/)) {
@@ -79,7 +84,7 @@ function ofOverlay(layers: string): RootfsResult {
 }
 
 function ofZfs(source: string): RootfsResult {
-  // LXC's own containers name a dataset; a path is what old configurations have.
+  // Containers that LXC creates name a dataset; old configurations have a path.
   if (source.startsWith('/')) {
     const clean = cleanAbsolutePath(source);
     if (clean === undefined) return leftToLxc(notAbsolute(source));

@@ -1,4 +1,4 @@
-/** One word for a POSIX shell, for commands that a message tells somebody to paste. */
+/** Quotes one word for a POSIX shell, for commands in messages that people paste. */
 export function shellWord(word: string): string {
   return /^[-\w./:=@%+,]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
 }

@@ -1,10 +1,10 @@
-/** What can be seen of the host's files, in values. */
+/** Values for what can be seen of the host's files. */
 
-/** What the guest's file tree says about its init; unknown where it cannot be read yet. */
+/** The guest's init according to its file tree; unknown while the tree cannot be read. */
 export type GuestInit = 'systemd' | 'other' | 'unknown';
 
 export interface WatchedPath {
   readonly path: string;
-  /** `DEVICE:INODE` in decimal, or `-` where nothing is there. */
+  /** `DEVICE:INODE` in decimal, or `-` if the path does not exist. */
   readonly identity: string;
 }

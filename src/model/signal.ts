@@ -1,10 +1,15 @@
+/**
+ * Signals by name and number, as LXC reads them and systemd writes them, and which signals lxc-start does
+ * not forward to the container's init.
+ */
+
 import { readUnsigned } from './lxc-keys.ts';
 
-/** glibc's numbers; it keeps 32 and 33 for itself, as LXC and systemd on Debian see them. */
+/** Real-time signals as LXC and systemd on Debian see them: glibc keeps 32 and 33 for itself. */
 const RTMIN = 34;
 const RTMAX = 64;
 
-/** Linux's generic numbering (x86, arm, riscv): the first name of each number is systemd's. */
+/** Linux's generic numbering (x86, arm, riscv). The first name of each number is systemd's. */
 const NAMES: readonly (readonly string[])[] = [
   [],
   ['HUP'],
@@ -43,16 +48,16 @@ const NAMES: readonly (readonly string[])[] = [
 const NUMBERS = new Map(NAMES.flatMap((names, number) => names.map((name) => [name, number])));
 
 /**
- * Reads a signal as sig_parse() in LXC's confile_utils.c does: `SIGPWR` in any case,
- * `SIGRTMIN+n`, `SIGRTMAX-n` or a plain number. Undefined when LXC refuses the text. A plain
- * number is not bounded: 0 stands for "not set", and above 64 there is no such signal.
+ * Parses a signal as sig_parse() in LXC's confile_utils.c does: `SIGPWR` in any case, `SIGRTMIN+n`,
+ * `SIGRTMAX-n` or a plain number. Undefined if LXC refuses the text. A plain number is not checked: 0
+ * means "not set", and there are no signals above 64.
  */
 export function parseSignal(text: string): number | undefined {
   if (/^[0-9]/.test(text)) {
     const number = readUnsigned(text);
     return number === undefined || number > 0x7fffffff ? undefined : number;
   }
-  // C's strcasecmp() folds ASCII only; toUpperCase() would let a dotless i pass as an I.
+  // C's strcasecmp() folds ASCII only, but toUpperCase() would turn a dotless i into I.
   if (text.length > 64 || !/^[\x20-\x7e]*$/.test(text)) return undefined;
   const name = text.toUpperCase();
   if (!name.startsWith('SIG')) return undefined;
@@ -66,8 +71,8 @@ export function parseSignal(text: string): number | undefined {
 }
 
 /**
- * The name for systemd's KillSignal= (systemd.kill(5)): `SIGPWR`, `SIGRTMIN+3`, or the bare number
- * for 32 and 33, which have no name. Throws a RangeError outside 1 to 64.
+ * The name of a signal for systemd's KillSignal= (systemd.kill(5)): `SIGPWR`, `SIGRTMIN+3`, or the
+ * bare number for 32 and 33, which have no name. Throws a RangeError outside 1 to 64.
  */
 export function signalName(signal: number): string {
   if (!Number.isInteger(signal) || signal < 1 || signal > RTMAX) {
@@ -79,8 +84,8 @@ export function signalName(signal: number): string {
 }
 
 /**
- * Why a signal sent to `lxc-start -F` does not reach the container's init as it is; undefined when
- * it does. Source: setup_signal_fd() and signal_handler() in LXC's start.c, signal(7).
+ * Why a signal that is sent to `lxc-start -F` does not reach the container's init unchanged; undefined
+ * if it does. Sources: setup_signal_fd() and signal_handler() in LXC's start.c, signal(7).
  */
 export function whyNotForwarded(signal: number): string | undefined {
   const name = signal >= 1 && signal <= RTMAX ? signalName(signal) : String(signal);

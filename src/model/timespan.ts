@@ -5,12 +5,12 @@ const units = new Set(
   ).split(' '),
 );
 
-/** Each text is a part in one way only, so that none takes more than linear time. */
+/** One number with its unit. It matches a text in only one way, so matching takes linear time. */
 const part = /\d+(?:\.\d+)?[ \t]*(?:([a-z]+)[ \t]*)?/y;
 
 /**
- * Whether systemd reads the text as a time span (systemd.time(7)): `90`, `5min`, `1min 30s`,
- * `infinity`. A bare number counts seconds. Months and years are left out on purpose: as a
+ * Whether systemd accepts the text as a time span (systemd.time(7)): `90`, `5min`, `1min 30s`,
+ * `infinity`. A bare number counts seconds. Months and years are refused on purpose, because in a
  * timeout they are typing errors.
  */
 export function isTimespan(text: string): boolean {

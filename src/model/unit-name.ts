@@ -1,3 +1,8 @@
+/**
+ * Names of units: systemd's escaping of paths and instances, and the names of the units that the project
+ * uses for containers, groups, mounts and devices.
+ */
+
 import { utf8Bytes } from './utf8.ts';
 
 /** systemd's UNIT_NAME_MAX counts the terminating NUL, so a name may have 255 bytes. */
@@ -25,14 +30,14 @@ function isOneOf(byte: number, chars: string): boolean {
   return byte < 0x80 && chars.includes(String.fromCharCode(byte));
 }
 
-/** What needs no escape, so that most names are as they stand; every other name is walked. */
+/** Names that need no escaping; this fast check covers most names. */
 const plainInstance = /^[0-9A-Za-z:_.@-]*$/;
 
 /**
- * Escapes a container or group name for use as a unit instance. Only what a unit name cannot
- * carry is escaped, as `\xNN` per UTF-8 byte, so that `web-1` stays what the admin types and
- * `systemctl start 'lxc@my web'` (which mangles the blank the same way) finds its unit. The
- * backslash is escaped too: it keeps the mapping reversible.
+ * Escapes a container or group name for use as a unit instance. Only bytes that a unit name cannot
+ * contain are escaped, as `\xNN` per UTF-8 byte. So `web-1` stays as the admin types it, and
+ * `systemctl start 'lxc@my web'`, which escapes the blank in the same way, finds its unit. The
+ * backslash is escaped too, which keeps the mapping reversible.
  */
 export function escapeInstance(name: string): string {
   if (plainInstance.test(name)) return name;
@@ -50,14 +55,14 @@ export function escapePath(path: string): string {
         (byte, index) =>
           isAlphanumeric(byte) ||
           isOneOf(byte, ':_') ||
-          // A leading dot would make a hidden file of the unit.
+          // A leading dot would make the unit a hidden file.
           (byte === 0x2e && !(partIndex === 0 && index === 0)),
       ),
     )
     .join('-');
 }
 
-/** The path that escapePath() made a name of; undefined where none can have it. */
+/** The path that escapePath() encodes as this name; undefined if there is none. */
 export function unescapePath(escaped: string): string | undefined {
   try {
     const path = escaped
@@ -67,7 +72,7 @@ export function unescapePath(escaped: string): string | undefined {
     const decoded = `/${decodeURIComponent(path)}`;
     return escapePath(decoded) === escaped ? decoded : undefined;
   } catch {
-    // The bytes are no text.
+    // The bytes are not valid UTF-8.
     return undefined;
   }
 }
@@ -77,12 +82,12 @@ export function containerUnit(name: string): string {
   return `lxc@${escapeInstance(name)}.service`;
 }
 
-/** The target that holds the containers of one lxc.group. */
+/** The target that groups the containers of one lxc.group. */
 export function groupTarget(group: string): string {
   return `lxc-group@${escapeInstance(group)}.target`;
 }
 
-/** The unit that lets lxc.start.delay pass after a container has started. */
+/** The unit that waits for lxc.start.delay after a container has started. */
 export function delayUnit(name: string): string {
   return `lxc-delay@${escapeInstance(name)}.service`;
 }
@@ -91,12 +96,12 @@ export function mountUnit(mountPoint: string): string {
   return `${escapePath(mountPoint)}.mount`;
 }
 
-/** The instance of a template unit that belongs to a path, which the template has as `%f`. */
+/** The instance of a template unit for a path, which the template gets as `%f`. */
 export function pathInstance(template: string, path: string): string {
   return `${template}@${escapePath(path)}.service`;
 }
 
-/** The unit that makes a directory to mount an attachment on. */
+/** The unit that creates the directory on which an attachment is mounted. */
 export function slotUnit(path: string): string {
   return pathInstance('lockerd-slot', path);
 }
@@ -111,8 +116,8 @@ export function netDeviceUnit(interfaceName: string): string {
 }
 
 /**
- * Whether systemd can have a unit of this (escaped) name. The directory of its drop-ins has two
- * more characters and is the first to hit the file system's limit of 255 bytes.
+ * Whether systemd can have a unit of this escaped name. Its drop-in directory has two more characters,
+ * so it is the first to exceed the file system's limit of 255 bytes.
  */
 export function unitNameFits(unit: string): boolean {
   return unit.length + '.d'.length <= unitNameMaxBytes;

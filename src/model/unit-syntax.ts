@@ -1,15 +1,15 @@
 /**
- * Quoting for unit files (systemd.syntax(7), systemd.service(5)). Every value that comes from a
- * file an admin or a guest may have written passes through one of these functions; each refuses
- * what no quoting can make safe.
+ * Quoting for unit files (systemd.syntax(7), systemd.service(5)). Every value from a file that an admin
+ * or a guest may have written passes through one of these functions. Each throws an Error for a value
+ * that no quoting can make safe.
  */
 
 const controlCharacter = /[\u0000-\u001f\u007f]/;
 
-/** Characters that mean nothing to systemd's word splitting. */
+/** Words without characters that are special to systemd's word splitting. */
 const plainWord = /^[0-9A-Za-z_@+,.:/-][0-9A-Za-z_@+,.:/=-]*$/;
 
-/** Whether a text can stand in a unit file at all: one line, no control characters. */
+/** Whether a text can be part of a unit file at all: one line, no control characters. */
 export function fitsUnitFile(text: string): boolean {
   return !controlCharacter.test(text);
 }
@@ -29,14 +29,14 @@ function quoteWord(text: string): string {
   return `"${text.replaceAll('\\', '\\\\').replaceAll('"', '\\"')}"`;
 }
 
-/** One word of a list setting such as RequiresMountsFor= or After=. */
+/** Quotes one word of a list setting such as RequiresMountsFor= or After=. */
 export function unitWord(text: string): string {
   refuseControls(text);
   const escaped = escapeSpecifiers(text);
   return plainWord.test(text) ? escaped : quoteWord(escaped);
 }
 
-/** One argument of an Exec…= line: `$` would start a variable and is doubled as well. */
+/** Quotes one argument of an Exec…= line; also doubles `$`, which would start a variable. */
 export function execArgument(text: string): string {
   refuseControls(text);
   const escaped = escapeSpecifiers(text).replaceAll('$', '$$$$');
@@ -44,14 +44,14 @@ export function execArgument(text: string): string {
 }
 
 /**
- * Whether a text can be the rest of a line: surrounding blanks would be lost, and a final
- * backslash would swallow the next line.
+ * Whether a text can be the rest of a line. Surrounding blanks would be lost, and a final backslash
+ * would join the next line.
  */
 export function fitsRestOfLine(text: string): boolean {
   return fitsUnitFile(text) && text === text.trim() && !text.endsWith('\\');
 }
 
-/** The rest of a line, such as Description= or SourcePath=; see fitsRestOfLine(). */
+/** Quotes the value of a whole line, such as Description= or SourcePath=; see fitsRestOfLine(). */
 export function unitText(text: string): string {
   refuseControls(text);
   if (!fitsRestOfLine(text)) {

@@ -1,4 +1,4 @@
-/** Encodes a string as UTF-8 bytes. Written out because not every engine has TextEncoder. */
+/** Encodes a string as UTF-8 bytes, without TextEncoder, which not every engine has. */
 export function utf8Bytes(text: string): number[] {
   const bytes: number[] = [];
   for (const char of text) {

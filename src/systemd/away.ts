@@ -1,13 +1,13 @@
 import { busError, DBusError } from '../bus/values.ts';
 
 /**
- * systemd leaves the bus for a moment when it executes itself anew, and answers nobody while it
- * reads all unit files again. This file tells such failures from real ones and repeats calls.
+ * systemd leaves the bus for a moment when it re-executes itself, and answers no calls while it
+ * reloads all unit files. This file tells such failures from real ones and repeats calls.
  */
 
 const timedOut = 'org.freedesktop.DBus.Error.TimedOut';
 
-/** Errors of calls that were made while systemd was off the bus, as during a daemon-reexec. */
+/** Errors of calls that were made while systemd was off the bus, for example in a daemon-reexec. */
 const awayErrors: ReadonlySet<string> = new Set([
   'org.freedesktop.DBus.Error.ServiceUnknown',
   timedOut,
@@ -17,7 +17,7 @@ const awayErrors: ReadonlySet<string> = new Set([
 
 const retryMs = 250;
 
-/** Whether systemd was not there to answer; activating it by its bus name fails as well. */
+/** Whether systemd was off the bus. D-Bus activation of its name then fails with Spawn errors. */
 export function systemdIsAway(error: unknown): boolean {
   return (
     error instanceof DBusError &&
@@ -26,7 +26,7 @@ export function systemdIsAway(error: unknown): boolean {
   );
 }
 
-/** Whether nobody got the call, so that it can be repeated; NoReply would leave that open. */
+/** Whether the call was surely not delivered, so that it can be repeated; NoReply leaves that open. */
 export function wasNotDelivered(error: unknown): boolean {
   return (
     systemdIsAway(error) &&
@@ -41,7 +41,7 @@ export function retryPause(): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, retryMs));
 }
 
-/** Repeats a call for at most `maxMs`, as long as its error is of the kind that passes. */
+/** Repeats a call for at most `maxMs`, as long as `passes` says that its error is temporary. */
 export async function retryWhile<T>(
   passes: (error: unknown) => boolean,
   maxMs: number,

@@ -1,6 +1,6 @@
 /**
- * The one client of org.freedesktop.systemd1(5), for the service, the helper and autoballoon. What
- * belongs in src/systemd knows systemd and its bus interface, but neither containers nor lockers.
+ * The only client of org.freedesktop.systemd1(5), for the service, the helper and autoballoon. Code in
+ * src/systemd knows systemd and its bus interface, but neither containers nor lockers.
  *
  * - `manager.ts`: calls, jobs, signals, and the subscription that is renewed after a daemon-reexec
  * - `unit-jobs.ts`: waiting for the end of a job
@@ -26,20 +26,19 @@ const propertiesInterface = 'org.freedesktop.DBus.Properties';
 
 export interface ManagerOptions {
   /**
-   * Which signals to ask for: all that {@link ManagerListener} has, the ends of jobs only, or none,
-   * without which no job can be awaited. Each subscription costs a short-lived process time.
-   * Default: `all`.
+   * Which signals to subscribe to: all of {@link ManagerListener}, only the ends of jobs, or none; with
+   * `none` no job can be awaited. Each subscription costs a short-lived process time. Default: `all`.
    */
   readonly signals?: 'all' | 'jobs' | 'none';
-  /** Default: 25 s, as everywhere in D-Bus. */
+  /** Timeout of one call. Default: 25 s, as usual in D-Bus. */
   readonly callTimeoutMs?: number;
-  /** How long a call about a unit is repeated while systemd is off the bus. Default: a minute. */
+  /** How long a call about a unit is repeated while systemd is off the bus. Default: 60 s. */
   readonly awayMaxMs?: number;
-  /** Default: jobs are looked for every 30 s and cancelled by their signals. */
+  /** Default: jobs are checked every 30 s and cancelled when their signal aborts. */
   readonly jobs?: JobPolicy;
 }
 
-/** One unit of Manager.ListUnits*(): no more than is used. */
+/** The fields that we use of one unit in Manager.ListUnits*(). */
 export interface ListedUnit {
   readonly name: string;
   readonly activeState: string;
@@ -50,7 +49,7 @@ export interface ListedUnit {
 export interface ManagerListener {
   /** Properties of a unit have changed; `changed` has the new values, without their types. */
   readonly unitChanged?: (path: string, changed: ReadonlyMap<string, unknown>) => void;
-  /** A unit was loaded, which may say more than that: its first change is told in this way only. */
+  /** A unit was loaded. Its state may have changed as well: no other signal reports its first change. */
   readonly unitNew?: (name: string, path: string) => void;
   readonly unitRemoved?: (name: string, path: string) => void;
   /** A job of a unit has ended, whoever made it. */
@@ -60,18 +59,18 @@ export interface ManagerListener {
 }
 
 export interface StartOptions extends JobOptions {
-  /** Whether a job that contradicts a waiting one takes its place or is refused. Default: `replace`. */
+  /** Whether the job replaces a conflicting queued job or is refused. Default: `replace`. */
   readonly mode?: 'replace' | 'fail';
 }
 
-/** Object path of a unit; it can be used whether or not the unit is loaded. */
+/** Object path of a unit, which need not be loaded. */
 export function unitPath(unit: string): string {
   return `${unitNamespace}/${escapeLabel(unit)}`;
 }
 
 /**
- * systemd over one connection to the bus, with one subscription for all who listen. Signals are
- * dispatched here, because a match rule for each unit would hit the bus daemon's limits.
+ * systemd over one bus connection, with one subscription for all listeners. Signals are dispatched
+ * here, because a match rule per unit would hit the bus daemon's limits.
  */
 export class SystemdManager {
   readonly #bus: BusConnection;
@@ -91,18 +90,18 @@ export class SystemdManager {
     });
   }
 
-  /** Subscribes to signals, which arrive for as long as the connection lasts. */
+  /** Creates a manager and subscribes to signals for as long as the connection lasts. */
   static async connect(bus: BusConnection, options: ManagerOptions = {}): Promise<SystemdManager> {
     const manager = new SystemdManager(bus, options);
     const { signals = 'all' } = options;
     if (signals === 'all') await manager.#subscribeToAll();
     if (signals === 'jobs') await manager.#subscribeToManager('JobRemoved');
-    // systemd sends signals about units and jobs only to those who ask.
+    // systemd sends signals about units and jobs only if some client has called Subscribe.
     if (signals !== 'none') await manager.#callSubscribe();
     return manager;
   }
 
-  /** Answers with what ends the listening. */
+  /** Adds a listener; returns a function that removes it. */
   listen(listener: ManagerListener): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
@@ -120,7 +119,7 @@ export class SystemdManager {
       },
       ({ body }) => {
         const owner = String(body[2]);
-        // Subscriptions live as long as systemd's own connection to the bus.
+        // Subscriptions last as long as systemd's own connection to the bus.
         if (owner !== '' && owner !== this.#owner) void this.#resubscribe();
         this.#owner = owner;
       },
@@ -140,7 +139,7 @@ export class SystemdManager {
     );
   }
 
-  /** @param member which signal of the manager object; all of them where it is not given */
+  /** @param member a signal of the manager object; all of its signals if undefined */
   async #subscribeToManager(member?: string): Promise<void> {
     await this.#bus.subscribe(
       {
@@ -167,7 +166,7 @@ export class SystemdManager {
     try {
       await this.#callSubscribe();
     } catch {
-      // It left again; its next owner change brings us back here.
+      // systemd has left again; the next change of the name's owner leads back here.
       return;
     }
     this.#onReloaded();
@@ -186,7 +185,7 @@ export class SystemdManager {
         this.#tell((l) => l.jobEnded?.(String(body[2]), String(body[3])));
         break;
       case 'Reloading':
-        // True at its beginning.
+        // The argument is true at the start of a reload.
         if (body[0] === false) this.#onReloaded();
         break;
     }
@@ -226,7 +225,7 @@ export class SystemdManager {
     return this.#call(managerPath, managerInterface, member, signature, body);
   }
 
-  /** A call that is repeated when nobody got it, as systemd was off the bus. */
+  /** A call that is repeated if it was not delivered because systemd was off the bus. */
   #callWhenBack(
     member: string,
     signature: string,
@@ -235,7 +234,7 @@ export class SystemdManager {
     return retryWhile(wasNotDelivered, this.#awayMaxMs, () => this.call(member, signature, body));
   }
 
-  /** Runs the generators and reads all unit files again. */
+  /** daemon-reload: systemd runs the generators and reloads all unit files. */
   async reload(): Promise<void> {
     await this.call('Reload');
   }
@@ -244,14 +243,14 @@ export class SystemdManager {
     await this.#callWhenBack('KillUnit', 'ssi', [unit, whom, signalNumber]);
   }
 
-  /** Lets systemd forget that a unit failed; nothing to do for one that it does not know. */
+  /** Resets the failed state of a unit; does nothing if systemd does not know the unit. */
   async resetFailed(unit: string): Promise<void> {
     await this.call('ResetFailedUnit', 's', [unit]).catch((error: unknown) => {
       if (!(error instanceof DBusError)) throw error;
     });
   }
 
-  /** What `systemctl set-property` does; with `runtime` as --runtime does it. */
+  /** Does what `systemctl set-property` does; `runtime` stands for --runtime. */
   async setProperties(
     unit: string,
     runtime: boolean,
@@ -260,16 +259,16 @@ export class SystemdManager {
     await this.call('SetUnitProperties', 'sba(sv)', [unit, runtime, properties]);
   }
 
-  // Jobs: each method settles when the job has ended, and throws a DBusError when it is refused.
+  // Jobs: each method resolves when the job has ended, and throws a DBusError if it is refused.
 
-  /** Starts a unit, or finds it started. */
+  /** Starts a unit; the job is `done` at once if the unit is active. */
   start(unit: string, options: StartOptions = {}): Promise<JobResult> {
     return this.#jobs.run('start', unit, options, () =>
       this.#callWhenBack('StartUnit', 'ss', [unit, options.mode ?? 'replace']),
     );
   }
 
-  /** Makes a unit that has no file and starts it. */
+  /** Creates a unit without a unit file and starts it. */
   startTransient(
     unit: string,
     properties: readonly UnitProperty[],
@@ -293,7 +292,7 @@ export class SystemdManager {
     );
   }
 
-  /** Takes a job out of systemd's queue; whose unit is already being worked on is not undone. */
+  /** Cancels a job; what systemd has already done for it is not undone. */
   async cancelJob(path: string): Promise<void> {
     await this.#call(path, 'org.freedesktop.systemd1.Job', 'Cancel', '', []);
   }
@@ -314,8 +313,8 @@ export class SystemdManager {
   // Properties
 
   /**
-   * Some properties of a unit, one call for each. A unit that is not loaded is loaded for it, and is
-   * told of as new and as removed: who reads in answer to those signals never comes to an end.
+   * Reads some properties of a unit, one call for each. systemd loads an unloaded unit for this and
+   * announces it as new and as removed, so reading in response to those signals would never end.
    */
   async get(unit: string, type: UnitType, names: readonly string[]): Promise<Properties> {
     const values = names.map(async (name) => {
@@ -326,23 +325,23 @@ export class SystemdManager {
     return new Properties(unit, new Map(await Promise.all(values)));
   }
 
-  /** Such as `active`; `inactive` for a unit that there is not. */
+  /** ActiveState of a unit, such as `active`; `inactive` for a unit that does not exist. */
   async activeState(unit: string): Promise<string> {
     return (await this.get(unit, 'Unit', ['ActiveState'])).string('ActiveState');
   }
 
-  /** All properties of one interface of a unit; for loading it, as with {@link get}. */
+  /** Reads all properties of one interface of a unit. Loads the unit, as {@link get} does. */
   async getAll(unit: string, type: UnitType): Promise<Properties> {
     const body = [`${systemd}.${type}`];
     const [all] = await this.#call(unitPath(unit), propertiesInterface, 'GetAll', 's', body);
     return new Properties(unit, plainValues(all));
   }
 
-  /** Loaded units by patterns of their names; loads none. */
+  /** Lists the loaded units whose names match one of the patterns; loads none. */
   async listLoaded(patterns: readonly string[]): Promise<ListedUnit[]> {
     const [units] = await this.call('ListUnitsByPatterns', 'asas', [
       [],
-      // A backslash would escape the next character of the pattern.
+      // A backslash in a name would escape the next character of the pattern.
       patterns.map((pattern) => pattern.replaceAll('\\', '?')),
     ]);
     if (!Array.isArray(units)) throw new Error('systemd did not answer with a list of units');

@@ -1,16 +1,16 @@
 import { Variant } from '../bus/values.ts';
 
 /**
- * Properties of units in both directions: checked getters for what systemd answers, and the forms in
- * which set properties and transient units are written.
+ * Properties of units in both directions: checked getters for systemd's answers, and constructors for
+ * properties to set, also in transient units.
  */
 
-/** The interfaces of a unit whose properties are read. */
+/** The D-Bus interfaces of a unit from which properties are read. */
 export type UnitType = 'Unit' | 'Service' | 'Mount';
 
 /**
  * Properties that systemd gave for one unit. Each getter throws an Error that names the unit and the
- * property when it is missing or has another type: then systemd is not the one we were written for.
+ * property if it is missing or has another type, which means an incompatible version of systemd.
  */
 export class Properties {
   readonly #unit: string;
@@ -59,7 +59,7 @@ function isTexts(value: unknown): value is string[] {
   return Array.isArray(value) && value.every((item) => typeof item === 'string');
 }
 
-/** An `a{sv}` without its types; empty for anything else. */
+/** Converts an `a{sv}` to plain values; empty for anything else. */
 export function plainValues(map: unknown): ReadonlyMap<string, unknown> {
   if (typeof map !== 'object' || map === null) return new Map();
   return new Map(Object.entries(map).map(([name, value]) => [name, plainValue(value)]));
@@ -73,7 +73,7 @@ function isVariant(value: unknown): value is Variant {
   return typeof value === 'object' && value !== null && 'signature' in value && 'value' in value;
 }
 
-/** One property to set, by name. */
+/** One property to set: its name and value. */
 export type UnitProperty = readonly [string, Variant];
 
 export function textProperty(name: string, value: string): UnitProperty {
@@ -84,7 +84,7 @@ export function booleanProperty(name: string, value: boolean): UnitProperty {
   return [name, new Variant('b', value)];
 }
 
-/** A list, such as `After=`. */
+/** A property that is a list, such as `After=`. */
 export function listProperty(name: string, values: readonly string[]): UnitProperty {
   return [name, new Variant('as', values)];
 }

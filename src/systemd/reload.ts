@@ -4,14 +4,15 @@ import type { SystemdManager } from './manager.ts';
 /** Longer than any daemon-reload takes. */
 const reloadMaxMs = 300_000;
 
-/** Asks systemd, which answers nobody while it reads all unit files again. */
+/** Repeats a call until systemd answers, because it answers no calls during a daemon-reload. */
 export function askPatiently<T>(ask: () => Promise<T>): Promise<T> {
   return retryWhile(systemdIsAway, reloadMaxMs, ask);
 }
 
 /**
- * What the generator has written, whole: a daemon-reload begins by deleting it. `definitions` waits
- * for the generator's end by itself, but not for ever, and on a slow host a reload takes longer.
+ * Reads the generator's output so that no daemon-reload falls into the reading: a reload begins by
+ * deleting it. `definitions` itself waits for the generator to end, but only for a limited time, which
+ * a reload on a slow host exceeds.
  */
 export function betweenReloads<T>(
   definitions: { read(): Promise<T> },
@@ -28,7 +29,7 @@ export function betweenReloads<T>(
       for (;;) {
         const before = reloads;
         const read = await definitions.read();
-        // From a reload's beginning on this waits for its end, which is told before the answer.
+        // During a reload this call waits for its end, and the signal of the end comes before the answer.
         await askPatiently(() => manager.listLoaded(['lockerd.service']));
         if (reloads === before) return read;
       }

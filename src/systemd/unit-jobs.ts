@@ -3,10 +3,10 @@ import { LockerdError } from '../model/errors.ts';
 import type { Properties } from './properties.ts';
 
 /**
- * Waiting for systemd's jobs. A job is an object of systemd's queue; systemd answers with its path
- * and announces its end with JobRemoved. That announcement can be missed: it may come before the
- * reply that names the job, and it is sent to nobody while systemd executes itself anew. So early
- * ends are kept, and a job whose end nobody heard is decided by the state of its unit.
+ * Waits for systemd's jobs. A job is an object in systemd's queue; systemd replies with its path and
+ * announces its end with JobRemoved. That signal can be missed: it may come before the reply that
+ * names the job, and it is not sent while systemd re-executes itself. So early ends are kept, and if
+ * the signal was missed, the state of the unit decides how the job ended.
  */
 
 /** How a job ended, in systemd's words; see org.freedesktop.systemd1(5), JobRemoved. */
@@ -17,7 +17,7 @@ export type JobResult =
   | 'failed'
   | 'dependency'
   | 'skipped'
-  /** It has ended, but its unit does not show that it did its work. */
+  /** The job has ended, but the unit's state does not show that it succeeded. */
   | 'lost'
   | (string & {});
 
@@ -25,25 +25,25 @@ export type JobVerb = 'start' | 'stop' | 'restart';
 
 /** How a program waits for its jobs. */
 export interface JobPolicy {
-  /** How often it is looked whether a job is still there, in milliseconds. */
+  /** How often to check whether a job still exists, in milliseconds. */
   readonly lookMs: number;
   /**
-   * What happens when the signal of a wait fires. `cancel` cancels the job and waits for its end all
-   * the same. `abandon` leaves the job to systemd and throws LockerdError Cancelled; such waits also
-   * end, with an Error, when the bus is lost.
+   * What happens when the signal of a wait aborts. `cancel` cancels the job and still waits for its end.
+   * `abandon` leaves the job to systemd and throws LockerdError Cancelled; such a wait also ends with an
+   * Error when the bus connection is lost.
    */
   readonly onAbort: 'cancel' | 'abandon';
 }
 
 export interface JobOptions {
   readonly signal?: AbortSignal | undefined;
-  /** Milliseconds; then LockerdError TimedOut is thrown and the job goes on. Default: no limit. */
+  /** In milliseconds. After it the wait throws LockerdError TimedOut and the job continues. Default: none. */
   readonly timeoutMs?: number;
-  /** StateChangeTimestamp of the unit before a restart, in microseconds, where it is known. */
+  /** StateChangeTimestamp of the unit before a restart, in microseconds, if known. */
   readonly changedUsec?: bigint | undefined;
 }
 
-/** What waiting for jobs needs of systemd. */
+/** The calls to systemd that waiting for jobs needs. */
 export interface JobCalls {
   call(member: string, signature: string, body: readonly unknown[]): Promise<readonly unknown[]>;
   cancelJob(path: string): Promise<void>;
@@ -62,9 +62,9 @@ interface AwaitedJob {
 export class Jobs {
   readonly #systemd: JobCalls;
   readonly #policy: JobPolicy;
-  /** Two of them may wait for one job, as systemd merges equal ones. */
+  /** Two waits may share one job, because systemd merges equal jobs. */
   readonly #awaited = new Set<AwaitedJob>();
-  /** Jobs that ended before the reply that names them was looked at. */
+  /** Results of jobs that ended before their reply was handled, by path. */
   readonly #endedEarly = new Map<string, JobResult>();
   #requests = 0;
   #lost: Error | undefined;
@@ -75,9 +75,9 @@ export class Jobs {
   }
 
   /**
-   * Makes a job and waits for its end.
+   * Creates a job and waits for its end.
    * @param request the call that systemd answers with the job's path
-   * @throws what the request throws; LockerdErrors as policy and options say
+   * @throws what `request` throws, and LockerdErrors as the policy and options say
    */
   async run(
     verb: JobVerb,
@@ -99,13 +99,13 @@ export class Jobs {
     return end;
   }
 
-  /** A job has ended, as JobRemoved says. */
+  /** Handles JobRemoved: a job has ended. */
   ended(path: string, result: JobResult): void {
     for (const job of this.#awaited) if (job.path === path) job.end(result);
     if (this.#requests > 0) this.#endedEarly.set(path, result);
   }
 
-  /** Ends of jobs may have been missed. */
+  /** Checks all awaited jobs, because the ends of some may have been missed. */
   lookForAll(): void {
     for (const job of this.#awaited) void this.#lookFor(job);
   }
@@ -124,7 +124,7 @@ export class Jobs {
     this.#awaited.add(job);
     const abort = (): void => {
       if (onAbort === 'abandon') fail(new LockerdError('Cancelled', 'the caller has left'));
-      // A job that has just ended cannot be cancelled; its end is on the way.
+      // A job that has just ended cannot be cancelled; the signal of its end is on the way.
       else this.#systemd.cancelJob(path).catch(() => this.#lookFor(job));
     };
     signal?.addEventListener('abort', abort, { once: true });
@@ -150,7 +150,7 @@ export class Jobs {
     }
   }
 
-  /** Asks whether systemd still has a job. Failures are no answer; it is asked again later. */
+  /** Asks systemd whether a job still exists. A failed call says nothing; a later check repeats it. */
   async #lookFor(job: AwaitedJob): Promise<void> {
     const id = Number(job.path.slice(job.path.lastIndexOf('/') + 1));
     try {
@@ -158,12 +158,12 @@ export class Jobs {
     } catch (error) {
       const isGone =
         error instanceof DBusError && error.errorName === 'org.freedesktop.systemd1.NoSuchJob';
-      // If its end was announced, that came before this answer.
+      // A JobRemoved for this job would have come before this answer.
       if (isGone && this.#awaited.has(job)) await this.#decide(job).catch(() => undefined);
     }
   }
 
-  /** Ends the wait for a job that systemd does not have any more, unless its unit still changes. */
+  /** Ends the wait for a job that no longer exists, unless its unit is still changing. */
   async #decide(job: AwaitedJob): Promise<void> {
     const { verb, unit, options } = job;
     const names = verb === 'restart' ? ['ActiveState', 'StateChangeTimestamp'] : ['ActiveState'];
@@ -179,7 +179,7 @@ export class Jobs {
         job.end(isDown ? 'done' : 'lost');
         break;
       case 'restart': {
-        // A unit that is up says nothing of a restart that may never have begun.
+        // An active unit does not show whether it was restarted; only a newer timestamp does.
         const { changedUsec } = options;
         const hasChanged =
           changedUsec !== undefined && properties.bigint('StateChangeTimestamp') > changedUsec;
@@ -205,7 +205,7 @@ function deferred(): {
   return { promise, end, fail };
 }
 
-/** A function, for what is asked again after an await is not known to be false. */
+/** A function, because TypeScript would assume that a second check, after an await, is still false. */
 function isAborted(signal: AbortSignal | undefined): boolean {
   return signal?.aborted === true;
 }

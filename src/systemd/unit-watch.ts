@@ -5,11 +5,11 @@ import type { HeldStart } from './held-start.ts';
 import { readHeldStart, wasNotBegun } from './held-start.ts';
 import { Watched } from './watched.ts';
 
-/** A service unit as it is read. */
+/** What is read of a service unit. */
 export interface UnitReading {
-  /** systemd's word, such as `active`. */
+  /** ActiveState in systemd's words, such as `active`. */
   readonly activeState: string;
-  /** CLOCK_REALTIME, microseconds; 0 where systemd has never seen it change. */
+  /** CLOCK_REALTIME, in microseconds; 0 if systemd has never seen the unit change. */
   readonly stateChangeUsec: bigint;
   readonly service: Properties;
   /** Of a unit that is down: a start that waits, or that ended before it began. */
@@ -26,29 +26,29 @@ interface WatchedUnit<Status> {
   activeState: string;
   job: number;
   status: Status | undefined;
-  /** Also from signals, because a unit that systemd unloads forgets it. */
+  /** Also taken from signals, because systemd forgets it when it unloads the unit. */
   stateChangeUsec: bigint;
 }
 
 /**
- * Follows the states of service units, also of such that systemd unloads and loads again. Each
- * question about a unit that is not loaded has systemd load it, which takes 10 ms and more. So there
- * is one question for each unit, and one list of the loaded ones for all who ask at the same time.
+ * Follows the states of service units, even if systemd unloads and reloads them. Each query about an
+ * unloaded unit makes systemd load it, which takes 10 ms or more. So there is one query per unit, and
+ * one list of loaded units for all readings that start at the same time.
  */
 export class UnitWatch<Status extends object> {
   readonly #manager: SystemdManager;
   readonly #decode: (unit: string, reading: UnitReading) => Status;
   readonly #reported: (unit: string, status: Status | undefined) => void;
-  /** By object path. */
+  /** Watched units, by object path. */
   readonly #units = new Map<string, WatchedUnit<Status>>();
-  /** Units to be looked for in the next list of loaded ones. */
+  /** Units to look up in the next list of loaded units. */
   readonly #toList = new Set<string>();
   #listing: Promise<ReadonlyMap<string, ListedUnit>> | undefined;
 
   /**
-   * @param decode what is to be known of a reading; statuses are compared member by member
-   * @param reported hears of each unit once, after each reading, and of undefined when nobody
-   *   watches the unit any more
+   * @param decode turns a reading into a status; statuses are compared member by member
+   * @param reported called once per unit after each reading, and with undefined when nobody watches
+   *   the unit any more
    */
   constructor(
     manager: SystemdManager,
@@ -68,7 +68,7 @@ export class UnitWatch<Status extends object> {
       },
       unitNew: (_name, path) => {
         const entry = this.#units.get(path);
-        // When systemd leaves the bus, all is read again after its return.
+        // If systemd has left the bus, `reloaded` makes all units be read again after its return.
         if (entry !== undefined) this.#lookAtLoaded(entry).catch(() => undefined);
       },
       jobEnded: (unit, result) => {
@@ -84,8 +84,8 @@ export class UnitWatch<Status extends object> {
   }
 
   /**
-   * Reports the status of a unit now and at every change. Settles after the first report with what
-   * ends the watching; throws what the reading throws.
+   * Reports the status of a unit now and after each change. Resolves after the first report with a
+   * function that ends the watch; throws what the reading throws.
    */
   async watch(unit: string, changed: (status: Status) => void): Promise<() => void> {
     const path = unitPath(unit);
@@ -109,17 +109,17 @@ export class UnitWatch<Status extends object> {
     return unwatch;
   }
 
-  /** The last status of a watched unit. */
+  /** The last status of a watched unit; undefined if there is none yet. */
   statusOf(unit: string): Status | undefined {
     return this.#units.get(unitPath(unit))?.status;
   }
 
-  /** Something of a watched unit may have changed of which systemd tells nobody. */
+  /** Says that a watched unit may have changed in a way for which systemd sends no signal. */
   noteChange(unit: string): void {
     this.#units.get(unitPath(unit))?.watched.noteChange();
   }
 
-  /** As {@link noteChange}; settles when the unit has been read, or cannot be. */
+  /** Like {@link noteChange}; resolves when the unit has been read or the reading has failed. */
   async look(unit: string): Promise<void> {
     await this.#units
       .get(unitPath(unit))
@@ -178,7 +178,7 @@ export class UnitWatch<Status extends object> {
     };
   }
 
-  /** The unit in the list of those that are loaded, which is read once for all who ask now. */
+  /** The unit's entry in the list of loaded units, which is read once for all current callers. */
   async #loadedUnit(unit: string): Promise<ListedUnit | undefined> {
     this.#toList.add(unit);
     this.#listing ??= new Promise((resolve) => setImmediate(resolve)).then(async () => {
@@ -192,12 +192,13 @@ export class UnitWatch<Status extends object> {
   }
 
   /**
-   * What happened to a unit before its loading was announced is not told in another signal. A
-   * reading would load it again and again, so the list of loaded units says whether there is need.
+   * Finds changes of a unit from before its loading was announced, for which no other signal comes. A
+   * reading would make systemd load the unit again and again, so the list of loaded units decides
+   * whether a reading is needed.
    */
   async #lookAtLoaded(entry: WatchedUnit<Status>): Promise<void> {
     const listed = await this.#loadedUnit(entry.unit);
-    // The reading that is under way may have begun before.
+    // A reading that is under way may have begun before the change, so wait for its result.
     await entry.watched.whenRead();
     if (listed === undefined || entry.status === undefined) return;
     if (entry.activeState !== listed.activeState || entry.job !== listed.job.id) {

@@ -1,12 +1,12 @@
 import { retryPause, systemdIsAway } from './away.ts';
 
-/** How long to wait for systemd when it is off the bus, as while it executes itself anew. */
+/** How long to wait for systemd when it is off the bus, for example in a daemon-reexec. */
 const awayMaxMs = 60_000;
 
 /**
- * Something of systemd's that is read after each change. Signals only say that something changed,
- * so each change is noted and what changed is read until it was quiet during a whole reading. Only
- * such a reading is reported. There is one reading at a time.
+ * Something in systemd that is read after each change. Signals only say that something changed, so
+ * readings are repeated until no change falls into a whole reading. Only such a reading is reported.
+ * There is one reading at a time.
  */
 export class Watched<T> {
   readonly #read: () => Promise<T>;
@@ -25,18 +25,18 @@ export class Watched<T> {
     this.#isOver = true;
   }
 
-  /** Something may have changed, so that it is read again. A failure is left to the next change. */
+  /** Reads again, because something may have changed. After a failure, the next change reads again. */
   noteChange(): void {
     this.readAfterChange().catch(() => undefined);
   }
 
-  /** As {@link noteChange}, for those who wait for the reading. Throws what the reading throws. */
+  /** Like {@link noteChange}, but waits for the reading and throws what it throws. */
   readAfterChange(): Promise<void> {
     this.#changes++;
     return this.read();
   }
 
-  /** Settles when what is there now has been reported. */
+  /** Resolves when the current state has been reported; throws what the reading throws. */
   read(): Promise<void> {
     this.#reading ??= this.#readUntilQuiet().finally(() => {
       this.#reading = undefined;
@@ -44,7 +44,7 @@ export class Watched<T> {
     return this.#reading;
   }
 
-  /** Settles with the reading that is under way, if there is one. */
+  /** Waits for the reading that is under way, if there is one. */
   async whenRead(): Promise<void> {
     await this.#reading;
   }
@@ -57,7 +57,7 @@ export class Watched<T> {
       try {
         reading = await this.#read();
       } catch (error) {
-        // A change meanwhile may be the reason, such as a unit that went while it was read.
+        // A change may be the cause, for example a unit that went away during the reading.
         const hasChanged = this.#changes !== changes;
         if ((!hasChanged && !systemdIsAway(error)) || Date.now() > end) throw error;
         if (!hasChanged) await retryPause();
