@@ -21,7 +21,7 @@ import type { RetriedWatch, Watcher } from './retried-watch.ts';
 /** How long the start waits for reports of guests, which say little that systemd does not. */
 const firstGuestsMs = 2_000;
 /** Longer than the helper takes to find a guest by itself. */
-const guestAwaitedMs = 5_000;
+const guestAwaitedMs = 15_000;
 
 export interface ContainerTrackerPorts {
   readonly units: UnitsPort;

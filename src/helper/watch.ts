@@ -37,6 +37,8 @@ const looksAfterHintMs: readonly number[] = [0, 40, 120, 400, 1200];
  * any number of hints. Wall-clock time is no measure, because a busy host prolongs it.
  */
 const restFactor = 10;
+/** Longest rest before a hint is followed, so that a slow host still sees a guest in time. */
+const restMaxMs = 3000;
 /** How often to look for containers outside their units, and the minimum gap between looks. */
 const outsideMs = 5000;
 const outsideGapMs = 200;
@@ -153,8 +155,10 @@ export class Watcher {
       if (isFirst || laterMs === undefined) this.#toAsk.add(name);
     }
     const { user, system } = process.cpuUsage(before);
-    this.#restUntilMs = performance.now() + ((user + system) / 1000) * restFactor;
-    this.#nextAllMs = Math.max(this.#nextAllMs, this.#restUntilMs);
+    const end = performance.now();
+    const restMs = ((user + system) / 1000) * restFactor;
+    this.#restUntilMs = end + Math.min(restMs, restMaxMs);
+    this.#nextAllMs = Math.max(this.#nextAllMs, end + restMs);
   }
 
   #tell(found: ReadonlyMap<string, LxcStatus>): void {
