@@ -52,6 +52,8 @@ export interface ManagerListener {
   /** A unit was loaded. Its state may have changed as well: no other signal reports its first change. */
   readonly unitNew?: (name: string, path: string) => void;
   readonly unitRemoved?: (name: string, path: string) => void;
+  /** A job of a unit was queued, whoever made it. */
+  readonly jobNew?: (unit: string) => void;
   /** A job of a unit has ended, whoever made it. */
   readonly jobEnded?: (unit: string, result: string) => void;
   /** Unit files were read again, or systemd itself is new: everything may have changed. */
@@ -180,6 +182,9 @@ export class SystemdManager {
       case 'UnitRemoved':
         this.#tell((l) => l.unitRemoved?.(String(body[0]), String(body[1])));
         break;
+      case 'JobNew':
+        this.#tell((l) => l.jobNew?.(String(body[2])));
+        break;
       case 'JobRemoved':
         this.#jobs.ended(String(body[1]), String(body[3]));
         this.#tell((l) => l.jobEnded?.(String(body[2]), String(body[3])));
@@ -300,8 +305,8 @@ export class SystemdManager {
   /** Units for whose jobs a job waits; none for a job that has ended. */
   async unitsBefore(job: number): Promise<string[]> {
     try {
-      // systemctl list-jobs --after
-      const [jobs] = await this.call('GetJobAfter', 'u', [job]);
+      // systemctl list-jobs --before
+      const [jobs] = await this.call('GetJobBefore', 'u', [job]);
       if (!Array.isArray(jobs)) throw new Error('systemd did not answer with a list of jobs');
       return jobs.map((row: unknown) => String(Array.isArray(row) ? row[1] : ''));
     } catch (error) {

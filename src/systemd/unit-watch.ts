@@ -16,6 +16,13 @@ export interface UnitReading {
   readonly heldStart: HeldStart | undefined;
 }
 
+/** A start that is queued for longer is one that waits. systemd announces the job, not the wait. */
+const waitingStartMs = 300;
+
+function isDown(activeState: string): boolean {
+  return activeState === 'inactive' || activeState === 'failed';
+}
+
 interface WatchedUnit<Status> {
   readonly unit: string;
   readonly handlers: Set<(status: Status) => void>;
@@ -70,6 +77,14 @@ export class UnitWatch<Status extends object> {
         const entry = this.#units.get(path);
         // If systemd has left the bus, `reloaded` makes all units be read again after its return.
         if (entry !== undefined) this.#lookAtLoaded(entry).catch(() => undefined);
+      },
+      jobNew: (unit) => {
+        const entry = this.#units.get(unitPath(unit));
+        if (entry === undefined || !isDown(entry.activeState)) return;
+        // A start that does not wait has changed the unit's state by then.
+        setTimeout(() => {
+          if (isDown(entry.activeState)) entry.watched.noteChange();
+        }, waitingStartMs).unref();
       },
       jobEnded: (unit, result) => {
         const entry = this.#units.get(unitPath(unit));

@@ -49,7 +49,8 @@ beforeAll(async () => {
      rm -rf /lockers /var/locker-mappings
      mkdir -p /srv/lk /srv/maps /mnt/disk
      ln -s ../srv/one /var/locker-mappings; ln -s /srv/maps /srv/one; ln -s /srv/lk /lockers
-     mv /var/lib/lxc /srv/containers; ln -s /srv/containers /var/lib/lxc
+     tar -C /var/lib -c lxc | tar -C /srv -x; mv /srv/lxc /srv/containers
+     rm -rf /var/lib/lxc; ln -s /srv/containers /var/lib/lxc
      mv /srv/containers/linked /srv/linked; ln -s ../linked /srv/containers/linked
      mv /srv/containers/late /srv/late
      ln -s /mnt/disk /data
@@ -81,7 +82,7 @@ test('links on the way of lockers, wormholes, containers and disks change nothin
   await expectState(host, 'srv-lk-web.mount', 'active');
   await expectState(host, 'srv-maps-web-web.mount', 'active');
   expect((await lockersSeenBy(host, 'web')).sort()).toEqual(['web']);
-  expect((await host.unit('lxc@web'))['RequiresMountsFor']).toContain('/mnt/disk');
+  expect((await host.unit('lxc-needs@web'))['RequiresMountsFor']).toContain('/mnt/disk');
   expect(await answerOfGuest(host, 'web', 'grep -c " /data " /proc/mounts')).toContain('1');
 });
 

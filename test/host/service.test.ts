@@ -307,6 +307,8 @@ describe('strangers', () => {
   test('may look at everything and do nothing', async () => {
     await systemctl(host, 'start', unitOf('db'));
     await host.waitForGuest('db');
+    // lockerd hears of the guest a moment later.
+    await untilState('db', 'running');
     // A job of somebody else's.
     const job = await begin('StartContainer', 'slow');
     await untilState('slow', 'starting');

@@ -44,7 +44,7 @@ class FakeSystemd {
             }),
         ];
       }
-      case 'GetJobAfter':
+      case 'GetJobBefore':
         if (body[0] !== this.job[0]) {
           throw new DBusError('org.freedesktop.systemd1.NoSuchJob', 'no such job');
         }
