@@ -2,7 +2,7 @@
 import type { FstabEntry } from '../model/fstab.ts';
 import { parseFstab, parseFstabLine } from '../model/fstab.ts';
 import type { LxcConfig } from '../model/lxc-config.ts';
-import { cleanAbsolutePath, isAtOrBelow } from '../model/path.ts';
+import { cleanAbsolutePath, isAtOrBelow, kernelPaths, pathMax } from '../model/path.ts';
 import type { Located, Problem } from '../model/problem.ts';
 import { parseRootfs } from '../model/rootfs.ts';
 import { deviceUnit, mountUnit, netDeviceUnit } from '../model/unit-name.ts';
@@ -20,9 +20,6 @@ export function findNeeds(facts: ContainerFacts, host: HostFacts): Needs {
   needNetwork(needs, config);
   return needs;
 }
-
-/** PATH_MAX of the kernel, without the NUL. */
-const pathMax = 4095;
 
 /** Hooks that run before LXC opens the root file system and looks for the host's interfaces. */
 const beforeAll = ['lxc.hook.pre-start'];
@@ -196,9 +193,6 @@ function needRootfs(needs: Needs, rootfsPath: Located<string>): void {
     needs.wants.add('zfs-mount.service');
   }
 }
-
-/** File systems of the kernel: their paths are there before any unit starts. */
-const kernelPaths = ['/proc', '/sys', '/dev'];
 
 function needMount(needs: Needs, entry: FstabEntry, from: Located<string>): void {
   const source = cleanAbsolutePath(entry.source);

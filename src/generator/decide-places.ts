@@ -1,12 +1,9 @@
 /** What a container waits for that its configuration does not name. */
 import type { FstabEntry } from '../model/fstab.ts';
-import { cleanAbsolutePath, isAtOrBelow } from '../model/path.ts';
+import { cleanAbsolutePath, isAtOrBelow, pathMax } from '../model/path.ts';
 import { parseRootfs } from '../model/rootfs.ts';
 import { mountUnit } from '../model/unit-name.ts';
 import { fitsUnitFile } from '../model/unit-syntax.ts';
-
-/** PATH_MAX of the kernel, without the NUL. */
-const pathMax = 4095;
 
 /** What the container needs by the paths of its configuration. */
 interface NeededPaths {

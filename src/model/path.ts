@@ -24,5 +24,8 @@ export function isAtOrBelow(path: string, directory: string): boolean {
 /** File systems of the kernel: their paths are there before any unit starts. */
 export const kernelPaths: readonly string[] = ['/proc', '/sys', '/dev'];
 
+/** PATH_MAX of the kernel, without the NUL. */
+export const pathMax = 4095;
+
 /** Where containers live unless lxc.lxcpath says otherwise; units/system watches it. */
 export const defaultLxcpath = '/var/lib/lxc';

@@ -1,4 +1,5 @@
 import type { ListedUnit, SystemdManager } from './manager.ts';
+import { isDown } from './properties.ts';
 
 /**
  * A start that has not begun. systemd calls the unit inactive all the same: a queued job shows in
@@ -27,7 +28,7 @@ export async function readHeldStart(
   unit: string,
   { activeState, job, isUnmet }: HeldStartFacts,
 ): Promise<HeldStart | undefined> {
-  if (activeState !== 'inactive' && activeState !== 'failed') return undefined;
+  if (!isDown(activeState)) return undefined;
   if (job !== undefined && job.id !== 0 && startTypes.includes(job.type)) {
     return { kind: 'waiting', units: await heldUpBy(manager, job.id) };
   }

@@ -93,3 +93,8 @@ export function listProperty(name: string, values: readonly string[]): UnitPrope
 export function bytesProperty(name: string, bytes: bigint): UnitProperty {
   return [name, new Variant('t', bytes)];
 }
+
+/** Whether a unit is in neither a start, a run nor a stop, by systemd's word for its state. */
+export function isDown(activeState: string): boolean {
+  return activeState === 'inactive' || activeState === 'failed';
+}

@@ -1,6 +1,6 @@
 import { DBusError } from '../bus/values.ts';
 import { LockerdError } from '../model/errors.ts';
-import type { Properties } from './properties.ts';
+import { isDown, type Properties } from './properties.ts';
 
 /**
  * Waits for systemd's jobs. A job is an object in systemd's queue; systemd replies with its path and
@@ -169,21 +169,21 @@ export class Jobs {
     const names = verb === 'restart' ? ['ActiveState', 'StateChangeTimestamp'] : ['ActiveState'];
     const properties = await this.#systemd.get(unit, 'Unit', names);
     const activeState = properties.string('ActiveState');
-    const isDown = activeState === 'inactive' || activeState === 'failed';
-    if (!isDown && activeState !== 'active') return;
+    const hasEnded = isDown(activeState);
+    if (!hasEnded && activeState !== 'active') return;
     switch (verb) {
       case 'start':
-        job.end(isDown ? 'failed' : 'done');
+        job.end(hasEnded ? 'failed' : 'done');
         break;
       case 'stop':
-        job.end(isDown ? 'done' : 'lost');
+        job.end(hasEnded ? 'done' : 'lost');
         break;
       case 'restart': {
         // An active unit does not show whether it was restarted; only a newer timestamp does.
         const { changedUsec } = options;
         const hasChanged =
           changedUsec !== undefined && properties.bigint('StateChangeTimestamp') > changedUsec;
-        if (isDown) job.end('failed');
+        if (hasEnded) job.end('failed');
         else job.end(hasChanged ? 'done' : 'lost');
         break;
       }

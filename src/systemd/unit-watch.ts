@@ -1,6 +1,6 @@
 import type { ListedUnit, SystemdManager } from './manager.ts';
 import { unitPath } from './manager.ts';
-import type { Properties } from './properties.ts';
+import { isDown, type Properties } from './properties.ts';
 import type { HeldStart } from './held-start.ts';
 import { readHeldStart, wasNotBegun } from './held-start.ts';
 import { Watched } from './watched.ts';
@@ -18,10 +18,6 @@ export interface UnitReading {
 
 /** A start that is queued for longer is one that waits. systemd announces the job, not the wait. */
 const waitingStartMs = 300;
-
-function isDown(activeState: string): boolean {
-  return activeState === 'inactive' || activeState === 'failed';
-}
 
 interface WatchedUnit<Status> {
   readonly unit: string;
