@@ -45,6 +45,7 @@ test('where no directory is, nothing is made', async () => {
   expect(await withLock(join(top, 'gone'), 60, done, { mayBeAbsent: true })).toBe('done');
   expect(readdirSync(top)).toEqual([]);
   writeFileSync(join(top, 'file'), '');
+  await expect(withLock(join(top, 'file'), 60, done)).rejects.toThrow('there is no directory');
   expect(await withLock(join(top, 'file'), 60, done, { mayBeAbsent: true })).toBe('done');
 });
 
