@@ -937,6 +937,23 @@ describe('permissions', () => {
     expect(outside.checks.at(-1)?.details).toEqual(forced?.details);
   });
 
+  test('ask first for the lockers that a container comes with, whatever they are called', async () => {
+    const names = Array.from({ length: 40 }, (_, index) => `a${index}`);
+    outside.definitions = {
+      ...definitions(
+        definition('web', { lockers: [{ name: 'zebra', readOnly: false, strict: true }] }),
+      ),
+      lockers: [...names, 'zebra'].map((name) => ({ name, path: `/lockers/${name}` })),
+    };
+    outside.reload();
+    await settled();
+    outside.decide = ({ details }) => (details.locker === 'zebra' ? 'yes' : 'no');
+    const container = core.host.container('web');
+    if (!container) throw new Error('no web');
+    const answer = await core.permissions(patient(), { kind: 'container', container });
+    expect(answer.get('org.lockerd1.mount-locker')).toBe('yes');
+  });
+
   test("of one's own job need no polkit", async () => {
     const job = await started();
     outside.decide = () => 'no';
