@@ -18,12 +18,7 @@ const autoballoonUnit = 'lockerd-autoballoon.service';
 export const startProgram = `${hookDirectory}/container-start`;
 
 /** Arguments of lxc-start that every container has; the packaged drop-in has the same. */
-export const startArguments = [
-  '-s',
-  'lxc.cgroup.relative=1',
-  '-s',
-  `lxc.hook.start-host=${hookDirectory}/container-ready`,
-] as const;
+export const startArguments = ['-s', 'lxc.cgroup.relative=1'] as const;
 
 /**
  * What lets the guest's init report to container-notify. /run becomes a file system of its own
@@ -32,6 +27,8 @@ export const startArguments = [
 function bootedStartArguments({ instance }: Container): string[] {
   const socket = encodeField(`/run/lockerd/containers/${instance}/notify`);
   return [
+    '-s',
+    `lxc.hook.start-host=${hookDirectory}/notify-owner`,
     '-s',
     'lxc.environment=NOTIFY_SOCKET=/run/host/notify',
     '-s',
