@@ -2,7 +2,6 @@
 import { escapeInstance } from '../model/unit-name.ts';
 import { unitText, unitWord } from '../model/unit-syntax.ts';
 import type { Container } from './container.ts';
-import { command, hookDirectory } from './plan-views.ts';
 import type { Planned } from './plan-views.ts';
 
 /** Not longer than the name of a delay unit, whose length is checked. */
@@ -13,11 +12,6 @@ function needsUnit(name: string): string {
 /** Empty where the start needs no mounts beside those of the container's own unit. */
 export function needsUnits({ name, startPaths, problems }: Container): readonly string[] {
   return startPaths.length === 0 || problems.length > 0 ? [] : [needsUnit(name)];
-}
-
-/** The command that fails unless all of them are there. */
-export function planNeedsCheck(c: Container): string {
-  return needsUnits(c).length === 0 ? '' : command(`${hookDirectory}/check-needs`, [c.instance]);
 }
 
 export function planNeeds(c: Container): Planned[] {
