@@ -9,6 +9,7 @@ import { defaultLxcpath, withoutTrailingSlashes } from '../model/path.ts';
 import { errnoText } from '../model/errno.ts';
 import { fitsUnitFile } from '../model/unit-syntax.ts';
 import { Files } from '../host/files.ts';
+import { system } from '../host/system.ts';
 import { modelContainers } from './decide.ts';
 import { KernelLog } from './kernel-log.ts';
 import { errorMessages, warningMessages } from './messages.ts';
@@ -62,22 +63,24 @@ function automountOutputs(idle: readonly string[]): Output[] {
   return [{ path: 'lockerd-automounts', text: paths.map((path) => `${path}\n`).join('') }];
 }
 
+type Environment = Readonly<Record<string, string | undefined>>;
+
 /** The whole program: arguments in, exit status out. */
-export function main(args: readonly string[], environment: NodeJS.ProcessEnv): number {
+export function main(args: readonly string[], environment: Environment): number {
   const [first] = args;
   if (first === '--help' || first === '-h') {
-    process.stdout.write(usage);
+    system.print('output', usage);
     return 0;
   }
   if (first === '--version') {
-    process.stdout.write(`${program} ${LOCKERD_VERSION}\n`);
+    system.print('output', `${program} ${LOCKERD_VERSION}\n`);
     return 0;
   }
   const dryRun = first === '--dry-run' && args.length === 1;
   const isUsage =
     first !== undefined && first !== '' && !first.startsWith('-') && [1, 3].includes(args.length);
   if (!dryRun && !isUsage) {
-    process.stderr.write(usage);
+    system.print('error', usage);
     return 2;
   }
   const root = withoutTrailingSlashes(environment['LOCKERD_ROOT'] ?? '');
@@ -144,7 +147,8 @@ function run(log: KernelLog, { outputs, errors, warnings }: Generated, directory
 
 function printDryRun(outputs: Generated['outputs']): void {
   for (const { path, text, target } of outputs) {
-    process.stdout.write(
+    system.print(
+      'output',
       target === undefined ? `# ${path}\n${text ?? ''}\n` : `# ${path} -> ${target}\n\n`,
     );
   }

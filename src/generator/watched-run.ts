@@ -27,7 +27,7 @@ exit 124;
 /** Runs this program once more, watched; its exit status, undefined when it did not end by itself. */
 export function runWatched(
   args: readonly string[],
-  environment: NodeJS.ProcessEnv,
+  environment: Readonly<Record<string, string | undefined>>,
 ): number | undefined {
   const command = [process.execPath, process.argv[1] ?? '', ...args];
   const { status } = spawnSync(

@@ -1,4 +1,4 @@
-import { spawnSync } from 'node:child_process';
+import { system } from './system.ts';
 
 /** A mounted file system that may keep a reader waiting for ever. */
 export interface RiskyMount {
@@ -142,17 +142,11 @@ kill 'KILL', @children;
 
 /** Asks mounts in processes of their own, for a few seconds at the most. */
 export const probeMounts: Probe = (paths) => {
-  const { stdout, error } = spawnSync('/usr/bin/perl', ['-e', probeProgram, '--', ...paths], {
-    stdio: ['ignore', 'pipe', 'ignore'],
-    encoding: 'utf8',
-    timeout: (deadlineSec + 3) * 1000,
-    killSignal: 'SIGKILL',
-  });
+  const command = ['/usr/bin/perl', '-e', probeProgram, '--', ...paths];
+  const output = system.outputOf(command, deadlineSec + 3);
   // Where nobody can ask, files are read as if all were well.
-  if (error !== undefined && !('code' in error && error.code === 'ETIMEDOUT')) {
-    return new Set(paths);
-  }
-  const answered = new Set(stdout.split('\n'));
+  if (output === undefined) return new Set(paths);
+  const answered = new Set(output.split('\n'));
   return new Set(paths.filter((_, index) => answered.has(String(index))));
 };
 
