@@ -257,7 +257,7 @@ function strayNames(
 }
 
 /** Less than a watched run may take. */
-const readingMaxMs = 8_000;
+const readingMaxMs = 5_000;
 
 /** Reads the containers one after the other; what is wrong with one concerns no other. */
 function gatherAll(

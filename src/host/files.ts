@@ -1,7 +1,7 @@
 import { codeOf } from '../model/errno.ts';
 import { followLinks } from './follow-links.ts';
 import { MountGuard } from './mounts.ts';
-import type { Probe } from './mounts.ts';
+import type { Distrusted, Probe } from './mounts.ts';
 import type { Content, Encoding, Status } from './system-calls.ts';
 import { typeOf } from './system-calls.ts';
 import { system } from './system.ts';
@@ -24,6 +24,12 @@ export interface OpenDirectory {
   readonly fd: number;
 }
 
+export interface HowToRead {
+  readonly distrusted?: Distrusted;
+  /** Hears of each path that is about to be touched. */
+  readonly note?: (path: string) => void;
+}
+
 /**
  * All that the generator's readers do with the file system, with limits: bytes of a file, names of
  * a directory, symbolic links of a path. No other module of this folder opens a file. A path on a
@@ -33,25 +39,42 @@ export interface OpenDirectory {
 export class Files {
   private readonly probe: Probe | undefined;
   private readonly mountinfo: string | undefined;
+  private readonly how: HowToRead;
   private known: MountGuard | undefined;
   /** Targets of symbolic links, and undefined for what is none, by clean path. */
   private readonly links = new Map<string, string | undefined>();
   /** The same of paths that exist, for {@link chase}. */
   private readonly seen = new Map<string, string | undefined>();
 
-  constructor(mountinfo?: string, probe?: Probe) {
+  constructor(mountinfo?: string, probe?: Probe, how: HowToRead = {}) {
     this.mountinfo = mountinfo;
     this.probe = probe;
+    this.how = how;
+  }
+
+  /** Whether reading may have to wait for anything but the disk with the root directory. */
+  get mayWait(): boolean {
+    return this.guard.mayWait;
+  }
+
+  /** The mount point of the file system that may hang and that a path leads to, if it can be told. */
+  riskBehind(path: string): string | undefined {
+    return this.guard.riskAt(this.chase('', path));
   }
 
   private get guard(): MountGuard {
-    this.known ??= new MountGuard(this.mountinfo ?? readMountinfo(), this.probe);
+    this.known ??= new MountGuard(
+      this.mountinfo ?? readMountinfo(),
+      this.probe,
+      this.how.distrusted,
+    );
     return this.known;
   }
 
   /** Throws a HungError when the path leads to a file system that does not answer. */
   private reach(path: string, followLast = true): void {
     if (this.guard.isNeeded) this.resolve(path, followLast);
+    this.how.note?.(path);
   }
 
   /**
@@ -79,6 +102,7 @@ export class Files {
 
   /** A clean path to check what lies below it with {@link checkEntry}; undefined without need. */
   baseOf(path: string): string | undefined {
+    this.how.note?.(path);
     return this.guard.isNeeded ? this.resolve(path, true) : undefined;
   }
 
@@ -138,8 +162,9 @@ export class Files {
   /** Where the link at a clean path leads; undefined for what is none. */
   private linkBelow(root: string, here: string, isRead: boolean): string | undefined {
     if (root !== '') return linkAt(root + here);
-    if (!isRead && this.guard.isRisky(here)) return undefined;
+    if (!isRead && this.guard.riskAt(here) !== undefined) return undefined;
     if (this.seen.has(here)) return this.seen.get(here);
+    this.how.note?.(here);
     const target = linkAt(here);
     this.seen.set(here, target);
     return target;

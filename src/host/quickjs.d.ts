@@ -5,6 +5,7 @@ declare module 'quickjs:std' {
     flush(): number;
     error(): boolean;
     tell(): number;
+    seek(offset: number, whence: number): number;
     close(): number;
     readAsString(maxBytes?: number): string;
     read(buffer: ArrayBuffer, position: number, length: number): number;
@@ -31,6 +32,7 @@ declare module 'quickjs:os' {
   export const SIGKILL: number;
   export function open(path: string, flags: number, mode?: number): number;
   export function close(fd: number): number;
+  export function seek(fd: number, offset: number, whence: number): number;
   export function read(fd: number, buffer: ArrayBuffer, position: number, length: number): number;
   export function write(fd: number, buffer: ArrayBuffer, position: number, length: number): number;
   export function stat(path: string): [Stat | null, number];

@@ -22,6 +22,22 @@ export interface Content {
 /** How bytes become text: as UTF-8 with U+FFFD for what is none, or each byte as a character. */
 export type Encoding = 'utf8' | 'bytes';
 
+export interface WatchedRun {
+  readonly args: readonly string[];
+  /** Variables beside those of this process. */
+  readonly environment: Readonly<Record<string, string>>;
+  /** Where a file can be made that has no name. */
+  readonly directory: string;
+  /** How long one note may stand, unless it is the last one, {@link doneNote}. */
+  readonly stallMs: number;
+  readonly totalMs: number;
+}
+
+/** The exit status of a run, or its last note where it was given up; -1 where it did not begin. */
+export type Watched = { readonly status: number } | { readonly note: string };
+
+export const doneNote = 'done';
+
 export interface System {
   readonly stat: (path: string) => Status;
   readonly lstat: (path: string) => Status;
@@ -66,6 +82,13 @@ export interface System {
 
   /** Milliseconds since some time. */
   readonly now: () => number;
+  /**
+   * Runs this program once more and waits for it, but not for ever: whoever sleeps in the kernel
+   * cannot even be killed. That run tells by {@link note} how far it is.
+   */
+  readonly runWatched: (run: WatchedRun) => Watched;
+  /** Notes what is about to be read, in a run that is watched. */
+  readonly note: (text: string) => void;
   /** What a program writes to its standard output; undefined where it cannot be run. */
   readonly outputOf: (command: readonly string[], maxSec: number) => string | undefined;
 }

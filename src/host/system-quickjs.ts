@@ -3,10 +3,11 @@ import * as os from 'quickjs:os';
 import * as std from 'quickjs:std';
 import { decodeUtf8 } from '../model/utf8.ts';
 import { errnoName } from './errno-names.ts';
-import type { Content, Encoding, Status, System } from './system-calls.ts';
-import { markName, typeOf } from './system-calls.ts';
+import type { Content, Encoding, Status, System, Watched, WatchedRun } from './system-calls.ts';
+import { doneNote, markName, typeOf } from './system-calls.ts';
 
 const O_WRONLY = 0o1;
+const O_RDWR = 0o2;
 const O_CREAT = 0o100;
 const O_EXCL = 0o200;
 const O_NOCTTY = 0o400;
@@ -15,8 +16,10 @@ const O_CLOEXEC = 0o2000000;
 // These two are different on the two processors.
 const O_DIRECTORY = LOCKERD_ARCHITECTURE === 'arm64' ? 0o40000 : 0o200000;
 const O_NOFOLLOW = LOCKERD_ARCHITECTURE === 'arm64' ? 0o100000 : 0o400000;
-
 const ENOENT = 2;
+const O_TMPFILE = 0o20000000 | O_DIRECTORY;
+
+const SEEK_SET = 0;
 const EIO = 5;
 const EEXIST = 17;
 const EISDIR = 21;
@@ -186,6 +189,51 @@ function outputOf(command: readonly string[]): string | undefined {
   return text;
 }
 
+/** The note in a file, from its beginning to the end of the line. */
+function readNote(fd: number, buffer: ArrayBuffer): string {
+  os.seek(fd, 0, SEEK_SET);
+  const count = os.read(fd, buffer, 0, buffer.byteLength);
+  const bytes = new Uint8Array(buffer, 0, Math.max(count, 0));
+  const end = bytes.indexOf(0x0a);
+  return decodeUtf8(String.fromCharCode(...bytes.subarray(0, Math.max(end, 0))));
+}
+
+/** Waits for a process as long as it is let; its exit status, or its last note. */
+function watch(pid: number, notes: number, { stallMs, totalMs }: WatchedRun): Watched {
+  const buffer = new ArrayBuffer(8192);
+  const start = os.now();
+  let since = start;
+  let last = '';
+  for (let pause = 1; ; pause = Math.min(pause + 1, 20)) {
+    os.sleep(pause);
+    const [ended, status] = os.waitpid(pid, os.WNOHANG);
+    if (ended === pid) return { status: (status & 0x7f) === 0 ? status >> 8 : -1 };
+    const now = os.now();
+    const note = readNote(notes, buffer);
+    if (note !== last) {
+      last = note;
+      since = now;
+    }
+    if (now - start > totalMs || (last !== doneNote && now - since > stallMs)) break;
+  }
+  os.kill(pid, os.SIGKILL);
+  return { note: last };
+}
+
+function runWatched(run: WatchedRun): Watched {
+  const to = os.open(run.directory, O_TMPFILE | O_RDWR | O_CLOEXEC, 0o600);
+  if (to < 0) return { status: -1 };
+  // The two do not share where they are in the file.
+  const notes = os.open(`/proc/self/fd/${to}`, O_CLOEXEC);
+  const env = { ...std.getenviron(), ...run.environment };
+  const command = ['/proc/self/exe', ...run.args];
+  const pid = os.exec(command, { block: false, usePath: false, stdout: to, env });
+  const result: Watched = pid < 0 || notes < 0 ? { status: -1 } : watch(pid, notes, run);
+  os.close(to);
+  os.close(notes);
+  return result;
+}
+
 export const system: System = {
   stat,
   lstat: (path) => {
@@ -227,5 +275,11 @@ export const system: System = {
   },
 
   now: os.now,
+  runWatched,
+  note: (text) => {
+    std.out.seek(0, SEEK_SET);
+    std.out.puts(`${text}\n`);
+    std.out.flush();
+  },
   outputOf,
 };

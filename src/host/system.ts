@@ -17,8 +17,8 @@ import {
   writeSync,
 } from 'node:fs';
 import { codeOf } from '../model/errno.ts';
-import type { Encoding, System } from './system-calls.ts';
-import { markName } from './system-calls.ts';
+import type { Encoding, System, Watched, WatchedRun } from './system-calls.ts';
+import { doneNote, markName } from './system-calls.ts';
 
 /** What is opened here never waits for another program and never becomes our terminal. */
 const quietly = constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY;
@@ -85,6 +85,55 @@ function write(path: string, text: string): void {
   }
 }
 
+/**
+ * The watcher of a run. Node has no way to wait for a process and for a time: it would wait for the
+ * end of what it has started.
+ */
+const watcher = `
+use strict;
+use Fcntl;
+use Time::HiRes 'time';
+my ($directory, $stall, $total, $done, @command) = @ARGV;
+my $path = "$directory/.lockerd-$$";
+sysopen my $notes, $path, O_RDWR | O_CREAT | O_EXCL, 0600 or exit 126;
+sysopen my $seen, $path, O_RDONLY or exit 126;
+unlink $path;
+my $child = fork // exit 126;
+unless ($child) {
+    open STDOUT, '>&', $notes;
+    exec { $command[0] } @command or exit 126;
+}
+my ($start, $since, $last) = (time, time, '');
+for (;;) {
+    if (waitpid($child, 1) == $child) { exit($? & 127 ? 125 : $? >> 8) }
+    sysseek $seen, 0, 0;
+    sysread $seen, my $note, 8192;
+    ($note) = split /\\n/, $note;
+    ($last, $since) = ($note, time) if ($note // '') ne $last;
+    last if time - $start > $total || $last ne $done && time - $since > $stall;
+    select undef, undef, undef, 0.02;
+}
+kill 'KILL', $child;
+print $last;
+exit 124;
+`;
+
+function runWatched({ args, environment, directory, stallMs, totalMs }: WatchedRun): Watched {
+  const command = [process.execPath, process.argv[1] ?? '', ...args];
+  const limits = [directory, String(stallMs / 1000), String(totalMs / 1000), doneNote];
+  const { status, stdout } = spawnSync(
+    '/usr/bin/perl',
+    ['-e', watcher, '--', ...limits, ...command],
+    {
+      stdio: ['ignore', 'pipe', 'inherit'],
+      encoding: 'utf8',
+      env: { ...process.env, ...environment },
+    },
+  );
+  if (status === 124) return { note: stdout };
+  return { status: status === null || status > 124 ? -1 : status };
+}
+
 export const system: System = {
   stat: (path) => statSync(path),
   lstat: (path) => lstatSync(path),
@@ -130,6 +179,10 @@ export const system: System = {
   },
 
   now: () => performance.now(),
+  runWatched,
+  note: (text) => {
+    writeSync(1, `${text}\n`, 0);
+  },
   outputOf: ([program = '', ...args], maxSec) => {
     const { stdout, error } = spawnSync(program, args, {
       stdio: ['ignore', 'pipe', 'ignore'],
