@@ -1,6 +1,7 @@
 /** What a container waits for: paths, mounts, devices and network interfaces of the host. */
 import type { FstabEntry } from '../model/fstab.ts';
 import { parseFstab, parseFstabLine } from '../model/fstab.ts';
+import { indexOf } from '../model/fstab-index.ts';
 import type { LxcConfig } from '../model/lxc-config.ts';
 import { cleanAbsolutePath, isAtOrBelow, kernelPaths, pathMax } from '../model/path.ts';
 import type { Located, Problem } from '../model/problem.ts';
@@ -89,11 +90,7 @@ class Needs {
   }
 
   private mountsOf(path: string): FstabEntry[] {
-    return this.host.fstab.flatMap((entry) => {
-      const target = cleanAbsolutePath(entry.target);
-      if (target === undefined || target === '/' || !isAtOrBelow(path, target)) return [];
-      return [{ ...entry, target }];
-    });
+    return indexOf(this.host.fstab).onTheWay(path);
   }
 
   /** What LXC starts without. */
@@ -148,7 +145,7 @@ class Needs {
   /** Whether the host itself can make the device: crypttab opens it, or fstab says it is there. */
   private isKnown(device: string): boolean {
     if (this.host.crypttab?.has(device) === true) return true;
-    return this.host.fstab.some(({ source }) => cleanAbsolutePath(source) === device);
+    return indexOf(this.host.fstab).hasSource(device);
   }
 
   /** The first hook that may make what the host does not have; none where settings say so. */

@@ -15,6 +15,7 @@ import { printable } from '../model/unit-syntax.ts';
 import type { BootPolicy, UnitLinks } from '../host/boot-policy.ts';
 import { parseBootPolicy } from '../host/boot-policy.ts';
 import type { Files } from '../host/files.ts';
+import { system } from '../host/system.ts';
 import type { FoundInit } from '../host/guest-init.ts';
 import { crypttabDevices, interfaceNames } from '../host/host-names.ts';
 import { locateLockers } from '../host/locate.ts';
@@ -256,7 +257,7 @@ function strayNames(
 }
 
 /** Less than a watched run may take. */
-const readingMaxMs = 8_000;
+const readingMaxMs = 5_000;
 
 /** Reads the containers one after the other; what is wrong with one concerns no other. */
 function gatherAll(
@@ -264,9 +265,9 @@ function gatherAll(
   settings: Settings,
   gather: (container: FoundContainer) => GatheredFacts,
 ): GatheredFacts[] {
-  const end = performance.now() + readingMaxMs;
+  const end = system.now() + readingMaxMs;
   return found.map((container) => {
-    if (performance.now() > end) {
+    if (system.now() > end) {
       return refusedFacts(container, settings.defaults, {
         file: container.configFile,
         line: 0,

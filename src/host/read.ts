@@ -13,6 +13,7 @@ import { parseMountinfo } from './mountinfo.ts';
 import { HungError } from './mounts.ts';
 import type { WatchedPath } from '../model/sight.ts';
 import type { SettingsFile } from './settings.ts';
+import { typeOf } from './system-calls.ts';
 
 /** A container directory as it was found below the lxcpath. */
 export interface FoundContainer {
@@ -91,7 +92,7 @@ export class HostReader {
   readText(path: string): ReadText {
     const at = { file: path, line: 0, remedy: 'put a text file there' };
     try {
-      return { text: this.files.read(this.at(path), textFileMaxBytes).toString('utf8') };
+      return { text: this.files.read(this.at(path), textFileMaxBytes).text };
     } catch (error) {
       if (isAbsent(error)) return {};
       if (error instanceof NoFileError) return { problem: { ...at, reason: 'is not a file' } };
@@ -285,7 +286,7 @@ export class HostReader {
   hostMounts(): readonly Mount[] {
     const file = '/proc/1/mountinfo';
     try {
-      return parseMountinfo(this.files.read(this.at(file), mountTableMaxBytes).toString('utf8'));
+      return parseMountinfo(this.files.read(this.at(file), mountTableMaxBytes).text);
     } catch {
       // Without it, lockers are those of fstab and unit files.
       return [];
@@ -296,7 +297,7 @@ export class HostReader {
   mountPoints(): ReadonlySet<string> {
     const file = '/proc/self/mountinfo';
     try {
-      const text = this.files.read(this.at(file), mountTableMaxBytes).toString('utf8');
+      const text = this.files.read(this.at(file), mountTableMaxBytes).text;
       return new Set(parseMountinfo(text).map(({ mountPoint }) => mountPoint));
     } catch (error) {
       if (!isAbsent(error)) this.problems.push(unreadable(file, 'read', error));
@@ -322,10 +323,10 @@ export class HostReader {
     return ['/usr/lib64', '/usr/lib', ...multiarch.map((name) => `/usr/lib/${name}`)];
   }
 
-  /** Bytes of a file that nobody misses; undefined where it cannot be read. */
-  bytes(path: string, maxBytes: number): Buffer | undefined {
+  /** Bytes, as characters, of a file that nobody misses; undefined where it cannot be read. */
+  bytes(path: string, maxBytes: number): string | undefined {
     try {
-      return this.files.read(this.at(path), maxBytes);
+      return this.files.read(this.at(path), maxBytes, 'bytes').text;
     } catch {
       return undefined;
     }
@@ -345,7 +346,7 @@ export class HostReader {
     try {
       const entry = this.entryAt(path);
       const stat = this.files.lstat(entry);
-      return stat.isSymbolicLink() ? this.files.readlink(entry) === '/dev/null' : stat.size === 0;
+      return typeOf(stat) === 'link' ? this.files.readlink(entry) === '/dev/null' : stat.size === 0;
     } catch {
       // It went away meanwhile, or a part of the path cannot be read: systemd will say so.
       return false;
@@ -372,7 +373,8 @@ export class HostReader {
       .filter((path) => {
         try {
           return (
-            this.files.lstat(this.entryAt(path)).isDirectory() && !this.isThere(`${path}/config`)
+            typeOf(this.files.lstat(this.entryAt(path))) === 'directory' &&
+            !this.isThere(`${path}/config`)
           );
         } catch {
           // Gone while we looked.
