@@ -10,7 +10,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { ensureImage } from './host/image.mjs';
 import { ensurePrograms } from './machines/programs.mjs';
-import { defaultMemoryMiB, ensureState, ensureVmImage } from './vm/image.mjs';
+import { ensureState, ensureVmImage, usualMachines } from './vm/image.mjs';
 
 /**
  * Tests; `unstable` ones failed at first and passed when they ran once more.
@@ -283,7 +283,8 @@ const tiers = [
     name: 'vm',
     needsBuild: true,
     run: async () => {
-      await ensureState(await ensureVmImage(), defaultMemoryMiB);
+      const image = await ensureVmImage();
+      for (const machine of usualMachines) await ensureState(image, machine);
       return vitestOfHosts('vm', ['--maxWorkers=2']);
     },
   },

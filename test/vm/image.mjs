@@ -7,9 +7,17 @@ import path from 'node:path';
 import { ensureImage } from '../host/image.mjs';
 import { cacheDirectory, cachedImage, digest, runLocked } from '../machines/images.mjs';
 import { ensurePrograms } from '../machines/programs.mjs';
-import { qemuArguments } from './qemu.mjs';
+import { machineSettings, qemuArguments } from './qemu.mjs';
 
 export const defaultMemoryMiB = 2048;
+
+/**
+ * The VMs whose states `npm test` needs.
+ * @type {readonly import('./qemu.mjs').Machine[]}
+ */
+export const usualMachines = [false, true].map((apparmor) => {
+  return { memoryMiB: defaultMemoryMiB, apparmor };
+});
 
 /**
  * The image, built first where it is missing (minutes).
@@ -29,19 +37,21 @@ export async function ensureVmImage() {
 }
 
 /**
- * The state of a VM that has booted, made first where it is missing (a minute or more).
+ * The state of a VM that has booted, made first where it is missing (a minute or more; with
+ * AppArmor, whose profiles are compiled then, some minutes).
  * @param {string} image
- * @param {number} memoryMiB
+ * @param {import('./qemu.mjs').Machine} machine
  * @returns {Promise<string>} directory of the state and its root disk
  */
-export async function ensureState(image, memoryMiB) {
+export async function ensureState(image, machine) {
   // A state fits one version of the emulator and one set of arguments.
   const { stdout: version } = spawnSync('qemu-system-x86_64', ['--version'], { encoding: 'utf8' });
-  const key = digest(version, ...qemuArguments('', '', memoryMiB));
-  const state = path.join(image, 'states', `${memoryMiB}-${key}`);
+  const key = digest(version, ...qemuArguments('', '', machine));
+  const settings = machineSettings(machine);
+  const state = path.join(image, 'states', [...settings, key].join('-'));
   if (fs.existsSync(state)) return state;
   const save = [process.execPath, path.join(import.meta.dirname, 'save.mjs')];
-  const locked = ['flock', `${state}.lock`, ...save, image, String(memoryMiB), state];
+  const locked = ['flock', `${state}.lock`, ...save, image, ...settings, state];
   fs.mkdirSync(path.dirname(state), { recursive: true });
   await runLocked(`${image}.lock`, ...locked);
   return state;

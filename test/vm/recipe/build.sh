@@ -16,10 +16,9 @@ disk_size=6G
 
 install_system() {
   install_base "$root" trixie
-  # Without apparmor: compiling LXC's profiles takes the emulation a minute at each boot.
   install_packages "$root" systemd-sysv dbus polkitd libpam-systemd lxc lxcfs busybox-static \
     dnsmasq-base iproute2 iptables nodejs udev procps kmod uidmap lvm2 thin-provisioning-tools \
-    e2fsprogs
+    e2fsprogs apparmor
 }
 
 install_kernel() {
