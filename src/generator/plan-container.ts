@@ -187,10 +187,10 @@ export function planContainerDropIn(c: Container, isForwarded: boolean): Planned
       configFile: unitText(c.configFile),
       hung: isHung(c),
       requiresMountsFor: needs.requiredPaths.map(unitWord),
-      requires: [...needs.requires, ...(broken ? [] : wormhole)],
+      requires: needs.requires,
       wants: [
         ...needs.wants,
-        ...(broken ? [] : attachmentUnits),
+        ...(broken ? [] : [...wormhole, ...attachmentUnits]),
         ...delay,
         ...needsUnits(c),
         ...forward,

@@ -11,6 +11,12 @@ import { machineSettings, qemuArguments } from './qemu.mjs';
 
 export const defaultMemoryMiB = 2048;
 
+/** The release of the tier `next`, which moves: its image is built anew each day that it is used. */
+export const nextRelease = 'sid';
+
+/** Debian 13, unless the project of vitest that a test belongs to names another release. */
+export const vmRelease = process.env['LOCKERD_TEST_RELEASE'] ?? 'trixie';
+
 /**
  * The VMs whose states `npm test` needs.
  * @type {readonly import('./qemu.mjs').Machine[]}
@@ -21,9 +27,10 @@ export const usualMachines = [false, true].map((apparmor) => {
 
 /**
  * The image, built first where it is missing (minutes).
+ * @param {string} release of Debian
  * @returns {Promise<string>} its directory
  */
-export async function ensureVmImage() {
+export async function ensureVmImage(release = vmRelease) {
   ensurePrograms([
     'debootstrap',
     'qemu-system-x86_64',
@@ -33,7 +40,9 @@ export async function ensureVmImage() {
   ]);
   const images = path.join(cacheDirectory(), 'vm-images');
   // The guests are those of the other hosts.
-  return cachedImage(images, path.join(import.meta.dirname, 'recipe'), await ensureImage());
+  const basis = [await ensureImage(), release];
+  if (release === nextRelease) basis.push(new Date().toISOString().slice(0, 10));
+  return cachedImage(images, path.join(import.meta.dirname, 'recipe'), ...basis);
 }
 
 /**
