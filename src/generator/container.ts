@@ -30,8 +30,12 @@ export interface HostFacts {
   readonly fstab: readonly FstabEntry[];
   /** Devices that a line of crypttab(5) makes, as paths. */
   readonly crypttab?: ReadonlySet<string>;
+  /** Where mount units mount something. */
+  readonly mountUnits?: readonly string[];
   /** Whether the network configuration of the host speaks of an interface. */
   readonly namesInterface?: (name: string) => boolean;
+  /** Whether a block device is there under a name for which systemd has no unit. */
+  readonly isWithoutUnit?: (path: string) => boolean;
   readonly boot: BootPolicy;
   readonly settings: HostSettings;
   readonly lockers: Lockers;
@@ -69,12 +73,14 @@ export interface Container {
   readonly requiredPaths: readonly string[];
   /** Paths whose mounts the start cannot do without, while the container can. */
   readonly startPaths: readonly string[];
-  /** Units required and ordered before the container. */
-  readonly requires: readonly string[];
+  /** Block devices that the start cannot do without; their units are among `wants`. */
+  readonly devices: readonly string[];
   /** Units pulled in and ordered before the container, which starts without them if need be. */
   readonly wants: readonly string[];
   /** Units ordered before the container where something else starts them. */
   readonly after: readonly string[];
+  /** Its start may lack a mount or a device, which may come later. */
+  readonly mayComeLate: boolean;
   /** Host network interfaces among `wants`. */
   readonly bridges: readonly string[];
   /** Started at boot by a link of ours. */

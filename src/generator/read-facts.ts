@@ -16,7 +16,7 @@ import type { BootPolicy, UnitLinks } from '../host/boot-policy.ts';
 import { parseBootPolicy } from '../host/boot-policy.ts';
 import type { Files } from '../host/files.ts';
 import type { FoundInit } from '../host/guest-init.ts';
-import { crypttabDevices, interfaceNames } from '../host/host-names.ts';
+import { crypttabDevices, interfaceNames, isWithoutUnit } from '../host/host-names.ts';
 import { locateLockers } from '../host/locate.ts';
 import { lxcRelease } from '../host/lxc-release.ts';
 import { parseLxcConfig } from '../host/parse-lxc.ts';
@@ -79,6 +79,8 @@ export function readFacts(root: string, files: Files): Facts {
     host: {
       fstab,
       crypttab: crypttabDevices(host.text('/etc/crypttab') ?? ''),
+      mountUnits: host.mountUnitPaths(),
+      isWithoutUnit: (path) => isWithoutUnit(host, path),
       namesInterface: interfaceNames(host),
       boot: boot.policy,
       lxcpath: { path: lxcpath ?? '', real },

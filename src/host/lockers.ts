@@ -7,7 +7,7 @@ import type { Located, Problem } from '../model/problem.ts';
 import { escapePath, mountUnit, unescapePath, unitNameFits } from '../model/unit-name.ts';
 import { fitsRestOfLine, printable } from '../model/unit-syntax.ts';
 import type { Mount } from './mountinfo.ts';
-import type { ContainerSettings, HostSettings } from './settings.ts';
+import type { ContainerSettings, HostSettings, LockerChoice } from './settings.ts';
 
 /** A data volume that the host mounts directly below the locker directory. */
 interface Locker {
@@ -40,6 +40,8 @@ export interface UnitFile {
 export interface Attachment extends ModelAttachment {
   /** Without it the container does not start. */
   readonly strict: boolean;
+  /** A running container gets it whenever it is mounted; absent for any other. */
+  readonly auto?: true;
 }
 
 /** The mount whose sub-mounts the container sees. */
@@ -280,10 +282,11 @@ class Attachments {
   /** A later one of the same name replaces an earlier one. */
   add(
     locker: Locker,
-    { readOnly, mayBeStrict }: { readOnly: boolean; mayBeStrict: boolean },
+    { readOnly, auto }: Pick<LockerChoice, 'readOnly' | 'auto'>,
+    mayBeStrict: boolean,
   ): void {
     const target = `${this.#wormhole}/${locker.name}`;
-    const strict = mayBeStrict && !locker.mayFail && this.#isStrict;
+    const strict = mayBeStrict && auto !== true && !locker.mayFail && this.#isStrict;
     const paths = [target, locker.path, readOnlyPath(locker.name)];
     const why = paths.map(whyNoMountUnit).find((reason) => reason !== undefined);
     if (why !== undefined) {
@@ -299,6 +302,7 @@ class Attachments {
       readOnly: readOnly || locker.readOnly,
       readOnlyOnHost: locker.readOnly,
       strict,
+      ...(auto === true ? { auto } : {}),
     });
   }
 
@@ -317,6 +321,12 @@ class Attachments {
   }
 }
 
+/** One that nothing on the host is known to mount, yet. */
+function lateLocker({ name }: LockerChoice, { lockerDirectory }: HostSettings): Locker {
+  const path = `${lockerDirectory}/${name}`;
+  return { name, path, mayFail: true, readOnly: false, file: mountTable, line: 0, options: [] };
+}
+
 /** Shared lockers, then the container's own one, then those that its settings name. */
 function chooseLockers(
   { name, settings }: LockerFacts,
@@ -324,16 +334,17 @@ function chooseLockers(
   host: HostSettings,
   attachments: Attachments,
 ): void {
-  for (const { name: shared, readOnly } of host.sharedLockers) {
-    const locker = lockers.get(shared);
-    if (locker !== undefined) attachments.add(locker, { readOnly, mayBeStrict: false });
+  for (const choice of host.sharedLockers) {
+    const locker = lockers.get(choice.name);
+    if (locker !== undefined) attachments.add(locker, choice, false);
   }
   const [own] = ownLockerNames(name, host.ownLockerSuffixes).flatMap((n) => lockers.get(n) ?? []);
-  if (own !== undefined) attachments.add(own, { readOnly: false, mayBeStrict: true });
-  for (const { name: chosen, readOnly } of settings.lockers?.value ?? []) {
-    const locker = lockers.get(chosen);
-    if (locker === undefined) attachments.refuseMissing(chosen, host.lockerDirectory);
-    else attachments.add(locker, { readOnly, mayBeStrict: true });
+  if (own !== undefined) attachments.add(own, { readOnly: false }, true);
+  for (const choice of settings.lockers?.value ?? []) {
+    const locker =
+      lockers.get(choice.name) ?? (choice.auto === true ? lateLocker(choice, host) : undefined);
+    if (locker === undefined) attachments.refuseMissing(choice.name, host.lockerDirectory);
+    else attachments.add(locker, choice, true);
   }
 }
 

@@ -19,7 +19,7 @@ install_system() {
   # Without apparmor: compiling LXC's profiles takes the emulation a minute at each boot.
   install_packages "$root" systemd-sysv dbus polkitd libpam-systemd lxc lxcfs busybox-static \
     dnsmasq-base iproute2 iptables nodejs udev procps kmod uidmap lvm2 thin-provisioning-tools \
-    e2fsprogs
+    e2fsprogs cryptsetup-bin systemd-cryptsetup
 }
 
 install_kernel() {
