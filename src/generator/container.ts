@@ -4,6 +4,7 @@ import type { Problem } from '../model/problem.ts';
 import type { GuestInit } from '../model/sight.ts';
 import type { BootDecision, BootPolicy, UnitLinks } from '../host/boot-policy.ts';
 import type { Lockers, Wormhole } from '../host/lockers.ts';
+import type { WormholeLink } from '../host/locate.ts';
 import type { ContainerSettings, HostSettings } from '../host/settings.ts';
 import type { MemoryLimits } from './unit-limits.ts';
 
@@ -18,6 +19,8 @@ export interface ContainerFacts {
   readonly mountFstabText?: string;
   /** Paths that the container needs, each with what it is without symbolic links. */
   readonly realPaths?: ReadonlyMap<string, string>;
+  /** Where a symbolic link is in the place of its wormhole. */
+  readonly wormholeLink?: WormholeLink;
   readonly settings: ContainerSettings;
   /** Problems found outside the configuration: the directory, the settings file. */
   readonly problems: readonly Problem[];
@@ -34,6 +37,8 @@ export interface HostFacts {
   readonly mountUnits?: readonly string[];
   /** Whether the network configuration of the host speaks of an interface. */
   readonly namesInterface?: (name: string) => boolean;
+  /** Whether the installed LXC may know what this program does not. */
+  readonly isLxcNewer?: () => boolean;
   /** Whether a block device is there under a name for which systemd has no unit. */
   readonly isWithoutUnit?: (path: string) => boolean;
   readonly boot: BootPolicy;

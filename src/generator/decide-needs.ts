@@ -89,6 +89,10 @@ class Needs {
     }
   }
 
+  get isLxcNewer(): boolean {
+    return this.host.isLxcNewer?.() === true;
+  }
+
   /** Whether one of the paths may be missing for now: the host mounts something on the way there. */
   mayComeLate(paths: Iterable<string>): boolean {
     const units = this.host.mountUnits ?? [];
@@ -188,7 +192,9 @@ class Needs {
 function needRootfs(needs: Needs, rootfsPath: Located<string>): void {
   const result = parseRootfs(rootfsPath.value);
   if ('reason' in result) {
-    needs.problems.push({
+    // A later LXC may take it.
+    const notes = needs.isLxcNewer ? needs.warnings : needs.problems;
+    notes.push({
       file: rootfsPath.file,
       line: rootfsPath.line,
       reason: `lxc.rootfs.path: ${result.reason}`,

@@ -207,6 +207,8 @@ export interface LockerFacts {
   readonly name: string;
   readonly config: LxcConfig;
   readonly settings: ContainerSettings;
+  /** What a link in the place of the wormhole leads to, or why none can be there. */
+  readonly wormholeLink?: { readonly target: string } | { readonly why: string };
 }
 
 export interface LockerDecision {
@@ -350,7 +352,7 @@ function chooseLockers(
 
 /** Why a container gets no wormhole although its settings do not forbid one. */
 function whyNoWormhole(
-  { name, config, settings }: LockerFacts,
+  { name, config, settings, wormholeLink: link }: LockerFacts,
   { path, slots }: { path: string; slots: string },
 ): LockerDecision | undefined {
   const hook = classicHook(config);
@@ -362,12 +364,14 @@ function whyNoWormhole(
     const warning = { file: hook.file, line: hook.line, reason, remedy };
     return { problems: [], warnings: [warning] };
   }
-  const why = whyNoMountUnit(path) ?? whyNoMountUnit(slots);
+  const isLinked = link !== undefined && 'why' in link;
+  const why = isLinked ? printable(link.why) : (whyNoMountUnit(path) ?? whyNoMountUnit(slots));
   if (why === undefined) return undefined;
+  const remedy = isLinked ? 'remove the link' : 'rename the container';
   const problem = {
     ...chosenAt({ name, config, settings }),
     reason: `no wormhole can be made, for "${printable(path)}" ${why}`,
-    remedy: 'rename the container, or write "wormhole = no" in its settings',
+    remedy: `${remedy}, or write "wormhole = no" in its settings`,
   };
   return settings.lockers === undefined
     ? { problems: [], warnings: [problem] }
@@ -395,7 +399,9 @@ export function decideLockers(
     const conflict = wormholeConflict(settings);
     return { problems: conflict === undefined ? [] : [conflict], warnings: [] };
   }
-  const path = `${host.wormholeDirectory}/${name}`;
+  const link = facts.wormholeLink;
+  const isElsewhere = link !== undefined && 'target' in link;
+  const path = isElsewhere ? link.target : `${host.wormholeDirectory}/${name}`;
   const slots = slotsPath(name);
   const without = whyNoWormhole(facts, { path, slots });
   if (without !== undefined) return without;

@@ -249,6 +249,13 @@ describe('what a container waits for', () => {
     });
   });
 
+  test('a root file system that every known LXC refuses is left to a newer one', () => {
+    const config = { rootfsPath: at('overlay:/a') };
+    expect(one(config).problems).toHaveLength(1);
+    const newer = one(config, '', {}, { isLxcNewer: () => true });
+    expect([newer.problems, newer.warnings.length]).toEqual([[], 1]);
+  });
+
   test('only what may be missing for now comes late', () => {
     const bind = { mountEntries: [at('/srv/data/a b none bind')] };
     const isLate = (...args: Parameters<typeof one>): boolean => one(...args).mayComeLate;
