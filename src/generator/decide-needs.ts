@@ -36,7 +36,8 @@ class Needs {
   readonly paths = new Set<string>();
   /** Paths that only the start needs: what is unmounted later does not concern the container. */
   readonly startPaths = new Set<string>();
-  readonly requires = new Set<string>();
+  /** Block devices that LXC cannot do without. */
+  readonly devices = new Set<string>();
   readonly wants = new Set<string>();
   /** Units that are waited for where something else starts them. */
   readonly after = new Set<string>();
@@ -89,6 +90,19 @@ class Needs {
     }
   }
 
+  get isLxcNewer(): boolean {
+    return this.host.isLxcNewer?.() === true;
+  }
+
+  /** Whether one of the paths may be missing for now: the host mounts something on the way there. */
+  mayComeLate(paths: Iterable<string>): boolean {
+    const units = this.host.mountUnits ?? [];
+    return [...paths].some(
+      (path) =>
+        this.mountsOf(path).length > 0 || units.some((mounted) => isAtOrBelow(path, mounted)),
+    );
+  }
+
   private mountsOf(path: string): FstabEntry[] {
     return indexOf(this.host.fstab).onTheWay(path);
   }
@@ -99,9 +113,13 @@ class Needs {
   }
 
   requireDevice(path: string, from: Located<string>, hooks: readonly string[]): void {
+    // What is there and never gets a unit is nothing to wait for.
+    if (this.host.isWithoutUnit?.(path) === true) return;
     const maker = this.isKnown(path) ? undefined : this.makerOf(hooks);
-    if (maker === undefined) this.requires.add(deviceUnit(path));
-    else {
+    if (maker === undefined) {
+      if (fitsUnitFile(path)) this.devices.add(path);
+      this.wants.add(deviceUnit(path));
+    } else {
       this.after.add(deviceUnit(path));
       this.warnOfMaker(path, from, maker, `name it in /etc/crypttab or /etc/fstab, or set`);
     }
@@ -171,7 +189,9 @@ class Needs {
 function needRootfs(needs: Needs, rootfsPath: Located<string>): void {
   const result = parseRootfs(rootfsPath.value);
   if ('reason' in result) {
-    needs.problems.push({
+    // A later LXC may take it.
+    const notes = needs.isLxcNewer ? needs.warnings : needs.problems;
+    notes.push({
       file: rootfsPath.file,
       line: rootfsPath.line,
       reason: `lxc.rootfs.path: ${result.reason}`,

@@ -8,7 +8,8 @@ import type { Container } from './container.ts';
 import { hasDelay } from './container.ts';
 import { SIGPWR, SIGRTMIN_3 } from './decide-halt.ts';
 import { forwardUnit } from './plan-boot.ts';
-import { needsUnits, planNeedsCheck } from './plan-needs.ts';
+import { lateNeeds, lateUnit, needsUnits, planDevicesCheck, planNeedsCheck } from './plan-needs.ts';
+import { hasReturning, returnUnit } from './plan-lockers.ts';
 import type { Fact, Planned } from './plan-views.ts';
 import { command, hookDirectory, isHung } from './plan-views.ts';
 
@@ -148,6 +149,7 @@ function planFacts(c: Container): Fact[] {
     ...c.groups.map((group): [string, string] => ['Group', unitWord(group)]),
     ...planAutoballoon(c),
     ...planLockerFacts(c),
+    ...lateNeeds(c).map((unit): [string, string] => ['Needs', unit]),
     ...c.problems.map((problem): [string, string] => [
       'Problem',
       unitWord(printable(formatProblem(problem))),
@@ -169,9 +171,7 @@ function planEnvironment({ halt, settings, hasLogFile, wormhole }: Container): s
 export function planContainerDropIn(c: Container, isForwarded: boolean): Planned {
   const broken = c.problems.length > 0;
   // A unit that refuses to start need not wait for anything first.
-  const needs = broken
-    ? { requiredPaths: [], requires: [], wants: [], after: [], startsAfter: [] }
-    : c;
+  const needs = broken ? { requiredPaths: [], wants: [], after: [], startsAfter: [] } : c;
   const wormholeUnit = c.wormhole === undefined ? '' : mountUnit(c.wormhole.path);
   const wormhole = wormholeUnit === '' ? [] : [wormholeUnit];
   const attachments = c.wormhole?.attachments ?? [];
@@ -187,7 +187,6 @@ export function planContainerDropIn(c: Container, isForwarded: boolean): Planned
       configFile: unitText(c.configFile),
       hung: isHung(c),
       requiresMountsFor: needs.requiredPaths.map(unitWord),
-      requires: needs.requires,
       wants: [
         ...needs.wants,
         ...(broken ? [] : [...wormhole, ...attachmentUnits]),
@@ -195,9 +194,9 @@ export function planContainerDropIn(c: Container, isForwarded: boolean): Planned
         ...needsUnits(c),
         ...forward,
         ...autoballoon,
+        ...(hasReturning(c) ? [returnUnit] : []),
       ],
       after: [
-        ...needs.requires,
         ...needs.wants,
         ...needs.after,
         ...needsUnits(c),
@@ -207,9 +206,11 @@ export function planContainerDropIn(c: Container, isForwarded: boolean): Planned
         ...needs.startsAfter,
       ],
       wormhole: wormholeUnit,
+      late: c.mayComeLate && !broken ? lateUnit(c.name) : '',
       partOf: [...c.groups.map(groupTarget), ...forward],
       refuse: planRefusal(c),
       checkNeeds: planNeedsCheck(c),
+      checkDevices: planDevicesCheck(c),
       checkLockers: planLockerCheck(c),
       execStart: planExecStart(c),
       execStop: planExecStop(c),

@@ -14,6 +14,9 @@ import type { Container } from './container.ts';
 import type { Planned } from './plan-views.ts';
 import { isHung } from './plan-views.ts';
 
+/** Attaches lockers that come while their containers run. */
+export const returnUnit = 'lockerd-return.service';
+
 export function planWormhole(c: Container): Planned[] {
   const { wormhole } = c;
   if (wormhole === undefined) return [];
@@ -75,12 +78,34 @@ export function planWormhole(c: Container): Planned[] {
   ];
 }
 
+/** Whether the container gets a locker whenever that is mounted. */
+export function hasReturning({ problems, wormhole }: Container): boolean {
+  return problems.length === 0 && wormhole?.attachments.some(({ auto }) => auto === true) === true;
+}
+
+/** What hooks/return-lockers has to know: lockers that come, and the attachments to start then. */
+export function planReturning(containers: readonly Container[]): Planned[] {
+  const lockers = containers
+    .filter(hasReturning)
+    .flatMap(({ name, wormhole }) =>
+      (wormhole?.attachments ?? [])
+        .filter(({ auto }) => auto === true)
+        .map((a) => [mountUnit(a.source), containerUnit(name), mountUnit(a.target)].join(' ')),
+    );
+  if (lockers.length === 0) return [];
+  const path = `${returnUnit}.d/60-lockers.conf`;
+  return [{ kind: 'file', path, template: 'returning', view: { lockers } }];
+}
+
 /**
  * Where read-only attachments are bound from; systemd loads the unit of a locker only while there
  * is one. Each locker has it, as it may be attached read-only at any time.
  */
-export function planReadOnly(lockers: Lockers): Planned[] {
-  return [...lockers.values()]
+export function planReadOnly(lockers: Lockers, containers: readonly Container[]): Planned[] {
+  const attached = containers.flatMap(({ wormhole }) => wormhole?.attachments ?? []);
+  const late = attached.map(({ locker, source }) => ({ name: locker, path: source }));
+  const all = new Map([...late, ...lockers.values()].map((locker) => [locker.name, locker]));
+  return [...all.values()]
     .filter(({ name, path }) => [readOnlyPath(name), path].every((p) => !whyNoMountUnit(p)))
     .map(({ name, path }) => ({
       kind: 'file',

@@ -7,7 +7,7 @@ import { planAutostart, planDelay, planForward, planGroups } from './plan-boot.t
 import { planContainerDropIn } from './plan-container.ts';
 import { planBridge, planHost, planRescan, planWatch } from './plan-host.ts';
 import { planNeeds } from './plan-needs.ts';
-import { planReadOnly, planWormhole } from './plan-lockers.ts';
+import { planReadOnly, planReturning, planWormhole } from './plan-lockers.ts';
 import type { PlanContext, Planned } from './plan-views.ts';
 
 /** Plans every file and link, sorted by path; pure. */
@@ -28,7 +28,8 @@ export function planUnits(containers: readonly Container[], context: PlanContext
     ]),
     ...[...bridges].map((bridge) => planBridge(bridge, context.bridgeTimeout)),
     ...planGroups(containers),
-    ...planReadOnly(context.lockers),
+    ...planReadOnly(context.lockers, containers),
+    ...planReturning(containers),
     ...planRescan(context),
     ...planWatch(context),
     planHost(context),

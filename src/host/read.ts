@@ -1,6 +1,7 @@
 import { parse as parseIni } from 'ini';
 import { cleanAbsolutePath, defaultLxcpath } from '../model/path.ts';
 import type { Problem } from '../model/problem.ts';
+import { unescapePath } from '../model/unit-name.ts';
 import { fitsUnitFile } from '../model/unit-syntax.ts';
 import { codeOf, errnoText } from '../model/errno.ts';
 import type { UnitLinks } from './boot-policy.ts';
@@ -274,6 +275,28 @@ export class HostReader {
       }
     }
     return [...found.values()];
+  }
+
+  /** Where mount units mount something, as far as they have files. */
+  mountUnitPaths(): string[] {
+    const names = new Set(unitDirectories.flatMap((directory) => this.list(directory)));
+    return [...names]
+      .filter((name) => name.endsWith('.mount') && name !== '-.mount')
+      .map((name) => unescapePath(name.slice(0, -'.mount'.length)))
+      .filter((path) => path !== undefined);
+  }
+
+  /** MAJOR:MINOR of a block device; undefined for what is none. */
+  blockDevice(path: string): string | undefined {
+    try {
+      const stat = this.files.stat(this.at(path));
+      // As makedev(3) puts them together.
+      const { rdev } = stat;
+      if (typeOf(stat) !== 'block device') return undefined;
+      return `${(rdev >> 8) & 0xfff}:${(rdev & 0xff) | ((rdev >> 12) & 0xfff00)}`;
+    } catch {
+      return undefined;
+    }
   }
 
   /** Options= of a mount unit's file; that of a drop-in is not looked for. */
