@@ -216,6 +216,19 @@ export class Files {
     return stat.isSymbolicLink() ? { target: readlinkSync(path) } : 'no-link';
   }
 
+  /**
+   * Bytes of a regular file in an open directory, which may be a guest's: no symbolic link is
+   * followed, and a FIFO or a device is not waited for. Throws as {@link read} does.
+   */
+  readIn({ fd }: OpenDirectory, name: string, maxBytes: number): Buffer {
+    return this.#readAt(`/proc/self/fd/${fd}/${name}`, maxBytes, constants.O_NOFOLLOW);
+  }
+
+  /** What lstat(2) says of an entry of an open directory; undefined where there is none. */
+  statIn({ fd }: OpenDirectory, name: string): Stats | undefined {
+    return lstatSync(`/proc/self/fd/${fd}/${name}`, { throwIfNoEntry: false });
+  }
+
   closeDirectory({ fd }: OpenDirectory): void {
     closeSync(fd);
   }
@@ -249,7 +262,11 @@ export class Files {
 
   /** The same for a path that {@link stat} has just found fit to be opened. */
   readSeen(path: string, maxBytes: number): Buffer {
-    const fd = openSync(path, quietly);
+    return this.#readAt(path, maxBytes, 0);
+  }
+
+  #readAt(path: string, maxBytes: number, flags: number): Buffer {
+    const fd = openSync(path, quietly | flags);
     try {
       const stats = fstatSync(fd);
       if (stats.isCharacterDevice()) return Buffer.alloc(0);
