@@ -220,6 +220,20 @@ export class Files {
     return target === null ? 'no-link' : { target };
   }
 
+  /**
+   * Text of a regular file in an open directory, which may be a guest's: no symbolic link is
+   * followed, and a FIFO or a device is not waited for. Throws as {@link read} does.
+   */
+  readIn({ fd }: OpenDirectory, name: string, maxBytes: number): string {
+    const path = `/proc/self/fd/${fd}/${name}`;
+    return textOf(system.read(path, maxBytes, 'utf8', true), path).text;
+  }
+
+  /** What lstat(2) says of an entry of an open directory. Throws where there is none. */
+  statIn({ fd }: OpenDirectory, name: string): Status {
+    return system.lstat(`/proc/self/fd/${fd}/${name}`);
+  }
+
   closeDirectory({ fd }: OpenDirectory): void {
     system.close(fd);
   }
@@ -244,12 +258,16 @@ export class Files {
 
   /** The same for a path that {@link stat} has just found fit to be opened. */
   readSeen(path: string, maxBytes: number, encoding: Encoding = 'utf8'): Content {
-    const found = system.read(path, maxBytes, encoding);
-    if (found === 'too large') throw new TooLargeError(path);
-    if ('text' in found) return found;
-    if (typeOf(found) !== 'character device') throw new NoFileError(path);
-    return { text: '', bytes: 0 };
+    return textOf(system.read(path, maxBytes, encoding), path);
   }
+}
+
+/** What was read of a regular file; a character device such as /dev/null counts as an empty one. */
+function textOf(found: ReturnType<typeof system.read>, path: string): Content {
+  if (found === 'too large') throw new TooLargeError(path);
+  if ('text' in found) return found;
+  if (typeOf(found) !== 'character device') throw new NoFileError(path);
+  return { text: '', bytes: 0 };
 }
 
 /** Where the link at a path leads; undefined for what is none. Throws where nothing is. */

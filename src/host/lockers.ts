@@ -176,11 +176,14 @@ export function warnOfUnprotected(
 /** Hooks that gave containers their lockers before: each made a wormhole of its own. */
 const classicHooks = ['locker_pre-start.sh', 'locker_mount.sh', 'locker_post-stop.sh'];
 
+/** Whether a hook's value runs one of the classic hooks, wherever that lies. */
+export function isClassicHook(value: string): boolean {
+  const program = value.split(/[ \t]/)[0] ?? '';
+  return classicHooks.includes(program.slice(program.lastIndexOf('/') + 1));
+}
+
 function classicHook(config: LxcConfig): Located<string> | undefined {
-  return config.hooks.find(({ value }) => {
-    const program = value.split(/[ \t]/)[0] ?? '';
-    return classicHooks.includes(program.slice(program.lastIndexOf('/') + 1));
-  });
+  return config.hooks.find(({ value }) => isClassicHook(value));
 }
 
 /** Names of lockers that belong to a container by its name; the first one that exists is its own. */

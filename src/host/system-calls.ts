@@ -60,11 +60,13 @@ export interface System {
   /**
    * Reads a file to its end without waiting for another program. What is no regular file gives its
    * status instead, and what has more than `maxBytes` gives "too large".
+   * @param inside of a directory that a guest may write in: a symbolic link is not followed
    */
   readonly read: (
     path: string,
     maxBytes: number,
     encoding: Encoding,
+    inside?: boolean,
   ) => Content | Status | 'too large';
 
   /** Makes or empties a file and writes it. */

@@ -101,10 +101,6 @@ function bytesOf(file: std.File, maxBytes: number): string {
 /** What in a text shows that QuickJS may have decoded it in its own way. */
 const odd = /[\ud800-\udfff\ufffd]/;
 
-function open(path: string): number {
-  return check(os.open(path, quietly), path);
-}
-
 /** Reads an open file and closes it. */
 function use<T>(path: string, fd: number, reading: (file: std.File) => T): T {
   const file = std.fdopen(fd, 'r', {});
@@ -122,8 +118,13 @@ function use<T>(path: string, fd: number, reading: (file: std.File) => T): T {
   }
 }
 
-function read(path: string, maxBytes: number, encoding: Encoding): Content | Status | 'too large' {
-  const fd = open(path);
+function read(
+  path: string,
+  maxBytes: number,
+  encoding: Encoding,
+  isInside = false,
+): Content | Status | 'too large' {
+  const fd = check(os.open(path, quietly | (isInside ? inside : 0)), path);
   const status = stat(`/proc/self/fd/${fd}`);
   if (typeOf(status) !== 'file') {
     os.close(fd);
@@ -142,7 +143,7 @@ function read(path: string, maxBytes: number, encoding: Encoding): Content | Sta
     const isAscii = text.length === bytes && !text.includes('\ufffd');
     if (isAscii || !odd.test(text)) return { text, bytes };
     // It may have bytes that are no UTF-8, so each of them is looked at.
-    const found = read(path, maxBytes, 'bytes');
+    const found = read(path, maxBytes, 'bytes', isInside);
     return typeof found === 'object' && 'text' in found
       ? { text: decodeUtf8(found.text), bytes: found.bytes }
       : found;

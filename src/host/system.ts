@@ -43,8 +43,13 @@ function readAll(fd: number, size: number, maxBytes: number): Buffer | undefined
   }
 }
 
-function read(path: string, maxBytes: number, encoding: Encoding): ReturnType<System['read']> {
-  const fd = openSync(path, quietly);
+function read(
+  path: string,
+  maxBytes: number,
+  encoding: Encoding,
+  inside = false,
+): ReturnType<System['read']> {
+  const fd = openSync(path, quietly | (inside ? constants.O_NOFOLLOW : 0));
   try {
     const status = fstatSync(fd);
     if (!status.isFile()) return status;

@@ -194,6 +194,7 @@ const exposed: Readonly<Record<string, number>> = {
   'lockerd-containers.service': 3,
   'lockerd-rescan.service': 3,
   'lockerd-automounts.service': 3,
+  'lockerd-check.service': 3,
   'lxc-delay@.service': 1.5,
   'lxc-needs@.service': 5,
   'lxc-late@.service': 5,
