@@ -1,5 +1,6 @@
 import { defineConfig } from 'vitest/config';
 import { viteHandlebars } from './src/build/handlebars.mjs';
+import { nextRelease } from './test/vm/image.mjs';
 
 const seed = ['test/seed.ts'];
 
@@ -57,6 +58,14 @@ export default defineConfig({
       { ...shared, test: { name: 'swap', include: [withSwap] } },
       { ...shared, test: { name: 'attack', include: ['test/attack/**/*.test.ts'] } },
       { ...shared, test: { name: 'vm', include: ['test/vm/**/*.test.ts'] } },
+      {
+        ...shared,
+        test: {
+          name: 'next',
+          include: ['test/vm/**/*.test.ts', 'test/next/**/*.test.ts'],
+          env: { LOCKERD_TEST_RELEASE: nextRelease },
+        },
+      },
     ],
   },
 });

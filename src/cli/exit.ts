@@ -17,6 +17,8 @@ export const exitStatus = {
   notPermitted: 4,
   /** Any other command: no such container, locker or job. */
   noSuchObject: 5,
+  /** "check": warnings, but no errors. */
+  warnings: 6,
 } as const;
 
 /** What ends a command, said in one line, with how the program ends. */

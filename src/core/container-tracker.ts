@@ -19,8 +19,8 @@ import { parentOf } from '../model/path.ts';
 import { mountUnit } from '../model/unit-name.ts';
 import type { RetriedWatch, Watcher } from './retried-watch.ts';
 
-/** How long the start waits for reports of guests, which say little that systemd does not. */
-const firstGuestsMs = 2_000;
+/** How long the start waits for reports of guests: the first answer has them, unless the helper hangs. */
+const firstGuestsMs = 10_000;
 /** Longer than the helper takes to find a guest by itself. */
 const guestAwaitedMs = 15_000;
 

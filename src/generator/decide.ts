@@ -82,6 +82,11 @@ function modelOne(facts: ContainerFacts, host: HostFacts): RankedContainer {
     host.settings,
     host.mountMapsIds,
   );
+  const requiredPaths = [...new Set([...needs.paths, ...behind.paths])].sort();
+  // What holds for as long as the container runs holds at its start.
+  const startPaths = [...new Set([...needs.startPaths, ...behind.startPaths])]
+    .filter((path) => !needs.paths.has(path) && !behind.paths.includes(path))
+    .sort();
   const problems = [...facts.problems, ...config.problems, ...needs.problems, ...decided.problems];
   return {
     container: {
@@ -100,12 +105,13 @@ function modelOne(facts: ContainerFacts, host: HostFacts): RankedContainer {
       hasLogFile: config.logFile !== undefined,
       halt: planHalt(config.haltSignal?.value, facts.init, settings.ready),
       ...(config.rebootSignal === undefined ? {} : { rebootSignal: config.rebootSignal.value }),
-      requiredPaths: [...new Set([...needs.paths, ...behind.paths])].sort(),
-      // What holds for as long as the container runs holds at its start.
-      startPaths: [...new Set([...needs.startPaths, ...behind.startPaths])]
-        .filter((path) => !needs.paths.has(path) && !behind.paths.includes(path))
-        .sort(),
-      requires: [...needs.requires].sort(),
+      requiredPaths,
+      startPaths,
+      mayComeLate:
+        needs.devices.size > 0 ||
+        needs.mayComeLate([...requiredPaths, ...startPaths]) ||
+        wormhole?.attachments.some(({ strict }) => strict) === true,
+      devices: [...needs.devices].sort(),
       wants: [...wants].sort(),
       after: [...needs.after, ...behind.mounts].filter((unit) => !wants.has(unit)).sort(),
       bridges: [...needs.bridges].sort(),

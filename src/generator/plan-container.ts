@@ -9,7 +9,8 @@ import type { Container } from './container.ts';
 import { hasDelay } from './container.ts';
 import { SIGPWR, SIGRTMIN_3 } from './decide-halt.ts';
 import { forwardUnit } from './plan-boot.ts';
-import { needsUnits } from './plan-needs.ts';
+import { lateNeeds, lateUnit, needsUnits, planDevicesCheck } from './plan-needs.ts';
+import { hasReturning, returnUnit } from './plan-lockers.ts';
 import type { Fact, Planned } from './plan-views.ts';
 import { command, hookDirectory, isHung } from './plan-views.ts';
 
@@ -144,6 +145,7 @@ function planFacts(c: Container): Fact[] {
     ...c.groups.map((group): [string, string] => ['Group', unitWord(group)]),
     ...planAutoballoon(c),
     ...planLockerFacts(c),
+    ...lateNeeds(c).map((unit): [string, string] => ['Needs', unit]),
     ...c.problems.map((problem): [string, string] => [
       'Problem',
       unitWord(printable(formatProblem(problem))),
@@ -167,9 +169,7 @@ function planEnvironment(c: Container): string[] {
 export function planContainerDropIn(c: Container, isForwarded: boolean): Planned {
   const broken = c.problems.length > 0;
   // A unit that refuses to start need not wait for anything first.
-  const needs = broken
-    ? { requiredPaths: [], requires: [], wants: [], after: [], startsAfter: [] }
-    : c;
+  const needs = broken ? { requiredPaths: [], wants: [], after: [], startsAfter: [] } : c;
   const attachments = c.wormhole?.attachments ?? [];
   const attachmentUnits = attachments.map(({ target }) => mountUnit(target));
   const wormholes = c.wormhole === undefined ? [] : [mountUnit(parentOf(c.wormhole.path))];
@@ -184,7 +184,6 @@ export function planContainerDropIn(c: Container, isForwarded: boolean): Planned
       configFile: unitText(c.configFile),
       hung: isHung(c),
       requiresMountsFor: needs.requiredPaths.map(unitWord),
-      requires: needs.requires,
       wants: [
         ...needs.wants,
         ...(broken ? [] : [...wormholes, ...attachmentUnits]),
@@ -192,9 +191,9 @@ export function planContainerDropIn(c: Container, isForwarded: boolean): Planned
         ...needsUnits(c),
         ...forward,
         ...autoballoon,
+        ...(hasReturning(c) ? [returnUnit] : []),
       ],
       after: [
-        ...needs.requires,
         ...needs.wants,
         ...needs.after,
         ...needsUnits(c),
@@ -203,8 +202,10 @@ export function planContainerDropIn(c: Container, isForwarded: boolean): Planned
         ...attachmentUnits,
         ...needs.startsAfter,
       ],
+      late: c.mayComeLate && !broken ? lateUnit(c.name) : '',
       partOf: [...c.groups.map(groupTarget), ...forward],
       refuse: planRefusal(c),
+      checkDevices: planDevicesCheck(c),
       checkLockers: planLockerCheck(c),
       execStart: planExecStart(c),
       execStop: planExecStop(c),

@@ -1,11 +1,20 @@
 /** The mount units of lockers: wormholes, attachments, and where read-only ones are bound from. */
-import { bindOptions, bindSource, guardUnits, readOnlyPath, slotsDirectory } from '../model/attachment.ts';
+import {
+  bindOptions,
+  bindSource,
+  guardUnits,
+  readOnlyPath,
+  slotsDirectory,
+} from '../model/attachment.ts';
 import { containerUnit, mountUnit } from '../model/unit-name.ts';
 import { unitText } from '../model/unit-syntax.ts';
 import type { Attachment, Lockers } from '../host/lockers.ts';
 import { whyNoMountUnit } from '../host/lockers.ts';
 import type { Container } from './container.ts';
 import type { PlanContext, Planned } from './plan-views.ts';
+
+/** Attaches lockers that come while their containers run. */
+export const returnUnit = 'lockerd-return.service';
 
 /** The mount that all wormholes are directories of; the packaged unit of the slots makes these. */
 export function planWormholes(
@@ -43,12 +52,34 @@ export function planAttachments(c: Container): Planned[] {
   }));
 }
 
+/** Whether the container gets a locker whenever that is mounted. */
+export function hasReturning({ problems, wormhole }: Container): boolean {
+  return problems.length === 0 && wormhole?.attachments.some(({ auto }) => auto === true) === true;
+}
+
+/** What hooks/return-lockers has to know: lockers that come, and the attachments to start then. */
+export function planReturning(containers: readonly Container[]): Planned[] {
+  const lockers = containers
+    .filter(hasReturning)
+    .flatMap(({ name, wormhole }) =>
+      (wormhole?.attachments ?? [])
+        .filter(({ auto }) => auto === true)
+        .map((a) => [mountUnit(a.source), containerUnit(name), mountUnit(a.target)].join(' ')),
+    );
+  if (lockers.length === 0) return [];
+  const path = `${returnUnit}.d/60-lockers.conf`;
+  return [{ kind: 'file', path, template: 'returning', view: { lockers } }];
+}
+
 /**
  * Where read-only attachments are bound from; systemd loads the unit of a locker only while there
  * is one. Each locker has it, as it may be attached read-only at any time.
  */
-export function planReadOnly(lockers: Lockers): Planned[] {
-  return [...lockers.values()]
+export function planReadOnly(lockers: Lockers, containers: readonly Container[]): Planned[] {
+  const attached = containers.flatMap(({ wormhole }) => wormhole?.attachments ?? []);
+  const late = attached.map(({ locker, source }) => ({ name: locker, path: source }));
+  const all = new Map([...late, ...lockers.values()].map((locker) => [locker.name, locker]));
+  return [...all.values()]
     .filter(({ name, path }) => [readOnlyPath(name), path].every((p) => !whyNoMountUnit(p)))
     .map(({ name, path }) => ({
       kind: 'file',

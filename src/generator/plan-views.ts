@@ -17,6 +17,7 @@ export interface TemplateViews {
   readonly wormholes: { readonly slots: string; readonly where: string };
   readonly attachment: AttachmentView;
   readonly readOnly: ReadOnlyView;
+  readonly returning: { readonly lockers: readonly string[] };
   readonly rescan: { readonly after: readonly string[]; readonly execStart: string };
   readonly host: { readonly facts: readonly Fact[] };
 }
@@ -32,12 +33,15 @@ export interface ContainerView {
   /** PID 1 looks at SourcePath=, and would wait for what does not answer. */
   readonly hung: boolean;
   readonly requiresMountsFor: readonly string[];
-  readonly requires: readonly string[];
   readonly wants: readonly string[];
   readonly after: readonly string[];
+  /** The unit that waits where the start lacks something; empty where it cannot. */
+  readonly late: string;
   readonly partOf: readonly string[];
   /** The command that refuses the start; empty for a sound container. */
   readonly refuse: string;
+  /** The command that looks whether block devices are there; empty where it needs none. */
+  readonly checkDevices: string;
   /** The command that looks whether lockers are there; empty where there are none. */
   readonly checkLockers: string;
   /** Empty where the packaged unit's value stands. */

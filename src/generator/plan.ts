@@ -7,7 +7,7 @@ import { planAutostart, planDelay, planForward, planGroups } from './plan-boot.t
 import { planContainerDropIn } from './plan-container.ts';
 import { planBridge, planHost, planRescan, planWatch } from './plan-host.ts';
 import { planNeeds } from './plan-needs.ts';
-import { planAttachments, planReadOnly, planWormholes } from './plan-lockers.ts';
+import { planAttachments, planReadOnly, planReturning, planWormholes } from './plan-lockers.ts';
 import type { PlanContext, Planned } from './plan-views.ts';
 
 /** Plans every file and link, sorted by path; pure. */
@@ -29,7 +29,8 @@ export function planUnits(containers: readonly Container[], context: PlanContext
     ...[...bridges].map((bridge) => planBridge(bridge, context.bridgeTimeout)),
     ...planGroups(containers),
     ...planWormholes(containers, context),
-    ...planReadOnly(context.lockers),
+    ...planReadOnly(context.lockers, containers),
+    ...planReturning(containers),
     ...planRescan(context),
     ...planWatch(context),
     planHost(context),

@@ -15,9 +15,11 @@ import { printable } from '../model/unit-syntax.ts';
 import type { BootPolicy, UnitLinks } from '../host/boot-policy.ts';
 import { parseBootPolicy } from '../host/boot-policy.ts';
 import type { Files } from '../host/files.ts';
+import { system } from '../host/system.ts';
 import type { FoundInit } from '../host/guest-init.ts';
-import { crypttabDevices, interfaceNames } from '../host/host-names.ts';
-import { locateLockers } from '../host/locate.ts';
+import { crypttabDevices, interfaceNames, isWithoutUnit } from '../host/host-names.ts';
+import type { WormholeLink } from '../host/locate.ts';
+import { locateLockers, wormholeLink } from '../host/locate.ts';
 import { lxcRelease } from '../host/lxc-release.ts';
 import { parseLxcConfig } from '../host/parse-lxc.ts';
 import { createLxcReader } from '../host/read-lxc.ts';
@@ -65,8 +67,9 @@ export function readFacts(root: string, files: Files): Facts {
   const lxcpath = host.lxcpath();
   const found = lxcpath === undefined ? [] : host.containers(lxcpath);
 
+  const linkOf = linkReader(host, settings.host.wormholeDirectory);
   const containers = gatherAll(found, settings, (container) =>
-    gatherFacts(container, { host, lxc, release }, settings, {
+    gatherFacts(container, { host, lxc, release, linkOf }, settings, {
       settingsNames,
       runlevelNames,
       unitLinks,
@@ -79,6 +82,9 @@ export function readFacts(root: string, files: Files): Facts {
     host: {
       fstab,
       crypttab: crypttabDevices(host.text('/etc/crypttab') ?? ''),
+      mountUnits: host.mountUnitPaths(),
+      isLxcNewer: () => release()?.isNewer === true,
+      isWithoutUnit: (path) => isWithoutUnit(host, path),
       namesInterface: interfaceNames(host),
       boot: boot.policy,
       lxcpath: { path: lxcpath ?? '', real },
@@ -132,6 +138,7 @@ function gatherFacts(
     readonly host: HostReader;
     readonly lxc: ReturnType<typeof createLxcReader>;
     readonly release: ReturnType<typeof lxcRelease>;
+    readonly linkOf: (name: string) => WormholeLink | undefined;
   },
   settings: Settings,
   own: {
@@ -158,6 +165,7 @@ function gatherFacts(
   if (mountFstab.problem !== undefined) problems.push(mountFstab.problem);
   // What hangs would hold up whoever takes the second look.
   const uncertainTrees = guest.init === 'unknown' && guest.isHung !== true ? trees : [];
+  const link = readers.linkOf(found.name);
   return {
     name: found.name,
     directory: found.directory,
@@ -169,6 +177,7 @@ function gatherFacts(
       ...(mountFstabPath === undefined ? [] : [mountFstabPath]),
       ...bindSources(config, mountFstab.text),
     ]).set(found.directory, host.realPath(found.directory, true)),
+    ...(link === undefined ? {} : { wormholeLink: link }),
     settings: parsed.settings,
     problems,
     hasRunlevelLink: own.runlevelNames.has(found.name),
@@ -209,6 +218,29 @@ function bindSources(config: LxcConfig, mountFstabText: string | undefined): str
     .map((entry) => cleanAbsolutePath(entry?.source ?? ''))
     .filter((source) => source !== undefined)
     .filter((source) => !kernelPaths.some((path) => isAtOrBelow(source, path)));
+}
+
+/** Looks for links in the place of wormholes. What one container has got there, no other gets. */
+function linkReader(
+  host: HostReader,
+  directory: string,
+): (name: string) => WormholeLink | undefined {
+  const taken = new Set<string>();
+  let mounted: ReadonlySet<string> | undefined;
+  return (name) => {
+    const link = wormholeLink(host, `${directory}/${name}`, (path) => {
+      mounted ??= new Set(
+        host.hostMounts().flatMap(({ type, mountPoint }) => (type === 'tmpfs' ? mountPoint : [])),
+      );
+      return mounted.has(path);
+    });
+    if (link === undefined || 'why' in link) return link;
+    if (taken.has(link.target) || isAtOrBelow(link.target, directory)) {
+      return { why: `is a link to ${link.target}, which is the wormhole of another container` };
+    }
+    taken.add(link.target);
+    return link;
+  };
 }
 
 /** Paths that symbolic links lead elsewhere, each with where that is. */
@@ -256,7 +288,7 @@ function strayNames(
 }
 
 /** Less than a watched run may take. */
-const readingMaxMs = 8_000;
+const readingMaxMs = 5_000;
 
 /** Reads the containers one after the other; what is wrong with one concerns no other. */
 function gatherAll(
@@ -264,9 +296,9 @@ function gatherAll(
   settings: Settings,
   gather: (container: FoundContainer) => GatheredFacts,
 ): GatheredFacts[] {
-  const end = performance.now() + readingMaxMs;
+  const end = system.now() + readingMaxMs;
   return found.map((container) => {
-    if (performance.now() > end) {
+    if (system.now() > end) {
       return refusedFacts(container, settings.defaults, {
         file: container.configFile,
         line: 0,

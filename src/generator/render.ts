@@ -10,6 +10,7 @@ import limits from '../../units/generated/lxc@NAME.service.d/40-limits.conf.hbs'
 import needs from '../../units/generated/lxc-needs@NAME.service.d/60-container.conf.hbs';
 import readOnly from '../../units/generated/READONLY-LOCKER.mount.hbs';
 import rescan from '../../units/generated/lockerd-rescan.service.d/60-paths.conf.hbs';
+import returning from '../../units/generated/lockerd-return.service.d/60-lockers.conf.hbs';
 import wormholes from '../../units/generated/WORMHOLES.mount.hbs';
 import type { Planned, PlannedFile, TemplateViews } from './plan-views.ts';
 import type { Output } from './write.ts';
@@ -27,6 +28,7 @@ const templates: Readonly<Record<keyof TemplateViews, (view: object) => string>>
   needs,
   readOnly,
   rescan,
+  returning,
   wormholes,
 };
 

@@ -60,10 +60,7 @@ export interface Sought {
 }
 
 /** The attachment's copies in a mount namespace: mounts on its place in a mount of wormholes or of one. */
-export function copiesOf(
-  mounts: readonly Mount[],
-  { device, container, locker }: Sought,
-): Mount[] {
+export function copiesOf(mounts: readonly Mount[], { device, container, locker }: Sought): Mount[] {
   const place = `/${container}/${locker}`;
   const wormholes = new Map(
     mounts

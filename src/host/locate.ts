@@ -16,6 +16,25 @@ function readFstab(host: HostReader): FstabEntry[] {
   });
 }
 
+/** What a symbolic link in the place of a container's wormhole leads to, or why none can be there. */
+export type WormholeLink = { readonly target: string } | { readonly why: string };
+
+/**
+ * Undefined for no link. What is mounted would hide whatever is behind the link, so that has to be
+ * nothing, an empty directory or the wormhole itself.
+ */
+export function wormholeLink(
+  host: HostReader,
+  path: string,
+  isMounted: (path: string) => boolean,
+): WormholeLink | undefined {
+  const target = host.realPath(path);
+  if (target === path) return undefined;
+  const isEmpty = host.isThere(`${target}/.`) && host.list(target).length === 0;
+  const isFree = isEmpty || !host.isThere(target) || isMounted(target);
+  return isFree ? { target } : { why: `is a link to ${target}, which is no empty directory` };
+}
+
 export interface Located {
   readonly fstab: readonly FstabEntry[];
   readonly lockers: Lockers;

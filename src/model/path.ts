@@ -5,6 +5,8 @@
  */
 export function cleanAbsolutePath(path: string): string | undefined {
   if (!path.startsWith('/')) return undefined;
+  // Most paths are clean, and there are many.
+  if (!path.includes('//') && !path.includes('/.') && !path.endsWith('/')) return path;
   const parts = path.split('/').filter((part) => part !== '' && part !== '.');
   return parts.includes('..') ? undefined : `/${parts.join('/')}`;
 }

@@ -44,8 +44,14 @@ export function escapeInstance(name: string): string {
   return escapeBytes(name, (byte) => isAlphanumeric(byte) || isOneOf(byte, ':_.@-'));
 }
 
+/** Paths whose only characters to escape are dashes. */
+const plainPath = /^(?:\/[0-9A-Za-z:_-][0-9A-Za-z:_.-]*)+$/;
+
 /** Escapes an absolute path as `systemd-escape --path` does; `/` itself becomes `-`. */
 export function escapePath(path: string): string {
+  if (plainPath.test(path)) {
+    return path.slice(1).replaceAll('-', '\\x2d').replaceAll('/', '-');
+  }
   const parts = path.split('/').filter((part) => part !== '' && part !== '.');
   if (parts.length === 0) return '-';
   return parts

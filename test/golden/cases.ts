@@ -18,7 +18,8 @@ import { fileURLToPath } from 'node:url';
 
 export const project = fileURLToPath(new URL('../..', import.meta.url));
 export const fixtures = join(project, 'test/fixtures/generator');
-const generator = join(project, 'dist/lockerd-generator');
+/** Another program that is to write the same. */
+const generator = process.env['LOCKERD_GENERATOR'] ?? join(project, 'dist/lockerd-generator');
 
 /** Every case, that is every directory of test/fixtures/generator. */
 export const caseNames: readonly string[] = readdirSync(fixtures, { withFileTypes: true })

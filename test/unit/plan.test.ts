@@ -36,7 +36,8 @@ function container(name: string, more: Partial<Container> = {}): Container {
     requiredPaths: [],
     startPaths: [],
     after: [],
-    requires: [],
+    devices: [],
+    mayComeLate: false,
     wants: [],
     bridges: [],
     autostart: false,
@@ -135,7 +136,8 @@ describe('a container with problems', () => {
         reason: 'is\nwrong',
         remedy: 'mend it',
       })),
-      requires: ['absent.device'],
+      devices: ['/dev/absent'],
+      mayComeLate: true,
       wants: ['absent.service'],
       requiredPaths: ['/absent'],
       startsAfter: ['lxc@mail.service'],
@@ -150,7 +152,7 @@ describe('a container with problems', () => {
     expect(text).toContain(
       'ExecStartPre=/usr/lib/lockerd/hooks/refuse-start "/c:1: is?wrong; mend it"\n',
     );
-    expect(text).not.toMatch(/absent|Requires|Wants|After/);
+    expect(text).not.toMatch(/absent|Requires|Wants|After|OnFailure/);
     expect([...files.keys()].join()).not.toMatch(/delay|br0/);
     expect(files.has('multi-user.target.wants/lxc@web.service')).toBe(true);
   });
