@@ -28,6 +28,7 @@ import { HostReader } from '../host/read.ts';
 import type { Settings } from '../host/settings.ts';
 import { parseContainerSettings, parseSettings } from '../host/settings.ts';
 import type { HostFacts } from './container.ts';
+import { filtersLog } from '../host/systemd-release.ts';
 import type { GatheredFacts } from './refused.ts';
 import { defect, refusedFacts } from './refused.ts';
 
@@ -40,6 +41,8 @@ export interface Facts {
   readonly lxcpath: string | undefined;
   /** Names NAME for which /etc/init.d/lxc.NAME exists. */
   readonly initScripts: readonly string[];
+  /** Whether systemd keeps lines out of the journal. */
+  readonly filtersLog: boolean;
   /** Problems of the host as a whole. */
   readonly problems: readonly Problem[];
   readonly warnings: readonly Problem[];
@@ -95,6 +98,7 @@ export function readFacts(root: string, files: Files): Facts {
     settings,
     lxcpath,
     initScripts,
+    filtersLog: filtersLog(host),
     problems: [...host.problems, ...settings.problems],
     warnings: [...boot.problems, ...strayNames(found, settingsNames, initScripts)],
     identify: (path) => host.identify(path),

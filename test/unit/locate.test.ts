@@ -17,6 +17,7 @@ import { locateLockers } from '../../src/host/locate.ts';
 import { HostReader } from '../../src/host/read.ts';
 import { parseSettings } from '../../src/host/settings.ts';
 import { mountUnit } from '../../src/model/unit-name.ts';
+import { linkFstab, linkScript, linkTargets } from '../machines/fstab-links.ts';
 
 let root = '';
 beforeEach(() => {
@@ -49,25 +50,8 @@ const generator = '/usr/lib/systemd/system-generators/systemd-fstab-generator';
 test.skipIf(!existsSync(generator))(
   'mounts of fstab are where systemd-fstab-generator has them',
   () => {
-    put('real/in/file');
-    link('relative', 'real');
-    link('absolute', join(root, 'relative'));
-    link('dangling', 'nowhere/x');
-    link('loop', 'loop');
-    link('real/up', '../real/./in/');
-    const targets = [
-      'absolute/data',
-      'relative/',
-      'dangling',
-      'dangling/k',
-      'loop/k',
-      'real/up/q',
-      'absolute/../w',
-      '/real//z/./',
-      'real/in/file/below',
-      'not/there/yet',
-    ].map((target) => `${root}/${target}`);
-    put('etc/fstab', targets.map((target) => `tmpfs ${target} tmpfs noauto 0 0\n`).join(''));
+    execFileSync('sh', ['-euc', linkScript(root), 'sh', '']);
+    put('etc/fstab', linkFstab(root));
     mkdirSync(join(root, 'out'));
     execFileSync(generator, Array(3).fill(join(root, 'out')), {
       env: { SYSTEMD_FSTAB: join(root, 'etc/fstab') },
@@ -75,7 +59,7 @@ test.skipIf(!existsSync(generator))(
     });
     const theirs = readdirSync(join(root, 'out')).filter((name) => name.endsWith('.mount'));
     const host = new HostReader('');
-    const ours = targets.map((target) => mountUnit(host.realPath(target)));
+    const ours = linkTargets(root).map((target) => mountUnit(host.realPath(target)));
     expect([...new Set(ours)].sort()).toEqual(theirs.sort());
     expect(readFileSync(join(root, 'out', mountUnit(`${root}/real/data`)), 'utf8')).toContain(
       `Where=${root}/real/data\n`,
