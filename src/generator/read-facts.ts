@@ -18,7 +18,7 @@ import type { Files } from '../host/files.ts';
 import type { FoundInit } from '../host/guest-init.ts';
 import { crypttabDevices, interfaceNames, isWithoutUnit } from '../host/host-names.ts';
 import type { WormholeLink } from '../host/locate.ts';
-import { locateLockers, wormholeLink } from '../host/locate.ts';
+import { locateLockers, wormholeLinks } from '../host/locate.ts';
 import { lxcRelease } from '../host/lxc-release.ts';
 import { parseLxcConfig } from '../host/parse-lxc.ts';
 import { createLxcReader } from '../host/read-lxc.ts';
@@ -66,7 +66,7 @@ export function readFacts(root: string, files: Files): Facts {
   const lxcpath = host.lxcpath();
   const found = lxcpath === undefined ? [] : host.containers(lxcpath);
 
-  const linkOf = linkReader(host, settings.host.wormholeDirectory);
+  const linkOf = wormholeLinks(host, settings.host.wormholeDirectory);
   const containers = gatherAll(found, settings, (container) =>
     gatherFacts(container, { host, lxc, release, linkOf }, settings, {
       settingsNames,
@@ -217,29 +217,6 @@ function bindSources(config: LxcConfig, mountFstabText: string | undefined): str
     .map((entry) => cleanAbsolutePath(entry?.source ?? ''))
     .filter((source) => source !== undefined)
     .filter((source) => !kernelPaths.some((path) => isAtOrBelow(source, path)));
-}
-
-/** Looks for links in the place of wormholes. What one container has got there, no other gets. */
-function linkReader(
-  host: HostReader,
-  directory: string,
-): (name: string) => WormholeLink | undefined {
-  const taken = new Set<string>();
-  let mounted: ReadonlySet<string> | undefined;
-  return (name) => {
-    const link = wormholeLink(host, `${directory}/${name}`, (path) => {
-      mounted ??= new Set(
-        host.hostMounts().flatMap(({ type, mountPoint }) => (type === 'tmpfs' ? mountPoint : [])),
-      );
-      return mounted.has(path);
-    });
-    if (link === undefined || 'why' in link) return link;
-    if (taken.has(link.target) || isAtOrBelow(link.target, directory)) {
-      return { why: `is a link to ${link.target}, which is the wormhole of another container` };
-    }
-    taken.add(link.target);
-    return link;
-  };
 }
 
 /** Paths that symbolic links lead elsewhere, each with where that is. */
