@@ -131,14 +131,17 @@ function withWarnings(config: LxcConfig, warnings: readonly Problem[]): LxcConfi
     : { ...config, warnings: [...config.warnings, ...warnings] };
 }
 
+/** What reads the files of all containers. */
+interface Readers {
+  readonly host: HostReader;
+  readonly lxc: ReturnType<typeof createLxcReader>;
+  readonly release: ReturnType<typeof lxcRelease>;
+  readonly linkOf: (name: string) => WormholeLink | undefined;
+}
+
 function gatherFacts(
   found: FoundContainer,
-  readers: {
-    readonly host: HostReader;
-    readonly lxc: ReturnType<typeof createLxcReader>;
-    readonly release: ReturnType<typeof lxcRelease>;
-    readonly linkOf: (name: string) => WormholeLink | undefined;
-  },
+  readers: Readers,
   settings: Settings,
   own: {
     readonly settingsNames: ReadonlySet<string>;
@@ -164,7 +167,6 @@ function gatherFacts(
   if (mountFstab.problem !== undefined) problems.push(mountFstab.problem);
   // What hangs would hold up whoever takes the second look.
   const uncertainTrees = guest.init === 'unknown' && guest.isHung !== true ? trees : [];
-  const link = readers.linkOf(found.name);
   return {
     name: found.name,
     directory: found.directory,
@@ -176,7 +178,7 @@ function gatherFacts(
       ...(mountFstabPath === undefined ? [] : [mountFstabPath]),
       ...bindSources(config, mountFstab.text),
     ]).set(found.directory, host.realPath(found.directory, true)),
-    ...(link === undefined ? {} : { wormholeLink: link }),
+    ...linked(readers.linkOf(found.name)),
     settings: parsed.settings,
     problems,
     hasRunlevelLink: own.runlevelNames.has(found.name),
@@ -217,6 +219,10 @@ function bindSources(config: LxcConfig, mountFstabText: string | undefined): str
     .map((entry) => cleanAbsolutePath(entry?.source ?? ''))
     .filter((source) => source !== undefined)
     .filter((source) => !kernelPaths.some((path) => isAtOrBelow(source, path)));
+}
+
+function linked(wormholeLink: WormholeLink | undefined): Pick<GatheredFacts, 'wormholeLink'> {
+  return wormholeLink === undefined ? {} : { wormholeLink };
 }
 
 /** Paths that symbolic links lead elsewhere, each with where that is. */
