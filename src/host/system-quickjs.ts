@@ -65,8 +65,9 @@ const surrogate = /[\ud800-\udfff]/;
  * them from a character, whose bytes are others.
  */
 function nameIn(path: string, text: string): string {
-  const isThere = !surrogate.test(text) || os.lstat(`${path}/${text}`)[0] !== null;
-  return markName(isThere ? wellFormed(text) : '\ufffd');
+  if (!surrogate.test(text)) return markName(text);
+  const isThere = os.lstat(`${path}/${text}`)[0] !== null;
+  return markName(isThere ? wellFormed(text) : text.replaceAll(/[\ud800-\udfff]/g, '\ufffd'));
 }
 
 function linkTarget(path: string): string | null | undefined {
