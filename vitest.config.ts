@@ -31,7 +31,12 @@ export default defineConfig({
       },
       {
         ...shared,
-        test: { name: 'golden', include: ['test/golden/**/*.test.ts'], testTimeout: 120_000 },
+        test: {
+          name: 'golden',
+          include: ['test/golden/**/*.test.ts'],
+          setupFiles: seed,
+          testTimeout: 120_000,
+        },
       },
       {
         ...shared,

@@ -318,7 +318,11 @@ function installDependencies() {
 
 function build() {
   console.log('--- build');
-  return show(process.execPath, ['src/build/build.mjs']);
+  // Without a compiler, the hosts get the programs for Node.
+  return (
+    show(process.execPath, ['src/build/build.mjs']) &&
+    show(process.execPath, ['src/build/compile.mjs'])
+  );
 }
 
 /**

@@ -68,7 +68,8 @@ export function readFacts(root: string, files: Files): Facts {
   const unitLinks = host.unitLinks();
   const initScripts = host.initScripts();
   const lxcpath = host.lxcpath();
-  const found = lxcpath === undefined ? [] : host.containers(lxcpath);
+  const { containers: found, others } =
+    lxcpath === undefined ? { containers: [], others: [] } : host.lookBelow(lxcpath);
 
   const linkOf = wormholeLinks(host, settings.host.wormholeDirectory);
   const containers = gatherAll(found, settings, (container) =>
@@ -79,7 +80,6 @@ export function readFacts(root: string, files: Files): Facts {
     }),
   );
   const real = lxcpath === undefined ? '' : host.realPath(lxcpath, true);
-  const withoutConfig = lxcpath === undefined ? [] : host.directoriesWithoutConfig(lxcpath);
   return {
     containers,
     host: {
@@ -110,7 +110,7 @@ export function readFacts(root: string, files: Files): Facts {
             lxcpath,
             // A container whose own directory is a mount is not to be seen before that is made.
             ...mountPointsBelow([lxcpath, real], fstab),
-            ...withoutConfig,
+            ...others,
           ],
   };
 }
