@@ -8,8 +8,8 @@ import type { Attachment, HostEvent, LockerRecord } from './host-objects.ts';
 import type { Listeners } from './listeners.ts';
 import type { MountPoint, MountsPort } from './ports.ts';
 import type { RetriedWatch, Watcher } from './retried-watch.ts';
+import { parentOf } from '../model/path.ts';
 
-const parentOf = (path: string) => path.slice(0, path.lastIndexOf('/')) || '/';
 
 export class MountTracker {
   readonly #mounts: MountsPort;

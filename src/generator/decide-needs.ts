@@ -3,7 +3,13 @@ import type { FstabEntry } from '../model/fstab.ts';
 import { parseFstab, parseFstabLine } from '../model/fstab.ts';
 import { indexOf } from '../model/fstab-index.ts';
 import type { LxcConfig } from '../model/lxc-config.ts';
-import { cleanAbsolutePath, isAtOrBelow, kernelPaths, pathMax } from '../model/path.ts';
+import {
+  cleanAbsolutePath,
+  isAtOrBelow,
+  kernelPaths,
+  pathMax,
+  systemPaths,
+} from '../model/path.ts';
 import type { Located, Problem } from '../model/problem.ts';
 import { parseRootfs } from '../model/rootfs.ts';
 import { deviceUnit, mountUnit, netDeviceUnit } from '../model/unit-name.ts';
@@ -219,6 +225,7 @@ function needMount(needs: Needs, entry: FstabEntry, from: Located<string>): void
   const isBind = entry.options.some((option) => option === 'bind' || option === 'rbind');
   if (isBind) {
     if (kernelPaths.some((path) => isAtOrBelow(source, path))) return;
+    if (systemPaths.includes(source)) return;
     if (optional) needs.followMountsFor(source);
     else if (!needs.isMadeByHook(source, from, beforeMounts)) needs.requireAtStart(source, from);
   } else if (source.startsWith('/dev/') && isBlockFileSystem(entry.type)) {

@@ -4,6 +4,7 @@
  */
 import type { LxcConfig } from '../model/lxc-config.ts';
 import type { Problem } from '../model/problem.ts';
+import { parseRootfs } from '../model/rootfs.ts';
 import {
   containerUnit,
   delayUnit,
@@ -42,6 +43,13 @@ export function modelContainers(all: readonly ContainerFacts[], host: HostFacts)
     else nameless.push(problem);
   }
   return { containers: orderContainers(ranked), nameless };
+}
+
+function ofDirectory(rootfsPath: string | undefined): Pick<Container, 'rootfsDirectory'> {
+  const parsed = rootfsPath === undefined ? undefined : parseRootfs(rootfsPath);
+  if (parsed === undefined || !('rootfs' in parsed) || parsed.rootfs.type !== 'dir') return {};
+  const [directory] = parsed.rootfs.paths;
+  return directory === undefined || !fitsUnitFile(directory) ? {} : { rootfsDirectory: directory };
 }
 
 function groupFits(group: string): boolean {
@@ -111,6 +119,7 @@ function modelOne(facts: ContainerFacts, host: HostFacts): RankedContainer {
       boot: decideBoot(host.boot, config, facts.unitLinks, facts.hasRunlevelLink),
       groups: groups.filter(groupFits),
       startDelaySec: config.startDelaySec,
+      ...ofDirectory(config.rootfsPath?.value),
       ...(wormhole === undefined ? {} : { wormhole }),
       settings,
     },

@@ -15,11 +15,6 @@ export function needsUnits({ name, startPaths, problems }: Container): readonly 
   return startPaths.length === 0 || problems.length > 0 ? [] : [needsUnit(name)];
 }
 
-/** The command that fails unless all of them are there. */
-export function planNeedsCheck(c: Container): string {
-  return needsUnits(c).length === 0 ? '' : command(`${hookDirectory}/check-needs`, [c.instance]);
-}
-
 /** The unit that waits for what a start has lacked; its name is as long as that of a delay unit. */
 export function lateUnit(name: string): string {
   return `lxc-late@${escapeInstance(name)}.service`;

@@ -7,7 +7,7 @@ import { planAutostart, planDelay, planForward, planGroups } from './plan-boot.t
 import { planContainerDropIn } from './plan-container.ts';
 import { planBridge, planHost, planJournal, planRescan, planWatch } from './plan-host.ts';
 import { planNeeds } from './plan-needs.ts';
-import { planReadOnly, planReturning, planWormhole } from './plan-lockers.ts';
+import { planAttachments, planReadOnly, planReturning, planWormholes } from './plan-lockers.ts';
 import type { PlanContext, Planned } from './plan-views.ts';
 
 /** Plans every file and link, sorted by path; pure. */
@@ -21,13 +21,14 @@ export function planUnits(containers: readonly Container[], context: PlanContext
       planContainerDropIn(c, scripts.has(c.name)),
       ...planLimits(c),
       ...planNeeds(c),
-      ...planWormhole(c),
+      ...planAttachments(c),
       ...planDelay(c),
       ...planAutostart(c),
       ...(scripts.has(c.name) ? [planForward(c)] : []),
     ]),
     ...[...bridges].map((bridge) => planBridge(bridge, context.bridgeTimeout)),
     ...planGroups(containers),
+    ...planWormholes(containers, context),
     ...planReadOnly(context.lockers, containers),
     ...planReturning(containers),
     ...planRescan(context),

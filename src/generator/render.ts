@@ -12,8 +12,7 @@ import needs from '../../units/generated/lxc-needs@NAME.service.d/60-container.c
 import readOnly from '../../units/generated/READONLY-LOCKER.mount.hbs';
 import rescan from '../../units/generated/lockerd-rescan.service.d/60-paths.conf.hbs';
 import returning from '../../units/generated/lockerd-return.service.d/60-lockers.conf.hbs';
-import slots from '../../units/generated/SLOTS-NAME.mount.hbs';
-import wormhole from '../../units/generated/WORMHOLES-NAME.mount.hbs';
+import wormholes from '../../units/generated/WORMHOLES.mount.hbs';
 import type { Planned, PlannedFile, TemplateViews } from './plan-views.ts';
 import type { Output } from './write.ts';
 
@@ -32,8 +31,7 @@ const templates: Readonly<Record<keyof TemplateViews, (view: object) => string>>
   readOnly,
   rescan,
   returning,
-  slots,
-  wormhole,
+  wormholes,
 };
 
 /** Writes out a planned file; pure. */

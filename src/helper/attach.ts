@@ -4,8 +4,10 @@
  * a caller must find it either complete or absent.
  */
 
+import { existsSync } from 'node:fs';
 import { bindSource, readOnlyPath } from '../model/attachment.ts';
 import type { Attachment } from '../model/attachment.ts';
+import { parentOf } from '../model/path.ts';
 import { shellWord } from '../model/shell-quote.ts';
 import { mountUnit } from '../model/unit-name.ts';
 import { DBusError } from '../bus/values.ts';
@@ -35,7 +37,7 @@ export const unmountTimeoutMs = 100_000;
 
 function requireWormhole(view: ContainerView): void {
   const path = wormholePath(view);
-  if (mountAt(hostMounts(), path) !== undefined) return;
+  if (mountAt(hostMounts(), parentOf(path)) !== undefined && existsSync(path)) return;
   throw new LockerdError(
     'Failed',
     `container "${view.name}" runs without its wormhole; systemctl restart ${shellWord(view.unit)}`,

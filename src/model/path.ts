@@ -23,8 +23,17 @@ export function isAtOrBelow(path: string, directory: string): boolean {
   return directory === '/' || path === directory || path.startsWith(`${directory}/`);
 }
 
+export function parentOf(path: string): string {
+  return path.slice(0, path.lastIndexOf('/')) || '/';
+}
+
 /** File systems of the kernel: their paths are there before any unit starts. */
 export const kernelPaths: readonly string[] = ['/proc', '/sys', '/dev'];
+
+/** Directories that systemd itself is run from, which are there before any unit starts as well. */
+export const systemPaths: readonly string[] = ['', '/usr'].flatMap((directory) =>
+  ['bin', 'sbin', 'lib', 'lib32', 'lib64', 'libx32'].map((name) => `${directory}/${name}`),
+);
 
 /** PATH_MAX of the kernel, without the NUL. */
 export const pathMax = 4095;

@@ -107,11 +107,6 @@ export function pathInstance(template: string, path: string): string {
   return `${template}@${escapePath(path)}.service`;
 }
 
-/** The unit that creates the directory on which an attachment is mounted. */
-export function slotUnit(path: string): string {
-  return pathInstance('lockerd-slot', path);
-}
-
 export function deviceUnit(devicePath: string): string {
   return `${escapePath(devicePath)}.device`;
 }
