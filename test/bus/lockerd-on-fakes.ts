@@ -80,6 +80,8 @@ export class LockerdOnFakes {
   readonly outside = new FakeOutside();
   /** Every call of a client, in order. */
   readonly calls: RecordedCall[] = [];
+  /** Whether calls are kept in {@link calls}. */
+  isRecording = true;
   /** Does a task, or throws: a LockerdError is what the outside says of a failure. */
   work: (task: Task) => Promise<TaskResult | undefined> | TaskResult | undefined = () => undefined;
   /**
@@ -179,7 +181,7 @@ export class LockerdOnFakes {
     const handleCalls = connection.handleCalls.bind(connection);
     connection.handleCalls = (handler) => {
       handleCalls((call) => {
-        this.calls.push(recorded(call));
+        if (this.isRecording) this.calls.push(recorded(call));
         handler(call);
       });
     };
