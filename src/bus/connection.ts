@@ -7,8 +7,10 @@
  */
 
 import type { Duplex } from 'node:stream';
-import { DBusError as LibraryError, Message, type MessageLike } from 'dbus-next';
+import type { MessageLike } from 'dbus-next';
 import MessageBus from 'dbus-next/lib/bus.js';
+import { DBusError as LibraryError } from 'dbus-next/lib/errors.js';
+import { Message } from 'dbus-next/lib/message-type.js';
 import { OutgoingCalls, type CallRequest } from './outgoing-calls.ts';
 import { messageFlag, messageType, type Frame } from './frame.ts';
 import { unmarshal } from './unmarshal.ts';
