@@ -29,7 +29,7 @@ interface Objects {
   has(path: string): boolean;
   interfaces(path: string): Iterable<CompiledInterface>;
   /** Takes the failure of a property's getter. */
-  unreadable(property: string, error: unknown): void;
+  readonly unreadable: (property: string, error: unknown) => void;
 }
 
 /** An object as an entry of the answer, but for what is in its holes. */
@@ -122,7 +122,7 @@ export class ManagedObjects {
         const write = writers[property.signature];
         const value = property.get(path);
         if (value instanceof Promise)
-          waiting.push(value.then((late: unknown) => void write?.(bytes, late, at)));
+          waiting.push(value.then((late: unknown) => write?.(bytes, late, at)));
         else write?.(bytes, value, at);
       }
     } catch {

@@ -111,7 +111,10 @@ class Writer {
         return;
       case 'x':
       case 't': {
-        if (value === hole) return this.#hole();
+        if (value === hole) {
+          this.#hole();
+          return;
+        }
         if (typeof value !== 'bigint') throw mismatch(type, value);
         const word = type.code === 't' ? BigInt.asUintN(64, value) : BigInt.asIntN(64, value);
         if (word !== value) throw mismatch(type, value);
@@ -120,7 +123,10 @@ class Writer {
         return;
       }
       case 'd': {
-        if (value === hole) return this.#hole();
+        if (value === hole) {
+          this.#hole();
+          return;
+        }
         if (typeof value !== 'number') throw mismatch(type, value);
         const at = this.#reserve(8, 8);
         this.#bytes.writeDoubleLE(value, at);

@@ -104,7 +104,8 @@ export async function authenticate(stream: Duplex): Promise<void> {
     // The byte before it carries the credentials.
     stream.write(`\0AUTH EXTERNAL ${uid}\r\n`);
     const answer = await firstLine(stream);
-    if (!answer.startsWith('OK ')) throw new AuthenticationError(`its answer to the authentication is "${answer}"`);
+    if (!answer.startsWith('OK '))
+      throw new AuthenticationError(`its answer to the authentication is "${answer}"`);
     stream.write('BEGIN\r\n');
   } catch (error) {
     stream.destroy();

@@ -8,10 +8,9 @@ import net from 'node:net';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { createInterface, type Interface } from 'node:readline';
-import { build } from 'esbuild';
 import { FrameReader } from '../../src/bus/frame.ts';
 import { marshal } from '../../src/bus/marshal.ts';
-import { esbuildHandlebars } from '../../src/build/handlebars.mjs';
+import { bundle } from '../bus/bundle.ts';
 import { startPrivateBus, type PrivateBus } from '../bus/bus.ts';
 import { rawBytes, type RawMessage } from '../bus/raw.ts';
 
@@ -186,35 +185,17 @@ async function measure(program: string, bus: PrivateBus, containers: number): Pr
   return figures;
 }
 
-/** The service as it is packaged: one file, without types. */
-async function bundle(directory: string): Promise<string> {
-  const outfile = join(directory, 'served.mjs');
-  await build({
-    entryPoints: [resolve('test/bench/served.ts')],
-    outfile,
-    bundle: true,
-    platform: 'node',
-    target: 'node18.19',
-    format: 'esm',
-    banner: {
-      js: "import { createRequire } from 'node:module'; const require = createRequire('/');",
-    },
-    define: { LOCKERD_VERSION: '"bench"' },
-    plugins: [esbuildHandlebars],
-    external: ['x11'],
-    logLevel: 'warning',
-  });
-  return outfile;
-}
-
 export async function benchBus(): Promise<void> {
   const directory = mkdtempSync(join(tmpdir(), 'lockerd-bench-'));
   const bus = await startPrivateBus({ names: ['org.lockerd1', 'org.freedesktop.locale1'] });
   try {
-    const localed = spawn('/lib/systemd/systemd-localed', { env: bus.environment, stdio: 'ignore' });
+    const localed = spawn('/lib/systemd/systemd-localed', {
+      env: bus.environment,
+      stdio: 'ignore',
+    });
     bus.onClose(() => void localed.kill());
     await bus.waitForName('org.freedesktop.locale1');
-    const program = await bundle(directory);
+    const program = await bundle('test/bench/served.ts', directory);
     const all: BusFigures[] = [];
     for (const size of sizes) all.push(await measure(program, bus, size));
     const row = (name: string, cell: (figures: BusFigures) => number, digits = 0): void => {
@@ -237,24 +218,4 @@ export async function benchBus(): Promise<void> {
     await bus.close();
     rmSync(directory, { recursive: true, force: true });
   }
-}
-
-export async function profile(what: string, n: number): Promise<void> {
-  const bus = await startPrivateBus({ names: ['org.lockerd1', 'org.freedesktop.locale1'] });
-  const program = await bundle('/tmp/prof');
-  const served = new Served(bus.spawn([process.execPath, '--cpu-prof', '--cpu-prof-dir=/tmp/prof/out', '--max-semi-space-size=1', program, bus.address, String(n)]));
-  await bus.waitForName('org.lockerd1');
-  const client = await BareClient.connect(bus);
-  await served.ask('blocked');
-  const c0 = await served.ask('cpu');
-  const t: number[] = [];
-  for (let i = 0; i < (what === 'get' ? 20000 : 40); i++) {
-    if (what !== 'get') await sleep(110);
-    t.push(await client.call(what === 'get' ? ourGet : managedObjects));
-  }
-  console.log(what, median(t), 'cpu per call us', ((await served.ask('cpu')) - c0) / t.length, 'blocked', await served.ask('blocked'));
-  served.process.stdin?.end();
-  await once(served.process, 'exit');
-  client.close();
-  await bus.close();
 }

@@ -10,7 +10,10 @@ import { LockerdOnFakes } from '../bus/lockerd-on-fakes.ts';
 const [address = '', count = '0'] = process.argv.slice(2);
 const containers = Number(count);
 const million = 1_000_000;
-const service = new LockerdOnFakes(address, { 'calls-per-second': million, 'calls-burst': million });
+const service = new LockerdOnFakes(address, {
+  'calls-per-second': million,
+  'calls-burst': million,
+});
 service.isRecording = false;
 const delay = monitorEventLoopDelay({ resolution: 1 });
 

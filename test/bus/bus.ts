@@ -12,6 +12,8 @@ interface BusOptions {
   names?: readonly string[];
   /** Limits of dbus-daemon, such as max_message_size. */
   limits?: Readonly<Record<string, number>>;
+  /** Programs that the bus starts when somebody calls their names. */
+  services?: Readonly<Record<string, readonly string[]>>;
 }
 
 interface RunOptions {
@@ -63,7 +65,7 @@ function daemonCommand(config: string, socket: string): string[] {
 }
 
 /** The policy of /usr/share/dbus-1/system.conf, but anybody may own names. */
-function configuration(socket: string, { names = defaultNames, limits = {} }: BusOptions): string {
+function configuration(directory: string, { names = defaultNames, limits = {} }: BusOptions) {
   const calls = names.map((name) => `<allow send_destination="${name}"/>`);
   const limitLines = Object.entries(limits).map(
     ([name, value]) => `<limit name="${name}">${value}</limit>`,
@@ -73,7 +75,8 @@ function configuration(socket: string, { names = defaultNames, limits = {} }: Bu
 <busconfig>
 <type>system</type>
 <auth>EXTERNAL</auth>
-<listen>unix:path=${socket}</listen>
+<listen>unix:path=${path.join(directory, 'socket')}</listen>
+<servicedir>${directory}</servicedir>
 <policy context="default">
 <allow user="*"/>
 <allow own="*"/>
@@ -130,7 +133,13 @@ export class PrivateBus {
     fs.chmodSync(this.directory, 0o755);
     this.socket = path.join(this.directory, 'socket');
     this.address = `unix:path=${this.socket}`;
-    fs.writeFileSync(path.join(this.directory, 'bus.conf'), configuration(this.socket, options));
+    fs.writeFileSync(path.join(this.directory, 'bus.conf'), configuration(this.directory, options));
+    for (const [name, command] of Object.entries(options.services ?? {})) {
+      const variables = [`DBUS_SYSTEM_BUS_ADDRESS=${this.address}`];
+      const exec = ['/usr/bin/env', ...variables, ...command].join(' ');
+      const lines = ['[D-BUS Service]', `Name=${name}`, `Exec=${exec}`, 'User=root', ''];
+      fs.writeFileSync(path.join(this.directory, `${name}.service`), lines.join('\n'));
+    }
   }
 
   /** Starts the daemon; again at the same address after stop(). */
