@@ -257,6 +257,14 @@ const tiers = [
     },
   },
   {
+    name: 'broker',
+    needsBuild: true,
+    run: () => {
+      ensurePrograms([...busPrograms, 'dbus-broker-launch']);
+      return vitestOfHosts('broker', ['--maxWorkers=2']);
+    },
+  },
+  {
     name: 'host',
     needsBuild: true,
     run: async () => {
