@@ -12,6 +12,15 @@ const shared = {
   define: { LOCKERD_VERSION: '"test"' },
 };
 
+/** The tests of the bus, on one of the two message buses that Debian has. */
+const busTests = (name: string, daemon: 'dbus-daemon' | 'dbus-broker') => ({
+  name,
+  include: ['test/bus/**/*.test.ts'],
+  env: { LOCKERD_TEST_BUS: daemon },
+  testTimeout: 120_000,
+  hookTimeout: 60_000,
+});
+
 /** A tier each; test/run.mjs runs them in this order. */
 export default defineConfig({
   test: {
@@ -31,7 +40,12 @@ export default defineConfig({
       },
       {
         ...shared,
-        test: { name: 'golden', include: ['test/golden/**/*.test.ts'], testTimeout: 120_000 },
+        test: {
+          name: 'golden',
+          include: ['test/golden/**/*.test.ts'],
+          setupFiles: seed,
+          testTimeout: 120_000,
+        },
       },
       {
         ...shared,
@@ -42,15 +56,8 @@ export default defineConfig({
           testTimeout: 120_000,
         },
       },
-      {
-        ...shared,
-        test: {
-          name: 'bus',
-          include: ['test/bus/**/*.test.ts'],
-          testTimeout: 120_000,
-          hookTimeout: 60_000,
-        },
-      },
+      { ...shared, test: busTests('bus', 'dbus-daemon') },
+      { ...shared, test: busTests('broker', 'dbus-broker') },
       {
         ...shared,
         test: { name: 'host', include: ['test/host/**/*.test.ts'], exclude: [withSwap] },

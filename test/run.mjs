@@ -257,6 +257,14 @@ const tiers = [
     },
   },
   {
+    name: 'broker',
+    needsBuild: true,
+    run: () => {
+      ensurePrograms([...busPrograms, 'dbus-broker-launch']);
+      return vitestOfHosts('broker', ['--maxWorkers=2']);
+    },
+  },
+  {
     name: 'host',
     needsBuild: true,
     run: async () => {
@@ -318,7 +326,11 @@ function installDependencies() {
 
 function build() {
   console.log('--- build');
-  return show(process.execPath, ['src/build/build.mjs']);
+  // Without a compiler, the hosts get the programs for Node.
+  return (
+    show(process.execPath, ['src/build/build.mjs']) &&
+    show(process.execPath, ['src/build/compile.mjs'])
+  );
 }
 
 /**

@@ -3,7 +3,7 @@ import { cleanAbsolutePath, isAtOrBelow } from '../model/path.ts';
 import type { Located } from '../model/problem.ts';
 import { parseRootfs } from '../model/rootfs.ts';
 import { shellWord } from '../model/shell-quote.ts';
-import { deviceUnit, mountUnit } from '../model/unit-name.ts';
+import { mountUnit } from '../model/unit-name.ts';
 import { printable } from '../model/unit-syntax.ts';
 import type { CheckId } from './catalog.ts';
 import type { CheckedContainer, Subject } from './subject.ts';

@@ -45,6 +45,7 @@ export function generate(root: string, files: Files): Generated {
       bridgeTimeout: settings.host.bridgeTimeout,
       lockers: host.lockers,
       initScripts: facts.initScripts,
+      filtersLog: facts.filtersLog,
       lxcpath: facts.lxcpath ?? defaultLxcpath,
       ...watchPaths(facts, containers),
     });

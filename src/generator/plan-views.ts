@@ -20,6 +20,7 @@ export interface TemplateViews {
   readonly returning: { readonly lockers: readonly string[] };
   readonly rescan: { readonly after: readonly string[]; readonly execStart: string };
   readonly host: { readonly facts: readonly Fact[] };
+  readonly journal: Readonly<Record<string, never>>;
 }
 
 /** A line of an `[X-Lockerd]` section; `src/model/facts.ts` reads it back. */
@@ -119,6 +120,8 @@ export interface PlanContext {
   readonly bridgeTimeout: string;
   /** Names NAME for which /etc/init.d/lxc.NAME exists. */
   readonly initScripts: readonly string[];
+  /** Whether systemd keeps lines out of the journal. */
+  readonly filtersLog: boolean;
   readonly lockers: Lockers;
   /** Where containers live. */
   readonly lxcpath: string;

@@ -19,7 +19,7 @@ import { system } from '../host/system.ts';
 import type { FoundInit } from '../host/guest-init.ts';
 import { crypttabDevices, interfaceNames, isWithoutUnit } from '../host/host-names.ts';
 import type { WormholeLink } from '../host/locate.ts';
-import { locateLockers, wormholeLink } from '../host/locate.ts';
+import { locateLockers, wormholeLinks } from '../host/locate.ts';
 import { lxcRelease } from '../host/lxc-release.ts';
 import { parseLxcConfig } from '../host/parse-lxc.ts';
 import { createLxcReader } from '../host/read-lxc.ts';
@@ -28,6 +28,7 @@ import { HostReader } from '../host/read.ts';
 import type { Settings } from '../host/settings.ts';
 import { parseContainerSettings, parseSettings } from '../host/settings.ts';
 import type { HostFacts } from './container.ts';
+import { filtersLog } from '../host/systemd-release.ts';
 import type { GatheredFacts } from './refused.ts';
 import { defect, refusedFacts } from './refused.ts';
 
@@ -40,6 +41,8 @@ export interface Facts {
   readonly lxcpath: string | undefined;
   /** Names NAME for which /etc/init.d/lxc.NAME exists. */
   readonly initScripts: readonly string[];
+  /** Whether systemd keeps lines out of the journal. */
+  readonly filtersLog: boolean;
   /** Problems of the host as a whole. */
   readonly problems: readonly Problem[];
   readonly warnings: readonly Problem[];
@@ -65,9 +68,10 @@ export function readFacts(root: string, files: Files): Facts {
   const unitLinks = host.unitLinks();
   const initScripts = host.initScripts();
   const lxcpath = host.lxcpath();
-  const found = lxcpath === undefined ? [] : host.containers(lxcpath);
+  const { containers: found, others } =
+    lxcpath === undefined ? { containers: [], others: [] } : host.lookBelow(lxcpath);
 
-  const linkOf = linkReader(host, settings.host.wormholeDirectory);
+  const linkOf = wormholeLinks(host, settings.host.wormholeDirectory);
   const containers = gatherAll(found, settings, (container) =>
     gatherFacts(container, { host, lxc, release, linkOf }, settings, {
       settingsNames,
@@ -76,7 +80,6 @@ export function readFacts(root: string, files: Files): Facts {
     }),
   );
   const real = lxcpath === undefined ? '' : host.realPath(lxcpath, true);
-  const withoutConfig = lxcpath === undefined ? [] : host.directoriesWithoutConfig(lxcpath);
   return {
     containers,
     host: {
@@ -95,6 +98,7 @@ export function readFacts(root: string, files: Files): Facts {
     settings,
     lxcpath,
     initScripts,
+    filtersLog: filtersLog(host),
     problems: [...host.problems, ...settings.problems],
     warnings: [...boot.problems, ...strayNames(found, settingsNames, initScripts)],
     identify: (path) => host.identify(path),
@@ -106,7 +110,7 @@ export function readFacts(root: string, files: Files): Facts {
             lxcpath,
             // A container whose own directory is a mount is not to be seen before that is made.
             ...mountPointsBelow([lxcpath, real], fstab),
-            ...withoutConfig,
+            ...others,
           ],
   };
 }
@@ -132,14 +136,17 @@ function withWarnings(config: LxcConfig, warnings: readonly Problem[]): LxcConfi
     : { ...config, warnings: [...config.warnings, ...warnings] };
 }
 
+/** What reads the files of all containers. */
+interface Readers {
+  readonly host: HostReader;
+  readonly lxc: ReturnType<typeof createLxcReader>;
+  readonly release: ReturnType<typeof lxcRelease>;
+  readonly linkOf: (name: string) => WormholeLink | undefined;
+}
+
 function gatherFacts(
   found: FoundContainer,
-  readers: {
-    readonly host: HostReader;
-    readonly lxc: ReturnType<typeof createLxcReader>;
-    readonly release: ReturnType<typeof lxcRelease>;
-    readonly linkOf: (name: string) => WormholeLink | undefined;
-  },
+  readers: Readers,
   settings: Settings,
   own: {
     readonly settingsNames: ReadonlySet<string>;
@@ -165,7 +172,6 @@ function gatherFacts(
   if (mountFstab.problem !== undefined) problems.push(mountFstab.problem);
   // What hangs would hold up whoever takes the second look.
   const uncertainTrees = guest.init === 'unknown' && guest.isHung !== true ? trees : [];
-  const link = readers.linkOf(found.name);
   return {
     name: found.name,
     directory: found.directory,
@@ -177,7 +183,7 @@ function gatherFacts(
       ...(mountFstabPath === undefined ? [] : [mountFstabPath]),
       ...bindSources(config, mountFstab.text),
     ]).set(found.directory, host.realPath(found.directory, true)),
-    ...(link === undefined ? {} : { wormholeLink: link }),
+    ...linked(readers.linkOf(found.name)),
     settings: parsed.settings,
     problems,
     hasRunlevelLink: own.runlevelNames.has(found.name),
@@ -220,27 +226,8 @@ function bindSources(config: LxcConfig, mountFstabText: string | undefined): str
     .filter((source) => !kernelPaths.some((path) => isAtOrBelow(source, path)));
 }
 
-/** Looks for links in the place of wormholes. What one container has got there, no other gets. */
-function linkReader(
-  host: HostReader,
-  directory: string,
-): (name: string) => WormholeLink | undefined {
-  const taken = new Set<string>();
-  let mounted: ReadonlySet<string> | undefined;
-  return (name) => {
-    const link = wormholeLink(host, `${directory}/${name}`, (path) => {
-      mounted ??= new Set(
-        host.hostMounts().flatMap(({ type, mountPoint }) => (type === 'tmpfs' ? mountPoint : [])),
-      );
-      return mounted.has(path);
-    });
-    if (link === undefined || 'why' in link) return link;
-    if (taken.has(link.target) || isAtOrBelow(link.target, directory)) {
-      return { why: `is a link to ${link.target}, which is the wormhole of another container` };
-    }
-    taken.add(link.target);
-    return link;
-  };
+function linked(wormholeLink: WormholeLink | undefined): Pick<GatheredFacts, 'wormholeLink'> {
+  return wormholeLink === undefined ? {} : { wormholeLink };
 }
 
 /** Paths that symbolic links lead elsewhere, each with where that is. */

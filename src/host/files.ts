@@ -1,5 +1,5 @@
 import { codeOf } from '../model/errno.ts';
-import { followLinks } from './follow-links.ts';
+import { LinkFollower } from './follow-links.ts';
 import { MountGuard } from './mounts.ts';
 import type { Distrusted, Probe } from './mounts.ts';
 import type { Content, Encoding, Status } from './system-calls.ts';
@@ -43,8 +43,12 @@ export class Files {
   private known: MountGuard | undefined;
   /** Targets of symbolic links, and undefined for what is none, by clean path. */
   private readonly links = new Map<string, string | undefined>();
-  /** The same of paths that exist, for {@link chase}. */
-  private readonly seen = new Map<string, string | undefined>();
+  private readonly followers = new Map<string, LinkFollower>();
+  /** For {@link reach}: no part of a path is touched before its file system was seen to answer. */
+  private readonly reached = new LinkFollower((here) => {
+    this.guard.check(here);
+    return this.linkAt(here);
+  });
 
   constructor(mountinfo?: string, probe?: Probe, how: HowToRead = {}) {
     this.mountinfo = mountinfo;
@@ -82,10 +86,11 @@ export class Files {
    * system was seen to answer.
    */
   private resolve(path: string, followLast: boolean): string {
-    return followLinks(path, (here, rest) => {
-      this.guard.check(here);
-      return followLast || rest.length > 0 ? this.linkAt(here) : undefined;
-    });
+    if (followLast) return this.reached.follow(path);
+    const slash = path.lastIndexOf('/');
+    const entry = `${this.reached.directory(path.slice(0, slash) || '/')}${path.slice(slash)}`;
+    this.guard.check(entry);
+    return entry;
   }
 
   private linkAt(path: string): string | undefined {
@@ -147,27 +152,35 @@ export class Files {
    *   system that may hang, and links there are not seen
    */
   chase(root: string, path: string, isRead = false): string {
-    return followLinks(path, (here, rest) => {
-      try {
-        if (root === '' && isRead) this.guard.check(here);
-        return this.linkBelow(root, here, isRead);
-      } catch (error) {
-        // Whatever is wrong with the path shows when it is opened, unless ".." is still to come.
-        if (codeOf(error) !== 'ENOENT' || rest.includes('..')) throw error;
-        return undefined;
-      }
-    });
+    return this.follower(root, isRead).follow(path);
+  }
+
+  private follower(root: string, isRead: boolean): LinkFollower {
+    const key = `${isRead ? 'read' : 'seen'} ${root}`;
+    let follower = this.followers.get(key);
+    if (follower === undefined) {
+      follower = new LinkFollower((here, rest) => {
+        try {
+          if (root === '' && isRead) this.guard.check(here);
+          return this.linkBelow(root, here, isRead);
+        } catch (error) {
+          // Whatever is wrong with the path shows when it is opened, unless ".." is still to come.
+          if (codeOf(error) !== 'ENOENT' || rest.includes('..')) throw error;
+          return undefined;
+        }
+      });
+      this.followers.set(key, follower);
+    }
+    return follower;
   }
 
   /** Where the link at a clean path leads; undefined for what is none. */
   private linkBelow(root: string, here: string, isRead: boolean): string | undefined {
-    if (root !== '') return linkAt(root + here);
-    if (!isRead && this.guard.riskAt(here) !== undefined) return undefined;
-    if (this.seen.has(here)) return this.seen.get(here);
+    if (root === '' && !isRead && this.guard.riskAt(here) !== undefined) return undefined;
     this.how.note?.(here);
-    const target = linkAt(here);
-    this.seen.set(here, target);
-    return target;
+    const target = system.linkTarget(root + here);
+    if (target === undefined) throw absent;
+    return target ?? undefined;
   }
 
   /** Looks for something that no idle automount needs to be mounted for. */
@@ -192,7 +205,8 @@ export class Files {
   locateEntry(root: string, path: string): string {
     if (root === '') return path;
     const slash = path.lastIndexOf('/');
-    return `${this.locate(root, path.slice(0, slash))}${path.slice(slash)}`;
+    const parent = this.follower(root, false).directory(path.slice(0, slash));
+    return `${root}${parent}${path.slice(slash)}`;
   }
 
   /** Names in a directory, sorted. */
@@ -270,12 +284,8 @@ function textOf(found: ReturnType<typeof system.read>, path: string): Content {
   return { text: '', bytes: 0 };
 }
 
-/** Where the link at a path leads; undefined for what is none. Throws where nothing is. */
-function linkAt(path: string): string | undefined {
-  const target = system.linkTarget(path);
-  if (target === undefined) throw Object.assign(new Error(`ENOENT: ${path}`), { code: 'ENOENT' });
-  return target ?? undefined;
-}
+/** One for all, as many paths are looked for in vain. */
+const absent = Object.assign(new Error('there is no such file'), { code: 'ENOENT' });
 
 /** More mounts than a host has. */
 const mountTableMaxBytes = 64 * 1024 * 1024;

@@ -16,7 +16,10 @@ export function crypttabDevices(text: string): ReadonlySet<string> {
  * Whether a block device is there under a name that systemd has no unit for: a link that udev did
  * not make, or a device that udev does not tell systemd of. Before udev runs, nobody knows.
  */
-export function isWithoutUnit(host: HostReader, path: string): boolean {
+export function isWithoutUnit(
+  host: Pick<HostReader, 'blockDevice' | 'isThere' | 'readText' | 'linkTarget'>,
+  path: string,
+): boolean {
   const number = host.blockDevice(path);
   if (number === undefined || !host.isThere('/run/udev/data')) return false;
   const sysfs = `/sys/dev/block/${number}`;

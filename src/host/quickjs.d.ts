@@ -38,7 +38,6 @@ declare module 'quickjs:os' {
   export function stat(path: string): [Stat | null, number];
   export function lstat(path: string): [Stat | null, number];
   export function readlink(path: string): [string | null, number];
-  export function readdir(path: string): [string[] | null, number];
   export function mkdir(path: string, mode: number): number;
   export function symlink(target: string, path: string): number;
   export function remove(path: string): number;
@@ -65,3 +64,6 @@ declare const scriptArgs: readonly string[];
 
 /** The processor that the program is compiled for, as Debian names it. */
 declare const LOCKERD_ARCHITECTURE: string;
+
+/** Names in a directory, each byte a character, or an errno; QuickJS's own function loses bytes. */
+declare function directoryNames(path: string): string[] | number;

@@ -147,26 +147,42 @@ export class HostReader {
 
   /** Directories with a `config` in them; names that begin with a dot are not containers. */
   containers(lxcpath: string): FoundContainer[] {
-    const found: FoundContainer[] = [];
+    return this.lookBelow(lxcpath).containers;
+  }
+
+  /** The same, and the paths of directories that are no containers, or not yet. */
+  lookBelow(lxcpath: string): { containers: FoundContainer[]; others: string[] } {
+    const containers: FoundContainer[] = [];
+    const others: string[] = [];
     for (const name of this.list(lxcpath)) {
       if (name.startsWith('.')) continue;
       const directory = `${lxcpath}/${name}`;
       const configFile = `${directory}/config`;
       if (name.includes('\ufffd')) {
         // Bytes that are no text: the file cannot be opened by this name, but the admin must hear.
-        found.push({ name, directory, configFile });
+        containers.push({ name, directory, configFile });
         continue;
       }
       try {
         // lstat: a config that is a dangling link is a broken container, not none.
         this.files.lstat(this.entryAt(configFile));
+        containers.push({ name, directory, configFile });
       } catch (error) {
+        if (this.isDirectory(directory)) others.push(directory);
         // For all else the configuration's own reader will say what is wrong.
-        if (isAbsent(error)) continue;
+        if (!isAbsent(error)) containers.push({ name, directory, configFile });
       }
-      found.push({ name, directory, configFile });
     }
-    return found;
+    return { containers, others };
+  }
+
+  private isDirectory(path: string): boolean {
+    try {
+      return typeOf(this.files.lstat(this.entryAt(path))) === 'directory';
+    } catch {
+      // Gone while we looked.
+      return false;
+    }
   }
 
   private settingsFile(path: string): { file?: SettingsFile; problem?: Problem } {
@@ -386,24 +402,6 @@ export class HostReader {
       // Also where a part of the path is no directory.
       return false;
     }
-  }
-
-  /** Directories below the lxcpath that are no containers, or not yet. */
-  directoriesWithoutConfig(lxcpath: string): string[] {
-    return this.list(lxcpath)
-      .filter((name) => !name.startsWith('.') && !name.includes('\ufffd'))
-      .map((name) => `${lxcpath}/${name}`)
-      .filter((path) => {
-        try {
-          return (
-            typeOf(this.files.lstat(this.entryAt(path))) === 'directory' &&
-            !this.isThere(`${path}/config`)
-          );
-        } catch {
-          // Gone while we looked.
-          return false;
-        }
-      });
   }
 
   /**

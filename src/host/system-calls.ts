@@ -46,10 +46,7 @@ export interface System {
   readonly readlink: (path: string) => string;
   /** Where a symbolic link leads; null for anything else, undefined where nothing is. */
   readonly linkTarget: (path: string) => string | null | undefined;
-  /**
-   * Names in a directory, in its own order, without `.` and `..`; what is no UTF-8 in a name is one
-   * U+FFFD.
-   */
+  /** Names in a directory, in its own order, without `.` and `..`. */
   readonly names: (path: string) => string[];
   /**
    * Opens a directory; with `inside`, no symbolic link and nothing that waits.
@@ -111,9 +108,4 @@ type FileType =
 
 export function typeOf({ mode }: Status): FileType | undefined {
   return types.get(mode & typeMask);
-}
-
-/** Engines disagree on how many U+FFFD stand for bytes that are no UTF-8. */
-export function markName(name: string): string {
-  return name.includes('\ufffd') ? name.replaceAll(/\ufffd+/g, '\ufffd') : name;
 }

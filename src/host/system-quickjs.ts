@@ -4,7 +4,7 @@ import * as std from 'quickjs:std';
 import { decodeUtf8 } from '../model/utf8.ts';
 import { errnoName } from './errno-names.ts';
 import type { Content, Encoding, Status, System, Watched, WatchedRun } from './system-calls.ts';
-import { doneNote, markName, typeOf } from './system-calls.ts';
+import { doneNote, typeOf } from './system-calls.ts';
 
 const O_WRONLY = 0o1;
 const O_RDWR = 0o2;
@@ -57,18 +57,6 @@ function wellFormed(text: string): string {
   return formed.isWellFormed() ? text : formed.toWellFormed();
 }
 
-/** UTF-16 surrogates: of a character beyond 16 bits, or of bytes that QuickJS takes for one. */
-const surrogate = /[\ud800-\udfff]/;
-
-/**
- * QuickJS decodes surrogates in UTF-8, which other decoders refuse. Only looking can tell two of
- * them from a character, whose bytes are others.
- */
-function nameIn(path: string, text: string): string {
-  const isThere = !surrogate.test(text) || os.lstat(`${path}/${text}`)[0] !== null;
-  return markName(isThere ? wellFormed(text) : '\ufffd');
-}
-
 function linkTarget(path: string): string | null | undefined {
   const [target, errno] = os.readlink(path);
   if (target !== null && errno === 0) return wellFormed(target);
@@ -77,10 +65,10 @@ function linkTarget(path: string): string | null | undefined {
 }
 
 function names(path: string): string[] {
-  const [all, errno] = os.readdir(path);
-  if (all === null || errno !== 0) fail(errno, path);
+  const all = directoryNames(path);
+  if (typeof all === 'number') return fail(all, path);
   const found: string[] = [];
-  for (const each of all) if (each !== '.' && each !== '..') found.push(nameIn(path, each));
+  for (const bytes of all) if (bytes !== '.' && bytes !== '..') found.push(decodeUtf8(bytes));
   return found;
 }
 

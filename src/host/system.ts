@@ -18,7 +18,7 @@ import {
 } from 'node:fs';
 import { codeOf } from '../model/errno.ts';
 import type { Encoding, System, Watched, WatchedRun } from './system-calls.ts';
-import { doneNote, markName } from './system-calls.ts';
+import { doneNote } from './system-calls.ts';
 
 /** What is opened here never waits for another program and never becomes our terminal. */
 const quietly = constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY;
@@ -152,7 +152,7 @@ export const system: System = {
     if (status === undefined) return undefined;
     return status.isSymbolicLink() ? readlinkSync(path) : null;
   },
-  names: (path) => readdirSync(path).map(markName),
+  names: (path) => readdirSync(path),
   openDirectory: (path, inside) => openSync(path, inside ? directoryInside : directoryOnly),
   close: closeSync,
   read,

@@ -35,6 +35,8 @@ export interface StartFacts {
   readonly isThere: (path: string) => boolean;
 }
 
+type Choice = Pick<LockerChoice, 'readOnly' | 'auto'>;
+
 export interface StartDecision {
   /** Why the container must not start; if there are any, the rest is empty. */
   readonly problems: readonly Problem[];
@@ -69,19 +71,14 @@ export function decideStart(facts: StartFacts): StartDecision {
   const isLocker = (locker: string): boolean =>
     facts.isMounted(pathOf(locker)) || facts.lockers.has(locker);
 
-  const attach = (
-    locker: string,
-    { readOnly, auto }: Pick<LockerChoice, 'readOnly' | 'auto'>,
-    kind: Kind,
-  ): void => {
+  const mayFail = (locker: string): boolean =>
+    settings.strictLockers === false || facts.lockers.get(locker)?.mayFail === true;
+
+  const attach = (locker: string, { readOnly, auto }: Choice, kind: Kind): void => {
     if (seen.has(locker)) return;
     seen.add(locker);
     const path = pathOf(locker);
-    const mayFail =
-      auto === true ||
-      settings.strictLockers === false ||
-      facts.lockers.get(locker)?.mayFail === true;
-    const strict = kind !== 'shared' && !mayFail;
+    const strict = kind !== 'shared' && auto !== true && !mayFail(locker);
     const why = whyNotMountable(path, isLocker(locker));
     if (why === undefined) {
       lockers.set(locker, { mode: readOnly ? 'ro' : 'rw', kind, strict, path });

@@ -46,6 +46,7 @@ const host: HostFacts = {
 const context: PlanContext = {
   bridgeTimeout: '30s',
   initScripts: [],
+  filtersLog: false,
   watched: [],
   lxcpath: '/var/lib/lxc',
   watchedMounts: [],

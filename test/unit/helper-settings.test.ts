@@ -126,11 +126,26 @@ describe('the settings of a container', () => {
   test('are read back as what was meant, and all else stays', () => {
     const blank = fc.constantFrom('', ' ', '\t', '  ');
     const end = fc.constantFrom('\n', '\r\n', '\n\n', '\r');
-    const name = fc.constantFrom('data', 'my data', 'a#b', 'x:ro', 'x:auto', 'é', 'c;d', 'back\\slash');
+    const name = fc.constantFrom(
+      'data',
+      'my data',
+      'a#b',
+      'x:ro',
+      'x:auto',
+      'é',
+      'c;d',
+      'back\\slash',
+    );
     const line = fc.oneof(
       fc.constantFrom('# comment', '; lockers = no', 'ready = booted', 'stop-timeout = 5s', ''),
       fc
-        .tuple(blank, blank, blank, fc.constantFrom('one', 'one:ro two:auto', '', '"one two"'), blank)
+        .tuple(
+          blank,
+          blank,
+          blank,
+          fc.constantFrom('one', 'one:ro two:auto', '', '"one two"'),
+          blank,
+        )
         .map(([a, b, c, value, d]) => `${a}lockers${b}=${c}${value}${d}`),
       fc.constant('lockers = one # comment'),
     );

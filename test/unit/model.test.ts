@@ -4,7 +4,7 @@ import { parseBootPolicy } from '../../src/host/boot-policy.ts';
 import type { Container, ContainerFacts, HostFacts } from '../../src/generator/container.ts';
 import { planHalt } from '../../src/generator/decide-halt.ts';
 import { modelContainers } from '../../src/generator/decide.ts';
-import { crypttabDevices } from '../../src/host/host-names.ts';
+import { crypttabDevices, isWithoutUnit } from '../../src/host/host-names.ts';
 import { findLockers } from '../../src/host/lockers.ts';
 import { parseSettings } from '../../src/host/settings.ts';
 import type { ContainerSettings } from '../../src/host/settings.ts';
@@ -419,4 +419,44 @@ test('a mount behind a symbolic lxcpath is waited for as well', () => {
     lxcpath: { path: '/var/lib/lxc', real: '/srv/lxc' },
   });
   expect(containers[0]?.requiredPaths).toEqual(['/srv/lxc/web', '/var/lib/lxc/web']);
+});
+
+describe('a block device has a unit of systemd', () => {
+  const known = 'S:disk/by-label/web\nS:mapper/web\nG:systemd\n';
+
+  function isWithout(path: string, udev: string | undefined, more = { size: '8', dev: '8:1' }) {
+    const texts: Readonly<Record<string, string | undefined>> = {
+      '/sys/dev/block/8:1/size': `${more.size}\n`,
+      '/run/udev/data/b8:1': udev,
+    };
+    const host = {
+      blockDevice: () => (more.dev === '' ? undefined : more.dev),
+      isThere: (file: string) => file === '/run/udev/data',
+      readText: (file: string) => {
+        const text = texts[file];
+        return text === undefined ? {} : { text };
+      },
+      linkTarget: () => '../../devices/pci/block/cciss!c0d0',
+    };
+    return isWithoutUnit(host, path);
+  }
+
+  test.each([
+    ['/dev/cciss/c0d0', known, false],
+    ['/dev/mapper/web', known, false],
+    ['/dev/disk/by-label/web', known, false],
+    // A link that somebody else made.
+    ['/dev/my-disk', known, true],
+    ['/dev/cciss/c0d0', 'S:mapper/web\n', true],
+    ['/dev/cciss/c0d0', undefined, true],
+    // It may get ready.
+    ['/dev/cciss/c0d0', `${known}E:SYSTEMD_READY=0\n`, false],
+  ])('%s of %j', (path, udev, expected) => {
+    expect(isWithout(path, udev)).toBe(expected);
+  });
+
+  test('or may have, while it is absent or empty', () => {
+    expect(isWithout('/dev/x', undefined, { size: '0', dev: '8:1' })).toBe(false);
+    expect(isWithout('/dev/x', undefined, { size: '8', dev: '' })).toBe(false);
+  });
 });

@@ -76,3 +76,14 @@ describe('needs-gone', () => {
     expect(run('needs-gone', 'web', [])).toEqual({ status: 0, output: '', logged: undefined });
   });
 });
+
+test('check-devices names what is no block device', () => {
+  const { status, stdout } = spawnSync('sh', [join(hooks, 'check-devices'), '/dev/null', '/a b'], {
+    encoding: 'utf8',
+  });
+  expect(status).toBe(1);
+  expect(stdout).toMatch(
+    /^<3>Dependency failed: there is no block device \/dev\/null, .*'\/dev\/null'$/m,
+  );
+  expect(stdout).toMatch(/^<3>.* \/a b, .*systemctl status '\/a b'$/m);
+});
