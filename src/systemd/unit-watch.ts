@@ -186,7 +186,8 @@ export class UnitWatch<Status extends object> {
     }
     const job = changed.get('Job');
     if (Array.isArray(job)) entry.job = Number(job[0]);
-    const activeState = String(changed.get('ActiveState') ?? reading.activeState);
+    const told = changed.get('ActiveState');
+    const activeState = typeof told === 'string' ? told : reading.activeState;
     const isStarted = isDown(reading.activeState) && !isDown(activeState);
     const isHeld = isDown(activeState) && (entry.job !== 0 || entry.isStartUnmet);
     if (isStarted || isHeld || reading.heldStart !== undefined) {

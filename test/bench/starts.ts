@@ -116,9 +116,11 @@ async function untilAllRun(host: Host, names: readonly string[]): Promise<void> 
   const root = groupOf(host, 'name=systemd');
   const places = ['', '/system.slice/lxc.service'].map((place) => `${root}${place}`);
   let left = [...names];
-  for (const end = Date.now() + 120_000; left.length > 0; await sleep(4)) {
+  const end = Date.now() + 120_000;
+  while (left.length > 0) {
     left = left.filter((name) => !runs(name, places));
     if (Date.now() > end) throw new Error(`these guests do not run: ${left.join(' ')}`);
+    await sleep(4);
   }
 }
 
@@ -164,11 +166,16 @@ function median(numbers: readonly number[]): number {
   return [...numbers].sort((a, b) => a - b)[Math.floor(numbers.length / 2)] ?? NaN;
 }
 
-const keys = ['wallMs', 'cpuMs', 'processes', 'systemdMs', 'lockerdMs', 'busMs'] as const;
-
 function medianCost(costs: readonly Cost[]): Cost {
-  const entries = keys.map((key) => [key, median(costs.map((cost) => cost[key]))]);
-  return Object.fromEntries(entries) as unknown as Cost;
+  const of = (key: keyof Cost): number => median(costs.map((cost) => cost[key]));
+  return {
+    wallMs: of('wallMs'),
+    cpuMs: of('cpuMs'),
+    processes: of('processes'),
+    systemdMs: of('systemdMs'),
+    lockerdMs: of('lockerdMs'),
+    busMs: of('busMs'),
+  };
 }
 
 interface Row {

@@ -42,12 +42,17 @@ exit 9`,
 describe('check-needs', () => {
   test('is content when the unit with the mounts is active', () => {
     const needs = 'lxc-needs@web.service';
-    expect(run('check-needs', 'lxc-needs@web.service', [needs])).toMatchObject({ status: 0, output: '' });
+    expect(run('check-needs', 'lxc-needs@web.service', [needs])).toMatchObject({
+      status: 0,
+      output: '',
+    });
   });
 
   test('names the mounts that are not there', () => {
     const requires = 'sysinit.target srv-a.mount srv-b\\x2dc.mount -.mount system.slice';
-    expect(run('check-needs', 'lxc-needs@web.service', ['srv-a.mount', '-.mount'], requires)).toMatchObject({
+    expect(
+      run('check-needs', 'lxc-needs@web.service', ['srv-a.mount', '-.mount'], requires),
+    ).toMatchObject({
       status: 1,
       output:
         '<3>Dependency failed: srv-b\\x2dc.mount, without which the container does not start; ' +
@@ -56,7 +61,9 @@ describe('check-needs', () => {
   });
 
   test('says where to look when all are there by now', () => {
-    expect(run('check-needs', 'lxc-needs@my\\x20web.service', ['srv-a.mount'], 'srv-a.mount')).toMatchObject({
+    expect(
+      run('check-needs', 'lxc-needs@my\\x20web.service', ['srv-a.mount'], 'srv-a.mount'),
+    ).toMatchObject({
       status: 1,
       output:
         "<3>Dependency failed; see: systemctl list-dependencies 'lxc-needs@my\\x20web.service'\n",
