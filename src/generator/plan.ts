@@ -5,7 +5,7 @@ import type { Container } from './container.ts';
 import { compareText } from './container.ts';
 import { planAutostart, planDelay, planForward, planGroups } from './plan-boot.ts';
 import { planContainerDropIn } from './plan-container.ts';
-import { planBridge, planHost, planRescan, planWatch } from './plan-host.ts';
+import { planBridge, planHost, planLate, planRescan, planWatch } from './plan-host.ts';
 import { planNeeds } from './plan-needs.ts';
 import { planReadOnly, planReturning, planWormhole } from './plan-lockers.ts';
 import type { PlanContext, Planned } from './plan-views.ts';
@@ -31,6 +31,7 @@ export function planUnits(containers: readonly Container[], context: PlanContext
     ...planReadOnly(context.lockers, containers),
     ...planReturning(containers),
     ...planRescan(context),
+    ...planLate(context),
     ...planWatch(context),
     planHost(context),
   ];

@@ -49,6 +49,7 @@ const context: PlanContext = {
   watched: [],
   lxcpath: '/var/lib/lxc',
   watchedMounts: [],
+  lateMounts: [],
   lockers: new Map(),
   host,
 };

@@ -16,6 +16,7 @@ const context: PlanContext = {
   watched: [],
   lxcpath: '/var/lib/lxc',
   watchedMounts: [],
+  lateMounts: [],
   host: {
     lockerDirectory: '/lockers',
     wormholeDirectory: '/var/locker-mappings',
