@@ -1,4 +1,3 @@
-import { mkdirSync, renameSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { bootHost, type Host } from './host.ts';
 import { attachJournalOnFailure } from '../machines/journal.ts';
@@ -236,16 +235,14 @@ describe('a locker with auto', () => {
 });
 
 test('containers on a file system that is mounted late are loaded, and start if they would at boot', async () => {
-  await host.powerOff();
-  renameSync(`${host.root}/var/lib/lxc`, `${host.root}/srv/containers`);
-  mkdirSync(`${host.root}/var/lib/lxc`);
-  await host.writeFile('/etc/fstab', '/srv/containers /var/lib/lxc none bind,noauto 0 0\n');
-  await host.boot();
+  await host.writeFile('/etc/lxc/lxc.conf', 'lxc.lxcpath = /srv/lxc\n');
+  await host.writeFile('/etc/fstab', '/var/lib/lxc /srv/lxc none bind,noauto 0 0\n');
+  await host.reboot();
   await expectState(host, 'lockerd-late.service', 'active');
   expect((await host.unit('lxc@bound'))['SourcePath']).toBe('');
-  await systemctl(host, 'start', 'var-lib-lxc.mount');
+  await systemctl(host, 'start', 'srv-lxc.mount');
   await until('lxc@bound.service', 'active');
   await until('lockerd-late.service', 'inactive');
-  await expectState(host, 'lxc@own.service', 'inactive');
-  expect((await host.unit('lxc@own'))['SourcePath']).toBe('/var/lib/lxc/own/config');
+  await expectState(host, 'lxc@rooted.service', 'inactive');
+  expect((await host.unit('lxc@rooted'))['SourcePath']).toBe('/srv/lxc/rooted/config');
 });

@@ -99,7 +99,7 @@ test.each(Object.entries(roots))(
     const pid = await guestPid(vm, name);
     const root = await vm.run('sh', [
       '-c',
-      `stat -c %D /proc/${pid}/root; stat -Lc %t%02T /dev/mapper/${volume}`,
+      `stat -c %D /proc/${pid}/root/.; stat -Lc %t%02T /dev/mapper/${volume}`,
     ]);
     const [guest, device] = root.stdout.trim().split('\n');
     expect(guest).toBe(device);
