@@ -11,10 +11,24 @@ export interface UnitReading {
   readonly activeState: string;
   /** CLOCK_REALTIME, in microseconds; 0 if systemd has never seen the unit change. */
   readonly stateChangeUsec: bigint;
+  /** What was asked for; see {@link WantedProperties}. */
   readonly service: Properties;
   /** Of a unit that is down: a start that waits, or that ended before it began. */
   readonly heldStart: HeldStart | undefined;
 }
+
+/**
+ * Properties of the unit's service that are read. For all of them systemd would read a dozen files and write
+ * some 200 values, at each start for each unit.
+ */
+export interface WantedProperties {
+  readonly always: readonly string[];
+  /** Also of a unit that is not inactive. */
+  readonly whenUsed: readonly string[];
+}
+
+/** More names are not listed one by one: systemd compares each with each unit. */
+const patternsMax = 8;
 
 /** A start that is queued for longer is one that waits. systemd announces the job, not the wait. */
 const waitingStartMs = 300;
@@ -40,6 +54,7 @@ interface WatchedUnit<Status> {
  */
 export class UnitWatch<Status extends object> {
   readonly #manager: SystemdManager;
+  readonly #wanted: WantedProperties;
   readonly #decode: (unit: string, reading: UnitReading) => Status;
   readonly #reported: (unit: string, status: Status | undefined) => void;
   /** Watched units, by object path. */
@@ -55,10 +70,12 @@ export class UnitWatch<Status extends object> {
    */
   constructor(
     manager: SystemdManager,
+    wanted: WantedProperties,
     decode: (unit: string, reading: UnitReading) => Status,
     reported: (unit: string, status: Status | undefined) => void,
   ) {
     this.#manager = manager;
+    this.#wanted = wanted;
     this.#decode = decode;
     this.#reported = reported;
     manager.listen({
@@ -172,11 +189,13 @@ export class UnitWatch<Status extends object> {
     const { unit } = entry;
     const loaded = await this.#loadedUnit(unit);
     entry.job = loaded?.job.id ?? 0;
+    const activeState = loaded?.activeState ?? 'inactive';
+    const { always, whenUsed } = this.#wanted;
+    const names = activeState === 'inactive' ? always : [...always, ...whenUsed];
     const [service, since] = await Promise.all([
-      this.#manager.getAll(unit, 'Service'),
+      this.#manager.get(unit, 'Service', names),
       loaded && this.#manager.get(unit, 'Unit', ['StateChangeTimestamp']),
     ]);
-    const activeState = loaded?.activeState ?? 'inactive';
     return {
       activeState,
       heldStart: await readHeldStart(this.#manager, unit, {
@@ -196,7 +215,9 @@ export class UnitWatch<Status extends object> {
       const names = [...this.#toList];
       this.#toList.clear();
       this.#listing = undefined;
-      const listed = await this.#manager.listLoaded(names);
+      const listed = await this.#manager.listLoaded(
+        names.length > patternsMax ? [commonPattern(names)] : names,
+      );
       return new Map(listed.map((loaded) => [loaded.name, loaded]));
     });
     return (await this.#listing).get(unit);
@@ -220,4 +241,18 @@ export class UnitWatch<Status extends object> {
 
 function isSame<Status extends object>(before: Status, now: Status): boolean {
   return (Object.keys(now) as (keyof Status)[]).every((key) => before[key] === now[key]);
+}
+
+/** A pattern that all of the names match. */
+export function commonPattern(names: readonly string[]): string {
+  const [first = ''] = names;
+  let start = first.length;
+  let end = first.length;
+  for (const name of names) {
+    while (!name.startsWith(first.slice(0, start))) start--;
+    while (!name.endsWith(first.slice(first.length - end))) end--;
+  }
+  // In none of the names may the two overlap.
+  end = Math.min(end, Math.min(...names.map(({ length }) => length)) - start);
+  return `${first.slice(0, start)}*${first.slice(first.length - end)}`;
 }
