@@ -45,7 +45,7 @@ export class SystemdUnits implements UnitsPort {
   constructor(manager: SystemdManager, limits: LimitsWatcher) {
     this.#manager = manager;
     this.#limits = limits;
-    this.#units = new UnitWatch(manager, unitStatus, (unit, status) => {
+    this.#units = new UnitWatch(manager, wantedProperties, unitStatus, (unit, status) => {
       this.#followLimits(unit, status?.controlGroup ?? '');
     });
   }
@@ -119,6 +119,12 @@ export class SystemdUnits implements UnitsPort {
   }
 }
 
+/** systemd sends a signal for two of them: Result and MainPID. */
+const wantedProperties = {
+  always: ['MemoryMax', 'MemorySwapMax'],
+  whenUsed: ['Result', 'MainPID', 'ControlGroup'],
+};
+
 function unitStatus(
   unit: string,
   { activeState, stateChangeUsec, service, heldStart }: UnitReading,
@@ -126,14 +132,15 @@ function unitStatus(
   if (!isActiveState(activeState)) {
     throw new Error(`systemd has a state of ${unit} that is not known: ${activeState}`);
   }
+  const isUsed = activeState !== 'inactive';
   return {
     activeState,
-    result: service.string('Result'),
-    mainPid: service.number('MainPID'),
+    result: isUsed ? service.string('Result') : 'success',
+    mainPid: isUsed ? service.number('MainPID') : 0,
     stateChangeUsec,
     memoryMax: service.bigint('MemoryMax'),
     memorySwapMax: service.bigint('MemorySwapMax'),
-    controlGroup: service.string('ControlGroup'),
+    controlGroup: isUsed ? service.string('ControlGroup') : '',
     heldStart: heldStart?.kind,
     // One text, as statuses are compared member by member.
     heldBy: heldStart?.units.join(' ') ?? '',

@@ -324,9 +324,11 @@ export function encodeFrame(header: FrameHeader, values: readonly unknown[]): Bu
   });
   const { type, flags, serial } = header;
   const head = marshal('yyyyuua(yv)', [0x6c, type, flags, 1, body.length, serial, list]);
-  const bytes = Buffer.alloc(padded(head.length) + body.length);
-  if (bytes.length > maximumMessageBytes) throw new MarshalError('the message is too long');
+  const start = padded(head.length);
+  if (start + body.length > maximumMessageBytes) throw new MarshalError('the message is too long');
+  const bytes = Buffer.allocUnsafe(start + body.length);
   head.copy(bytes);
-  body.copy(bytes, padded(head.length));
+  bytes.fill(0, head.length, start);
+  body.copy(bytes, start);
   return bytes;
 }

@@ -50,7 +50,7 @@ export class ManagedObjects {
   readonly #parts = new Map<string, Part>();
   /** The answer that is being made, and the last one. */
   #making: Promise<Marshalled> | undefined;
-  #kept: { readonly body: Marshalled; readonly until: number } | undefined;
+  #kept: { readonly body: Marshalled } | undefined;
   /** Paths about which a signal was sent while the answer was made. */
   readonly #stale = new Set<string>();
 
@@ -70,8 +70,7 @@ export class ManagedObjects {
    * signal announces a change.
    */
   answer(): Promise<Marshalled> {
-    if (this.#kept !== undefined && this.#kept.until > performance.now())
-      return Promise.resolve(this.#kept.body);
+    if (this.#kept !== undefined) return Promise.resolve(this.#kept.body);
     this.#making ??= Promise.resolve().then(async () => {
       try {
         return await this.#make();
@@ -107,7 +106,11 @@ export class ManagedObjects {
     }
     const present = [...entries].filter(([path]) => this.#objects.has(path));
     const body = concatenated(present.map(([, entry]) => entry));
-    this.#kept = { body, until: performance.now() + keptMs };
+    const kept = { body };
+    this.#kept = kept;
+    setTimeout(() => {
+      if (this.#kept === kept) this.#kept = undefined;
+    }, keptMs).unref();
     return body;
   }
 

@@ -20,27 +20,25 @@ export interface CallRequest {
 const maximumCalls = 100;
 const maximumCallsToOne = 64;
 
-interface Waiting {
-  readonly destination: string;
-  readonly start: () => void;
-}
-
 /** Gives out places for outgoing calls. */
 export class OutgoingCalls {
   readonly #inFlight = new Map<string, number>();
   #total = 0;
-  #waiting: Waiting[] = [];
+  /** By destination, in the order in which they are next. */
+  readonly #waiting = new Map<string, Set<() => void>>();
 
   /**
    * Runs `start` when there is a place, at once or later; release() gives the place back.
    * @returns takes the call out of the queue; without effect once it has started
    */
   enter(destination: string, start: () => void): () => void {
-    const waiting = { destination, start };
-    this.#waiting.push(waiting);
+    const waiting = this.#waiting.get(destination) ?? new Set();
+    this.#waiting.set(destination, waiting.add(start));
     this.#next();
     return () => {
-      this.#waiting = this.#waiting.filter((other) => other !== waiting);
+      waiting.delete(start);
+      if (waiting.size === 0 && this.#waiting.get(destination) === waiting)
+        this.#waiting.delete(destination);
     };
   }
 
@@ -54,12 +52,17 @@ export class OutgoingCalls {
 
   #next(): void {
     while (this.#total < maximumCalls) {
-      const index = this.#waiting.findIndex(
-        ({ destination }) => (this.#inFlight.get(destination) ?? 0) < maximumCallsToOne,
+      const next = [...this.#waiting].find(
+        ([destination]) => (this.#inFlight.get(destination) ?? 0) < maximumCallsToOne,
       );
-      const [waiting] = index < 0 ? [] : this.#waiting.splice(index, 1);
-      if (waiting === undefined) return;
-      const { destination, start } = waiting;
+      if (next === undefined) return;
+      const [destination, waiting] = next;
+      const [start] = waiting;
+      if (start === undefined) return;
+      waiting.delete(start);
+      // A destination that had a turn goes to the end of the queue.
+      this.#waiting.delete(destination);
+      if (waiting.size > 0) this.#waiting.set(destination, waiting);
       this.#inFlight.set(destination, (this.#inFlight.get(destination) ?? 0) + 1);
       this.#total++;
       start();

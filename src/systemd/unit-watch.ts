@@ -11,22 +11,27 @@ export interface UnitReading {
   readonly activeState: string;
   /** CLOCK_REALTIME, in microseconds; 0 if systemd has never seen the unit change. */
   readonly stateChangeUsec: bigint;
+  /** What was asked for; see {@link WantedProperties}. */
   readonly service: Properties;
   /** Of a unit that is down: a start that waits, or that ended before it began. */
   readonly heldStart: HeldStart | undefined;
 }
 
+/**
+ * Properties of the unit's service that are read. For all of them systemd would read a dozen files and write
+ * some 200 values, at each start for each unit.
+ */
+export interface WantedProperties {
+  readonly always: readonly string[];
+  /** Also of a unit that is not inactive. */
+  readonly whenUsed: readonly string[];
+}
+
+/** More names are not listed one by one: systemd compares each with each unit. */
+const patternsMax = 8;
+
 /** A start that is queued for longer is one that waits. systemd announces the job, not the wait. */
 const waitingStartMs = 300;
-
-/** What is read of a service besides what all units have; systemd sends no signal for the last three. */
-const serviceProperties = [
-  'Result',
-  'MainPID',
-  'ControlGroup',
-  'MemoryMax',
-  'MemorySwapMax',
-] as const;
 
 interface WatchedUnit<Status> {
   readonly unit: string;
@@ -50,6 +55,7 @@ interface WatchedUnit<Status> {
  */
 export class UnitWatch<Status extends object> {
   readonly #manager: SystemdManager;
+  readonly #wanted: WantedProperties;
   readonly #decode: (unit: string, reading: UnitReading) => Status;
   readonly #reported: (unit: string, status: Status | undefined) => void;
   /** Watched units, by object path. */
@@ -67,10 +73,12 @@ export class UnitWatch<Status extends object> {
    */
   constructor(
     manager: SystemdManager,
+    wanted: WantedProperties,
     decode: (unit: string, reading: UnitReading) => Status,
     reported: (unit: string, status: Status | undefined) => void,
   ) {
     this.#manager = manager;
+    this.#wanted = wanted;
     this.#decode = decode;
     this.#reported = reported;
     manager.listen({
@@ -189,8 +197,10 @@ export class UnitWatch<Status extends object> {
     const told = changed.get('ActiveState');
     const activeState = typeof told === 'string' ? told : reading.activeState;
     const isStarted = isDown(reading.activeState) && !isDown(activeState);
+    // Of an inactive unit less was read.
+    const isFirstUse = reading.activeState === 'inactive' && activeState !== 'inactive';
     const isHeld = isDown(activeState) && (entry.job !== 0 || entry.isStartUnmet);
-    if (isStarted || isHeld || reading.heldStart !== undefined) {
+    if (isStarted || isFirstUse || isHeld || reading.heldStart !== undefined) {
       watched.noteChange();
       return;
     }
@@ -218,11 +228,13 @@ export class UnitWatch<Status extends object> {
       this.#loadedUnit(lateUnit(unit) ?? unit),
     ]);
     entry.job = loaded?.job.id ?? 0;
+    const activeState = loaded?.activeState ?? 'inactive';
+    const { always, whenUsed } = this.#wanted;
+    const names = activeState === 'inactive' ? always : [...always, ...whenUsed];
     const [service, since] = await Promise.all([
-      this.#manager.get(unit, 'Service', serviceProperties),
+      this.#manager.get(unit, 'Service', names),
       loaded && this.#manager.get(unit, 'Unit', ['StateChangeTimestamp']),
     ]);
-    const activeState = loaded?.activeState ?? 'inactive';
     return {
       activeState,
       heldStart: await readHeldStart(this.#manager, unit, {
@@ -243,7 +255,9 @@ export class UnitWatch<Status extends object> {
       const names = [...this.#toList];
       this.#toList.clear();
       this.#listing = undefined;
-      const listed = await this.#manager.listLoaded(names);
+      const listed = await this.#manager.listLoaded(
+        names.length > patternsMax ? [commonPattern(names)] : names,
+      );
       return new Map(listed.map((loaded) => [loaded.name, loaded]));
     });
     return (await this.#listing).get(unit);
@@ -267,4 +281,18 @@ export class UnitWatch<Status extends object> {
 
 function isSame<Status extends object>(before: Status, now: Status): boolean {
   return (Object.keys(now) as (keyof Status)[]).every((key) => before[key] === now[key]);
+}
+
+/** A pattern that all of the names match. */
+export function commonPattern(names: readonly string[]): string {
+  const [first = ''] = names;
+  let start = first.length;
+  let end = first.length;
+  for (const name of names) {
+    while (!name.startsWith(first.slice(0, start))) start--;
+    while (!name.endsWith(first.slice(first.length - end))) end--;
+  }
+  // In none of the names may the two overlap.
+  end = Math.min(end, Math.min(...names.map(({ length }) => length)) - start);
+  return `${first.slice(0, start)}*${first.slice(first.length - end)}`;
 }

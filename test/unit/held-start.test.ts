@@ -3,7 +3,7 @@ import { DBusError, Variant } from '../../src/bus/values.ts';
 import type { BusConnection, CallRequest, Signal } from '../../src/bus/connection.ts';
 import { SystemdManager } from '../../src/systemd/manager.ts';
 import type { UnitReading } from '../../src/systemd/unit-watch.ts';
-import { UnitWatch } from '../../src/systemd/unit-watch.ts';
+import { commonPattern, UnitWatch } from '../../src/systemd/unit-watch.ts';
 import { settled } from './core-fakes.ts';
 
 const unit = 'lxc@web.service';
@@ -81,6 +81,7 @@ async function watch(systemd: FakeSystemd): Promise<() => UnitReading['heldStart
   let held: UnitReading['heldStart'];
   const units = new UnitWatch(
     manager,
+    { always: [], whenUsed: [] },
     (_, { heldStart }) => ({ kind: heldStart?.kind, units: heldStart?.units.join(' ') }),
     () => undefined,
   );
@@ -183,4 +184,14 @@ describe('a start whose needs are waited for', () => {
     systemd.activeState = 'active';
     expect((await watch(systemd))()).toBeUndefined();
   });
+});
+
+test.each([
+  [['lxc@a.service', 'lxc@b.service'], 'lxc@*.service'],
+  [['lxc@a.service', 'lxc@aa.service', 'lxc@.service'], 'lxc@*.service'],
+  [['aaaa', 'aa'], 'aa*'],
+  [['aba', 'aba'], 'aba*'],
+  [['x', 'y'], '*'],
+])('%j are found with one pattern: %s', (names, pattern) => {
+  expect(commonPattern(names)).toBe(pattern);
 });

@@ -24,7 +24,7 @@ afterEach(() => {
   vi.useRealTimers();
 });
 
-const service = {
+const service: Readonly<Record<string, Variant>> = {
   ...{ Result: new Variant('s', 'success'), ControlGroup: new Variant('s', '') },
   ...{ MainPID: new Variant('u', 0), MemoryMax: new Variant('t', 0n) },
   MemorySwapMax: new Variant('t', 0n),
@@ -41,13 +41,8 @@ function answer({ member, body = [] }: CallRequest): readonly unknown[] {
     case 'ListUnitsByPatterns':
       return [[[unit, '', 'loaded', activeState, '', '', '/unit', 0, '', '/']]];
     case 'Get':
-      return [
-        body[1] === 'StateChangeTimestamp'
-          ? new Variant('t', since)
-          : new Variant('s', activeState),
-      ];
-    case 'GetAll':
-      return [service];
+      if (body[1] === 'StateChangeTimestamp') return [new Variant('t', since)];
+      return [service[String(body[1])] ?? new Variant('s', activeState)];
     default:
       return [job];
   }
