@@ -122,6 +122,7 @@ const alone = [
 function runAlone(command: readonly string[], environment: Record<string, string>): string {
   const { stdout, stderr, error } = spawnSync('unshare', [...alone, ...command], {
     encoding: 'utf8',
+    maxBuffer: 1 << 24,
     env: { ...process.env, ...environment },
   });
   if (error !== undefined) throw error;
@@ -153,10 +154,9 @@ function costOf({ path, args = [], environment }: Program, root: string, count: 
     cpuMs = Math.min(cpuMs, (((userMin + systemMin) * 60 + user + system) * 1000) / repeats);
   }
   const memory = join(root, 'memory');
-  runAlone(
-    ['/usr/bin/time', '-f', '%M', '-o', memory, path, ...args, `${out}/1`, `${out}/1`, `${out}/1`],
-    environment(root),
-  );
+  const once = [path, ...args, `${out}/1`, `${out}/1`, `${out}/1`];
+  const quiet = ['sh', '-c', 'exec "$@" >/dev/null 2>&1', 'sh'];
+  runAlone([...quiet, '/usr/bin/time', '-f', '%M', '-o', memory, ...once], environment(root));
   const kilobytes = Number(readFileSync(memory, 'utf8').trim().split('\n').at(-1));
   rmSync(out, { recursive: true });
   return { cpuMs, memoryMiB: kilobytes / 1024 };
