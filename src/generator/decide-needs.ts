@@ -1,6 +1,6 @@
 /** What a container waits for: paths, mounts, devices and network interfaces of the host. */
 import type { FstabEntry } from '../model/fstab.ts';
-import { parseFstab, parseFstabLine } from '../model/fstab.ts';
+import { parseFstab, parseMountEntry } from '../model/fstab.ts';
 import { indexOf } from '../model/fstab-index.ts';
 import type { LxcConfig } from '../model/lxc-config.ts';
 import {
@@ -132,8 +132,10 @@ class Needs {
   }
 
   requireInterface(name: string, from: Located<string>): void {
-    const maker = this.host.namesInterface?.(name) === true ? undefined : this.makerOf(beforeAll);
-    if (maker === undefined || name === lxcNetBridge) {
+    // What the network's configuration says is read only where a hook may make the interface.
+    const maker = this.makerOf(beforeAll);
+    const isMade = (): boolean => this.host.namesInterface?.(name) === true;
+    if (maker === undefined || name === lxcNetBridge || isMade()) {
       this.bridges.add(name);
       this.wants.add(netDeviceUnit(name));
     } else {
@@ -237,7 +239,7 @@ function needMount(needs: Needs, entry: FstabEntry, from: Located<string>): void
 
 function needMounts(needs: Needs, config: LxcConfig, mountFstabText: string | undefined): void {
   for (const item of config.mountEntries) {
-    const entry = parseFstabLine(item.value, item.line);
+    const entry = parseMountEntry(item.value, item.line);
     if (entry !== undefined) needMount(needs, entry, item);
   }
   if (config.mountFstab === undefined) return;

@@ -10,6 +10,7 @@ import { errnoText } from '../model/errno.ts';
 import { fitsUnitFile } from '../model/unit-syntax.ts';
 import { Files } from '../host/files.ts';
 import { system } from '../host/system.ts';
+import { compareText } from './container.ts';
 import { modelContainers } from './decide.ts';
 import { KernelLog } from './kernel-log.ts';
 import { errorMessages, warningMessages } from './messages.ts';
@@ -127,7 +128,7 @@ function run(log: KernelLog, { outputs, errors, warnings }: Generated, directory
 }
 
 function printDryRun(outputs: Generated['outputs']): void {
-  for (const { path, text, target } of outputs) {
+  for (const { path, text, target } of [...outputs].sort((a, b) => compareText(a.path, b.path))) {
     system.print(
       'output',
       target === undefined ? `# ${path}\n${text ?? ''}\n` : `# ${path} -> ${target}\n\n`,

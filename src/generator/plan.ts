@@ -2,7 +2,6 @@
 import { containerUnit } from '../model/unit-name.ts';
 import { unitText } from '../model/unit-syntax.ts';
 import type { Container } from './container.ts';
-import { compareText } from './container.ts';
 import { planAutostart, planDelay, planForward, planGroups } from './plan-boot.ts';
 import { planContainerDropIn } from './plan-container.ts';
 import { planBridge, planHost, planJournal, planLate, planRescan, planWatch } from './plan-host.ts';
@@ -10,13 +9,13 @@ import { planNeeds } from './plan-needs.ts';
 import { planAttachments, planReadOnly, planReturning, planWormholes } from './plan-lockers.ts';
 import type { PlanContext, Planned } from './plan-views.ts';
 
-/** Plans every file and link, sorted by path; pure. */
+/** Plans every file and link; pure. */
 export function planUnits(containers: readonly Container[], context: PlanContext): Planned[] {
   const scripts = new Set(context.initScripts);
   const bridges = new Set(
     containers.filter((c) => c.problems.length === 0).flatMap((c) => c.bridges),
   );
-  const planned = [
+  return [
     ...containers.flatMap((c) => [
       planContainerDropIn(c, scripts.has(c.name)),
       ...planLimits(c),
@@ -37,7 +36,6 @@ export function planUnits(containers: readonly Container[], context: PlanContext
     ...planJournal(context),
     planHost(context),
   ];
-  return planned.sort((a, b) => compareText(a.path, b.path));
 }
 
 /** A file of its own: see the template. */

@@ -3,7 +3,7 @@
  * of them by the limits of host/files.ts.
  */
 import type { FstabEntry } from '../model/fstab.ts';
-import { parseFstab, parseFstabLine } from '../model/fstab.ts';
+import { parseFstab, parseMountEntry } from '../model/fstab.ts';
 import type { LxcConfig } from '../model/lxc-config.ts';
 import { cleanAbsolutePath, isAtOrBelow, kernelPaths } from '../model/path.ts';
 import type { Problem } from '../model/problem.ts';
@@ -218,12 +218,18 @@ function rootfsOf({ rootfsPath }: LxcConfig): { rootfs?: Rootfs; warnings: reado
 
 /** Clean paths of the host that are to be bound, without those of the kernel's file systems. */
 function bindSources(config: LxcConfig, mountFstabText: string | undefined): string[] {
-  const entries = config.mountEntries.map(({ value, line }) => parseFstabLine(value, line));
-  return [...entries, ...parseFstab(mountFstabText ?? '')]
-    .filter((entry) => entry?.options.some((option) => option === 'bind' || option === 'rbind'))
-    .map((entry) => cleanAbsolutePath(entry?.source ?? ''))
-    .filter((source) => source !== undefined)
-    .filter((source) => !kernelPaths.some((path) => isAtOrBelow(source, path)));
+  const sources: string[] = [];
+  const add = ({ options, source }: FstabEntry): void => {
+    if (!options.includes('bind') && !options.includes('rbind')) return;
+    const path = cleanAbsolutePath(source);
+    if (path !== undefined && !kernelPaths.some((of) => isAtOrBelow(path, of))) sources.push(path);
+  };
+  for (const { value, line } of config.mountEntries) {
+    const entry = parseMountEntry(value, line);
+    if (entry !== undefined) add(entry);
+  }
+  if (mountFstabText !== undefined) for (const entry of parseFstab(mountFstabText)) add(entry);
+  return sources;
 }
 
 function linked(wormholeLink: WormholeLink | undefined): Pick<GatheredFacts, 'wormholeLink'> {

@@ -161,7 +161,7 @@ export class Files {
     if (follower === undefined) {
       follower = new LinkFollower((here, rest) => {
         try {
-          if (root === '' && isRead) this.guard.check(here);
+          if (root === '' ? isRead : this.guard.isNeeded) this.guard.check(root + here);
           return this.linkBelow(root, here, isRead);
         } catch (error) {
           // Whatever is wrong with the path shows when it is opened, unless ".." is still to come.
@@ -177,7 +177,7 @@ export class Files {
   /** Where the link at a clean path leads; undefined for what is none. */
   private linkBelow(root: string, here: string, isRead: boolean): string | undefined {
     if (root === '' && !isRead && this.guard.riskAt(here) !== undefined) return undefined;
-    this.how.note?.(here);
+    this.how.note?.(root + here);
     const target = system.linkTarget(root + here);
     if (target === undefined) throw absent;
     return target ?? undefined;

@@ -5,7 +5,6 @@ import { printable } from '../model/unit-syntax.ts';
 import type { LxcAssignment } from './grammar.ts';
 import type { Notes } from './lxc-problems.ts';
 import type { LxcRelease } from './lxc-release.ts';
-import type { Step } from './lxc-steps.ts';
 
 /** Nobody reads more of them. */
 const mostSaid = 200;
@@ -17,9 +16,8 @@ const packaged = '/usr/share/lxc/';
 export function noteCgroup1(
   { notes, release }: { readonly notes: Notes; readonly release: () => LxcRelease | undefined },
   file: string,
-  steps: readonly Step[],
+  lines: readonly LxcAssignment[],
 ): void {
-  const lines = steps.flatMap((step) => (step.kind === 'cgroup1' ? [step.line] : []));
   const [first] = lines;
   if (first === undefined) return;
   const installed = release();

@@ -28,12 +28,27 @@ export type Step =
   | { readonly kind: 'problem' | 'refusal' | 'warning'; readonly note: Problem };
 
 // A thousand containers include the same distribution files: those are worked through once.
-const known = new WeakMap<LxcFile, readonly Step[]>();
+const known = new WeakMap<LxcFile, Steps>();
 
-export function stepsOf(file: LxcFile): readonly Step[] {
+/** What a file asks for. */
+export interface Steps {
+  /** How many there are. */
+  readonly count: number;
+  /** Those that change something or say something. */
+  readonly acting: readonly Step[];
+  /** Lines with limits of cgroup v1. */
+  readonly cgroup1: readonly LxcAssignment[];
+}
+
+export function stepsOf(file: LxcFile): Steps {
   let steps = known.get(file);
   if (steps === undefined) {
-    steps = findSteps(file);
+    const found = findSteps(file);
+    steps = {
+      count: found.length,
+      acting: found.filter((step) => step.kind !== 'cgroup1' || isMemoryKey(step.line.key)),
+      cgroup1: found.flatMap((step) => (step.kind === 'cgroup1' ? [step.line] : [])),
+    };
     known.set(file, steps);
   }
   return steps;

@@ -81,8 +81,8 @@ export class MountTable {
       const fields = line.split(' ');
       const dash = fields.indexOf('-', 6);
       if (dash < 0) continue;
-      const [device, path = ''] = [fields[2], decode(fields[4] ?? '')];
-      const [type = '', options = ''] = [fields[dash + 1], fields[dash + 3]];
+      const path = decode(fields[4] ?? '');
+      const [device, type = '', options = ''] = [fields[2], fields[dash + 1], fields[dash + 3]];
       const onDemand = type === 'autofs' && options.split(',').includes('pgrp=1');
       // Nothing is read below the idle automount of /proc that every host has.
       if (path === '/' || (onDemand && kernelPaths.some((at) => isAtOrBelow(path, at)))) continue;

@@ -99,11 +99,9 @@ function visit(state: State, file: LxcFile): void {
   }
   state.files.add(file.path);
   const steps = stepsOf(file);
-  for (const step of steps) {
-    state.steps++;
-    take(state, file.path, step);
-  }
-  noteCgroup1(state, file.path, steps);
+  state.steps += steps.count;
+  for (const step of steps.acting) take(state, file.path, step);
+  noteCgroup1(state, file.path, steps.cgroup1);
 }
 
 function take(state: State, file: string, step: Step): void {

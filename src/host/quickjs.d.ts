@@ -29,7 +29,6 @@ declare module 'quickjs:os' {
     readonly rdev: number;
   }
   export const WNOHANG: number;
-  export const SIGKILL: number;
   export function open(path: string, flags: number, mode?: number): number;
   export function close(fd: number): number;
   export function seek(fd: number, offset: number, whence: number): number;

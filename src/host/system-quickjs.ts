@@ -20,6 +20,7 @@ const ENOENT = 2;
 const O_TMPFILE = 0o20000000 | O_DIRECTORY;
 
 const SEEK_SET = 0;
+const SIGKILL = 9;
 const EIO = 5;
 const EEXIST = 17;
 const EISDIR = 21;
@@ -205,7 +206,7 @@ function watch(pid: number, notes: number, { stallMs, totalMs }: WatchedRun): Wa
     }
     if (now - start > totalMs || (last !== doneNote && now - since > stallMs)) break;
   }
-  os.kill(pid, os.SIGKILL);
+  os.kill(pid, SIGKILL);
   return { note: last };
 }
 

@@ -20,7 +20,8 @@ export function withoutTrailingSlashes(path: string): string {
 
 /** Whether a path is the directory itself or lies below it; both must be clean. */
 export function isAtOrBelow(path: string, directory: string): boolean {
-  return directory === '/' || path === directory || path.startsWith(`${directory}/`);
+  if (directory === '/' || path === directory) return true;
+  return path.startsWith(directory) && path[directory.length] === '/';
 }
 
 export function parentOf(path: string): string {

@@ -47,8 +47,21 @@ export function escapeInstance(name: string): string {
 /** Paths whose only characters to escape are dashes. */
 const plainPath = /^(?:\/[0-9A-Za-z:_-][0-9A-Za-z:_.-]*)+$/;
 
+/** The last ones, as several units of a container name the same path. */
+const escaped = new Map<string, string>();
+const escapedMax = 1000;
+
 /** Escapes an absolute path as `systemd-escape --path` does; `/` itself becomes `-`. */
 export function escapePath(path: string): string {
+  const known = escaped.get(path);
+  if (known !== undefined) return known;
+  if (escaped.size >= escapedMax) escaped.clear();
+  const escapedPath = escapeAnew(path);
+  escaped.set(path, escapedPath);
+  return escapedPath;
+}
+
+function escapeAnew(path: string): string {
   if (plainPath.test(path)) {
     return path.slice(1).replaceAll('-', '\\x2d').replaceAll('/', '-');
   }

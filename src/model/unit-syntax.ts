@@ -9,6 +9,9 @@ const controlCharacter = /[\u0000-\u001f\u007f]/;
 /** Words without characters that are special to systemd's word splitting. */
 const plainWord = /^[0-9A-Za-z_@+,.:/-][0-9A-Za-z_@+,.:/=-]*$/;
 
+/** Texts that need no quoting as a whole line: printable ASCII, nothing special, no blank at an end. */
+const plainText = /^[!-$&-[\]-~](?:[ -$&-[\]-~]*[!-$&-[\]-~])?$/;
+
 /** Whether a text can be part of a unit file at all: one line, no control characters. */
 export function fitsUnitFile(text: string): boolean {
   return !controlCharacter.test(text);
@@ -31,16 +34,17 @@ function quoteWord(text: string): string {
 
 /** Quotes one word of a list setting such as RequiresMountsFor= or After=. */
 export function unitWord(text: string): string {
+  // A plain word has nothing to escape; most are plain, and there are many.
+  if (plainWord.test(text)) return text;
   refuseControls(text);
-  const escaped = escapeSpecifiers(text);
-  return plainWord.test(text) ? escaped : quoteWord(escaped);
+  return quoteWord(escapeSpecifiers(text));
 }
 
 /** Quotes one argument of an Exec…= line; also doubles `$`, which would start a variable. */
 export function execArgument(text: string): string {
+  if (plainWord.test(text)) return text;
   refuseControls(text);
-  const escaped = escapeSpecifiers(text).replaceAll('$', '$$$$');
-  return plainWord.test(text) ? escaped : quoteWord(escaped);
+  return quoteWord(escapeSpecifiers(text).replaceAll('$', '$$$$'));
 }
 
 /**
@@ -48,11 +52,13 @@ export function execArgument(text: string): string {
  * would join the next line.
  */
 export function fitsRestOfLine(text: string): boolean {
+  if (plainText.test(text)) return true;
   return fitsUnitFile(text) && text === text.trim() && !text.endsWith('\\');
 }
 
 /** Quotes the value of a whole line, such as Description= or SourcePath=; see fitsRestOfLine(). */
 export function unitText(text: string): string {
+  if (plainText.test(text)) return text;
   refuseControls(text);
   if (!fitsRestOfLine(text)) {
     throw new Error(`systemd would not read this back: ${JSON.stringify(text)}`);

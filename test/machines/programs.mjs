@@ -26,7 +26,8 @@ const packageOf = {
   'qemu-img': 'qemu-utils',
   'qemu-storage-daemon': 'qemu-system-common',
   mke2fs: 'e2fsprogs',
-  // Not in any PATH.
+  // Not in any PATH, or another one in the shell.
+  '/usr/bin/time': 'time',
   '/usr/share/bash-completion/bash_completion': 'bash-completion',
   '/usr/lib/polkit-1/polkitd': 'polkitd',
   '/usr/lib/python3/dist-packages/dasbus': 'python3-dasbus',
