@@ -63,8 +63,8 @@ function idOf(keys: ReadonlyMap<string, KeyAndValue>, problem: Problem, kind: Ki
 /** The import brings over what lxc-update-config(1) leaves out; files of packages it does not touch. */
 function withImport(name: string, problem: Problem): Problem {
   if (problem.file.startsWith('/usr/')) return problem;
-  const remedy = `run: lockerctl import ${name.startsWith('-') ? '-- ' : ''}${shellWord(name)}`;
-  return { ...problem, remedy };
+  const command = name.startsWith('-') ? 'lockerctl import --' : 'lockerctl import';
+  return { ...problem, remedy: `run: ${command} ${shellWord(name)}` };
 }
 
 const bootTexts: Readonly<Record<string, readonly [what: string, remedy: string]>> = {

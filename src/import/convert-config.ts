@@ -186,8 +186,8 @@ function renamed(key: string, now: string, value: string): Result {
 
 /** A value and the comment behind it. */
 function splitComment(value: string): [value: string, comment: string] {
-  const at = /[ \t]+#/.exec(value)?.index;
-  return at === undefined ? [value, ''] : [value.slice(0, at), value.slice(at).trim()];
+  const at = value.search(/[ \t]#/);
+  return at < 0 ? [value, ''] : [value.slice(0, at).trimEnd(), value.slice(at).trim()];
 }
 
 /** The line with another key and value; columns and quotes stay where they can. */

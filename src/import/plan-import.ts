@@ -8,7 +8,7 @@ import { splitLxcText } from '../host/grammar.ts';
 import { lxcRelease } from '../host/lxc-release.ts';
 import { parseLxcConfig } from '../host/parse-lxc.ts';
 import { HostReader } from '../host/read.ts';
-import { defaultLxcpath, isAtOrBelow } from '../model/path.ts';
+import { defaultLxcpath, isAtOrBelow, withoutTrailingSlashes } from '../model/path.ts';
 import { containerUnit } from '../model/unit-name.ts';
 import { printable } from '../model/unit-syntax.ts';
 import type { Change, ImportPlan, LineEdit } from './changes.ts';
@@ -258,7 +258,7 @@ class Planner {
 function isInGuest(path: string, text: string): boolean {
   return splitLxcText(text).lines.some((line) => {
     if (!('key' in line) || !['lxc.rootfs', 'lxc.rootfs.path'].includes(line.key)) return false;
-    const rootfs = line.value.replace(/^\w+:/, '').replace(/\/+$/, '');
+    const rootfs = withoutTrailingSlashes(line.value.replace(/^\w+:/, ''));
     return rootfs !== '' && isAtOrBelow(path, rootfs);
   });
 }

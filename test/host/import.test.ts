@@ -39,6 +39,20 @@ lxc.hook.mount = /etc/lxc/locker_mount.sh
 lxc.hook.post-stop = /etc/lxc/locker_post-stop.sh
 `;
 
+/** A single file, as the first LXC had it, with few devices and no network of its own. */
+const flat = `lxc.tty = 4
+lxc.pts = 1024
+lxc.rootfs = /srv/flat/rootfs
+lxc.cgroup.devices.deny = a
+lxc.cgroup.devices.allow = c 1:3 rwm
+lxc.cgroup.devices.allow = c 1:5 rwm
+lxc.cgroup.devices.allow = c 5:0 rwm
+lxc.cgroup.devices.allow = c 254:0 rwm
+lxc.utsname = flat
+lxc.network.type = empty
+lxc.aa_profile = unconfined
+`;
+
 const fstab = `cgroup          /var/local/cgroup  cgroup nofail                  0 0
 /srv/site_vol   /lockers/site_vol  none   bind,nosuid,nodev       0 0
 /srv/music      /lockers/music     none   bind,nosuid,nodev       0 0
@@ -49,6 +63,10 @@ beforeAll(async () => {
   host = await bootHost({ name: 'import', boot: false });
   await host.createContainer('scripted', 'sysvinit', { lxcpath: '/lxc' });
   await host.createContainer('site_vm', 'busybox');
+  await host.createContainer('flat', 'sysvinit', { lxcpath: '/srv' });
+  await host.writeFile('/srv/flat/config', '');
+  await host.writeFile('/etc/lxc/flat.conf', flat);
+  await host.writeFile('/etc/lxc/auto/flat', '');
   await host.writeFile('/lxc/scripted/config', scripted);
   await host.writeFile('/var/lib/lxc/site_vm/config', hooked);
   for (const hook of ['pre-start', 'mount', 'post-stop']) {
@@ -91,7 +109,7 @@ test('an old host, once imported, has its containers running after a boot', asyn
   expect((await lockerctl('check', '-q', '--no-legend')).stdout).toBe('');
 
   await host.reboot();
-  for (const name of ['scripted', 'site_vm']) {
+  for (const name of ['scripted', 'site_vm', 'flat']) {
     await expectState(host, `lxc@${name}`, 'active');
     await host.waitForGuest(name);
   }
