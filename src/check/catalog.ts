@@ -75,8 +75,8 @@ export const checks = {
     why: 'Limits of this controller have no effect, or make LXC refuse the start.',
   },
   'cgroup-fstab': {
-    severity: 'warning',
-    why: 'systemd mounts the control groups. A second mount of all controllers of cgroup v1 fails at each boot, or hides the first.',
+    severity: 'error',
+    why: 'systemd mounts the control groups. This mount fails, and the host boots into emergency mode, or hides what systemd has mounted.',
   },
   'rootfs-missing': { severity: 'error', why: 'LXC cannot start without the root file system.' },
   'volume-missing': {

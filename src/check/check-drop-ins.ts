@@ -74,7 +74,8 @@ function check(
     const masked = hidden.find((each) => each.startsWith('/usr/lib/') || each.startsWith('/run/'));
     if (ours.includes(name) && masked !== undefined && path.startsWith('/etc/')) {
       const what = `the file takes the place of ${printable(masked)}`;
-      const remedy = `give it another name: mv ${shellWord(path)} ${shellWord(path.replace(/[^/]+$/, '80-$&'))}`;
+      const other = path.slice(0, -name.length) + `80-${name}`;
+      const remedy = `give it another name: mv ${shellWord(path)} ${shellWord(other)}`;
       findings.add('drop-in-masked', container, { file: path, line: 0 }, what, remedy);
     }
     if (isOurs(name, path)) continue;

@@ -7,6 +7,7 @@ import { isClassicHook, warnOfUnprotected } from '../host/lockers.ts';
 import { isCgroup1Key } from '../model/cgroup1-keys.ts';
 import { matchKey } from '../model/lxc-keys.ts';
 import type { Problem } from '../model/problem.ts';
+import { shellWord } from '../model/shell-quote.ts';
 import type { CheckId } from './catalog.ts';
 import type { CheckedContainer, Subject } from './subject.ts';
 
@@ -23,7 +24,8 @@ export function checkPipeline(subject: Subject, { nameless }: Model): void {
     const { name, unit } = container;
     const keys = keysByPlace(container);
     for (const problem of unit.problems) {
-      findings.addProblem(idOf(keys, problem, 'problem'), name, problem);
+      const id = idOf(keys, problem, 'problem');
+      findings.addProblem(id, name, id === 'old-key' ? withImport(name, problem) : problem);
     }
     for (const warning of unit.warnings) {
       findings.addProblem(idOf(keys, warning, 'warning'), name, warning);
@@ -56,6 +58,13 @@ function idOf(keys: ReadonlyMap<string, KeyAndValue>, problem: Problem, kind: Ki
   if (key.startsWith('lxc.hook.') && isClassicHook(value)) return 'classic-hooks';
   // Of such a line there may be more to say than that LXC 7 refuses it.
   return isCgroup1Key(key) && problem.reason.startsWith('LXC ') ? 'cgroup1-key' : 'config-suspect';
+}
+
+/** The import brings over what lxc-update-config(1) leaves out; files of packages it does not touch. */
+function withImport(name: string, problem: Problem): Problem {
+  if (problem.file.startsWith('/usr/')) return problem;
+  const command = name.startsWith('-') ? 'lockerctl import --' : 'lockerctl import';
+  return { ...problem, remedy: `run: ${command} ${shellWord(name)}` };
 }
 
 const bootTexts: Readonly<Record<string, readonly [what: string, remedy: string]>> = {

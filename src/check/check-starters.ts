@@ -14,12 +14,15 @@ export function checkStarters(subject: Subject): void {
 /** More files than any host has there that is not under attack. */
 const maxFiles = 1000;
 
+/** LXC's own, whose starts are its drop-in's business. */
+const lxcUnits = ['lxc.service', 'lxc@.service', 'lxc-net.service'];
+
 /** Files whose commands root runs by itself. */
 function commandFiles({ host }: Subject): string[] {
-  const below = (directory: string, fits: RegExp): string[] =>
+  const below = (directory: string, fits: (name: string) => boolean): string[] =>
     host
       .list(directory)
-      .filter((name) => fits.test(name))
+      .filter(fits)
       .map((name) => `${directory}/${name}`);
   return [
     '/etc/rc.local',
@@ -27,11 +30,14 @@ function commandFiles({ host }: Subject): string[] {
     '/etc/crontab',
     '/var/spool/cron/crontabs/root',
     '/var/spool/cron/root',
-    ...below('/etc/cron.d', /^[\w.-]+$/),
-    ...below('/etc/local.d', /\.start$/),
-    ...below('/etc/systemd/system', /^(?!lxc(?:@|-net)?\.service$).*\.service$/),
+    ...below('/etc/cron.d', (name) => !name.startsWith('.')),
+    ...below('/etc/local.d', (name) => name.endsWith('.start')),
+    ...below(
+      '/etc/systemd/system',
+      (name) => name.endsWith('.service') && !lxcUnits.includes(name),
+    ),
     // Those of containers have a check of their own; "lxc" and "lxc-net" are LXC's.
-    ...below('/etc/init.d', /^(?!lxc)/),
+    ...below('/etc/init.d', (name) => !name.startsWith('lxc')),
   ].slice(0, maxFiles);
 }
 
@@ -79,20 +85,22 @@ function rootfsPathsOf({ facts }: CheckedContainer): readonly string[] {
 function checkLibvirt({ host, findings, containers }: Subject): void {
   const directory = '/etc/libvirt/lxc';
   const files = host.list(directory).filter((name) => name.endsWith('.xml'));
+  const ofContainers = containers.map((each) => ({ name: each.name, paths: rootfsPathsOf(each) }));
   for (const file of files.slice(0, maxFiles)) {
     const path = `${directory}/${file}`;
     const text = host.readText(path).text ?? '';
-    const sources = [...text.matchAll(/<source\s+(?:dir|file|dev)=['"]([^'"]{1,4096})['"]/g)];
-    for (const container of containers) {
-      const isNamed = file === `${container.name}.xml`;
-      const isSame = rootfsPathsOf(container).some((own) => sources.some(([, dir]) => dir === own));
+    const found = text.matchAll(/<source\s+(?:dir|file|dev)=['"]([^'"]+)['"]/g);
+    const sources = new Set([...found].map(([, source]) => source));
+    for (const { name, paths } of ofContainers) {
+      const isNamed = file === `${name}.xml`;
+      const isSame = paths.some((own) => sources.has(own));
       if (!isNamed && !isSame) continue;
       const domain = shellWord(file.slice(0, -'.xml'.length));
       const what = isSame
         ? 'a container of libvirt has the same root file system'
         : 'a container of libvirt has the same name';
       const remedy = `run: virsh -c lxc:/// undefine ${domain}, or move the configuration away`;
-      findings.add('also-libvirt', container.name, { file: path, line: 0 }, what, remedy);
+      findings.add('also-libvirt', name, { file: path, line: 0 }, what, remedy);
     }
   }
 }

@@ -48,8 +48,8 @@ function checkLxc(subject: Subject): void {
 }
 
 function checkFstab({ facts, findings }: Subject): void {
-  for (const { target, type, line } of facts.host.fstab) {
-    if (type !== 'cgroup' && type !== 'cgroup2') continue;
+  for (const { target, type, line, options } of facts.host.fstab) {
+    if (!/^cgroup2?$/.test(type) || options.includes('noauto')) continue;
     const what = `the line mounts control groups at ${target}`;
     findings.add('cgroup-fstab', undefined, { file: '/etc/fstab', line }, what, 'remove the line');
   }

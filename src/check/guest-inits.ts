@@ -161,10 +161,10 @@ function whyDeafInittab(
     return { what: `the guest's /etc/inittab has no ${actions.join(' or ')} line`, remedy };
   }
   const halts = processes.some((process) => {
-    if (/\b(?:tel)?init\s+0\b|\b(?:shutdown\b(?!.*\s-r)|halt|poweroff)\b/.test(process))
-      return true;
+    if (/\b(?:tel)?init\s+0\b|\b(?:halt|poweroff)\b/.test(process)) return true;
+    if (/\bshutdown\b/.test(process)) return !/\s-r/.test(process);
     const [program = ''] = process.split(/[ \t]+/);
-    const isReboot = /\b(?:tel)?init\s+6\b|\b(?:reboot|shutdown)\b/.test(process);
+    const isReboot = /\b(?:tel)?init\s+6\b|\breboot\b/.test(process);
     return !isReboot && program.startsWith('/') && guest.isThere(program);
   });
   if (halts) return undefined;

@@ -25,8 +25,10 @@ interface UnitAssignment {
 /** The assignments of a unit file; of continued lines, the first counts. */
 export function unitAssignments(text: string): UnitAssignment[] {
   return text.split('\n').flatMap((line, index) => {
-    const [, key, value = ''] = /^\s*([A-Za-z]+)\s*=\s*(.*?)\s*$/.exec(line) ?? [];
-    return key === undefined ? [] : [{ key, value, line: index + 1 }];
+    const equals = line.indexOf('=');
+    const key = line.slice(0, Math.max(equals, 0)).trim();
+    if (!/^[A-Za-z]+$/.test(key)) return [];
+    return [{ key, value: line.slice(equals + 1).trim(), line: index + 1 }];
   });
 }
 

@@ -7,7 +7,7 @@ import { parseTimespan } from '../model/timespan.ts';
 import { parseBytes } from './size.ts';
 
 /** Options that some commands have; each names the commands' own use of it. */
-type OwnOption = 'force' | 'persist' | 'read-only' | 'state' | 'swap';
+type OwnOption = 'apply' | 'force' | 'persist' | 'read-only' | 'state' | 'swap';
 
 interface CommandSpec {
   /** As the help shows them. */
@@ -112,6 +112,13 @@ export const commandSpecs = {
     options: [],
     help: 'Look for what will go wrong, before it does',
   },
+  import: {
+    operands: '[NAME...]',
+    least: 0,
+    most: any,
+    options: ['apply'],
+    help: "Show how to bring an older host's containers over",
+  },
   permissions: {
     operands: '[NAME]',
     least: 0,
@@ -129,6 +136,7 @@ export interface Invocation {
   readonly operands: readonly string[];
   /** What follows `--` of "shell". */
   readonly program: readonly string[];
+  readonly apply: boolean;
   readonly force: boolean;
   readonly persist: boolean;
   readonly readOnly: boolean;
@@ -164,6 +172,7 @@ export const containerStates = [
 ] as const;
 
 const optionTypes = {
+  apply: { type: 'boolean' },
   force: { type: 'boolean' },
   persist: { type: 'boolean' },
   'read-only': { type: 'boolean' },
@@ -301,7 +310,7 @@ export function parseArguments(args: readonly string[]): Invocation | 'help' | '
   const [command = 'list', ...operands] = positionals;
   if (!isCommand(command)) throw new UsageError(`unknown command "${command}"`);
   const spec: CommandSpec = commandSpecs[command];
-  for (const own of ['force', 'persist', 'read-only', 'state', 'swap'] as const) {
+  for (const own of ['apply', 'force', 'persist', 'read-only', 'state', 'swap'] as const) {
     if (options.has(own) && !spec.options.includes(own)) {
       throw new UsageError(`"${command}" has no option --${own}`);
     }
@@ -318,6 +327,7 @@ export function parseArguments(args: readonly string[]): Invocation | 'help' | '
     command,
     operands,
     program: hasProgram ? after : [],
+    apply: options.has('apply'),
     force: options.has('force'),
     persist: options.has('persist'),
     readOnly: options.has('read-only'),
@@ -353,6 +363,7 @@ Options:
   -H, --host=[USER@]HOST     Operate on another host, by ssh
       --json                 Print JSON
       --state=STATE[,...]    list: only containers in these states
+      --apply                import: make the changes that it shows
       --force                stop, restart, reboot, balloon, detach: at once,
                              with the loss that this may mean
       --persist              balloon, attach, detach: also after the next start

@@ -24,6 +24,7 @@ function asTyped({ command, operands, program, ...options }: Invocation): string
   const rest = program.length === 0 ? [] : ['--', ...program];
   const words = [
     ...['lockerctl', command],
+    ...(options.apply ? ['--apply'] : []),
     ...(options.json ? ['--json'] : []),
     ...(options.quiet ? ['--quiet'] : []),
     ...(options.legend || options.quiet ? [] : ['--no-legend']),

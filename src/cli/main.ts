@@ -13,6 +13,7 @@ import { helpText, parseArguments, type Invocation } from './arguments.ts';
 import { check } from './check-action.ts';
 import { enter } from './enter.ts';
 import { asCommandError, CommandError, exitStatus } from './exit.ts';
+import { importContainers } from './import-action.ts';
 import { toJson, type JsonValue } from './json.ts';
 import { monitor } from './monitor.ts';
 import { isUp, type ContainerInfo, type JobInfo } from './object-info.ts';
@@ -160,6 +161,7 @@ function runCommand(session: Session): Promise<number> {
     case 'console':
     case 'shell':
     case 'check':
+    case 'import':
       // They need no service.
       throw new Error(invocation.command);
     default:
@@ -191,6 +193,7 @@ async function runOnBus(invocation: Invocation, terminal: Terminal): Promise<num
   const { command, host } = invocation;
   if (command === 'console' || command === 'shell') return enter(invocation);
   if (command === 'check') return check(invocation, terminal);
+  if (command === 'import') return importContainers(invocation, terminal);
   const bus = host === undefined ? await connectBus() : await connectRemote(host);
   let agent: PasswordAgent | undefined;
   try {

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import { attachJournalOnFailure } from '../machines/journal.ts';
-import { offline, systemctl, trySystemctl } from '../machines/support.ts';
+import { guestKinds, offline, systemctl, trySystemctl } from '../machines/support.ts';
 import { bootHost, type Host } from './host.ts';
 
 vi.setConfig({ testTimeout: 120_000, hookTimeout: 900_000 });
@@ -8,7 +8,7 @@ vi.setConfig({ testTimeout: 120_000, hookTimeout: 900_000 });
 let host: Host;
 beforeAll(async () => {
   host = await bootHost({ name: 'check', boot: false });
-  await host.createContainer('web', 'busybox', { config: [...offline] });
+  for (const kind of guestKinds) await host.createContainer(kind, kind, { config: [...offline] });
   await host.boot();
 });
 afterAll(() => host.close());
@@ -33,8 +33,8 @@ async function journal(): Promise<string> {
   return stdout;
 }
 
-test('a host with a container that runs has no errors and no warnings', async () => {
-  await systemctl(host, 'start', 'lxc@web');
+test('a host with containers of three inits has no errors and no warnings', async () => {
+  for (const kind of guestKinds) await systemctl(host, 'start', `lxc@${kind}`);
   const { findings, exitCode } = await check();
   expect(findings.filter(({ severity }) => severity !== 'info')).toEqual([]);
   expect(exitCode).toBe(0);
@@ -42,12 +42,12 @@ test('a host with a container that runs has no errors and no warnings', async ()
 
 test('the unit sees in its sandbox what root sees', async () => {
   await systemctl(host, 'start', 'lockerd-check');
-  expect(await journal()).toMatch(/1 container checked: (?:nothing found|\d+ notes?)\./);
+  expect(await journal()).toMatch(/3 containers checked: (?:nothing found|\d+ notes?)\./);
 
   // A mount that neither fstab nor a unit file has, an interface, a device and a guest's file.
-  await host.shell('mkdir -p /lockers/web && mount -t tmpfs -o dev,suid none /lockers/web');
-  await host.shell('echo lxc.net.0.type=veth >> /var/lib/lxc/web/config');
-  await host.shell('echo lxc.net.0.link=br7 >> /var/lib/lxc/web/config');
+  await host.shell('mkdir -p /lockers/busybox && mount -t tmpfs -o dev,suid none /lockers/busybox');
+  await host.shell('echo lxc.net.0.type=veth >> /var/lib/lxc/busybox/config');
+  await host.shell('echo lxc.net.0.link=br7 >> /var/lib/lxc/busybox/config');
   const { findings } = await check();
   const ids = findings.map(({ id }) => id);
   expect(ids).toContain('bridge-missing');
@@ -56,5 +56,5 @@ test('the unit sees in its sandbox what root sees', async () => {
   expect(exitCode).toBe(1);
   const text = await journal();
   for (const id of ids) expect(text).toContain(`[${id}]`);
-  await host.shell('umount /lockers/web');
+  await host.shell('umount /lockers/busybox');
 });

@@ -74,7 +74,7 @@ describe('the text', () => {
         '    lxc.utsname is a key of LXC 1.x and 2.x, which LXC 3 and later refuse',
         '    line 9: lxc.tty is a key of LXC 1.x and 2.x, which LXC 3 and later refuse',
         '    Since version 3, LXC refuses a configuration that has a key of LXC 0.9 to 2.',
-        `    → run: lxc-update-config -c ${web}`,
+        '    → run: lockerctl import web',
         '1 container checked: 2 errors.',
         '',
       ].join('\n'),
@@ -113,7 +113,7 @@ test('--json has every finding with all its members', async () => {
     line: 8,
     what: 'lxc.utsname is a key of LXC 1.x and 2.x, which LXC 3 and later refuse',
     why: 'Since version 3, LXC refuses a configuration that has a key of LXC 0.9 to 2.',
-    remedy: `run: lxc-update-config -c ${web}`,
+    remedy: 'run: lockerctl import web',
   });
 });
 

@@ -181,7 +181,10 @@ const rows: Readonly<Record<CheckId, Row>> = {
     fires: [
       [{ '/etc/fstab': '# old\ncgroup /cgroup cgroup defaults 0 0\n' }, '/etc/fstab:2', '/cgroup'],
     ],
-    silent: [{ '/etc/fstab': '# cgroup /cgroup cgroup defaults 0 0\n' }],
+    silent: [
+      { '/etc/fstab': '# cgroup /cgroup cgroup defaults 0 0\n' },
+      { '/etc/fstab': 'cgroup /cgroup cgroup noauto 0 0\n' },
+    ],
   },
   'rootfs-missing': {
     fires: [[plus('lxc.rootfs.path = dir:/srv/gone'), `${web}:8`, '/srv/gone']],
