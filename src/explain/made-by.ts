@@ -3,6 +3,8 @@
  * left out once; what the generator then no longer writes was made by that line.
  */
 import type { Output } from '../generator/write.ts';
+import { Files } from '../host/files.ts';
+import { HostReader } from '../host/read.ts';
 import { containerUnit } from '../model/unit-name.ts';
 import { generate } from '../generator/main.ts';
 import type { Edits, ReadCache, WrittenLine } from './edited-files.ts';
@@ -48,6 +50,14 @@ export interface Explained {
 export interface ContainerList {
   readonly lxcpath: string;
   readonly names: readonly string[];
+}
+
+/** The containers of a host; none where no unit could name the directory that they live in. */
+export function containerList(root: string): ContainerList {
+  const host = new HostReader(root, new Files());
+  const lxcpath = host.lxcpath();
+  if (lxcpath === undefined) return { lxcpath: '', names: [] };
+  return { lxcpath, names: host.containers(lxcpath).map(({ name }) => name) };
 }
 
 /** A line of a file, by which two runs are compared. */

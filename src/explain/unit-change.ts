@@ -6,6 +6,7 @@ import { createTwoFilesPatch } from 'diff';
 import { generate } from '../generator/main.ts';
 import type { Output } from '../generator/write.ts';
 import { Files } from '../host/files.ts';
+import { decodeWords } from '../model/facts.ts';
 import { containerUnit } from '../model/unit-name.ts';
 
 /** Where systemd has the generator write, and where its units read it. */
@@ -22,6 +23,8 @@ export interface UnitChange {
 
 /** What the next daemon-reload would do. */
 export interface PlannedChanges {
+  /** Names of the containers that have units now. */
+  readonly namesBefore: readonly string[];
   readonly changes: readonly UnitChange[];
   /** Why containers will not start, by name; after the reload. */
   readonly refused: ReadonlyMap<string, readonly string[]>;
@@ -71,7 +74,11 @@ export function plannedChanges(root: string, files = new Files()): PlannedChange
     .sort()
     .map((path) => ({ path, before: before.get(path), after: after.get(path) }))
     .filter((change) => change.before !== change.after);
-  return { changes, refused };
+  const namesBefore = [...before.values()].flatMap((text) => {
+    const [, value = ''] = /^Container=(.+)$/m.exec(text) ?? [];
+    return decodeWords(value) ?? [];
+  });
+  return { namesBefore, changes, refused };
 }
 
 /** Whether a change is one of this container's units, or of a link or mount that is made for it. */
