@@ -8,7 +8,7 @@ import { withoutTrailingSlashes } from '../model/path.ts';
 import type { Invocation } from './arguments.ts';
 import { enter } from './enter.ts';
 import { CommandError, exitStatus } from './exit.ts';
-import { toJson } from './json.ts';
+import { toJson, type JsonValue } from './json.ts';
 import type { Colour, Terminal } from './terminal.ts';
 import { escapeText } from './text.ts';
 
@@ -18,7 +18,8 @@ const makerLine = (terminal: Terminal, { file, line, text }: Maker): string =>
   `      ${terminal.arrow} ${escapeText(`${file}:${line}: ${text}`)}`;
 
 const sameMakers = (a: readonly Maker[], b: readonly Maker[]): boolean =>
-  a.length === b.length && a.every(({ file, line }, i) => b[i]?.file === file && b[i]?.line === line);
+  a.length === b.length &&
+  a.every(({ file, line }, i) => b[i]?.file === file && b[i]?.line === line);
 
 /** A file or link with what made it; what all its lines have in common is said once. */
 function fileLines(terminal: Terminal, file: MadeFile): string[] {
@@ -42,6 +43,17 @@ function fileLines(terminal: Terminal, file: MadeFile): string[] {
   ];
 }
 
+const makersJson = (makers: readonly Maker[]): JsonValue => makers.map((maker) => ({ ...maker }));
+
+function fileJson({ path, target, makers, lines }: MadeFile): JsonValue {
+  return {
+    path,
+    target: target ?? null,
+    makers: makersJson(makers),
+    lines: lines.map((line) => ({ ...line, makers: makersJson(line.makers) })),
+  };
+}
+
 /** Explains one container of this host, or has another host do it. */
 export async function explainUnits(invocation: Invocation, terminal: Terminal): Promise<number> {
   if (invocation.host !== undefined) return enter(invocation);
@@ -53,12 +65,13 @@ export async function explainUnits(invocation: Invocation, terminal: Terminal): 
   }
   const { files, problems } = explain(root, containers, name);
   if (invocation.json) {
-    const shown = files.map((file) => ({ ...file, target: file.target ?? null }));
-    terminal.print(toJson({ container: name, problems, files: shown }));
+    terminal.print(toJson({ container: name, problems, files: files.map(fileJson) }));
     return exitStatus.ok;
   }
   for (const problem of problems) terminal.print(escapeText(`${name} will not start: ${problem}`));
-  terminal.print(...files.flatMap((file) => fileLines(terminal, file)).slice(problems.length ? 0 : 1));
+  terminal.print(
+    ...files.flatMap((file) => fileLines(terminal, file)).slice(problems.length ? 0 : 1),
+  );
   return exitStatus.ok;
 }
 
@@ -107,7 +120,11 @@ export async function diffUnits(invocation: Invocation, terminal: Terminal): Pro
   if (invocation.quiet) return exitStatus.ok;
   if (changes.length === 0) terminal.print('A daemon-reload would change nothing.');
   for (const change of changes) {
-    terminal.print(...unifiedDiff(change).split('\n').map((line) => diffLine(terminal, line)));
+    terminal.print(
+      ...unifiedDiff(change)
+        .split('\n')
+        .map((line) => diffLine(terminal, line)),
+    );
   }
   return exitStatus.ok;
 }
