@@ -4,6 +4,7 @@ import type { Problem } from '../model/problem.ts';
 import type { GuestInit } from '../model/sight.ts';
 import type { BootDecision, BootPolicy, UnitLinks } from '../host/boot-policy.ts';
 import type { Lockers, Wormhole } from '../host/lockers.ts';
+import type { WormholeLink } from '../host/locate.ts';
 import type { ContainerSettings, HostSettings } from '../host/settings.ts';
 import type { MemoryLimits } from './unit-limits.ts';
 
@@ -18,6 +19,8 @@ export interface ContainerFacts {
   readonly mountFstabText?: string;
   /** Paths that the container needs, each with what it is without symbolic links. */
   readonly realPaths?: ReadonlyMap<string, string>;
+  /** Where a symbolic link is in the place of its wormhole. */
+  readonly wormholeLink?: WormholeLink;
   readonly settings: ContainerSettings;
   /** Problems found outside the configuration: the directory, the settings file. */
   readonly problems: readonly Problem[];
@@ -30,8 +33,14 @@ export interface HostFacts {
   readonly fstab: readonly FstabEntry[];
   /** Devices that a line of crypttab(5) makes, as paths. */
   readonly crypttab?: ReadonlySet<string>;
+  /** Where mount units mount something. */
+  readonly mountUnits?: readonly string[];
   /** Whether the network configuration of the host speaks of an interface. */
   readonly namesInterface?: (name: string) => boolean;
+  /** Whether the installed LXC may know what this program does not. */
+  readonly isLxcNewer?: () => boolean;
+  /** Whether a block device is there under a name for which systemd has no unit. */
+  readonly isWithoutUnit?: (path: string) => boolean;
   readonly boot: BootPolicy;
   readonly settings: HostSettings;
   readonly lockers: Lockers;
@@ -69,12 +78,16 @@ export interface Container {
   readonly requiredPaths: readonly string[];
   /** Paths whose mounts the start cannot do without, while the container can. */
   readonly startPaths: readonly string[];
-  /** Units required and ordered before the container. */
-  readonly requires: readonly string[];
+  /** Undefined where the root file system is not simply a directory. */
+  readonly rootfsDirectory?: string;
+  /** Block devices that the start cannot do without; their units are among `wants`. */
+  readonly devices: readonly string[];
   /** Units pulled in and ordered before the container, which starts without them if need be. */
   readonly wants: readonly string[];
   /** Units ordered before the container where something else starts them. */
   readonly after: readonly string[];
+  /** Its start may lack a mount or a device, which may come later. */
+  readonly mayComeLate: boolean;
   /** Host network interfaces among `wants`. */
   readonly bridges: readonly string[];
   /** Started at boot by a link of ours. */

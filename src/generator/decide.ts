@@ -4,6 +4,7 @@
  */
 import type { LxcConfig } from '../model/lxc-config.ts';
 import type { Problem } from '../model/problem.ts';
+import { parseRootfs } from '../model/rootfs.ts';
 import {
   containerUnit,
   delayUnit,
@@ -44,6 +45,13 @@ export function modelContainers(all: readonly ContainerFacts[], host: HostFacts)
   return { containers: orderContainers(ranked), nameless };
 }
 
+function ofDirectory(rootfsPath: string | undefined): Pick<Container, 'rootfsDirectory'> {
+  const parsed = rootfsPath === undefined ? undefined : parseRootfs(rootfsPath);
+  if (parsed === undefined || !('rootfs' in parsed) || parsed.rootfs.type !== 'dir') return {};
+  const [directory] = parsed.rootfs.paths;
+  return directory === undefined || !fitsUnitFile(directory) ? {} : { rootfsDirectory: directory };
+}
+
 function groupFits(group: string): boolean {
   return fitsUnitFile(group) && unitNameFits(groupTarget(group));
 }
@@ -74,6 +82,11 @@ function modelOne(facts: ContainerFacts, host: HostFacts): RankedContainer {
     host.settings,
     host.mountMapsIds,
   );
+  const requiredPaths = [...new Set([...needs.paths, ...behind.paths])].sort();
+  // What holds for as long as the container runs holds at its start.
+  const startPaths = [...new Set([...needs.startPaths, ...behind.startPaths])]
+    .filter((path) => !needs.paths.has(path) && !behind.paths.includes(path))
+    .sort();
   const problems = [...facts.problems, ...config.problems, ...needs.problems, ...decided.problems];
   return {
     container: {
@@ -92,12 +105,13 @@ function modelOne(facts: ContainerFacts, host: HostFacts): RankedContainer {
       hasLogFile: config.logFile !== undefined,
       halt: planHalt(config.haltSignal?.value, facts.init, settings.ready),
       ...(config.rebootSignal === undefined ? {} : { rebootSignal: config.rebootSignal.value }),
-      requiredPaths: [...new Set([...needs.paths, ...behind.paths])].sort(),
-      // What holds for as long as the container runs holds at its start.
-      startPaths: [...new Set([...needs.startPaths, ...behind.startPaths])]
-        .filter((path) => !needs.paths.has(path) && !behind.paths.includes(path))
-        .sort(),
-      requires: [...needs.requires].sort(),
+      requiredPaths,
+      startPaths,
+      mayComeLate:
+        needs.devices.size > 0 ||
+        needs.mayComeLate([...requiredPaths, ...startPaths]) ||
+        wormhole?.attachments.some(({ strict }) => strict) === true,
+      devices: [...needs.devices].sort(),
       wants: [...wants].sort(),
       after: [...needs.after, ...behind.mounts].filter((unit) => !wants.has(unit)).sort(),
       bridges: [...needs.bridges].sort(),
@@ -105,6 +119,7 @@ function modelOne(facts: ContainerFacts, host: HostFacts): RankedContainer {
       boot: decideBoot(host.boot, config, facts.unitLinks, facts.hasRunlevelLink),
       groups: groups.filter(groupFits),
       startDelaySec: config.startDelaySec,
+      ...ofDirectory(config.rootfsPath?.value),
       ...(wormhole === undefined ? {} : { wormhole }),
       settings,
     },

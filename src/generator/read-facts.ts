@@ -15,9 +15,11 @@ import { printable } from '../model/unit-syntax.ts';
 import type { BootPolicy, UnitLinks } from '../host/boot-policy.ts';
 import { parseBootPolicy } from '../host/boot-policy.ts';
 import type { Files } from '../host/files.ts';
+import { system } from '../host/system.ts';
 import type { FoundInit } from '../host/guest-init.ts';
-import { crypttabDevices, interfaceNames } from '../host/host-names.ts';
-import { locateLockers } from '../host/locate.ts';
+import { crypttabDevices, interfaceNames, isWithoutUnit } from '../host/host-names.ts';
+import type { WormholeLink } from '../host/locate.ts';
+import { locateLockers, wormholeLinks } from '../host/locate.ts';
 import { lxcRelease } from '../host/lxc-release.ts';
 import { parseLxcConfig } from '../host/parse-lxc.ts';
 import { createLxcReader } from '../host/read-lxc.ts';
@@ -26,6 +28,7 @@ import { HostReader } from '../host/read.ts';
 import type { Settings } from '../host/settings.ts';
 import { parseContainerSettings, parseSettings } from '../host/settings.ts';
 import type { HostFacts } from './container.ts';
+import { filtersLog } from '../host/systemd-release.ts';
 import type { GatheredFacts } from './refused.ts';
 import { defect, refusedFacts } from './refused.ts';
 
@@ -38,6 +41,8 @@ export interface Facts {
   readonly lxcpath: string | undefined;
   /** Names NAME for which /etc/init.d/lxc.NAME exists. */
   readonly initScripts: readonly string[];
+  /** Whether systemd keeps lines out of the journal. */
+  readonly filtersLog: boolean;
   /** Problems of the host as a whole. */
   readonly problems: readonly Problem[];
   readonly warnings: readonly Problem[];
@@ -63,22 +68,26 @@ export function readFacts(root: string, files: Files): Facts {
   const unitLinks = host.unitLinks();
   const initScripts = host.initScripts();
   const lxcpath = host.lxcpath();
-  const found = lxcpath === undefined ? [] : host.containers(lxcpath);
+  const { containers: found, others } =
+    lxcpath === undefined ? { containers: [], others: [] } : host.lookBelow(lxcpath);
 
+  const linkOf = wormholeLinks(host, settings.host.wormholeDirectory);
   const containers = gatherAll(found, settings, (container) =>
-    gatherFacts(container, { host, lxc, release }, settings, {
+    gatherFacts(container, { host, lxc, release, linkOf }, settings, {
       settingsNames,
       runlevelNames,
       unitLinks,
     }),
   );
   const real = lxcpath === undefined ? '' : host.realPath(lxcpath, true);
-  const withoutConfig = lxcpath === undefined ? [] : host.directoriesWithoutConfig(lxcpath);
   return {
     containers,
     host: {
       fstab,
       crypttab: crypttabDevices(host.text('/etc/crypttab') ?? ''),
+      mountUnits: host.mountUnitPaths(),
+      isLxcNewer: () => release()?.isNewer === true,
+      isWithoutUnit: (path) => isWithoutUnit(host, path),
       namesInterface: interfaceNames(host),
       boot: boot.policy,
       lxcpath: { path: lxcpath ?? '', real },
@@ -89,6 +98,7 @@ export function readFacts(root: string, files: Files): Facts {
     settings,
     lxcpath,
     initScripts,
+    filtersLog: filtersLog(host),
     problems: [...host.problems, ...settings.problems],
     warnings: [...boot.problems, ...strayNames(found, settingsNames, initScripts)],
     identify: (path) => host.identify(path),
@@ -100,7 +110,7 @@ export function readFacts(root: string, files: Files): Facts {
             lxcpath,
             // A container whose own directory is a mount is not to be seen before that is made.
             ...mountPointsBelow([lxcpath, real], fstab),
-            ...withoutConfig,
+            ...others,
           ],
   };
 }
@@ -126,13 +136,17 @@ function withWarnings(config: LxcConfig, warnings: readonly Problem[]): LxcConfi
     : { ...config, warnings: [...config.warnings, ...warnings] };
 }
 
+/** What reads the files of all containers. */
+interface Readers {
+  readonly host: HostReader;
+  readonly lxc: ReturnType<typeof createLxcReader>;
+  readonly release: ReturnType<typeof lxcRelease>;
+  readonly linkOf: (name: string) => WormholeLink | undefined;
+}
+
 function gatherFacts(
   found: FoundContainer,
-  readers: {
-    readonly host: HostReader;
-    readonly lxc: ReturnType<typeof createLxcReader>;
-    readonly release: ReturnType<typeof lxcRelease>;
-  },
+  readers: Readers,
   settings: Settings,
   own: {
     readonly settingsNames: ReadonlySet<string>;
@@ -169,6 +183,7 @@ function gatherFacts(
       ...(mountFstabPath === undefined ? [] : [mountFstabPath]),
       ...bindSources(config, mountFstab.text),
     ]).set(found.directory, host.realPath(found.directory, true)),
+    ...linked(readers.linkOf(found.name)),
     settings: parsed.settings,
     problems,
     hasRunlevelLink: own.runlevelNames.has(found.name),
@@ -209,6 +224,10 @@ function bindSources(config: LxcConfig, mountFstabText: string | undefined): str
     .map((entry) => cleanAbsolutePath(entry?.source ?? ''))
     .filter((source) => source !== undefined)
     .filter((source) => !kernelPaths.some((path) => isAtOrBelow(source, path)));
+}
+
+function linked(wormholeLink: WormholeLink | undefined): Pick<GatheredFacts, 'wormholeLink'> {
+  return wormholeLink === undefined ? {} : { wormholeLink };
 }
 
 /** Paths that symbolic links lead elsewhere, each with where that is. */
@@ -256,7 +275,7 @@ function strayNames(
 }
 
 /** Less than a watched run may take. */
-const readingMaxMs = 8_000;
+const readingMaxMs = 5_000;
 
 /** Reads the containers one after the other; what is wrong with one concerns no other. */
 function gatherAll(
@@ -264,9 +283,9 @@ function gatherAll(
   settings: Settings,
   gather: (container: FoundContainer) => GatheredFacts,
 ): GatheredFacts[] {
-  const end = performance.now() + readingMaxMs;
+  const end = system.now() + readingMaxMs;
   return found.map((container) => {
-    if (performance.now() > end) {
+    if (system.now() > end) {
       return refusedFacts(container, settings.defaults, {
         file: container.configFile,
         line: 0,

@@ -46,6 +46,7 @@ const host: HostFacts = {
 const context: PlanContext = {
   bridgeTimeout: '30s',
   initScripts: [],
+  filtersLog: false,
   watched: [],
   lxcpath: '/var/lib/lxc',
   watchedMounts: [],
@@ -149,7 +150,8 @@ describe('what the generator writes is read back', () => {
               requiredPaths: [],
               startPaths: [],
               after: [],
-              requires: [],
+              devices: [],
+              mayComeLate: false,
               wants: [],
               bridges: [],
               startDelaySec: 0,
