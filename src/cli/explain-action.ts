@@ -19,7 +19,7 @@ const makerLine = (terminal: Terminal, { file, line, text }: Maker): string =>
 
 const sameMakers = (a: readonly Maker[], b: readonly Maker[]): boolean =>
   a.length === b.length &&
-  a.every(({ file, line }, i) => b[i]?.file === file && b[i]?.line === line);
+  a.every(({ file, line }, i) => file === b[i]?.file && line === b[i].line);
 
 /** A file or link with what made it; what all its lines have in common is said once. */
 function fileLines(terminal: Terminal, file: MadeFile): string[] {

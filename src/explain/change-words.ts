@@ -153,7 +153,9 @@ export function changeWords(
   if (main !== undefined && hasProblem(main.before)) return ['can be started again'];
   const before = valuesByKey(own.map((change) => change.before ?? '').join('\n'));
   const after = valuesByKey(own.map((change) => change.after ?? '').join('\n'));
-  return [...new Set([...before.keys(), ...after.keys()])].flatMap((key) =>
+  const order = Object.keys(phrases);
+  const others = [...before.keys(), ...after.keys()].filter((key) => !(key in phrases));
+  return [...new Set([...order, ...others])].flatMap((key) =>
     wordsOf(key, { before: before.get(key) ?? [], after: after.get(key) ?? [] }),
   );
 }

@@ -1,4 +1,5 @@
 import { Files } from '../host/files.ts';
+import type { Content, Encoding } from '../host/system-calls.ts';
 
 /** More bytes than a configuration has that somebody writes. */
 const textMaxBytes = 256 * 1024;
@@ -11,8 +12,8 @@ export interface Edits {
   readonly names?: ReadonlyMap<string, ReadonlySet<string>>;
 }
 
-/** Bytes that were read before, by path; shared by many readers of the same host. */
-export type ReadCache = Map<string, Buffer>;
+/** What was read before, by path; shared by many readers of the same host. */
+export type ReadCache = Map<string, Content>;
 
 /**
  * The host's files, without lines or names that are left out. Lines keep their numbers, so that what
@@ -28,32 +29,20 @@ export class EditedFiles extends Files {
     this.edits = edits;
   }
 
-  override read(path: string, maxBytes: number): Buffer {
-    return this.edited(path, () => super.read(path, maxBytes));
-  }
-
-  override readSeen(path: string, maxBytes: number): Buffer {
-    return this.edited(path, () => super.readSeen(path, maxBytes));
+  override readSeen(path: string, maxBytes: number, encoding?: Encoding): Content {
+    // What is read as bytes is a library, which nobody has written.
+    if (encoding === 'bytes') return super.readSeen(path, maxBytes, encoding);
+    const content = this.cache.get(path) ?? super.readSeen(path, maxBytes, encoding);
+    this.cache.set(path, content);
+    const hidden = this.edits.lines?.get(path);
+    if (hidden === undefined) return content;
+    const lines = content.text.split('\n').map((line, i) => (hidden.has(i + 1) ? '' : line));
+    return { ...content, text: lines.join('\n') };
   }
 
   override listUnsorted(path: string, wanted: (name: string) => boolean, max: number): string[] {
     const hidden = this.edits.names?.get(path);
     return super.listUnsorted(path, (name) => hidden?.has(name) !== true && wanted(name), max);
-  }
-
-  private edited(path: string, read: () => Buffer): Buffer {
-    let bytes = this.cache.get(path);
-    if (bytes === undefined) {
-      bytes = read();
-      this.cache.set(path, bytes);
-    }
-    const hidden = this.edits.lines?.get(path);
-    if (hidden === undefined) return bytes;
-    const lines = bytes.toString('latin1').split('\n');
-    return Buffer.from(
-      lines.map((line, i) => (hidden.has(i + 1) ? '' : line)).join('\n'),
-      'latin1',
-    );
   }
 }
 
@@ -67,13 +56,12 @@ export interface WrittenLine {
 
 /** Lines of the text files among what was read that say something. */
 export function writtenLines(cache: ReadCache, root: string): WrittenLine[] {
-  return [...cache].flatMap(([path, bytes]) => {
+  return [...cache].flatMap(([path, { text, bytes }]) => {
     const isKernel = ['/proc/', '/sys/'].some((prefix) => path.startsWith(root + prefix));
-    if (isKernel || bytes.length > textMaxBytes || bytes.includes(0)) return [];
-    return bytes
-      .toString('utf8')
+    if (isKernel || bytes > textMaxBytes || text.includes('\0')) return [];
+    return text
       .split('\n')
-      .map((text, index) => ({ path, line: index + 1, text: text.trim() }))
-      .filter(({ text }) => text !== '' && !text.startsWith('#') && !text.startsWith(';'));
+      .map((line, index) => ({ path, line: index + 1, text: line.trim() }))
+      .filter((line) => !['', '#', ';'].includes(line.text.slice(0, 1)));
   });
 }

@@ -6,6 +6,7 @@ import { createTwoFilesPatch } from 'diff';
 import { generate } from '../generator/main.ts';
 import type { Output } from '../generator/write.ts';
 import { Files } from '../host/files.ts';
+import { typeOf } from '../host/system-calls.ts';
 import { decodeWords } from '../model/facts.ts';
 import { containerUnit } from '../model/unit-name.ts';
 
@@ -47,14 +48,14 @@ function writtenBefore(root: string, files: Files): Map<string, string> {
   const found = new Map<string, string>();
   const look = (path: string): void => {
     const full = `${top}/${path}`;
-    const stat = files.lstat(full);
-    if (stat.isSymbolicLink()) {
+    const type = typeOf(files.lstat(full));
+    if (type === 'link') {
       const target = files.readlink(full);
       if (ownTarget.test(target)) found.set(path, `-> ${target}\n`);
-    } else if (stat.isFile()) {
-      const text = files.read(full, fileMaxBytes).toString('utf8');
+    } else if (type === 'file') {
+      const { text } = files.read(full, fileMaxBytes);
       if (text.startsWith(mark)) found.set(path, text);
-    } else if (stat.isDirectory() && !path.includes('/')) {
+    } else if (type === 'directory' && !path.includes('/')) {
       for (const name of files.list(full)) look(`${path}/${name}`);
     }
   };

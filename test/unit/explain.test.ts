@@ -1,7 +1,8 @@
 import fs from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { main } from '../../src/cli/main.ts';
 import { changeWords } from '../../src/explain/change-words.ts';
 import { explain } from '../../src/explain/made-by.ts';
 import type { UnitChange } from '../../src/explain/unit-change.ts';
@@ -62,7 +63,7 @@ describe('explain', () => {
   });
 
   test('names lines of the configuration and of the settings', () => {
-    expect(makersOf('Requires=dev-vg0-web.device')).toEqual(['/var/lib/lxc/web/config:4']);
+    expect(makersOf('Wants=dev-vg0-web.device')).toEqual(['/var/lib/lxc/web/config:4']);
     expect(makersOf('TimeoutStopSec=250s')).toEqual(['/etc/lockerd/containers/web.conf:1']);
     expect(makersOf('Autostart=yes')).toEqual(['/var/lib/lxc/web/config:5']);
   });
@@ -127,7 +128,7 @@ describe('diff', () => {
   });
 
   test('says nothing where nothing changes, and does not touch what others have written', () => {
-    put('run/systemd/generator/srv.mount', '[Mount]\nWhere=/srv\n');
+    put('run/systemd/generator/opt.mount', '[Mount]\nWhere=/opt\n');
     expect(plannedChanges(root).changes).toEqual([]);
   });
 
@@ -137,10 +138,10 @@ describe('diff', () => {
       'stop-timeout = 10min\nlockers = data\nlog-level = DEBUG\n',
     );
     expect(words('web')).toEqual([
-      'is started with other options from its next start on',
       'has for its shutdown 10min instead of 250s from the reload on',
       'sees locker data from its next start on',
       'does not see locker data, read-only any more from its next start on',
+      'is started with other options from its next start on',
     ]);
     expect(words('db')).toEqual([]);
   });
@@ -151,11 +152,11 @@ describe('diff', () => {
       'lxc.rootfs.path = lvm:/dev/vg0/web\nlxc.signal.halt = SIGUSR1\nlxc.cgroup2.memory.max = 512M\n',
     );
     expect(words('web')).toEqual([
+      'has a memory limit of 512M instead of the default from its next start on',
       'does not wait for lxc@db.service any more from its next start on',
       'does not wait for lxc@other.service any more from its next start on',
-      'is started with other options from its next start on',
       'does not start any more at the next boot',
-      'has a memory limit of 512M instead of the default from its next start on',
+      'is started with other options from its next start on',
     ]);
   });
 
@@ -185,5 +186,79 @@ describe('diff', () => {
     put('var/lib/lxc/web2/config', 'lxc.rootfs.path = dir:/srv/web2\nlxc.start.order = 20\n');
     expect(words('web')).toEqual([]);
     expect(words('web2')).toEqual(['is new: it can be started']);
+  });
+});
+
+describe('the commands', () => {
+  let stdout = '';
+  const before = process.env['LOCKERD_ROOT'];
+  beforeEach(() => {
+    stdout = '';
+    process.env['LOCKERD_ROOT'] = root;
+    const take = (text: string | Uint8Array): boolean => {
+      stdout += String(text);
+      return true;
+    };
+    vi.spyOn(process.stdout, 'write').mockImplementation(take);
+    vi.spyOn(process.stderr, 'write').mockImplementation(take);
+  });
+  afterEach(() => {
+    vi.restoreAllMocks();
+    if (before === undefined) delete process.env['LOCKERD_ROOT'];
+    else process.env['LOCKERD_ROOT'] = before;
+  });
+
+  const traits = {
+    columns: undefined,
+    progressColumns: undefined,
+    colour: false,
+    utf8: false,
+    inputIsTerminal: false,
+  };
+  const run = (...args: string[]): Promise<number> => main(args, traits);
+
+  test('"explain" shows each line with what made it, and what all have in common once', async () => {
+    expect(await run('explain', 'web')).toBe(0);
+    expect(stdout).toContain(
+      '  KillSignal=SIGUSR1\n      -> /usr/share/common.conf:2: lxc.signal.halt = SIGUSR1\n',
+    );
+    const [, attachment = ''] = /\n(var-locker.*web-data\.mount\n(?:.+\n)+)/.exec(stdout) ?? [];
+    expect(attachment.match(/ -> /g)).toHaveLength(1);
+  });
+
+  test('"explain --json" has them as lists', async () => {
+    expect(await run('explain', 'web', '--json')).toBe(0);
+    const { container, files } = JSON.parse(stdout) as {
+      container: string;
+      files: { path: string; lines: { text: string; makers: { line: number }[] }[] }[];
+    };
+    expect(container).toBe('web');
+    const lines = files.find((file) => file.path === dropIn)?.lines;
+    expect(lines?.find(({ text }) => text === 'KillSignal=SIGUSR1')?.makers).toMatchObject([
+      { file: '/usr/share/common.conf', line: 2 },
+    ]);
+  });
+
+  test('a name that no container has ends both with the status for that', async () => {
+    reload();
+    expect(await run('explain', 'wbe')).toBe(5);
+    expect(await run('diff', 'wbe')).toBe(5);
+    expect(stdout).toContain('there is no container "wbe"');
+  });
+
+  test('"diff" tells of the named ones only, and shows nothing that a terminal obeys', async () => {
+    reload();
+    put('etc/lockerd/containers/web.conf', 'stop-timeout = 10min\nlockers = data:ro\n');
+    put('var/lib/lxc/db/config', 'lxc.rootfs.path = dir:/srv/\u001b[31mdb\n');
+    expect(await run('diff', 'web', '-q')).toBe(0);
+    expect(stdout).toBe('web: has for its shutdown 10min instead of 250s from the reload on\n');
+    expect(await run('diff')).toBe(0);
+    expect(stdout).not.toContain('\u001b');
+    fs.rmSync(path.join(root, 'var/lib/lxc/other'), { recursive: true });
+    stdout = '';
+    expect(await run('diff', 'other', '--json')).toBe(0);
+    expect(JSON.parse(stdout)).toMatchObject({
+      sentences: [{ container: 'other', words: 'has no units any more' }],
+    });
   });
 });
