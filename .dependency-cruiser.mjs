@@ -8,7 +8,7 @@ const floors = [
   ['balloon'],
   ['adapters'],
   ['generator', 'lockers', 'helper', 'autoballoon', 'service'],
-  ['check', 'import'],
+  ['check', 'explain', 'import'],
   ['cli'],
 ];
 

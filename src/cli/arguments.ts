@@ -112,6 +112,20 @@ export const commandSpecs = {
     options: [],
     help: 'Look for what will go wrong, before it does',
   },
+  diff: {
+    operands: '[NAME...]',
+    least: 0,
+    most: any,
+    options: [],
+    help: 'Show what the next daemon-reload would change',
+  },
+  explain: {
+    operands: 'NAME',
+    least: 1,
+    most: 1,
+    options: [],
+    help: 'Show which line of which file made which directive',
+  },
   import: {
     operands: '[NAME...]',
     least: 0,

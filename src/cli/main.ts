@@ -12,6 +12,7 @@ import { PasswordAgent } from './agent.ts';
 import { helpText, parseArguments, type Invocation } from './arguments.ts';
 import { check } from './check-action.ts';
 import { enter } from './enter.ts';
+import { diffUnits, explainUnits } from './explain-action.ts';
 import { asCommandError, CommandError, exitStatus } from './exit.ts';
 import { importContainers } from './import-action.ts';
 import { toJson, type JsonValue } from './json.ts';
@@ -162,6 +163,8 @@ function runCommand(session: Session): Promise<number> {
     case 'shell':
     case 'check':
     case 'import':
+    case 'diff':
+    case 'explain':
       // They need no service.
       throw new Error(invocation.command);
     default:
@@ -194,6 +197,8 @@ async function runOnBus(invocation: Invocation, terminal: Terminal): Promise<num
   if (command === 'console' || command === 'shell') return enter(invocation);
   if (command === 'check') return check(invocation, terminal);
   if (command === 'import') return importContainers(invocation, terminal);
+  if (command === 'explain') return explainUnits(invocation, terminal);
+  if (command === 'diff') return diffUnits(invocation, terminal);
   const bus = host === undefined ? await connectBus() : await connectRemote(host);
   let agent: PasswordAgent | undefined;
   try {

@@ -1,20 +1,9 @@
 /** Sizes in bytes, in systemd's notation: the suffixes K, M, G, T, P and E count by 1024. */
 
-import { unlimited } from '../model/memory-limit.ts';
+import { formatBytes, unlimited } from '../model/memory-limit.ts';
 
 const suffixes = ['', 'K', 'M', 'G', 'T', 'P', 'E'];
 const factors = suffixes.map((_, index) => 1024n ** BigInt(index));
-
-/** `2G`, `120.5M`, `17B`: cut, not rounded, to one decimal, as systemctl prints sizes. */
-export function formatBytes(bytes: bigint): string {
-  for (let index = suffixes.length - 1; index > 0; index--) {
-    const factor = factors[index] ?? 1n;
-    if (bytes < factor) continue;
-    const tenth = ((bytes % factor) * 10n) / factor;
-    return `${bytes / factor}${tenth > 0n ? `.${tenth}` : ''}${suffixes[index] ?? ''}`;
-  }
-  return `${bytes}B`;
-}
 
 /** A limit; `max` for none. */
 export function formatLimit(bytes: bigint): string {

@@ -7,6 +7,7 @@
 import { hostFactsFile } from '../model/facts.ts';
 import { defaultLxcpath, withoutTrailingSlashes } from '../model/path.ts';
 import { errnoText } from '../model/errno.ts';
+import { formatProblem } from '../model/problem.ts';
 import { fitsUnitFile } from '../model/unit-syntax.ts';
 import { Files } from '../host/files.ts';
 import { system } from '../host/system.ts';
@@ -30,6 +31,8 @@ export interface Generated {
   /** Something an admin must mend; the generator exits 1. */
   readonly errors: readonly string[];
   readonly warnings: readonly string[];
+  /** Why each container that will not start will not. */
+  readonly refused: ReadonlyMap<string, readonly string[]>;
 }
 
 /**
@@ -56,6 +59,11 @@ export function generate(root: string, files: Files): Generated {
     outputs: [...outputs, ...automountOutputs(files.idleAutomounts)],
     errors: errorMessages(facts, model),
     warnings: warningMessages(facts, model),
+    refused: new Map(
+      model.containers
+        .filter(({ problems }) => problems.length > 0)
+        .map(({ name, problems }) => [name, problems.map(formatProblem)]),
+    ),
   };
 }
 

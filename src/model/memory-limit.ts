@@ -71,18 +71,20 @@ export function exactLimit(bytes: bigint): string {
   return `${value}${suffixes[power] ?? ''}`;
 }
 
-/** Formats a limit for people, with one decimal place: `1.5G`, `512M`, `no limit`. */
-export function formatLimit(bytes: bigint): string {
-  if (bytes === unlimited) return 'no limit';
-  const units = ['', 'K', 'M', 'G', 'T', 'P', 'E'];
-  let unit = 0;
-  let value = bytes;
-  let rest = 0n;
-  while (value >= 1024n && unit < units.length - 1) {
-    rest = value % 1024n;
-    value /= 1024n;
-    unit++;
+const suffixes = ['', 'K', 'M', 'G', 'T', 'P', 'E'];
+
+/** `2G`, `120.5M`, `17B`: cut, not rounded, to one decimal, as systemctl prints sizes. */
+export function formatBytes(bytes: bigint): string {
+  for (let index = suffixes.length - 1; index > 0; index--) {
+    const factor = 1024n ** BigInt(index);
+    if (bytes < factor) continue;
+    const tenth = ((bytes % factor) * 10n) / factor;
+    return `${bytes / factor}${tenth > 0n ? `.${tenth}` : ''}${suffixes[index] ?? ''}`;
   }
-  const tenths = (rest * 10n) / 1024n;
-  return `${value}${tenths === 0n ? '' : `.${tenths}`}${units[unit] ?? ''}`;
+  return `${bytes}B`;
+}
+
+/** A limit for people: {@link formatBytes}, or `no limit`. */
+export function formatLimit(bytes: bigint): string {
+  return bytes === unlimited ? 'no limit' : formatBytes(bytes);
 }

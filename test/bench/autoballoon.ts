@@ -117,7 +117,7 @@ async function run(
   );
 }
 
-export async function benchAutoballoon(args: string[]): Promise<void> {
+export async function benchAutoballoon(args: readonly string[]): Promise<void> {
   const { values } = parseArgs({
     args,
     options: { minutes: { type: 'string', default: '10' }, without: { type: 'string' } },

@@ -197,7 +197,7 @@ async function measure(
 }
 
 /** @param args what follows "shrinks" */
-export async function benchShrinks(args: string[]): Promise<void> {
+export async function benchShrinks(args: readonly string[]): Promise<void> {
   const { values } = parseArgs({
     args,
     options: {

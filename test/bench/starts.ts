@@ -227,7 +227,7 @@ function countsOf(text: string): number[] {
   return text.split(',').map(Number);
 }
 
-export async function benchStarts(args: string[]): Promise<void> {
+export async function benchStarts(args: readonly string[]): Promise<void> {
   const { values } = parseArgs({
     args,
     options: {
@@ -289,7 +289,7 @@ async function define(host: Host, from: number, to: number): Promise<void> {
   );
 }
 
-export async function benchReloads(args: string[]): Promise<void> {
+export async function benchReloads(args: readonly string[]): Promise<void> {
   const { values } = parseArgs({
     args,
     options: { counts: { type: 'string', default: '10,100,1000' }, json: { type: 'string' } },

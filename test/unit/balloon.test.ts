@@ -62,7 +62,7 @@ describe('limits', () => {
 
   test('read like systemd writes them', () => {
     expect([0n, 1023n, 1024n, 1536n, 300n * mebibyte, unlimited].map(formatLimit)).toEqual([
-      ...['0', '1023', '1K', '1.5K', '300M', 'no limit'],
+      ...['0B', '1023B', '1K', '1.5K', '300M', 'no limit'],
     ]);
   });
 

@@ -1,9 +1,8 @@
-import { unlimited } from '../../src/model/memory-limit.ts';
+import { formatBytes, unlimited } from '../../src/model/memory-limit.ts';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import {
   changedLimit,
-  formatBytes,
   formatLimit,
   parseBytes,
   parseSizeChange,
