@@ -2,6 +2,7 @@
  * The entry point of src/cgroup, the only code that reads and writes control groups of either version.
  * It contains no D-Bus and no policy: src/balloon and src/autoballoon decide who may have how much.
  */
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { tryReadFile } from './control-files.ts';
 import { GroupV1 } from './group-v1.ts';
@@ -10,7 +11,7 @@ import type { GuestMemory } from './guest-memory.ts';
 import { GuestV1 } from './guest-v1.ts';
 import { GuestV2 } from './guest-v2.ts';
 import { cgroupRoot, hierarchies } from './hierarchy.ts';
-import { payloadBelow } from './lxc-groups.ts';
+import { containerUnitGroups, hasMonitor, payloadBelow } from './lxc-groups.ts';
 
 /**
  * The memory of a unit's control group. `controlGroup` is a path below the hierarchy's root; undefined
@@ -28,7 +29,7 @@ export function findMemoryGroup(
   return undefined;
 }
 
-/** Finds the guest of a unit by the unit's control group; undefined while it has no process. */
+/** Finds the guest of a unit by the unit's control group; undefined while it has no process there. */
 export function findGuestMemory(
   controlGroup: string,
   root: string = cgroupRoot,
@@ -41,4 +42,52 @@ export function findGuestMemory(
   if (version === 2) return new GuestV2(new GroupV2(unit), new GroupV2(guest));
   const pressureFile = join(unified, controlGroup, 'memory.pressure');
   return new GuestV1(new GroupV1(unit, pressureFile), new GroupV1(guest));
+}
+
+/** Whether a unit has a control group without the memory controller, so that no limit can hold. */
+export function lacksMemory(controlGroup: string, root: string = cgroupRoot): boolean {
+  const { systemd } = hierarchies(root);
+  return (
+    existsSync(join(systemd, controlGroup)) && findMemoryGroup(controlGroup, root) === undefined
+  );
+}
+
+/** Limits by their names in units, in bytes; 2^64-1 for none. */
+export type KernelLimits = Readonly<Record<string, bigint>>;
+
+/** The limits that the kernel has for containers which run as their units, without asking systemd. */
+export class RunningLimits {
+  readonly #root: string;
+  #units: ReadonlyMap<string, string> | undefined;
+
+  constructor(root: string = cgroupRoot) {
+    this.#root = root;
+  }
+
+  /** Those that systemd would change at once; none for a unit without a running container. */
+  of(unit: string): KernelLimits {
+    const { memory } = hierarchies(this.#root);
+    this.#units ??= containerUnitGroups(memory);
+    const directory = this.#units.get(unit);
+    if (directory === undefined || !hasMonitor(directory)) return {};
+    const group = findMemoryGroup(directory.slice(memory.length), this.#root);
+    try {
+      return group === undefined ? {} : limitsOf(group);
+    } catch {
+      // The container has just stopped.
+      return {};
+    }
+  }
+}
+
+function limitsOf(group: GroupV1 | GroupV2): KernelLimits {
+  const MemoryMax = group.limit();
+  // On cgroup v1 systemd knows no other limit.
+  if (group.version === 1) return { MemoryMax };
+  const swap = group.swapLimit();
+  return {
+    MemoryMax,
+    MemoryHigh: group.high(),
+    ...(swap === undefined ? {} : { MemorySwapMax: swap }),
+  };
 }

@@ -15,6 +15,7 @@ export function runsOutside(container: Container): LockerdError {
   return new LockerdError(
     'Failed',
     `${quotedName(container)} runs outside its unit ${container.definition.unit}; ` +
-      `stop it with: lxc-stop -n ${shellWord(container.name)}`,
+      `hand it over with: lxc-stop -n ${shellWord(container.name)} && ` +
+      `systemctl start ${shellWord(unitInstance(container))}`,
   );
 }

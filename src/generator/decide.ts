@@ -3,7 +3,8 @@
  * what they wait for and how they stop have files of their own.
  */
 import type { LxcConfig } from '../model/lxc-config.ts';
-import type { Problem } from '../model/problem.ts';
+import type { Located, Problem } from '../model/problem.ts';
+import { shellWord } from '../model/shell-quote.ts';
 import {
   containerUnit,
   delayUnit,
@@ -57,6 +58,28 @@ function groupWarning(group: string, config: LxcConfig): Problem {
   };
 }
 
+function heldWarning(limit: string, { name, config }: ContainerFacts): Problem {
+  const unit = shellWord(containerUnit(name));
+  const now =
+    limit === 'MemoryMax' ? `; to lower it now: lockerctl balloon ${shellWord(name)}` : '';
+  return {
+    file: config.file,
+    line: 0,
+    reason: `the container runs with a higher ${limit}= and keeps it until it stops`,
+    remedy: `for the lower one: systemctl restart ${unit}${now}`,
+  };
+}
+
+/** Elsewhere, neither limits of the unit nor a balloon would find the guest. */
+function groupDirectoryWarning(key: string, { file, line }: Located<string>): Problem {
+  return {
+    file,
+    line,
+    reason: `${key} has no effect: the container's control groups are in its unit's`,
+    remedy: 'remove the line; for another slice, set Slice= in the unit by "systemctl edit"',
+  };
+}
+
 function modelOne(facts: ContainerFacts, host: HostFacts): RankedContainer {
   const { config, settings } = facts;
   const needs = findNeeds(facts, host);
@@ -67,7 +90,12 @@ function modelOne(facts: ContainerFacts, host: HostFacts): RankedContainer {
     ...wantsOfDataset(config.rootfsPath?.value),
   ]);
   const groups = [...new Set(config.groups)].sort();
-  const memory = decideMemory(config.memory, settings.autoballoon?.ceiling);
+  const memory = decideMemory({
+    entries: config.memory,
+    ceiling: settings.autoballoon?.ceiling,
+    running: facts.runningLimits ?? {},
+  });
+  const groupDirectories = config.groupDirectories ?? [];
   const { wormhole, ...decided } = decideLockers(
     facts,
     host.lockers,
@@ -86,9 +114,12 @@ function modelOne(facts: ContainerFacts, host: HostFacts): RankedContainer {
         ...decided.warnings,
         ...needs.warnings,
         ...memory.warnings,
+        ...memory.held.map(({ name }) => heldWarning(name, facts)),
+        ...groupDirectories.map(({ key, located }) => groupDirectoryWarning(key, located)),
         ...groups.filter((group) => !groupFits(group)).map((group) => groupWarning(group, config)),
       ],
       memory,
+      clearedKeys: [...memory.taken, ...groupDirectories.map(({ key }) => key)],
       hasLogFile: config.logFile !== undefined,
       halt: planHalt(config.haltSignal?.value, facts.init, settings.ready),
       ...(config.rebootSignal === undefined ? {} : { rebootSignal: config.rebootSignal.value }),

@@ -64,7 +64,7 @@ function planExecStart(c: Container): string {
     c.name === c.instance &&
     settings.logLevel === undefined &&
     settings.ready === 'running' &&
-    c.memory.taken.length === 0 &&
+    c.clearedKeys.length === 0 &&
     c.wormhole === undefined;
   if (isPackaged) return '';
   return command(startProgram, [
@@ -73,7 +73,7 @@ function planExecStart(c: Container): string {
     c.name,
     ...startArguments,
     ...(c.wormhole === undefined ? [] : wormholeStartArguments),
-    ...c.memory.taken.flatMap((key) => ['-s', `${key}=`]),
+    ...c.clearedKeys.flatMap((key) => ['-s', `${key}=`]),
     ...(settings.ready === 'booted' ? bootedStartArguments(c) : []),
     ...(settings.logLevel === undefined
       ? []

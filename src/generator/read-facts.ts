@@ -1,7 +1,9 @@
 /**
- * The first step: everything that the generator knows of the host. Only this step reads files, all
- * of them by the limits of host/files.ts.
+ * The first step: everything that the generator knows of the host. Only this step reads files, by the
+ * limits of host/files.ts and, for control groups, of cgroup/control-files.ts.
  */
+import { RunningLimits } from '../cgroup/find-group.ts';
+import { cgroupRoot } from '../cgroup/hierarchy.ts';
 import type { FstabEntry } from '../model/fstab.ts';
 import { parseFstab, parseFstabLine } from '../model/fstab.ts';
 import type { LxcConfig } from '../model/lxc-config.ts';
@@ -23,7 +25,7 @@ import { parseLxcConfig } from '../host/parse-lxc.ts';
 import { createLxcReader } from '../host/read-lxc.ts';
 import type { FoundContainer } from '../host/read.ts';
 import { HostReader } from '../host/read.ts';
-import type { Settings } from '../host/settings.ts';
+import type { ContainerSettings, Settings } from '../host/settings.ts';
 import { parseContainerSettings, parseSettings } from '../host/settings.ts';
 import type { HostFacts } from './container.ts';
 import type { GatheredFacts } from './refused.ts';
@@ -64,9 +66,10 @@ export function readFacts(root: string, files: Files): Facts {
   const initScripts = host.initScripts();
   const lxcpath = host.lxcpath();
   const found = lxcpath === undefined ? [] : host.containers(lxcpath);
+  const running = new RunningLimits(root + cgroupRoot);
 
   const containers = gatherAll(found, settings, (container) =>
-    gatherFacts(container, { host, lxc, release }, settings, {
+    gatherFacts(container, { host, lxc, release, running }, settings, {
       settingsNames,
       runlevelNames,
       unitLinks,
@@ -132,6 +135,7 @@ function gatherFacts(
     readonly host: HostReader;
     readonly lxc: ReturnType<typeof createLxcReader>;
     readonly release: ReturnType<typeof lxcRelease>;
+    readonly running: RunningLimits;
   },
   settings: Settings,
   own: {
@@ -171,6 +175,7 @@ function gatherFacts(
     ]).set(found.directory, host.realPath(found.directory, true)),
     settings: parsed.settings,
     problems,
+    runningLimits: limitsToKeep(readers, config, parsed.settings, containerUnit(found.name)),
     hasRunlevelLink: own.runlevelNames.has(found.name),
     uncertainTrees,
     unitLinks: own.unitLinks(containerUnit(found.name)),
@@ -185,6 +190,25 @@ function gatherFacts(
         : []),
     ],
   };
+}
+
+/**
+ * The limits with which a container runs, without those that "systemctl set-property" or a balloon has
+ * set: these have the last word anyway.
+ */
+function limitsToKeep(
+  { host, running }: { readonly host: HostReader; readonly running: RunningLimits },
+  { memory }: LxcConfig,
+  { autoballoon }: ContainerSettings,
+  unit: string,
+): Readonly<Record<string, bigint>> {
+  if (memory.length === 0 && autoballoon === undefined) return {};
+  const isSet = (name: string): boolean =>
+    ['/run', '/etc'].some(
+      (place) =>
+        host.text(`${place}/systemd/system.control/${unit}.d/50-${name}.conf`) !== undefined,
+    );
+  return Object.fromEntries(Object.entries(running.of(unit)).filter(([name]) => !isSet(name)));
 }
 
 /** What the root file system needs; undefined where it is not set or LXC would refuse it. */

@@ -5,6 +5,7 @@ import containers from '../../units/generated/lockerd-containers.path.d/60-lxcpa
 import delay from '../../units/generated/lxc-delay@NAME.service.d/60-container.conf.hbs';
 import forward from '../../units/generated/lxc.NAME.service.hbs';
 import group from '../../units/generated/lxc-group@GROUP.target.d/60-members.conf.hbs';
+import held from '../../units/generated/lxc@NAME.service.d/45-held.conf.hbs';
 import host from '../../units/generated/lockerd.service.d/60-host.conf.hbs';
 import limits from '../../units/generated/lxc@NAME.service.d/40-limits.conf.hbs';
 import needs from '../../units/generated/lxc-needs@NAME.service.d/60-container.conf.hbs';
@@ -23,6 +24,7 @@ const templates: Readonly<Record<keyof TemplateViews, (view: object) => string>>
   delay,
   forward,
   group,
+  held,
   host,
   limits,
   needs,

@@ -3,7 +3,7 @@ import { basename, join } from 'node:path';
 import { firstOf, readHead, subdirectories } from '../cgroup/control-files.ts';
 import { freezeStateFile, freezeStateOf } from '../cgroup/freezer.ts';
 import { cgroupRoot, groupIn, type Hierarchies, hierarchies } from '../cgroup/hierarchy.ts';
-import { isMonitor, isPayload, payloadOf, unitGroups } from '../cgroup/lxc-groups.ts';
+import { containerUnitGroups, isMonitor, isPayload, payloadOf } from '../cgroup/lxc-groups.ts';
 import { containerUnit } from '../model/unit-name.ts';
 
 /** A guest's state in LXC's words. */
@@ -114,7 +114,7 @@ export class Guests {
     for (const name of names) {
       let guest = this.#same(this.#guests.get(name));
       if (guest === undefined) {
-        units ??= this.#units();
+        units ??= containerUnitGroups(this.#hierarchies.systemd);
         guest = this.#find(name, units.get(containerUnit(name)));
       }
       if (guest === undefined) this.#guests.delete(name);
@@ -198,16 +198,6 @@ export class Guests {
     return this.#lives(leader) && this.#lives(monitor) ? guest : undefined;
   }
 
-  /** Group directories of containers' units, by unit. Only root can create groups in a slice. */
-  #units(): Map<string, string> {
-    const units = new Map<string, string>();
-    for (const directory of unitGroups(this.#hierarchies.systemd)) {
-      const name = basename(directory);
-      if (name.startsWith('lxc@')) units.set(name, directory);
-    }
-    return units;
-  }
-
   #find(name: string, unit: string | undefined): Guest | undefined {
     const before = this.#guests.get(name);
     const group = unit?.slice(this.#hierarchies.systemd.length);
@@ -225,21 +215,22 @@ export class Guests {
     return this.#guestOf([monitor.pid], (path) => path !== own, before);
   }
 
-  /** Processes in the groups below a unit's group, except the guest's. */
+  /** Processes in the groups below a unit's group, except the guest's; first those in LXC's own. */
   #monitorsIn(unit: string): number[] {
     const pids: number[] = [];
+    const others: number[] = [];
     let groups = 0;
     const walk = (directory: string, isUnit: boolean): void => {
       groups += 1;
       // A process in the unit's own group, such as ExecStartPre=, is no monitor.
-      if (!isUnit) pids.push(...processesIn(directory));
+      if (!isUnit) (isMonitor(basename(directory)) ? pids : others).push(...processesIn(directory));
       for (const below of subdirectories(directory)) {
         if (groups >= groupsMax) return;
         if (!isPayload(basename(below))) walk(below, false);
       }
     };
     walk(unit, true);
-    return pids.slice(0, processesMax);
+    return [...pids, ...others].slice(0, processesMax);
   }
 
   #guestOf(

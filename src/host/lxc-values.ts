@@ -47,6 +47,12 @@ interface RootfsParts {
   readonly path: Located<string> | undefined;
 }
 
+/** A value with its key, for keys of which each has one value. */
+interface Keyed {
+  readonly key: string;
+  readonly located: Located<string>;
+}
+
 /** What the keys have set. */
 export interface LxcValues {
   rootfs: RootfsParts;
@@ -62,6 +68,7 @@ export interface LxcValues {
   mountEntries: Located<string>[];
   mountFstab: Located<string> | undefined;
   hooks: { readonly key: string; readonly hook: Located<string> }[];
+  groupDirectories: Keyed[];
   idmaps: Located<string>[];
 }
 
@@ -194,6 +201,22 @@ export const makerKeys: readonly string[] = [
 ];
 const hookKeys = [...makerKeys, 'lxc.hook.mount', 'lxc.hook.post-stop'];
 
+/** Where LXC puts its control groups, below where it would put them. */
+const groupDirectoryKeys = [
+  'lxc.cgroup.dir',
+  'lxc.cgroup.dir.container',
+  'lxc.cgroup.dir.container.inner',
+  'lxc.cgroup.dir.monitor',
+  'lxc.cgroup.dir.monitor.pivot',
+];
+
+function keyedRule(key: string): KeyRule<Keyed[]> {
+  return rule(readText, (values, located) => [
+    ...values.filter((other) => other.key !== key),
+    ...(located === undefined ? [] : [{ key, located }]),
+  ]);
+}
+
 const table: { readonly [N in keyof LxcValues]: ValueRow<LxcValues[N]> } = {
   rootfs: {
     initial: () => ({ type: undefined, path: undefined }),
@@ -239,6 +262,10 @@ const table: { readonly [N in keyof LxcValues]: ValueRow<LxcValues[N]> } = {
       'lxc.hook': rule<LxcValues['hooks'], unknown>(readText, () => [], 'family'),
       ...Object.fromEntries(hookKeys.map((key) => [key, hookRule(key)])),
     },
+  },
+  groupDirectories: {
+    initial: () => [],
+    keys: Object.fromEntries(groupDirectoryKeys.map((key) => [key, keyedRule(key)])),
   },
   idmaps: { initial: () => [], keys: { 'lxc.idmap': rule(readText, append) } },
 };

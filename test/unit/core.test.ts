@@ -329,7 +329,8 @@ describe('a container outside its unit', () => {
     await expect(started(stop)).rejects.toMatchObject({
       code: 'Failed',
       message:
-        'container "web" runs outside its unit lxc@web.service; stop it with: lxc-stop -n web',
+        'container "web" runs outside its unit lxc@web.service; ' +
+        'hand it over with: lxc-stop -n web && systemctl start lxc@web',
     });
     expect(await codeOf(started(verb('reboot')))).toBe('Failed');
     // A unit that tries and fails takes nothing away from it.
