@@ -2,8 +2,8 @@
  * The second step: what each container's unit is to do, from facts alone. The order of containers,
  * what they wait for and how they stop have files of their own.
  */
-import type { LxcConfig } from '../model/lxc-config.ts';
-import type { Located, Problem } from '../model/problem.ts';
+import type { KeyedLine, LxcConfig } from '../model/lxc-config.ts';
+import type { Problem } from '../model/problem.ts';
 import { shellWord } from '../model/shell-quote.ts';
 import {
   containerUnit,
@@ -71,7 +71,7 @@ function heldWarning(limit: string, { name, config }: ContainerFacts): Problem {
 }
 
 /** Elsewhere, neither limits of the unit nor a balloon would find the guest. */
-function groupDirectoryWarning(key: string, { file, line }: Located<string>): Problem {
+function groupDirectoryWarning({ key, located: { file, line } }: KeyedLine): Problem {
   return {
     file,
     line,
@@ -102,20 +102,19 @@ function modelOne(facts: ContainerFacts, host: HostFacts): RankedContainer {
     host.settings,
     host.mountMapsIds,
   );
-  const problems = [...facts.problems, ...config.problems, ...needs.problems, ...decided.problems];
   return {
     container: {
       name: facts.name,
       instance: escapeInstance(facts.name),
       configFile: config.file,
-      problems,
+      problems: [...facts.problems, ...config.problems, ...needs.problems, ...decided.problems],
       warnings: [
         ...config.warnings,
         ...decided.warnings,
         ...needs.warnings,
         ...memory.warnings,
         ...memory.held.map(({ name }) => heldWarning(name, facts)),
-        ...groupDirectories.map(({ key, located }) => groupDirectoryWarning(key, located)),
+        ...groupDirectories.map(groupDirectoryWarning),
         ...groups.filter((group) => !groupFits(group)).map((group) => groupWarning(group, config)),
       ],
       memory,

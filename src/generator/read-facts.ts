@@ -175,7 +175,7 @@ function gatherFacts(
     ]).set(found.directory, host.realPath(found.directory, true)),
     settings: parsed.settings,
     problems,
-    runningLimits: limitsToKeep(readers, config, parsed.settings, containerUnit(found.name)),
+    runningLimits: limitsToKeep(readers, found.name, config, parsed.settings),
     hasRunlevelLink: own.runlevelNames.has(found.name),
     uncertainTrees,
     unitLinks: own.unitLinks(containerUnit(found.name)),
@@ -198,17 +198,18 @@ function gatherFacts(
  */
 function limitsToKeep(
   { host, running }: { readonly host: HostReader; readonly running: RunningLimits },
+  name: string,
   { memory }: LxcConfig,
   { autoballoon }: ContainerSettings,
-  unit: string,
 ): Readonly<Record<string, bigint>> {
   if (memory.length === 0 && autoballoon === undefined) return {};
-  const isSet = (name: string): boolean =>
+  const unit = containerUnit(name);
+  const isSet = (limit: string): boolean =>
     ['/run', '/etc'].some(
       (place) =>
-        host.text(`${place}/systemd/system.control/${unit}.d/50-${name}.conf`) !== undefined,
+        host.text(`${place}/systemd/system.control/${unit}.d/50-${limit}.conf`) !== undefined,
     );
-  return Object.fromEntries(Object.entries(running.of(unit)).filter(([name]) => !isSet(name)));
+  return Object.fromEntries(Object.entries(running.of(unit)).filter(([limit]) => !isSet(limit)));
 }
 
 /** What the root file system needs; undefined where it is not set or LXC would refuse it. */

@@ -4,6 +4,7 @@
  * Interfaces (`lxc.net.*`) and limits of memory have their own files, because the key itself
  * carries a part of what they say.
  */
+import type { KeyedLine } from '../model/lxc-config.ts';
 import { readInteger, readUnsigned } from '../model/lxc-keys.ts';
 import type { Located } from '../model/problem.ts';
 import { parseSignal } from '../model/signal.ts';
@@ -47,12 +48,6 @@ interface RootfsParts {
   readonly path: Located<string> | undefined;
 }
 
-/** A value with its key, for keys of which each has one value. */
-interface Keyed {
-  readonly key: string;
-  readonly located: Located<string>;
-}
-
 /** What the keys have set. */
 export interface LxcValues {
   rootfs: RootfsParts;
@@ -68,7 +63,7 @@ export interface LxcValues {
   mountEntries: Located<string>[];
   mountFstab: Located<string> | undefined;
   hooks: { readonly key: string; readonly hook: Located<string> }[];
-  groupDirectories: Keyed[];
+  groupDirectories: KeyedLine[];
   idmaps: Located<string>[];
 }
 
@@ -210,7 +205,7 @@ const groupDirectoryKeys = [
   'lxc.cgroup.dir.monitor.pivot',
 ];
 
-function keyedRule(key: string): KeyRule<Keyed[]> {
+function keyedRule(key: string): KeyRule<KeyedLine[]> {
   return rule(readText, (values, located) => [
     ...values.filter((other) => other.key !== key),
     ...(located === undefined ? [] : [{ key, located }]),
