@@ -21,6 +21,7 @@ import { findNeeds } from './decide-needs.ts';
 import type { RankedContainer } from './decide-order.ts';
 import { orderContainers } from './decide-order.ts';
 import { behindLinks, wantsOfDataset } from './decide-places.ts';
+import type { MemoryLimits } from './unit-limits.ts';
 import { decideMemory } from './unit-limits.ts';
 
 /** What decoding leaves where a name's bytes are not UTF-8. */
@@ -80,6 +81,11 @@ function groupDirectoryWarning({ key, located: { file, line } }: KeyedLine): Pro
   };
 }
 
+function memoryOf({ config, settings, runningLimits = {} }: ContainerFacts): MemoryLimits {
+  const ceiling = settings.autoballoon?.ceiling;
+  return decideMemory({ entries: config.memory, ceiling, running: runningLimits });
+}
+
 function modelOne(facts: ContainerFacts, host: HostFacts): RankedContainer {
   const { config, settings } = facts;
   const needs = findNeeds(facts, host);
@@ -90,11 +96,7 @@ function modelOne(facts: ContainerFacts, host: HostFacts): RankedContainer {
     ...wantsOfDataset(config.rootfsPath?.value),
   ]);
   const groups = [...new Set(config.groups)].sort();
-  const memory = decideMemory({
-    entries: config.memory,
-    ceiling: settings.autoballoon?.ceiling,
-    running: facts.runningLimits ?? {},
-  });
+  const memory = memoryOf(facts);
   const groupDirectories = config.groupDirectories ?? [];
   const { wormhole, ...decided } = decideLockers(
     facts,

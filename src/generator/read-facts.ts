@@ -147,11 +147,10 @@ function gatherFacts(
   const { host } = readers;
   const source = readers.lxc.read(found.configFile);
   const config = parseLxcConfig(source, readers.release);
-  const problems: Problem[] = [];
-  const file = own.settingsNames.has(found.name) ? host.containerSettings(found.name) : {};
-  if (file.problem !== undefined) problems.push(file.problem);
+  const hasSettings = own.settingsNames.has(found.name);
+  const file = hasSettings ? host.containerSettings(found.name) : {};
   const parsed = parseContainerSettings(file.file, settings.defaults);
-  problems.push(...parsed.problems);
+  const problems = [...(file.problem === undefined ? [] : [file.problem]), ...parsed.problems];
 
   const { rootfs, warnings } = rootfsOf(config);
   const trees = rootfs?.trees ?? [];

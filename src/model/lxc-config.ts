@@ -48,10 +48,7 @@ export interface LxcConfig {
   /** Hooks that run on the host before LXC needs what they may make there, with their keys. */
   readonly makers?: readonly { readonly key: string; readonly hook: Located<string> }[];
   /** Lines of lxc.cgroup.dir and its like, with their keys. */
-  readonly groupDirectories?: readonly {
-    readonly key: string;
-    readonly located: Located<string>;
-  }[];
+  readonly groupDirectories?: readonly KeyedLine[];
   /** Values of lxc.idmap, such as `u 0 100000 65536`. */
   readonly idmaps: readonly Located<string>[];
   readonly nets: readonly NetInterface[];
