@@ -1064,6 +1064,16 @@ describe('the world', () => {
       },
     );
 
+    test('is told of once where the container cannot live with it, and left to its next start', async () => {
+      outside.unit('web', { memoryMax: 8192n });
+      await outside.clock.pass(3000);
+      outside.fail('apply-limits web', new LockerdError('LimitBelowUsage', 'it needs more'));
+      await outside.clock.pass(3_600_000);
+      expect(outside.done).toEqual(['apply-limits web']);
+      const told = outside.journal.filter(({ message }) => message.includes('it needs more'));
+      expect(told).toHaveLength(1);
+    });
+
     test('may fail to get there', async () => {
       for (const code of ['JobConflict', 'Failed'] as const) {
         outside.unit('web', { memoryMax: code === 'Failed' ? 4096n : 8192n });
