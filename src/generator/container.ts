@@ -39,6 +39,8 @@ export interface HostFacts {
   readonly lockers: Lockers;
   /** Whether mount(8) can bind with ids mapped. */
   readonly mountMapsIds?: boolean;
+  /** Whether systemd knows LogFilterPatterns=. */
+  readonly filtersLog?: boolean;
   /** The containers' directory, and what it is with symbolic links resolved. */
   readonly lxcpath: { readonly path: string; readonly real: string };
 }
@@ -67,6 +69,8 @@ export interface Container {
   readonly clearedKeys: readonly string[];
   /** Undefined where the configuration does not say. */
   readonly rebootSignal?: number;
+  /** Whether systemd can leave out a line of LXC's that says nothing. */
+  readonly filtersLog: boolean;
   /** The configuration names a log file of its own, which must not be replaced by ours. */
   readonly hasLogFile: boolean;
   /** Paths whose mounts the container cannot do without. */

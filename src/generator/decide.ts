@@ -121,6 +121,7 @@ function modelOne(facts: ContainerFacts, host: HostFacts): RankedContainer {
       ],
       memory,
       clearedKeys: [...memory.taken, ...groupDirectories.map(({ key }) => key)],
+      filtersLog: host.filtersLog === true,
       hasLogFile: config.logFile !== undefined,
       halt: planHalt(config.haltSignal?.value, facts.init, settings.ready),
       ...(config.rebootSignal === undefined ? {} : { rebootSignal: config.rebootSignal.value }),

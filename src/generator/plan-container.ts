@@ -95,6 +95,13 @@ function planExecStop(c: Container): string[] {
   ];
 }
 
+/**
+ * What LXC writes at each start on cgroup v2: it cannot enable controllers in the group that it is about
+ * to leave. If it cannot do so later, container-ready says it.
+ */
+const emptyComplaint =
+  '~^lxc-start: .*: __cgfsng_delegate_controllers: [0-9]+ Device or resource busy - Could not enable';
+
 const refusedProblemsShown = 10;
 
 /** The command that says why a container cannot start, one line a problem, and fails. */
@@ -217,6 +224,7 @@ export function planContainerDropIn(c: Container, isForwarded: boolean): Planned
         c.name === c.instance ? '' : command(`${hookDirectory}/container-gone`, [c.name]),
       killSignal: c.halt.signal,
       environment: planEnvironment(c).map(unitWord),
+      logFilter: c.filtersLog ? emptyComplaint : '',
       // Some four hundred lines tell of one start.
       logBurst: c.settings.logLevel === undefined ? '' : '5000',
       startTimeout: c.settings.startTimeout ?? '',

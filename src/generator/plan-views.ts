@@ -53,6 +53,8 @@ export interface ContainerView {
   readonly execStopPost: string;
   readonly killSignal: string;
   readonly environment: readonly string[];
+  /** Of lines that are not for the journal; empty for none. */
+  readonly logFilter: string;
   /** Lines in the journal for each priority; empty where the packaged unit's value stands. */
   readonly logBurst: string;
   /** Empty where the packaged unit's value stands. */

@@ -25,6 +25,7 @@ import { parseLxcConfig } from '../host/parse-lxc.ts';
 import { createLxcReader } from '../host/read-lxc.ts';
 import type { FoundContainer } from '../host/read.ts';
 import { HostReader } from '../host/read.ts';
+import { systemdVersion } from '../host/systemd-release.ts';
 import type { ContainerSettings, Settings } from '../host/settings.ts';
 import { parseContainerSettings, parseSettings } from '../host/settings.ts';
 import type { HostFacts } from './container.ts';
@@ -50,6 +51,9 @@ export interface Facts {
   /** Directories that may hold containers that cannot be seen yet. */
   readonly watchedDirectories: readonly string[];
 }
+
+/** The first systemd with LogFilterPatterns=. */
+const filteringSystemd = 253;
 
 /** Reads everything below `root` (the empty string for the host itself). */
 export function readFacts(root: string, files: Files): Facts {
@@ -87,6 +91,7 @@ export function readFacts(root: string, files: Files): Facts {
       lxcpath: { path: lxcpath ?? '', real },
       settings: settings.host,
       lockers,
+      filtersLog: (systemdVersion(host) ?? 0) >= filteringSystemd,
       mountMapsIds: containers.some((c) => c.settings.idmapLockers === true) && host.mountMapsIds(),
     },
     settings,

@@ -88,7 +88,8 @@ test('what runs since before the installation is said to, with what to do', asyn
     /not in the control group of its unit.*systemctl restart lxc@old\.service/,
   );
   for (const verb of ['freeze', 'thaw', 'restart']) {
-    expect(await lockerctl(verb, 'old')).toMatchObject({ exitCode: 0 });
+    const { exitCode, output } = await lockerctl(verb, 'old');
+    expect({ verb, exitCode, output }).toMatchObject({ exitCode: 0 });
   }
   await untilSeen('old');
   expect(await lockerctl('balloon', 'old', '100M')).toMatchObject({ exitCode: 0 });

@@ -147,6 +147,7 @@ describe('what the generator writes is read back', () => {
               memory: { limits: [], held: [], taken: [], warnings: [] },
               clearedKeys: [],
               hasLogFile: false,
+              filtersLog: false,
               requiredPaths: [],
               startPaths: [],
               after: [],

@@ -34,6 +34,7 @@ function container(name: string, more: Partial<Container> = {}): Container {
     memory: { limits: [], held: [], taken: [], warnings: [] },
     clearedKeys: [],
     hasLogFile: false,
+    filtersLog: false,
     requiredPaths: [],
     startPaths: [],
     after: [],
@@ -59,6 +60,30 @@ function plan(all: readonly Container[], more: Partial<PlanContext> = {}): Map<s
     ]),
   );
 }
+
+describe('LXC’s complaint at each start', () => {
+  const drop = (filtersLog: boolean) =>
+    plan([container('web', { filtersLog })]).get('lxc@web.service.d/60-container.conf') ?? '';
+  const complaint =
+    'lxc-start: web: ../src/lxc/cgroups/cgfsng.c: __cgfsng_delegate_controllers: 3631 Device or ' +
+    'resource busy - Could not enable "+cpuset +cpu" controllers in the unified cgroup 11';
+
+  test('is left out of the journal where systemd can do that, and nothing else is', () => {
+    const [, pattern = ''] = /^LogFilterPatterns=~(.*)$/m.exec(drop(true)) ?? [];
+    expect(complaint).toMatch(new RegExp(pattern));
+    for (const line of [
+      complaint.replace('busy', 'gone'),
+      complaint.replace('lxc-start: ', 'cgfsng - '),
+      'lxc-start: web: ../src/lxc/start.c: lxc_spawn: 1822 Failed to setup cgroup limits',
+    ]) {
+      expect(line).not.toMatch(new RegExp(pattern));
+    }
+  });
+
+  test('stays where systemd does not know how', () => {
+    expect(drop(false)).not.toContain('LogFilterPatterns');
+  });
+});
 
 describe('the packaged drop-in agrees with the code', () => {
   const packaged = readFileSync(
