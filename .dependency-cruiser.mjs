@@ -7,7 +7,9 @@ const floors = [
   ['core'],
   ['balloon'],
   ['adapters'],
-  ['generator', 'lockers', 'helper', 'autoballoon', 'service', 'cli'],
+  ['generator', 'lockers', 'helper', 'autoballoon', 'service'],
+  ['check', 'import'],
+  ['cli'],
 ];
 
 const rooms = floors.flat();
@@ -39,6 +41,13 @@ const specialists = [
 export default {
   forbidden: [
     ...arrows,
+    {
+      name: 'cli-imports-no-other-program',
+      comment: 'What the command line needs of another program is in a floor between them.',
+      severity: 'error',
+      from: { path: within(['cli']) },
+      to: { path: within(['generator', 'lockers', 'helper', 'autoballoon', 'service']) },
+    },
     {
       name: 'no-circle',
       comment: 'Of two files that need each other, neither can be read first.',

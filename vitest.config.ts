@@ -1,5 +1,6 @@
 import { defineConfig } from 'vitest/config';
 import { viteHandlebars } from './src/build/handlebars.mjs';
+import { nextRelease } from './test/vm/image.mjs';
 
 const seed = ['test/seed.ts'];
 
@@ -10,6 +11,15 @@ const shared = {
   plugins: [viteHandlebars],
   define: { LOCKERD_VERSION: '"test"' },
 };
+
+/** The tests of the bus, on one of the two message buses that Debian has. */
+const busTests = (name: string, daemon: 'dbus-daemon' | 'dbus-broker') => ({
+  name,
+  include: ['test/bus/**/*.test.ts'],
+  env: { LOCKERD_TEST_BUS: daemon },
+  testTimeout: 120_000,
+  hookTimeout: 60_000,
+});
 
 /** A tier each; test/run.mjs runs them in this order. */
 export default defineConfig({
@@ -30,7 +40,12 @@ export default defineConfig({
       },
       {
         ...shared,
-        test: { name: 'golden', include: ['test/golden/**/*.test.ts'], testTimeout: 120_000 },
+        test: {
+          name: 'golden',
+          include: ['test/golden/**/*.test.ts'],
+          setupFiles: seed,
+          testTimeout: 120_000,
+        },
       },
       {
         ...shared,
@@ -41,15 +56,8 @@ export default defineConfig({
           testTimeout: 120_000,
         },
       },
-      {
-        ...shared,
-        test: {
-          name: 'bus',
-          include: ['test/bus/**/*.test.ts'],
-          testTimeout: 120_000,
-          hookTimeout: 60_000,
-        },
-      },
+      { ...shared, test: busTests('bus', 'dbus-daemon') },
+      { ...shared, test: busTests('broker', 'dbus-broker') },
       {
         ...shared,
         test: { name: 'host', include: ['test/host/**/*.test.ts'], exclude: [withSwap] },
@@ -57,6 +65,14 @@ export default defineConfig({
       { ...shared, test: { name: 'swap', include: [withSwap] } },
       { ...shared, test: { name: 'attack', include: ['test/attack/**/*.test.ts'] } },
       { ...shared, test: { name: 'vm', include: ['test/vm/**/*.test.ts'] } },
+      {
+        ...shared,
+        test: {
+          name: 'next',
+          include: ['test/vm/**/*.test.ts', 'test/next/**/*.test.ts'],
+          env: { LOCKERD_TEST_RELEASE: nextRelease },
+        },
+      },
     ],
   },
 });

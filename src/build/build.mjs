@@ -10,6 +10,7 @@ import {
 } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
+import { esbuildDbusNext } from './dbus-next.mjs';
 import { esbuildHandlebars } from './handlebars.mjs';
 import { buildUnits } from './units.mjs';
 
@@ -31,9 +32,10 @@ const program = {
   format: 'cjs',
   banner: { js: '#!/usr/bin/env node' },
   define: { LOCKERD_VERSION: JSON.stringify(version) },
-  plugins: [esbuildHandlebars],
-  // dbus-next looks for a session bus's address in an X server, where it is asked for one.
-  external: ['x11'],
+  plugins: [esbuildHandlebars, esbuildDbusNext],
+  // Names stay as they are: they are what a stack trace in the journal says.
+  minifyWhitespace: true,
+  minifySyntax: true,
   logLevel: 'warning',
 };
 const entries = {

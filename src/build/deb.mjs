@@ -6,6 +6,7 @@ import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import {
   chmodSync,
+  existsSync,
   lstatSync,
   mkdirSync,
   mkdtempSync,
@@ -132,6 +133,9 @@ function addDocumentation(tree) {
   write(join(doc, 'copyright'), debianFile('copyright'));
   write(join(doc, 'changelog.gz'), gzipSync(debianChangelog(), { level: 9 }));
   write(join(doc, 'README.md'), readFileSync(join(project, 'README.md')));
+  if (isCompiled) {
+    write(join(tree, 'usr/share/lintian/overrides/lockerd'), debianFile('lintian-overrides'));
+  }
 }
 
 /** @param {string} tree */
@@ -141,7 +145,13 @@ function addControl(tree) {
   const control = join(tree, 'DEBIAN');
   write(
     join(control, 'control'),
-    debianFile('control').replace('@VERSION@', version).replace('@INSTALLED_SIZE@', String(size)),
+    debianFile('control')
+      .replace('@VERSION@', version)
+      .replace(
+        '@ARCHITECTURE@',
+        isCompiled ? `${architecture}\nBuilt-Using: ${builtUsing()}` : 'all',
+      )
+      .replace('@INSTALLED_SIZE@', String(size)),
   );
   write(join(control, 'md5sums'), sums);
   write(join(control, 'conffiles'), debianFile('conffiles'));
@@ -155,7 +165,15 @@ if (option !== undefined && (option !== '--output' || given === undefined)) {
   process.stderr.write('Usage: node src/build/deb.mjs [--output DIR]\n');
   process.exit(2);
 }
-const output = join(given ?? join(project, 'dist'), `lockerd_${version}_all.deb`);
+/** Sources of what is in the compiled program. */
+function builtUsing() {
+  return readFileSync(join(project, 'dist/compiled/built-using'), 'utf8').trimEnd();
+}
+
+/** Without a compiled generator, the package is the same on all processors. */
+const isCompiled = existsSync(join(project, 'dist/compiled/lockerd-generator'));
+const architecture = isCompiled ? (process.arch === 'x64' ? 'amd64' : process.arch) : 'all';
+const output = join(given ?? join(project, 'dist'), `lockerd_${version}_${architecture}.deb`);
 
 process.umask(0o022);
 const tree = mkdtempSync(join(tmpdir(), 'lockerd-deb-'));

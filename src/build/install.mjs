@@ -45,8 +45,21 @@ function filesIn(directory) {
 function install(target, content, mode = 0o644) {
   const path = join(/** @type {string} */ (destination), target);
   mkdirSync(dirname(path), { recursive: true });
+  // Never through a link that was there before.
+  rmSync(path, { force: true });
   writeFileSync(path, content);
   chmodSync(path, mode);
+}
+
+/**
+ * @param {string} target
+ * @param {string} to
+ */
+function link(target, to) {
+  const path = join(/** @type {string} */ (destination), target);
+  mkdirSync(dirname(path), { recursive: true });
+  rmSync(path, { force: true });
+  symlinkSync(to, path);
 }
 
 /** @param {string} source */
@@ -68,9 +81,15 @@ function installProgram(name, directory) {
   );
 }
 
-installProgram('lockerd-generator', 'usr/lib/systemd/system-generators');
+if (existsSync(join(project, 'dist/compiled/lockerd-generator'))) {
+  const generators = 'usr/lib/systemd/system-generators';
+  install(`${generators}/lockerd-generator`, read('dist/compiled/lockerd-generator'), 0o755);
+  link('usr/lib/lockerd/lockerd-lockers', '../systemd/system-generators/lockerd-generator');
+} else {
+  installProgram('lockerd-generator', 'usr/lib/systemd/system-generators');
+  installProgram('lockerd-lockers', 'usr/lib/lockerd');
+}
 installProgram('lockerd', 'usr/lib/lockerd');
-installProgram('lockerd-lockers', 'usr/lib/lockerd');
 installProgram('lockerd-helper', 'usr/lib/lockerd');
 installProgram('lockerd-autoballoon', 'usr/lib/lockerd');
 installProgram('lockerctl', 'usr/bin');
@@ -84,10 +103,10 @@ for (const unit of filesIn('dist/units/system')) {
   install(`usr/lib/systemd/system/${unit}`, read(`dist/units/system/${unit}`));
 }
 // Enabled for every host, as nothing else asks for it; an admin can mask it.
-const enabled = join(destination, 'usr/lib/systemd/system/sockets.target.wants');
-mkdirSync(enabled, { recursive: true });
-rmSync(join(enabled, 'lockerd-helper.socket'), { force: true });
-symlinkSync('../lockerd-helper.socket', join(enabled, 'lockerd-helper.socket'));
+link(
+  'usr/lib/systemd/system/sockets.target.wants/lockerd-helper.socket',
+  '../lockerd-helper.socket',
+);
 for (const file of filesIn('units/sysusers')) {
   install(`usr/lib/sysusers.d/${file}`, read(`units/sysusers/${file}`));
 }

@@ -1,8 +1,7 @@
 /** Replies that their callers have not read. */
 
 import type { BusConnection } from './connection.ts';
-import { busDriver } from './valid-names.ts';
-import type { VariantMap } from './values.ts';
+import { UnreadBytes } from './unread.ts';
 
 /** A caller is looked at once for so many bytes of replies. */
 const lookEvery = 2 ** 20;
@@ -53,20 +52,20 @@ interface Caller {
 /**
  * Replies that their callers do not read. dbus-daemon keeps them, and when it has 127 MiB of one
  * service, all callers together, it stops to read from that service: one caller who never reads
- * would silence it. The bus tells how much it keeps for a connection (Debug.Stats of dbus-daemon,
- * which its policy must allow). Where it does not tell, as dbus-broker, which disconnects whoever
- * does not read, what a user may have in a time bounds it, since answers cost by their bytes.
+ * would silence it. dbus-broker keeps some 256 MiB of one user's and then disconnects who does not
+ * read. Both tell how much they keep, see unread.ts. Where a bus does not tell, what a user may have
+ * in a time bounds it, since answers cost by their bytes.
  *
  * Only callers that are on the bus are counted: nothing is sent to others.
  */
 export class Backlog {
-  readonly #connection: Pick<BusConnection, 'call'>;
+  readonly #unreadBytes: UnreadBytes;
   readonly #callers = new Map<string, Caller>();
   readonly #users = new Map<unknown, User>();
   #unread = 0;
 
   constructor(connection: Pick<BusConnection, 'call'>) {
-    this.#connection = connection;
+    this.#unreadBytes = new UnreadBytes(connection);
   }
 
   /** Tells whose a caller is. Only for one that is on the bus. */
@@ -200,7 +199,8 @@ export class Backlog {
 
   #look(sender: string, caller: Caller): Promise<void> {
     const asked = caller.unread;
-    caller.look ??= this.#unreadOf(sender)
+    caller.look ??= this.#unreadBytes
+      .of(sender)
       .then((unread) => {
         if (this.#callers.get(sender) !== caller) return;
         // What was sent since the question is counted again.
@@ -209,24 +209,6 @@ export class Backlog {
       })
       .finally(() => (caller.look = undefined));
     return caller.look;
-  }
-
-  async #unreadOf(sender: string): Promise<number> {
-    try {
-      const [stats] = await this.#connection.call({
-        destination: busDriver.destination,
-        path: busDriver.path,
-        interface: 'org.freedesktop.DBus.Debug.Stats',
-        member: 'GetConnectionStats',
-        signature: 's',
-        body: [sender],
-      });
-      const bytes = (stats as VariantMap)['OutgoingBytes']?.value;
-      return typeof bytes === 'number' ? bytes : 0;
-    } catch {
-      // The caller is gone, or the bus does not tell.
-      return 0;
-    }
   }
 }
 

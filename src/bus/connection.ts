@@ -7,8 +7,10 @@
  */
 
 import type { Duplex } from 'node:stream';
-import { DBusError as LibraryError, Message, type MessageLike } from 'dbus-next';
+import type { MessageLike } from 'dbus-next';
 import MessageBus from 'dbus-next/lib/bus.js';
+import { DBusError as LibraryError } from 'dbus-next/lib/errors.js';
+import { Message } from 'dbus-next/lib/message-type.js';
 import { OutgoingCalls, type CallRequest } from './outgoing-calls.ts';
 import { messageFlag, messageType, type Frame } from './frame.ts';
 import { unmarshal } from './unmarshal.ts';
@@ -54,6 +56,10 @@ export type Log = (problem: string, error: unknown) => void;
 /** What the service side needs beyond BusConnection. */
 export interface ServiceConnection extends BusConnection {
   readonly log: Log;
+  /** Calls to the name that were sent before are received when it settles; later ones do not come. */
+  releaseName(name: string): Promise<void>;
+  /** Settles when everything is received that was sent to this connection before. */
+  sync(): Promise<void>;
   /** Gives every incoming method call to the handler; there is one. */
   handleCalls(handler: (call: CallFrame) => void): void;
   /** Answers the size of the reply in bytes. @throws MarshalError when a value does not fit */
@@ -235,6 +241,14 @@ class Connection implements ServiceConnection {
         busError.failed,
         `the bus name ${name} belongs to another process; stop that one first`,
       );
+  }
+
+  async releaseName(name: string): Promise<void> {
+    await this.call({ ...busDriver, member: 'ReleaseName', signature: 's', body: [name] });
+  }
+
+  async sync(): Promise<void> {
+    await this.call({ ...busDriver, member: 'GetId' });
   }
 
   handleCalls(handler: (call: CallFrame) => void): void {

@@ -19,14 +19,16 @@ declare module 'dbus-next/lib/bus.js' {
   }
 }
 
-declare module 'dbus-next/lib/handshake.js' {
-  import type { Duplex } from 'node:stream';
+declare module 'dbus-next/lib/message-type.js' {
+  export { Message } from 'dbus-next';
+}
 
-  export default function clientHandshake(
-    stream: Duplex,
-    options: { authMethods: string[] },
-    done: (error: Error | Buffer | null, guid?: string) => void,
-  ): void;
+declare module 'dbus-next/lib/errors.js' {
+  export { DBusError } from 'dbus-next';
+}
+
+declare module 'dbus-next/lib/variant.js' {
+  export { Variant } from 'dbus-next';
 }
 
 declare module 'dbus-next/lib/marshall-compat.js' {

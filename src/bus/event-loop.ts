@@ -12,6 +12,8 @@ export class RoundRobin<Key> {
   readonly #waiting = new Map<Key, (() => void)[]>();
   readonly #gate: (() => Promise<void> | undefined) | undefined;
   #isRunning = false;
+  /** Who had the last turn. */
+  #last: Key | undefined;
 
   /** @param gate answers what every turn has to wait for, if there is anything */
   constructor(gate?: () => Promise<void> | undefined) {
@@ -22,8 +24,14 @@ export class RoundRobin<Key> {
     return this.#isRunning;
   }
 
-  /** Settles when it is the turn of this key. */
-  next(key: Key): Promise<void> {
+  /** Settles when it is the turn of this key; undefined when it is so at once. */
+  next(key: Key): Promise<void> | undefined {
+    if (!this.#isRunning && this.#gate?.() === undefined) {
+      this.#isRunning = true;
+      this.#last = key;
+      setImmediate(this.#run);
+      return undefined;
+    }
     return new Promise((resolve) => {
       const own = this.#waiting.get(key);
       if (own === undefined) this.#waiting.set(key, [resolve]);
@@ -40,12 +48,14 @@ export class RoundRobin<Key> {
       void closed.then(this.#run);
       return;
     }
-    const [entry] = this.#waiting;
+    const [first, second] = this.#waiting;
+    const entry = second !== undefined && first?.[0] === this.#last ? second : first;
     if (entry === undefined) {
       this.#isRunning = false;
       return;
     }
     const [key, own] = entry;
+    this.#last = key;
     this.#waiting.delete(key);
     const [start, ...others] = own;
     // A key that had a turn goes to the end of the queue.

@@ -73,7 +73,12 @@ function checked<T>(parse: () => T): T {
   }
 }
 
+/** Stands for a value of type `t`, `x` or `d` that is written later. */
+export const hole = Symbol('hole');
+
 class Writer {
+  /** Where the holes are. */
+  readonly holes: number[] = [];
   #bytes: Buffer = Buffer.allocUnsafe(512);
   #length = 0;
 
@@ -106,6 +111,10 @@ class Writer {
         return;
       case 'x':
       case 't': {
+        if (value === hole) {
+          this.#hole();
+          return;
+        }
         if (typeof value !== 'bigint') throw mismatch(type, value);
         const word = type.code === 't' ? BigInt.asUintN(64, value) : BigInt.asIntN(64, value);
         if (word !== value) throw mismatch(type, value);
@@ -114,6 +123,10 @@ class Writer {
         return;
       }
       case 'd': {
+        if (value === hole) {
+          this.#hole();
+          return;
+        }
         if (typeof value !== 'number') throw mismatch(type, value);
         const at = this.#reserve(8, 8);
         this.#bytes.writeDoubleLE(value, at);
@@ -154,6 +167,10 @@ class Writer {
       default:
         throw new MarshalError(`values of type "${type.code}" are not supported`);
     }
+  }
+
+  #hole(): void {
+    this.holes.push(this.#reserve(8, 8));
   }
 
   #array(type: Type, value: unknown, depth: number): void {
@@ -250,4 +267,15 @@ export function marshal(signature: string, values: readonly unknown[]): Buffer {
   const writer = new Writer();
   writer.body(types, values);
   return writer.finish();
+}
+
+/** The same with {@link hole} in the place of some values, and where these belong. */
+export function marshalWithHoles(
+  signature: string,
+  values: readonly unknown[],
+): { bytes: Buffer; holes: readonly number[] } {
+  const writer = new Writer();
+  writer.body(parseSignature(signature), values);
+  // The writer's own buffer is larger.
+  return { bytes: Buffer.from(writer.finish()), holes: writer.holes };
 }

@@ -1,8 +1,8 @@
 /** The objects of a service by path, and the signals about them. */
 
 import type { ServiceConnection } from './connection.ts';
-import { marshal, Marshalled, MarshalError } from './marshal.ts';
-import { maximumArrayBytes } from './wire-format.ts';
+import { ManagedObjects, readProperties } from './managed-objects.ts';
+import type { Marshalled } from './marshal.ts';
 import { isObjectPath } from './valid-names.ts';
 import {
   compile,
@@ -10,24 +10,11 @@ import {
   type Interface,
   type Property,
 } from './interface-table.ts';
-import { TimeSlices } from './event-loop.ts';
 import { DBusError, Variant, type VariantMap } from './values.ts';
-
-/** How long an answer of GetManagedObjects is kept: figures of a moment are in it, milliseconds. */
-const keptMs = 100;
-/** Objects whose properties are read at a time, between two looks at the clock. */
-const atATime = 8;
-/** Objects that change all the time are not waited for. */
-const roundsMax = 4;
-
-export const managedSignature = 'a{oa{sa{sv}}}';
 
 export interface BusObject {
   readonly interfaces: ReadonlyMap<string, CompiledInterface>;
 }
-
-/** What an ObjectManager tells about an object: properties by interface. */
-export type ManagedObject = Record<string, VariantMap>;
 
 function parentOf(path: string): string {
   return path.slice(0, path.lastIndexOf('/')) || '/';
@@ -53,16 +40,18 @@ export class ObjectTree {
   /** Last parts of the paths below a path that is an object or leads to one. */
   readonly #children = new Map<string, Set<string>>();
   #announcing = false;
-  /** The answer of GetManagedObjects that is being made, and the last one. */
-  #making: Promise<Marshalled> | undefined;
-  #kept: { readonly body: Marshalled; readonly until: number } | undefined;
-  /** Paths about which a signal was sent while the answer of GetManagedObjects was made. */
-  readonly #stale = new Set<string>();
+  readonly #managed: ManagedObjects;
 
   /** @param manager path of the object that has the interface ObjectManager */
   constructor(connection: ServiceConnection, manager: string | undefined) {
     this.#connection = connection;
     this.#manager = manager;
+    this.#managed = new ManagedObjects({
+      paths: () => [...this.#objects.keys()].filter((path) => this.#isBelowManager(path)),
+      has: (path) => this.#objects.has(path),
+      interfaces: (path) => this.#objects.get(path)?.interfaces.values() ?? [],
+      unreadable: this.#unreadable,
+    });
   }
 
   /** From now on InterfacesAdded and InterfacesRemoved tell about every change. */
@@ -75,7 +64,7 @@ export class ObjectTree {
     if (!isObjectPath(path)) throw new Error(`"${path}" is no object path`);
     if (this.#objects.has(path)) throw new Error(`there is an object ${path} already`);
     const list = interfaces.map((table) => compile(table));
-    this.#invalidate(path);
+    this.#managed.invalidate(path);
     this.#objects.set(path, { interfaces: new Map(list.map((entry) => [entry.name, entry])) });
     for (let child = path; child !== '/'; child = parentOf(child)) {
       const siblings = this.#children.get(parentOf(child)) ?? new Set();
@@ -93,7 +82,7 @@ export class ObjectTree {
   remove(path: string): void {
     const object = this.#objects.get(path);
     if (object === undefined) return;
-    this.#invalidate(path);
+    this.#managed.invalidate(path);
     this.#objects.delete(path);
     for (let child = path; child !== '/' && !this.has(child); child = parentOf(child)) {
       const siblings = this.#children.get(parentOf(child));
@@ -120,7 +109,7 @@ export class ObjectTree {
         throw new Error(`${interfaceName}.${name} does not say when it changes`);
       return { name, property };
     });
-    this.#invalidate(path);
+    this.#managed.invalidate(path);
     this.#emit(path, 'org.freedesktop.DBus.Properties', 'PropertiesChanged', 'sa{sv}as', () => {
       const values: VariantMap = {};
       for (const { name, property } of properties)
@@ -151,83 +140,21 @@ export class ObjectTree {
     return [...(this.#children.get(path) ?? [])];
   }
 
-  /** One property's value. @throws what the property's getter throws */
-  async property(path: string, { signature, get }: Property): Promise<Variant> {
-    return new Variant(signature, await get(path));
+  /** One property's value, or its promise. @throws what the property's getter throws */
+  property(path: string, { signature, get }: Property): Variant | Promise<Variant> {
+    const value = get(path);
+    if (!isPromise(value)) return new Variant(signature, value);
+    return value.then((late) => new Variant(signature, late));
   }
 
   /** All properties of one interface; one that cannot be read is left out. */
-  async properties(path: string, { name, properties }: CompiledInterface): Promise<VariantMap> {
-    const values: VariantMap = {};
-    for (const [member, { signature, get }] of properties) {
-      try {
-        const value = get(path);
-        // Most are there at once: thousands of objects must not wait thousands of times.
-        values[member] = new Variant(signature, isPromise(value) ? await value : value);
-      } catch (error) {
-        this.#unreadable(`${path} ${name}.${member}`, error);
-      }
-    }
-    return values;
+  properties(path: string, entry: CompiledInterface): Promise<VariantMap> {
+    return readProperties(path, entry, this.#unreadable);
   }
 
-  /**
-   * What GetManagedObjects answers: all objects below the manager. Made in slices, once for all
-   * simultaneous callers, and kept for a moment while no signal announces a change.
-   */
+  /** What GetManagedObjects answers: all objects below the manager. */
   managedObjects(): Promise<Marshalled> {
-    if (this.#kept !== undefined && this.#kept.until > performance.now())
-      return Promise.resolve(this.#kept.body);
-    this.#making ??= Promise.resolve().then(async () => {
-      try {
-        return await this.#marshalManaged();
-      } finally {
-        this.#making = undefined;
-      }
-    });
-    return this.#making;
-  }
-
-  async #marshalManaged(): Promise<Marshalled> {
-    const slices = new TimeSlices();
-    const parts = new Map<string, Buffer>();
-    // An object that changes meanwhile is made again: its signal must not be older than the answer.
-    for (let round = 0; round < roundsMax; round++) {
-      this.#stale.clear();
-      const missing = [...this.#objects.keys()].filter(
-        (path) => this.#isBelowManager(path) && !parts.has(path),
-      );
-      if (missing.length === 0) break;
-      for (let index = 0; index < missing.length; index += atATime) {
-        const group = missing.slice(index, index + atATime);
-        await Promise.all(
-          group.map(async (path) => {
-            const part = await this.#marshalObject(path);
-            if (part !== undefined) parts.set(path, part);
-          }),
-        );
-        await slices.pause();
-      }
-      if (round < roundsMax - 1) for (const path of this.#stale) parts.delete(path);
-    }
-    const present = [...parts].filter(([path]) => this.#objects.has(path));
-    const body = concatenated(present.map(([, part]) => part));
-    this.#kept = { body, until: performance.now() + keptMs };
-    return body;
-  }
-
-  /** As an entry of the answer's dict. */
-  async #marshalObject(path: string): Promise<Buffer | undefined> {
-    const object: ManagedObject = {};
-    for (const entry of this.#objects.get(path)?.interfaces.values() ?? [])
-      object[entry.name] = await this.properties(path, entry);
-    return this.#objects.has(path) ? marshal('oa{sa{sv}}', [path, object]) : undefined;
-  }
-
-  /** What is kept or being made of an object is not true any more. */
-  #invalidate(path: string): void {
-    this.#kept = undefined;
-    if (this.#making !== undefined) this.#stale.add(path);
+    return this.#managed.answer();
   }
 
   #isBelowManager(path: string): boolean {
@@ -239,8 +166,8 @@ export class ObjectTree {
   }
 
   /** What InterfacesAdded says: at once, so without the properties that answer later. */
-  #announced(path: string): ManagedObject {
-    const object: ManagedObject = {};
+  #announced(path: string): Record<string, VariantMap> {
+    const object: Record<string, VariantMap> = {};
     for (const { name, properties } of this.#objects.get(path)?.interfaces.values() ?? []) {
       const values: VariantMap = (object[name] = {});
       for (const [member, { signature, get }] of properties) {
@@ -257,11 +184,11 @@ export class ObjectTree {
     return object;
   }
 
-  #unreadable(property: string, error: unknown): void {
+  readonly #unreadable = (property: string, error: unknown): void => {
     // A DBusError is an answer, not a fault.
     if (!(error instanceof DBusError))
       this.#connection.log(`reading the property ${property}`, error);
-  }
+  };
 
   #emit(
     path: string | undefined,
@@ -277,21 +204,6 @@ export class ObjectTree {
       this.#connection.log(`emitting ${interfaceName}.${member} of ${path}`, error);
     }
   }
-}
-
-/** The entries of an `a{oa{sa{sv}}}` as a body, each entry as a body of its own. */
-function concatenated(entries: readonly Buffer[]): Marshalled {
-  // The array's length, and the padding before its first entry.
-  const head = Buffer.alloc(8);
-  const padded = entries.flatMap((entry, index) => {
-    const padding = index < entries.length - 1 ? (8 - (entry.length % 8)) % 8 : 0;
-    return padding === 0 ? [entry] : [entry, Buffer.alloc(padding)];
-  });
-  const bytes = Buffer.concat([head, ...padded]);
-  if (bytes.length - head.length > maximumArrayBytes)
-    throw new MarshalError('an array is longer than 64 MiB');
-  bytes.writeUInt32LE(bytes.length - head.length);
-  return new Marshalled(managedSignature, bytes);
 }
 
 export const objectManager = 'org.freedesktop.DBus.ObjectManager';

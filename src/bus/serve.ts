@@ -4,8 +4,7 @@
  * decoding of its arguments, the method's handler, and its user's turn to be answered.
  */
 
-import { setMaxListeners } from 'node:events';
-import { CallQuota, defaultLimits, type CallLimits } from './call-quota.ts';
+import { CallQuota, defaultLimits, type CallLimits, type Presence } from './call-quota.ts';
 import { Backlog } from './backlog.ts';
 import type { CallFrame, ServiceConnection } from './connection.ts';
 import { messageFlag } from './frame.ts';
@@ -127,27 +126,26 @@ class Server {
   async #handle(frame: CallFrame): Promise<void> {
     const { sender } = frame;
     if (sender === undefined) return;
-    const signal = this.#quota.enter(sender);
-    if (signal === undefined) {
+    const presence = this.#quota.enter(sender);
+    if (presence === undefined) {
       const text = 'too many of your calls have no answer yet; wait for some of them';
       await this.#answerError(frame, new DBusError(busError.limitsExceeded, text));
       return;
     }
-    // Any number of handlers may wait for the same caller to leave.
-    setMaxListeners(0, signal);
     try {
       const { userOf, admit } = this.#options;
       const user = await userOf?.(sender);
-      if (isAborted(signal)) return;
+      if (hasLeft(presence)) return;
       this.#backlog.belongs(sender, user ?? sender);
       // Not in any case: it would make every answer wait for the next turn of the event loop.
       if (this.#backlog.isSuspicious(sender) && (await this.#backlog.isFull(sender)))
         throw unreadReplies();
       const expected = this.#expectedCost(frame);
       const settle = user === undefined ? undefined : admit?.(user, expected);
-      await this.#handling.next(user ?? sender);
+      const turn = this.#handling.next(user ?? sender);
+      if (turn !== undefined) await turn;
       // Before the object that is called may be gone as well.
-      if (isAborted(signal)) return;
+      if (hasLeft(presence)) return;
       if (frame.isHeaderTooLong)
         throw new DBusError(busError.limitsExceeded, 'the header of the call is too long');
       const { entry, declaration } = this.#lookup.find(frame);
@@ -157,7 +155,9 @@ class Server {
         interface: entry.name,
         member: frame.member,
         interactive: (frame.flags & messageFlag.allowInteractiveAuthorization) !== 0,
-        signal,
+        get signal() {
+          return presence.signal;
+        },
       };
       const args = decodedArguments(frame, entry.name, declaration);
       const answered = declaration.handler(call, args as never);
@@ -165,7 +165,7 @@ class Server {
       if (this.#connection.unsentBytes >= maximumAhead || this.#answering.isWaitedFor)
         await this.#answering.next(user ?? sender);
       // It would not be read, and the bus would not report it as unread.
-      if (isAborted(signal)) return;
+      if (hasLeft(presence)) return;
       if (!this.#backlog.takesAnswers(sender)) throw unreadReplies();
       const reply = (values ?? []) as readonly unknown[];
       const bytes = this.#connection.reply(frame, declaration.outSignature, reply);
@@ -174,7 +174,7 @@ class Server {
       if (bytes > 0) this.#answerBytes.set(declaration, bytes);
       settle?.(callCost(frame, bytes) - expected);
     } catch (error) {
-      await this.#answerError(frame, error, signal);
+      await this.#answerError(frame, error, presence);
     } finally {
       this.#quota.leave(sender);
     }
@@ -189,7 +189,7 @@ class Server {
   }
 
   /** Never rejects. A caller that does not read gets its error when it has read. */
-  async #answerError(call: CallFrame, error: unknown, signal?: AbortSignal): Promise<void> {
+  async #answerError(call: CallFrame, error: unknown, presence?: Presence): Promise<void> {
     // It may be kept for a while, its body is of no more use.
     const frame = { ...call, body: undefined };
     const { interface: interfaceName = '', member, path, sender = '' } = frame;
@@ -197,7 +197,7 @@ class Server {
       if ((frame.flags & messageFlag.noReplyExpected) !== 0) return;
       if (!(await this.#backlog.untilRead(sender))) return;
     }
-    if (signal?.aborted === true) return;
+    if (presence?.hasLeft === true) return;
     if (!(error instanceof DBusError))
       this.#connection.log(`${interfaceName}.${member} of ${path}`, error);
     try {
@@ -216,8 +216,8 @@ function callCost({ body, bodyBytes }: CallFrame, answerBytes: number): number {
 }
 
 /** A function, for what is asked again after an await is not known to be false. */
-function isAborted(signal: AbortSignal): boolean {
-  return signal.aborted;
+function hasLeft(presence: Presence): boolean {
+  return presence.hasLeft;
 }
 
 function unreadReplies(): DBusError {

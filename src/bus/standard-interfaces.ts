@@ -14,7 +14,8 @@ import {
   type Property,
 } from './interface-table.ts';
 import { introspect } from './introspect.ts';
-import { managedSignature, objectManager, type BusObject, type ObjectTree } from './object-tree.ts';
+import { managedSignature } from './managed-objects.ts';
+import { objectManager, type BusObject, type ObjectTree } from './object-tree.ts';
 import { busError, DBusError, type Variant } from './values.ts';
 
 function machineId(): string {
@@ -136,9 +137,9 @@ export class MethodLookup {
             ['property_name', 's'],
           ],
           out: [['value', 'v']],
-          handler: async ({ path }, [interfaceName, name]) => {
-            const property = this.#property(path, interfaceName, name);
-            return [await this.#tree.property(path, property)];
+          handler: ({ path }, [interfaceName, name]) => {
+            const value = this.#tree.property(path, this.#property(path, interfaceName, name));
+            return value instanceof Promise ? value.then((late) => [late] as const) : [value];
           },
         }),
         GetAll: method({

@@ -7,7 +7,6 @@ import { EventEmitter, once } from 'node:events';
 import net from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { Message } from 'dbus-next';
-import clientHandshake from 'dbus-next/lib/handshake.js';
 import { encodeFrame, FrameReader, type Frame } from './frame.ts';
 
 /** Section "Well-known Message Bus Instances". */
@@ -91,6 +90,9 @@ async function openPath(path: string, timeoutMs: number): Promise<net.Socket> {
 /** The other side does not accept our uid, or does not speak D-Bus. */
 export class AuthenticationError extends Error {}
 
+/** A bus answers with some 40 bytes. */
+const maximumAnswerBytes = 2 ** 12;
+
 /**
  * Authenticates with the uid of this process. Waits as long as the other side takes; a stream that
  * fails is destroyed.
@@ -98,21 +100,50 @@ export class AuthenticationError extends Error {}
  */
 export async function authenticate(stream: Duplex): Promise<void> {
   try {
-    await new Promise<void>((resolve, reject) => {
-      const closed = (): void => {
-        reject(new Error('the bus closed the connection during authentication'));
-      };
-      stream.once('error', reject).once('close', closed);
-      clientHandshake(stream, { authMethods: ['EXTERNAL'] }, (error) => {
-        stream.off('error', reject).off('close', closed);
-        if (error === null) resolve();
-        else if (error instanceof Error) reject(new AuthenticationError(error.message));
-        else reject(new AuthenticationError(error.toString('latin1').trim()));
-      });
-    });
+    const uid = Buffer.from(String(process.getuid?.() ?? 0)).toString('hex');
+    // The byte before it carries the credentials.
+    stream.write(`\0AUTH EXTERNAL ${uid}\r\n`);
+    const answer = await firstLine(stream);
+    if (!answer.startsWith('OK '))
+      throw new AuthenticationError(`its answer to the authentication is "${answer}"`);
+    stream.write('BEGIN\r\n');
   } catch (error) {
     stream.destroy();
     throw error;
+  }
+}
+
+/** A line without its end. What follows it stays in the stream. */
+async function firstLine(stream: Duplex): Promise<string> {
+  let text = Buffer.alloc(0);
+  let stop: () => void = () => undefined;
+  try {
+    return await new Promise<string>((resolve, reject) => {
+      const read = (): void => {
+        for (;;) {
+          const chunk = stream.read() as Buffer | null;
+          if (chunk === null) return;
+          text = Buffer.concat([text, chunk]);
+          const end = text.indexOf('\n');
+          if (end < 0 && text.length <= maximumAnswerBytes) continue;
+          // What is put back must not come here again.
+          stop();
+          stream.unshift(text.subarray(end < 0 ? text.length : end + 1));
+          resolve(text.toString('latin1', 0, end < 0 ? maximumAnswerBytes : end).trim());
+          return;
+        }
+      };
+      const closed = (): void => {
+        reject(new Error('the bus closed the connection during authentication'));
+      };
+      stop = () => {
+        stream.off('readable', read).off('error', reject).off('close', closed);
+      };
+      stream.on('readable', read).once('error', reject).once('close', closed);
+      read();
+    });
+  } finally {
+    stop();
   }
 }
 

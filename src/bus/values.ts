@@ -1,6 +1,6 @@
 /** Values and errors as the bus carries them. */
 
-import { Variant as LibraryVariant } from 'dbus-next';
+import { Variant as LibraryVariant } from 'dbus-next/lib/variant.js';
 
 /** A value that carries its own type: one complete type and a value of that type. */
 export interface Variant {

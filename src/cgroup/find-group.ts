@@ -11,7 +11,7 @@ import type { GuestMemory } from './guest-memory.ts';
 import { GuestV1 } from './guest-v1.ts';
 import { GuestV2 } from './guest-v2.ts';
 import { cgroupRoot, hierarchies } from './hierarchy.ts';
-import { containerUnitGroups, hasMonitor, payloadBelow } from './lxc-groups.ts';
+import { payloadBelow } from './lxc-groups.ts';
 
 /**
  * The memory of a unit's control group. `controlGroup` is a path below the hierarchy's root; undefined
@@ -50,44 +50,4 @@ export function lacksMemory(controlGroup: string, root: string = cgroupRoot): bo
   return (
     existsSync(join(systemd, controlGroup)) && findMemoryGroup(controlGroup, root) === undefined
   );
-}
-
-/** Limits by their names in units, in bytes; 2^64-1 for none. */
-export type KernelLimits = Readonly<Record<string, bigint>>;
-
-/** The limits that the kernel has for containers which run as their units, without asking systemd. */
-export class RunningLimits {
-  readonly #root: string;
-  #units: ReadonlyMap<string, string> | undefined;
-
-  constructor(root: string = cgroupRoot) {
-    this.#root = root;
-  }
-
-  /** Those that systemd would change at once; none for a unit without a running container. */
-  of(unit: string): KernelLimits {
-    const { memory } = hierarchies(this.#root);
-    this.#units ??= containerUnitGroups(memory);
-    const directory = this.#units.get(unit);
-    if (directory === undefined || !hasMonitor(directory)) return {};
-    const group = findMemoryGroup(directory.slice(memory.length), this.#root);
-    try {
-      return group === undefined ? {} : limitsOf(group);
-    } catch {
-      // The container has just stopped.
-      return {};
-    }
-  }
-}
-
-function limitsOf(group: GroupV1 | GroupV2): KernelLimits {
-  const MemoryMax = group.limit();
-  // On cgroup v1 systemd knows no other limit.
-  if (group.version === 1) return { MemoryMax };
-  const swap = group.swapLimit();
-  return {
-    MemoryMax,
-    MemoryHigh: group.high(),
-    ...(swap === undefined ? {} : { MemorySwapMax: swap }),
-  };
 }

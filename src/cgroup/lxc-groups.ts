@@ -7,27 +7,14 @@
  * payload belongs to the guest: any number of groups with any names.
  */
 import { basename, join } from 'node:path';
+import { isPayload, isPivot, pivotsMax } from '../model/lxc-group.ts';
 import { firstOf, readHead, subdirectories, tryReadFile } from './control-files.ts';
 import { parseFlatKeyed } from './figures.ts';
 
 /** Bound for the groups of a guest that are searched for a process. */
 const groupsMax = 4096;
-/** Bound for the levels of `lxc.pivot` that are followed. */
-const pivotsMax = 16;
 /** Enough for the unit, LXC's monitor and the guest, and the groups of a few reboots. */
 const limitedMax = 16;
-
-export function isPayload(name: string): boolean {
-  return name.startsWith('lxc.payload.');
-}
-
-export function isMonitor(name: string): boolean {
-  return name.startsWith('lxc.monitor.');
-}
-
-function isPivot(name: string): boolean {
-  return name.startsWith('lxc.pivot');
-}
 
 /** LXC's payload group that contains a group; returns a group outside any payload unchanged. */
 export function payloadOf(group: string): string {
@@ -40,16 +27,6 @@ export function* unitGroups(root: string): Generator<string> {
     if (directory.endsWith('.slice')) yield* unitGroups(directory);
     else yield directory;
   }
-}
-
-/** The groups of containers' units, by unit. `root` is a hierarchy. */
-export function containerUnitGroups(root: string): Map<string, string> {
-  const units = new Map<string, string>();
-  for (const directory of unitGroups(root)) {
-    const name = basename(directory);
-    if (name.startsWith('lxc@')) units.set(name, directory);
-  }
-  return units;
 }
 
 /** Whether a group or one below it has a process; undefined if there are too many groups to tell. */
@@ -77,43 +54,23 @@ function hasProcess(group: string): boolean {
   }
 }
 
-/** LXC's groups below a unit's group, level by level: the next ones are below its pivots. */
-function* levelsBelow(
-  unitDirectory: string,
-): Generator<(is: (name: string) => boolean) => string[]> {
-  let parents = [unitDirectory];
-  for (let depth = 0; depth < pivotsMax && parents.length > 0; depth++) {
-    const groups = parents.flatMap((parent) => firstOf(subdirectories(parent), groupsMax));
-    const those = (is: (name: string) => boolean): string[] =>
-      groups.filter((group) => is(basename(group))).slice(0, pivotsMax);
-    yield those;
-    parents = those(isPivot);
-  }
-}
-
-/**
- * Whether LXC's monitor is below a unit's group. It is there as long as the container runs, also while
- * the guest reboots.
- */
-export function hasMonitor(unitDirectory: string): boolean {
-  for (const those of levelsBelow(unitDirectory)) {
-    if (those((name) => isMonitor(name) || isPivot(name)).some(hasProcess)) return true;
-  }
-  return false;
-}
-
 /**
  * The running guest's payload below a unit's group; undefined while it has no process. A payload with
  * too many groups to search counts as the guest's, unless another payload has a process.
  */
 export function payloadBelow(unitDirectory: string): string | undefined {
   let likely: string | undefined;
-  for (const those of levelsBelow(unitDirectory)) {
+  let parents = [unitDirectory];
+  for (let depth = 0; depth < pivotsMax && parents.length > 0; depth++) {
+    const groups = parents.flatMap((parent) => firstOf(subdirectories(parent), groupsMax));
+    const those = (is: (name: string) => boolean): string[] =>
+      groups.filter((group) => is(basename(group))).slice(0, pivotsMax);
     for (const group of those(isPayload)) {
       const populated = isPopulated(group);
       if (populated === true) return group;
       if (populated === undefined) likely ??= group;
     }
+    parents = those(isPivot);
   }
   return likely;
 }

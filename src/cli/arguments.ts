@@ -3,8 +3,8 @@
 import { parseArgs } from 'node:util';
 import { UsageError } from './exit.ts';
 import { unlimited } from '../model/memory-limit.ts';
+import { parseTimespan } from '../model/timespan.ts';
 import { parseBytes } from './size.ts';
-import { parseTimespan } from './time.ts';
 
 /** Options that some commands have; each names the commands' own use of it. */
 type OwnOption = 'force' | 'persist' | 'read-only' | 'state' | 'swap';
@@ -105,6 +105,13 @@ export const commandSpecs = {
     help: 'Run a shell or a command in a container (root only)',
   },
   monitor: { operands: '', least: 0, most: 0, options: [], help: 'Show changes as they happen' },
+  check: {
+    operands: '[NAME...]',
+    least: 0,
+    most: any,
+    options: [],
+    help: 'Look for what will go wrong, before it does',
+  },
   permissions: {
     operands: '[NAME]',
     least: 0,

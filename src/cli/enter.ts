@@ -17,12 +17,20 @@ export function localCommand(invocation: Invocation): [string, ...string[]] {
   return ['lxc-attach', '-n', container, ...clean, ...program];
 }
 
-/** The command without its options, for a shell. */
-function asTyped({ command, operands, program }: Invocation): string {
+/** The command for a shell, with the options that a command has which needs no service. */
+function asTyped({ command, operands, program, ...options }: Invocation): string {
   // Behind "--", "shell" takes a program; its container cannot look like an option.
   const isLikeOption = command !== 'shell' && operands.some((word) => word.startsWith('-'));
   const rest = program.length === 0 ? [] : ['--', ...program];
-  const words = ['lockerctl', command, ...(isLikeOption ? ['--'] : []), ...operands, ...rest];
+  const words = [
+    ...['lockerctl', command],
+    ...(options.json ? ['--json'] : []),
+    ...(options.quiet ? ['--quiet'] : []),
+    ...(options.legend || options.quiet ? [] : ['--no-legend']),
+    ...(isLikeOption ? ['--'] : []),
+    ...operands,
+    ...rest,
+  ];
   return words.map(shellWord).join(' ');
 }
 

@@ -1,6 +1,6 @@
 /** How lockerctl ends: exit statuses, errors and hints. */
 
-import { errorNames } from '../api/names.ts';
+import { errorNames, serviceName } from '../api/names.ts';
 import { busError, DBusError } from '../bus/values.ts';
 
 /** Exit statuses, those of systemctl(1) and of the LSB for init scripts. */
@@ -17,6 +17,8 @@ export const exitStatus = {
   notPermitted: 4,
   /** Any other command: no such container, locker or job. */
   noSuchObject: 5,
+  /** "check": warnings, but no errors. */
+  warnings: 6,
 } as const;
 
 /** What ends a command, said in one line, with how the program ends. */
@@ -42,6 +44,8 @@ export class UsageError extends CommandError {
 const freedesktop = 'org.freedesktop.DBus.Error.';
 interface Reaction {
   readonly status: number;
+  /** Takes the place of a text that may not say what it is about. */
+  readonly message?: string;
   readonly hint?: string;
 }
 
@@ -66,6 +70,7 @@ const reactions = new Map<string, Reaction>(
     [errorNames.InvalidArgs]: { status: exitStatus.usage },
     [`${freedesktop}ServiceUnknown`]: {
       status: exitStatus.failure,
+      message: `the bus has no service ${serviceName}`,
       hint: 'lockerd is not on the bus and cannot be started; see "systemctl status lockerd".',
     },
     [busError.nameHasNoOwner]: {
@@ -88,9 +93,10 @@ export function reactionTo(errorName: string): Reaction {
 export function asCommandError(error: unknown): CommandError {
   if (error instanceof CommandError) return error;
   if (error instanceof DBusError) {
-    const { status, hint } = reactionTo(error.errorName);
+    const { status, hint, message } = reactionTo(error.errorName);
     // A text of its own is not mandatory on the bus.
-    return new CommandError(error.message || error.errorName, status, hint, { cause: error });
+    const text = message ?? (error.message || error.errorName);
+    return new CommandError(text, status, hint, { cause: error });
   }
   const message = error instanceof Error ? error.message : String(error);
   return new CommandError(message, exitStatus.failure, undefined, { cause: error });

@@ -10,6 +10,7 @@ import { connectBus } from '../bus/connection.ts';
 import { cancelJobs, complain, runAction } from './actions.ts';
 import { PasswordAgent } from './agent.ts';
 import { helpText, parseArguments, type Invocation } from './arguments.ts';
+import { check } from './check-action.ts';
 import { enter } from './enter.ts';
 import { asCommandError, CommandError, exitStatus } from './exit.ts';
 import { toJson, type JsonValue } from './json.ts';
@@ -158,7 +159,9 @@ function runCommand(session: Session): Promise<number> {
       return cancelJobs(service, terminal, invocation);
     case 'console':
     case 'shell':
-      return enter(invocation);
+    case 'check':
+      // They need no service.
+      throw new Error(invocation.command);
     default:
       return runAction(service, terminal, invocation);
   }
@@ -185,8 +188,9 @@ function needsAgent(invocation: Invocation, traits: TerminalTraits): boolean {
 }
 
 async function runOnBus(invocation: Invocation, terminal: Terminal): Promise<number> {
-  if (invocation.command === 'console' || invocation.command === 'shell') return enter(invocation);
-  const { host } = invocation;
+  const { command, host } = invocation;
+  if (command === 'console' || command === 'shell') return enter(invocation);
+  if (command === 'check') return check(invocation, terminal);
   const bus = host === undefined ? await connectBus() : await connectRemote(host);
   let agent: PasswordAgent | undefined;
   try {

@@ -1,44 +1,4 @@
-/** Time spans and points in time, in systemd's notation (systemd.time(7)). */
-
-import { isTimespan } from '../model/timespan.ts';
-
-const unitUsec: Readonly<Record<string, number>> = {
-  us: 1,
-  usec: 1,
-  ms: 1e3,
-  msec: 1e3,
-  '': 1e6,
-  s: 1e6,
-  sec: 1e6,
-  second: 1e6,
-  seconds: 1e6,
-  m: 60e6,
-  min: 60e6,
-  minute: 60e6,
-  minutes: 60e6,
-  h: 3600e6,
-  hr: 3600e6,
-  hour: 3600e6,
-  hours: 3600e6,
-  d: 86_400e6,
-  day: 86_400e6,
-  days: 86_400e6,
-  w: 604_800e6,
-  week: 604_800e6,
-  weeks: 604_800e6,
-};
-
-/** Microseconds of `90`, `5min`, `1min 30s`; null for `infinity`; undefined for no time span. */
-export function parseTimespan(text: string): bigint | null | undefined {
-  const span = text.trim();
-  if (!isTimespan(span)) return undefined;
-  if (span === 'infinity') return null;
-  let usec = 0;
-  for (const [, number = '0', unit = ''] of span.matchAll(/(\d+(?:\.\d+)?)\s*([a-z]*)/g)) {
-    usec += Number(number) * (unitUsec[unit] ?? 0);
-  }
-  return Number.isSafeInteger(Math.round(usec)) ? BigInt(Math.round(usec)) : undefined;
-}
+/** Points in time, in systemd's notation (systemd.time(7)). */
 
 /** `Sun 2026-11-22 10:00:00 UTC`, in the local time zone. */
 export function formatTimestamp(usec: bigint): string {

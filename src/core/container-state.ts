@@ -7,7 +7,7 @@ export type ContainerState =
   | 'stopped'
   /** Its start waits for other units, such as a mount. */
   | 'waiting'
-  /** Its start ended before it began, because of what it requires. */
+  /** Its start ended for want of what it needs; it begins again when that is there. */
   | 'unmet'
   | 'starting'
   | 'running'
@@ -80,6 +80,7 @@ export function deriveState(facts: StateFacts): ContainerState {
       return 'stopping';
     case 'failed':
       if (unit.heldStart === 'waiting') return guest ?? 'waiting';
+      if (unit.heldStart === 'unmet' && !broken) return guest ?? 'unmet';
       return guest ?? (broken ? 'broken' : 'failed');
     case 'inactive':
       if (unit.heldStart === 'waiting') return guest ?? 'waiting';

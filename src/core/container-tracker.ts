@@ -15,11 +15,12 @@ import type {
   UnitsPort,
   UnitStatus,
 } from './ports.ts';
+import { parentOf } from '../model/path.ts';
 import { mountUnit } from '../model/unit-name.ts';
 import type { RetriedWatch, Watcher } from './retried-watch.ts';
 
-/** How long the start waits for reports of guests, which say little that systemd does not. */
-const firstGuestsMs = 2_000;
+/** How long the start waits for reports of guests: the first answer has them, unless the helper hangs. */
+const firstGuestsMs = 10_000;
 /** Longer than the helper takes to find a guest by itself. */
 const guestAwaitedMs = 15_000;
 
@@ -272,9 +273,9 @@ export class ContainerTracker {
   }
 }
 
-/** What holds up its start, but for its own wormhole and what belongs to that. */
+/** What holds up its start, but for wormholes and what belongs to them. */
 function foreignUnits({ unit, definition: { wormhole } }: ContainerRecord): string[] {
-  const own = wormhole === undefined ? '' : mountUnit(wormhole).replace(/\.mount$/, '');
+  const own = wormhole === undefined ? '' : mountUnit(parentOf(wormhole)).replace(/\.mount$/, '');
   return (unit?.heldBy ?? '')
     .split(' ')
     .filter((name) => name !== '' && !(own !== '' && name.startsWith(own)))

@@ -116,7 +116,7 @@ export class JobActions {
     await this.#settle(
       container,
       job,
-      ({ state, attachments }) => !isUp(state) && attachments.length === 0,
+      ({ state, attachments }) => !isUp(state) && state !== 'unmet' && attachments.length === 0,
     );
     if (isUp(container.state) && container.isOutsideUnit) throw runsOutside(container);
   }

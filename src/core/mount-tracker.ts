@@ -4,12 +4,18 @@
  */
 
 import type { ContainerTracker } from './container-tracker.ts';
-import type { Attachment, HostEvent, LockerRecord } from './host-objects.ts';
+import type { Attachment, ContainerRecord, HostEvent, LockerRecord } from './host-objects.ts';
 import type { Listeners } from './listeners.ts';
 import type { MountPoint, MountsPort } from './ports.ts';
 import type { RetriedWatch, Watcher } from './retried-watch.ts';
+import { parentOf } from '../model/path.ts';
 
-const parentOf = (path: string) => path.slice(0, path.lastIndexOf('/')) || '/';
+const nameOf = (path: string) => path.slice(path.lastIndexOf('/') + 1);
+
+interface WatchedDirectory {
+  readonly watch: RetriedWatch;
+  points: ReadonlyMap<string, MountPoint>;
+}
 
 export class MountTracker {
   readonly #mounts: MountsPort;
@@ -17,8 +23,14 @@ export class MountTracker {
   readonly #containers: ContainerTracker;
   readonly #lockers: ReadonlyMap<string, LockerRecord>;
   readonly #changed: Listeners<[HostEvent]>;
-  /** By the directory that is watched. */
-  readonly #directories = new Map<string, { watch: RetriedWatch; points: readonly MountPoint[] }>();
+  readonly #directories = new Map<string, WatchedDirectory>();
+  /** All mounts, by the directory in which they are mounted and their names there. */
+  readonly #points = new Map<string, Map<string, MountPoint>>();
+  /** By the paths that the definitions have. */
+  #wormholes: ReadonlyMap<string, ContainerRecord> = new Map();
+  #lockerPaths: ReadonlyMap<string, LockerRecord> = new Map();
+  /** By locker: the containers to which it is attached, and whether read-only. */
+  readonly #attachedTo = new Map<string, Map<string, boolean>>();
 
   constructor(
     mounts: MountsPort,
@@ -46,6 +58,7 @@ export class MountTracker {
     for (const { definition } of this.#lockers.values()) wanted.add(parentOf(definition.path));
     for (const [directory, { watch }] of this.#directories) {
       if (wanted.has(directory)) continue;
+      this.#takeMounts(directory, []);
       this.#directories.delete(directory);
       await watch.stop();
     }
@@ -53,13 +66,10 @@ export class MountTracker {
       if (this.#directories.has(directory)) continue;
       const watch = this.#watcher.watch(`mounts below ${directory}`, () =>
         this.#mounts.watch(directory, (points) => {
-          const entry = this.#directories.get(directory);
-          if (!entry) return;
-          entry.points = points;
-          this.assign();
+          this.#takeMounts(directory, points);
         }),
       );
-      this.#directories.set(directory, { watch, points: [] });
+      this.#directories.set(directory, { watch, points: new Map() });
     }
     await Promise.all([...this.#directories.values()].map(({ watch }) => watch.firstAttempt));
   }
@@ -68,54 +78,79 @@ export class MountTracker {
     await Promise.all([...this.#directories.values()].map(async ({ watch }) => watch.stop()));
   }
 
-  /** Assigns the known mounts to containers and lockers. */
+  /** Assigns the known mounts to the containers and lockers that are defined now. */
   assign(): void {
-    const points = [...this.#directories.values()].flatMap((entry) => entry.points);
-    const byPath = new Map(points.map((point) => [point.path, point]));
-    const attachedTo = new Map<string, { container: string; readOnly: boolean }[]>();
-    for (const record of this.#containers.records.values()) {
-      const attachments = attachmentsBelow(record.definition.wormhole, byPath);
-      for (const { locker, readOnly } of attachments) {
-        const containers = attachedTo.get(locker) ?? [];
-        containers.push({ container: record.name, readOnly });
-        attachedTo.set(locker, containers);
-      }
-      if (JSON.stringify(attachments) === JSON.stringify(record.attachments)) continue;
-      record.attachments = attachments;
-      this.#containers.emitChanged(record);
-    }
-    for (const record of this.#lockers.values()) {
-      const point = byPath.get(record.definition.path);
-      const next = {
-        isMounted: point !== undefined,
-        source: point?.source ?? '',
-        attachedTo: (attachedTo.get(record.name) ?? []).sort((a, b) =>
-          a.container < b.container ? -1 : 1,
-        ),
-      };
-      const { isMounted, source, attachedTo: before } = record;
-      if (JSON.stringify(next) === JSON.stringify({ isMounted, source, attachedTo: before })) {
-        continue;
-      }
-      Object.assign(record, next);
-      this.#changed.emit({ kind: 'changed', type: 'locker', name: record.name });
-    }
+    const records = [...this.#containers.records.values()];
+    this.#wormholes = new Map(records.map((record) => [record.definition.wormhole ?? '', record]));
+    const lockers = [...this.#lockers.values()];
+    this.#lockerPaths = new Map(lockers.map((record) => [record.definition.path, record]));
+    this.#attachedTo.clear();
+    for (const record of records) this.#assignContainer(record);
+    for (const record of lockers) this.#assignLocker(record);
   }
-}
 
-function attachmentsBelow(
-  wormhole: string | undefined,
-  byPath: ReadonlyMap<string, MountPoint>,
-): Attachment[] {
-  if (wormhole === undefined) return [];
-  const prefix = `${wormhole}/`;
-  const attachments: Attachment[] = [];
-  for (const { path, readOnly } of byPath.values()) {
-    if (!path.startsWith(prefix)) continue;
-    const locker = path.slice(prefix.length);
-    // A mount inside a locker belongs to the locker.
-    if (locker === '' || locker.includes('/')) continue;
-    attachments.push({ locker, readOnly });
+  /** Takes what is mounted below a directory, and assigns what has changed. */
+  #takeMounts(directory: string, points: readonly MountPoint[]): void {
+    const entry = this.#directories.get(directory);
+    if (!entry) return;
+    const before = entry.points;
+    entry.points = new Map(points.map((point) => [point.path, point]));
+    const changed = points.filter((point) => before.get(point.path) !== point);
+    const gone = [...before.keys()].filter((path) => !entry.points.has(path));
+    for (const point of changed) {
+      const parent = parentOf(point.path);
+      const siblings = this.#points.get(parent) ?? new Map<string, MountPoint>();
+      this.#points.set(parent, siblings.set(nameOf(point.path), point));
+    }
+    for (const path of gone) {
+      const siblings = this.#points.get(parentOf(path));
+      siblings?.delete(nameOf(path));
+      if (siblings?.size === 0) this.#points.delete(parentOf(path));
+    }
+    this.#assignPaths([...changed.map(({ path }) => path), ...gone]);
   }
-  return attachments.sort((a, b) => (a.locker < b.locker ? -1 : 1));
+
+  #assignPaths(paths: readonly string[]): void {
+    const containers = new Set(paths.map((path) => this.#wormholes.get(parentOf(path))));
+    const lockers = new Set(paths.map((path) => this.#lockerPaths.get(path)));
+    for (const record of containers) {
+      if (record === undefined) continue;
+      for (const name of this.#assignContainer(record)) lockers.add(this.#lockers.get(name));
+    }
+    for (const record of lockers) if (record !== undefined) this.#assignLocker(record);
+  }
+
+  /** @returns the lockers that were attached or are, where that has changed */
+  #assignContainer(record: ContainerRecord): string[] {
+    const { name, attachments: before } = record;
+    const attachments = this.#attachmentsIn(record.definition.wormhole);
+    for (const { locker } of before) this.#attachedTo.get(locker)?.delete(name);
+    for (const { locker, readOnly } of attachments) {
+      const containers = this.#attachedTo.get(locker) ?? new Map<string, boolean>();
+      this.#attachedTo.set(locker, containers.set(name, readOnly));
+    }
+    if (JSON.stringify(attachments) === JSON.stringify(before)) return [];
+    record.attachments = attachments;
+    this.#containers.emitChanged(record);
+    return [...before, ...attachments].map(({ locker }) => locker);
+  }
+
+  /** A mount inside a locker belongs to the locker. */
+  #attachmentsIn(wormhole: string | undefined): Attachment[] {
+    const mounts = wormhole === undefined ? undefined : this.#points.get(wormhole);
+    const attachments = [...(mounts ?? [])].map(([locker, { readOnly }]) => ({ locker, readOnly }));
+    return attachments.sort((a, b) => (a.locker < b.locker ? -1 : 1));
+  }
+
+  #assignLocker(record: LockerRecord): void {
+    const { definition, isMounted, source, attachedTo: before } = record;
+    const point = this.#points.get(parentOf(definition.path))?.get(nameOf(definition.path));
+    const attachedTo = [...(this.#attachedTo.get(record.name) ?? [])]
+      .map(([container, readOnly]) => ({ container, readOnly }))
+      .sort((a, b) => (a.container < b.container ? -1 : 1));
+    const next = { isMounted: point !== undefined, source: point?.source ?? '', attachedTo };
+    if (JSON.stringify(next) === JSON.stringify({ isMounted, source, attachedTo: before })) return;
+    Object.assign(record, next);
+    this.#changed.emit({ kind: 'changed', type: 'locker', name: record.name });
+  }
 }

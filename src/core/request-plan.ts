@@ -180,7 +180,8 @@ function objectionTo(
       return undefined;
     case 'stop':
       if (container.isOutsideUnit) return runsOutside(container);
-      if (!isUp(state))
+      // A stop ends the waiting for what the start has lacked.
+      if (!isUp(state) && state !== 'unmet')
         return new LockerdError('NotRunning', `${quotedName(container)} is ${state}`);
       return undefined;
     case 'reboot':

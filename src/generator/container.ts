@@ -4,6 +4,7 @@ import type { Problem } from '../model/problem.ts';
 import type { GuestInit } from '../model/sight.ts';
 import type { BootDecision, BootPolicy, UnitLinks } from '../host/boot-policy.ts';
 import type { Lockers, Wormhole } from '../host/lockers.ts';
+import type { WormholeLink } from '../host/locate.ts';
 import type { ContainerSettings, HostSettings } from '../host/settings.ts';
 import type { MemoryFacts, MemoryLimits } from './unit-limits.ts';
 
@@ -18,6 +19,8 @@ export interface ContainerFacts {
   readonly mountFstabText?: string;
   /** Paths that the container needs, each with what it is without symbolic links. */
   readonly realPaths?: ReadonlyMap<string, string>;
+  /** Where a symbolic link is in the place of its wormhole. */
+  readonly wormholeLink?: WormholeLink;
   readonly settings: ContainerSettings;
   /** Problems found outside the configuration: the directory, the settings file. */
   readonly problems: readonly Problem[];
@@ -32,15 +35,19 @@ export interface HostFacts {
   readonly fstab: readonly FstabEntry[];
   /** Devices that a line of crypttab(5) makes, as paths. */
   readonly crypttab?: ReadonlySet<string>;
+  /** Where mount units mount something. */
+  readonly mountUnits?: readonly string[];
   /** Whether the network configuration of the host speaks of an interface. */
   readonly namesInterface?: (name: string) => boolean;
+  /** Whether the installed LXC may know what this program does not. */
+  readonly isLxcNewer?: () => boolean;
+  /** Whether a block device is there under a name for which systemd has no unit. */
+  readonly isWithoutUnit?: (path: string) => boolean;
   readonly boot: BootPolicy;
   readonly settings: HostSettings;
   readonly lockers: Lockers;
   /** Whether mount(8) can bind with ids mapped. */
   readonly mountMapsIds?: boolean;
-  /** Whether systemd knows LogFilterPatterns=. */
-  readonly filtersLog?: boolean;
   /** The containers' directory, and what it is with symbolic links resolved. */
   readonly lxcpath: { readonly path: string; readonly real: string };
 }
@@ -69,20 +76,24 @@ export interface Container {
   readonly clearedKeys: readonly string[];
   /** Undefined where the configuration does not say. */
   readonly rebootSignal?: number;
-  /** Whether systemd can leave out a line of LXC's that says nothing. */
-  readonly filtersLog: boolean;
+  /** It has hooks that may leave processes behind before LXC makes its control groups. */
+  readonly hasPreStart: boolean;
   /** The configuration names a log file of its own, which must not be replaced by ours. */
   readonly hasLogFile: boolean;
   /** Paths whose mounts the container cannot do without. */
   readonly requiredPaths: readonly string[];
   /** Paths whose mounts the start cannot do without, while the container can. */
   readonly startPaths: readonly string[];
-  /** Units required and ordered before the container. */
-  readonly requires: readonly string[];
+  /** Undefined where the root file system is not simply a directory. */
+  readonly rootfsDirectory?: string;
+  /** Block devices that the start cannot do without; their units are among `wants`. */
+  readonly devices: readonly string[];
   /** Units pulled in and ordered before the container, which starts without them if need be. */
   readonly wants: readonly string[];
   /** Units ordered before the container where something else starts them. */
   readonly after: readonly string[];
+  /** Its start may lack a mount or a device, which may come later. */
+  readonly mayComeLate: boolean;
   /** Host network interfaces among `wants`. */
   readonly bridges: readonly string[];
   /** Started at boot by a link of ours. */

@@ -1,8 +1,15 @@
 /** What a container waits for: paths, mounts, devices and network interfaces of the host. */
 import type { FstabEntry } from '../model/fstab.ts';
 import { parseFstab, parseFstabLine } from '../model/fstab.ts';
+import { indexOf } from '../model/fstab-index.ts';
 import type { LxcConfig } from '../model/lxc-config.ts';
-import { cleanAbsolutePath, isAtOrBelow, kernelPaths, pathMax } from '../model/path.ts';
+import {
+  cleanAbsolutePath,
+  isAtOrBelow,
+  kernelPaths,
+  pathMax,
+  systemPaths,
+} from '../model/path.ts';
 import type { Located, Problem } from '../model/problem.ts';
 import { parseRootfs } from '../model/rootfs.ts';
 import { deviceUnit, mountUnit, netDeviceUnit } from '../model/unit-name.ts';
@@ -35,7 +42,8 @@ class Needs {
   readonly paths = new Set<string>();
   /** Paths that only the start needs: what is unmounted later does not concern the container. */
   readonly startPaths = new Set<string>();
-  readonly requires = new Set<string>();
+  /** Block devices that LXC cannot do without. */
+  readonly devices = new Set<string>();
   readonly wants = new Set<string>();
   /** Units that are waited for where something else starts them. */
   readonly after = new Set<string>();
@@ -88,12 +96,21 @@ class Needs {
     }
   }
 
+  get isLxcNewer(): boolean {
+    return this.host.isLxcNewer?.() === true;
+  }
+
+  /** Whether one of the paths may be missing for now: the host mounts something on the way there. */
+  mayComeLate(paths: Iterable<string>): boolean {
+    const units = this.host.mountUnits ?? [];
+    return [...paths].some(
+      (path) =>
+        this.mountsOf(path).length > 0 || units.some((mounted) => isAtOrBelow(path, mounted)),
+    );
+  }
+
   private mountsOf(path: string): FstabEntry[] {
-    return this.host.fstab.flatMap((entry) => {
-      const target = cleanAbsolutePath(entry.target);
-      if (target === undefined || target === '/' || !isAtOrBelow(path, target)) return [];
-      return [{ ...entry, target }];
-    });
+    return indexOf(this.host.fstab).onTheWay(path);
   }
 
   /** What LXC starts without. */
@@ -102,9 +119,13 @@ class Needs {
   }
 
   requireDevice(path: string, from: Located<string>, hooks: readonly string[]): void {
+    // What is there and never gets a unit is nothing to wait for.
+    if (this.host.isWithoutUnit?.(path) === true) return;
     const maker = this.isKnown(path) ? undefined : this.makerOf(hooks);
-    if (maker === undefined) this.requires.add(deviceUnit(path));
-    else {
+    if (maker === undefined) {
+      if (fitsUnitFile(path)) this.devices.add(path);
+      this.wants.add(deviceUnit(path));
+    } else {
       this.after.add(deviceUnit(path));
       this.warnOfMaker(path, from, maker, `name it in /etc/crypttab or /etc/fstab, or set`);
     }
@@ -148,7 +169,7 @@ class Needs {
   /** Whether the host itself can make the device: crypttab opens it, or fstab says it is there. */
   private isKnown(device: string): boolean {
     if (this.host.crypttab?.has(device) === true) return true;
-    return this.host.fstab.some(({ source }) => cleanAbsolutePath(source) === device);
+    return indexOf(this.host.fstab).hasSource(device);
   }
 
   /** The first hook that may make what the host does not have; none where settings say so. */
@@ -174,7 +195,9 @@ class Needs {
 function needRootfs(needs: Needs, rootfsPath: Located<string>): void {
   const result = parseRootfs(rootfsPath.value);
   if ('reason' in result) {
-    needs.problems.push({
+    // A later LXC may take it.
+    const notes = needs.isLxcNewer ? needs.warnings : needs.problems;
+    notes.push({
       file: rootfsPath.file,
       line: rootfsPath.line,
       reason: `lxc.rootfs.path: ${result.reason}`,
@@ -202,6 +225,7 @@ function needMount(needs: Needs, entry: FstabEntry, from: Located<string>): void
   const isBind = entry.options.some((option) => option === 'bind' || option === 'rbind');
   if (isBind) {
     if (kernelPaths.some((path) => isAtOrBelow(source, path))) return;
+    if (systemPaths.includes(source)) return;
     if (optional) needs.followMountsFor(source);
     else if (!needs.isMadeByHook(source, from, beforeMounts)) needs.requireAtStart(source, from);
   } else if (source.startsWith('/dev/') && isBlockFileSystem(entry.type)) {

@@ -1,6 +1,7 @@
 /** What a container waits for that its configuration does not name. */
 import type { FstabEntry } from '../model/fstab.ts';
-import { cleanAbsolutePath, isAtOrBelow, pathMax } from '../model/path.ts';
+import { indexOf } from '../model/fstab-index.ts';
+import { cleanAbsolutePath, pathMax } from '../model/path.ts';
 import { parseRootfs } from '../model/rootfs.ts';
 import { mountUnit } from '../model/unit-name.ts';
 import { fitsUnitFile } from '../model/unit-syntax.ts';
@@ -50,9 +51,8 @@ export function wantsOfDataset(rootfsPath: string | undefined): readonly string[
 
 /** Mounts that the boot makes. */
 function mountsOnTheWay(path: string, fstab: readonly FstabEntry[]): string[] {
-  return fstab
+  return indexOf(fstab)
+    .onTheWay(path)
     .filter(({ options }) => !options.includes('noauto'))
-    .map(({ target }) => cleanAbsolutePath(target))
-    .filter((target) => target !== undefined && target !== '/' && isAtOrBelow(path, target))
-    .map((target) => mountUnit(target ?? ''));
+    .map(({ target }) => mountUnit(target));
 }

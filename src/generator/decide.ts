@@ -5,6 +5,7 @@
 import type { KeyedLine, LxcConfig } from '../model/lxc-config.ts';
 import type { Problem } from '../model/problem.ts';
 import { shellWord } from '../model/shell-quote.ts';
+import { parseRootfs } from '../model/rootfs.ts';
 import {
   containerUnit,
   delayUnit,
@@ -15,6 +16,7 @@ import {
 import { fitsUnitFile, printable } from '../model/unit-syntax.ts';
 import { bootPass, decideBoot, startsAtBoot } from '../host/boot-policy.ts';
 import { decideLockers } from '../host/lockers.ts';
+import { preStartHook } from '../host/lxc-values.ts';
 import type { Container, ContainerFacts, HostFacts } from './container.ts';
 import { planHalt } from './decide-halt.ts';
 import { findNeeds } from './decide-needs.ts';
@@ -44,6 +46,13 @@ export function modelContainers(all: readonly ContainerFacts[], host: HostFacts)
     else nameless.push(problem);
   }
   return { containers: orderContainers(ranked), nameless };
+}
+
+function ofDirectory(rootfsPath: string | undefined): Pick<Container, 'rootfsDirectory'> {
+  const parsed = rootfsPath === undefined ? undefined : parseRootfs(rootfsPath);
+  if (parsed === undefined || !('rootfs' in parsed) || parsed.rootfs.type !== 'dir') return {};
+  const [directory] = parsed.rootfs.paths;
+  return directory === undefined || !fitsUnitFile(directory) ? {} : { rootfsDirectory: directory };
 }
 
 function groupFits(group: string): boolean {
@@ -104,12 +113,18 @@ function modelOne(facts: ContainerFacts, host: HostFacts): RankedContainer {
     host.settings,
     host.mountMapsIds,
   );
+  const requiredPaths = [...new Set([...needs.paths, ...behind.paths])].sort();
+  // What holds for as long as the container runs holds at its start.
+  const startPaths = [...new Set([...needs.startPaths, ...behind.startPaths])]
+    .filter((path) => !needs.paths.has(path) && !behind.paths.includes(path))
+    .sort();
+  const problems = [...facts.problems, ...config.problems, ...needs.problems, ...decided.problems];
   return {
     container: {
       name: facts.name,
       instance: escapeInstance(facts.name),
       configFile: config.file,
-      problems: [...facts.problems, ...config.problems, ...needs.problems, ...decided.problems],
+      problems,
       warnings: [
         ...config.warnings,
         ...decided.warnings,
@@ -121,16 +136,17 @@ function modelOne(facts: ContainerFacts, host: HostFacts): RankedContainer {
       ],
       memory,
       clearedKeys: [...memory.taken, ...groupDirectories.map(({ key }) => key)],
-      filtersLog: host.filtersLog === true,
+      hasPreStart: config.makers?.some(({ key }) => key === preStartHook) === true,
       hasLogFile: config.logFile !== undefined,
       halt: planHalt(config.haltSignal?.value, facts.init, settings.ready),
       ...(config.rebootSignal === undefined ? {} : { rebootSignal: config.rebootSignal.value }),
-      requiredPaths: [...new Set([...needs.paths, ...behind.paths])].sort(),
-      // What holds for as long as the container runs holds at its start.
-      startPaths: [...new Set([...needs.startPaths, ...behind.startPaths])]
-        .filter((path) => !needs.paths.has(path) && !behind.paths.includes(path))
-        .sort(),
-      requires: [...needs.requires].sort(),
+      requiredPaths,
+      startPaths,
+      mayComeLate:
+        needs.devices.size > 0 ||
+        needs.mayComeLate([...requiredPaths, ...startPaths]) ||
+        wormhole?.attachments.some(({ strict }) => strict) === true,
+      devices: [...needs.devices].sort(),
       wants: [...wants].sort(),
       after: [...needs.after, ...behind.mounts].filter((unit) => !wants.has(unit)).sort(),
       bridges: [...needs.bridges].sort(),
@@ -138,6 +154,7 @@ function modelOne(facts: ContainerFacts, host: HostFacts): RankedContainer {
       boot: decideBoot(host.boot, config, facts.unitLinks, facts.hasRunlevelLink),
       groups: groups.filter(groupFits),
       startDelaySec: config.startDelaySec,
+      ...ofDirectory(config.rootfsPath?.value),
       ...(wormhole === undefined ? {} : { wormhole }),
       settings,
     },

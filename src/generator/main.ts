@@ -9,6 +9,7 @@ import { defaultLxcpath, withoutTrailingSlashes } from '../model/path.ts';
 import { errnoText } from '../model/errno.ts';
 import { fitsUnitFile } from '../model/unit-syntax.ts';
 import { Files } from '../host/files.ts';
+import { system } from '../host/system.ts';
 import { modelContainers } from './decide.ts';
 import { KernelLog } from './kernel-log.ts';
 import { errorMessages, warningMessages } from './messages.ts';
@@ -17,7 +18,8 @@ import { readFacts } from './read-facts.ts';
 import { withoutDefects } from './refused.ts';
 import { renderOutput } from './render.ts';
 import { watchPaths } from './watch-paths.ts';
-import { runWatched, watchedMaxSec, watchedVariable } from './watched-run.ts';
+import type { Environment } from './watched-run.ts';
+import { noteDone, runSafely, watchedFiles } from './watched-run.ts';
 import type { Output } from './write.ts';
 import { writeOutputs } from './write.ts';
 
@@ -43,6 +45,7 @@ export function generate(root: string, files: Files): Generated {
       bridgeTimeout: settings.host.bridgeTimeout,
       lockers: host.lockers,
       initScripts: facts.initScripts,
+      filtersLog: facts.filtersLog,
       lxcpath: facts.lxcpath ?? defaultLxcpath,
       ...watchPaths(facts, containers),
     });
@@ -63,32 +66,37 @@ function automountOutputs(idle: readonly string[]): Output[] {
 }
 
 /** The whole program: arguments in, exit status out. */
-export function main(args: readonly string[], environment: NodeJS.ProcessEnv): number {
+export function main(args: readonly string[], environment: Environment): number {
   const [first] = args;
   if (first === '--help' || first === '-h') {
-    process.stdout.write(usage);
+    system.print('output', usage);
     return 0;
   }
   if (first === '--version') {
-    process.stdout.write(`${program} ${LOCKERD_VERSION}\n`);
+    system.print('output', `${program} ${LOCKERD_VERSION}\n`);
     return 0;
   }
   const dryRun = first === '--dry-run' && args.length === 1;
   const isUsage =
     first !== undefined && first !== '' && !first.startsWith('-') && [1, 3].includes(args.length);
   if (!dryRun && !isUsage) {
-    process.stderr.write(usage);
+    system.print('error', usage);
     return 2;
   }
   const root = withoutTrailingSlashes(environment['LOCKERD_ROOT'] ?? '');
   // What a dry run or somebody's test tree shows does not belong into this host's log.
   const log = new KernelLog(program, !dryRun && root === '');
   try {
-    if (dryRun || environment[watchedVariable] !== undefined) {
-      return run(log, generate(root, new Files()), dryRun ? undefined : first);
-    }
-    const generated = generateSafely(log, root, () => runWatched(args, environment));
-    return typeof generated === 'number' ? generated : run(log, generated, first);
+    const watched = dryRun ? new Files() : watchedFiles(environment);
+    const files =
+      watched ??
+      runSafely(args, (text) => {
+        log.write(4, text);
+      });
+    if (typeof files === 'number') return files;
+    const generated = generate(root, files);
+    if (watched !== undefined && !dryRun) noteDone();
+    return run(log, generated, dryRun ? undefined : first);
   } catch (error) {
     // A defect of ours: say so in one line, systemd goes on with the other generators.
     log.write(3, `internal error: ${error instanceof Error ? error.message : errnoText(error)}`);
@@ -96,30 +104,6 @@ export function main(args: readonly string[], environment: NodeJS.ProcessEnv): n
   } finally {
     log.close();
   }
-}
-
-/**
- * Decides without touching a file system that may stop answering while it is read. Where something
- * lies on one, a run of its own reads it, which is given up when it takes too long.
- * @param again makes that run; undefined when it did not end
- * @returns what to write, or the exit status of the run that has written it
- */
-function generateSafely(
-  log: KernelLog,
-  root: string,
-  again: () => number | undefined,
-): Generated | number {
-  const risky = new Set<string>();
-  const files = new Files(undefined, (paths) => {
-    for (const path of paths) risky.add(path);
-    return new Set();
-  });
-  const withoutThem = generate(root, files);
-  if (risky.size === 0) return withoutThem;
-  const status = again();
-  if (status !== undefined) return status;
-  log.write(4, `file systems that may hang were given up after ${watchedMaxSec} s`);
-  return withoutThem;
 }
 
 function run(log: KernelLog, { outputs, errors, warnings }: Generated, directory?: string): number {
@@ -144,7 +128,8 @@ function run(log: KernelLog, { outputs, errors, warnings }: Generated, directory
 
 function printDryRun(outputs: Generated['outputs']): void {
   for (const { path, text, target } of outputs) {
-    process.stdout.write(
+    system.print(
+      'output',
       target === undefined ? `# ${path}\n${text ?? ''}\n` : `# ${path} -> ${target}\n\n`,
     );
   }

@@ -1,6 +1,7 @@
 /** The drop-in of one container's unit. */
 import { encodeField } from '../model/fstab.ts';
 import { formatProblem } from '../model/problem.ts';
+import { parentOf } from '../model/path.ts';
 import { containerUnit, delayUnit, groupTarget, mountUnit } from '../model/unit-name.ts';
 import { printable, unitText, unitWord } from '../model/unit-syntax.ts';
 import type { Wormhole } from '../host/lockers.ts';
@@ -8,7 +9,8 @@ import type { Container } from './container.ts';
 import { hasDelay } from './container.ts';
 import { SIGPWR, SIGRTMIN_3 } from './decide-halt.ts';
 import { forwardUnit } from './plan-boot.ts';
-import { needsUnits, planNeedsCheck } from './plan-needs.ts';
+import { lateNeeds, lateUnit, needsUnits, planDevicesCheck } from './plan-needs.ts';
+import { hasReturning, returnUnit } from './plan-lockers.ts';
 import type { Fact, Planned } from './plan-views.ts';
 import { command, hookDirectory, isHung } from './plan-views.ts';
 
@@ -18,12 +20,7 @@ const autoballoonUnit = 'lockerd-autoballoon.service';
 export const startProgram = `${hookDirectory}/container-start`;
 
 /** Arguments of lxc-start that every container has; the packaged drop-in has the same. */
-export const startArguments = [
-  '-s',
-  'lxc.cgroup.relative=1',
-  '-s',
-  `lxc.hook.start-host=${hookDirectory}/container-ready`,
-] as const;
+export const startArguments = ['-s', 'lxc.cgroup.relative=1'] as const;
 
 /**
  * What lets the guest's init report to container-notify. /run becomes a file system of its own
@@ -32,6 +29,8 @@ export const startArguments = [
 function bootedStartArguments({ instance }: Container): string[] {
   const socket = encodeField(`/run/lockerd/containers/${instance}/notify`);
   return [
+    '-s',
+    `lxc.hook.start-host=${hookDirectory}/notify-owner`,
     '-s',
     'lxc.environment=NOTIFY_SOCKET=/run/host/notify',
     '-s',
@@ -42,17 +41,17 @@ function bootedStartArguments({ instance }: Container): string[] {
 }
 
 /**
- * Shows the wormhole in the container, before its first process. What is mounted into it later
- * appears there too, and the guest can write into lockers only, not beside them. LXC's own mount
- * entries would wait for ever on a FIFO that the guest has left in the place.
+ * What container-start and show-wormhole have to know. What is mounted into the wormhole later appears in
+ * the container too, and the guest can write into lockers only, not beside them.
  */
-const wormholeStartArguments = ['-s', `lxc.hook.mount=${hookDirectory}/show-wormhole`] as const;
-
-/** What show-wormhole has to know. */
-function wormholeEnvironment({ path, insidePath, attachments }: Wormhole): string[] {
+function wormholeEnvironment(
+  { path, insidePath, attachments }: Wormhole,
+  rootfsDirectory: string | undefined,
+): string[] {
   return [
     `LOCKERD_WORMHOLE=${path}`,
     `LOCKERD_LOCKER_PATH=${insidePath}`,
+    ...(rootfsDirectory === undefined ? [] : [`LOCKERD_ROOTFS=${rootfsDirectory}`]),
     ...(attachments.some((a) => a.strict) ? ['LOCKERD_STRICT_LOCKERS=yes'] : []),
   ];
 }
@@ -65,14 +64,14 @@ function planExecStart(c: Container): string {
     settings.logLevel === undefined &&
     settings.ready === 'running' &&
     c.clearedKeys.length === 0 &&
-    c.wormhole === undefined;
+    !c.hasPreStart;
   if (isPackaged) return '';
   return command(startProgram, [
     '-F',
     '-n',
     c.name,
     ...startArguments,
-    ...(c.wormhole === undefined ? [] : wormholeStartArguments),
+    ...(c.hasPreStart ? ['-s', `lxc.hook.pre-start=${hookDirectory}/clear-group`] : []),
     ...c.clearedKeys.flatMap((key) => ['-s', `${key}=`]),
     ...(settings.ready === 'booted' ? bootedStartArguments(c) : []),
     ...(settings.logLevel === undefined
@@ -95,13 +94,6 @@ function planExecStop(c: Container): string[] {
   ];
 }
 
-/**
- * What LXC writes at each start on cgroup v2: it cannot enable controllers in the group that it is about
- * to leave. If it cannot do so later, container-ready says it.
- */
-const emptyComplaint =
-  '~^lxc-start: .*: __cgfsng_delegate_controllers: [0-9]+ Device or resource busy - Could not enable';
-
 const refusedProblemsShown = 10;
 
 /** The command that says why a container cannot start, one line a problem, and fails. */
@@ -116,13 +108,13 @@ function planRefusal(c: Container): string {
 }
 
 function planLockerCheck({ wormhole, problems }: Container): string {
-  if (wormhole === undefined || wormhole.attachments.length === 0 || problems.length > 0) return '';
+  if (wormhole === undefined || problems.length > 0) return '';
   const strict = wormhole.attachments.filter((a) => a.strict);
-  const others = wormhole.attachments.filter((a) => !a.strict);
-  return command(`${hookDirectory}/check-lockers`, [
-    ...strict.flatMap(({ target, source }) => [target, source]),
-    ...(others.length === 0 ? [] : ['--', ...others.map((a) => `${wormhole.slots}/${a.locker}`)]),
-  ]);
+  if (strict.length === 0) return '';
+  return command(
+    `${hookDirectory}/check-lockers`,
+    strict.flatMap(({ target, source }) => [target, source]),
+  );
 }
 
 function planLockerFacts({ wormhole }: Container): [string, string][] {
@@ -155,6 +147,7 @@ function planFacts(c: Container): Fact[] {
     ...c.groups.map((group): [string, string] => ['Group', unitWord(group)]),
     ...planAutoballoon(c),
     ...planLockerFacts(c),
+    ...lateNeeds(c).map((unit): [string, string] => ['Needs', unit]),
     ...c.problems.map((problem): [string, string] => [
       'Problem',
       unitWord(printable(formatProblem(problem))),
@@ -163,12 +156,14 @@ function planFacts(c: Container): Fact[] {
   return facts.map(([key, value]) => ({ key, value }));
 }
 
-function planEnvironment({ halt, settings, hasLogFile, wormhole }: Container): string[] {
+function planEnvironment(c: Container): string[] {
+  const { halt, settings, hasLogFile, wormhole } = c;
   return [
     `LOCKERD_HALT_SIGNALS=${halt.heardBy.join(' ')}`,
+    ...needsUnits(c).map((unit) => `LOCKERD_NEEDS=${unit}`),
     ...(settings.ready === 'booted' ? ['LOCKERD_READY=booted'] : []),
     ...(hasLogFile ? ['LOCKERD_LOG=own'] : []),
-    ...(wormhole === undefined ? [] : wormholeEnvironment(wormhole)),
+    ...(wormhole === undefined ? [] : wormholeEnvironment(wormhole, c.rootfsDirectory)),
   ];
 }
 
@@ -176,13 +171,10 @@ function planEnvironment({ halt, settings, hasLogFile, wormhole }: Container): s
 export function planContainerDropIn(c: Container, isForwarded: boolean): Planned {
   const broken = c.problems.length > 0;
   // A unit that refuses to start need not wait for anything first.
-  const needs = broken
-    ? { requiredPaths: [], requires: [], wants: [], after: [], startsAfter: [] }
-    : c;
-  const wormholeUnit = c.wormhole === undefined ? '' : mountUnit(c.wormhole.path);
-  const wormhole = wormholeUnit === '' ? [] : [wormholeUnit];
+  const needs = broken ? { requiredPaths: [], wants: [], after: [], startsAfter: [] } : c;
   const attachments = c.wormhole?.attachments ?? [];
   const attachmentUnits = attachments.map(({ target }) => mountUnit(target));
+  const wormholes = c.wormhole === undefined ? [] : [mountUnit(parentOf(c.wormhole.path))];
   const delay = hasDelay(c) ? [delayUnit(c.name)] : [];
   const forward = isForwarded ? [forwardUnit(c.name)] : [];
   const autoballoon = c.settings.autoballoon === undefined || broken ? [] : [autoballoonUnit];
@@ -194,29 +186,28 @@ export function planContainerDropIn(c: Container, isForwarded: boolean): Planned
       configFile: unitText(c.configFile),
       hung: isHung(c),
       requiresMountsFor: needs.requiredPaths.map(unitWord),
-      requires: [...needs.requires, ...(broken ? [] : wormhole)],
       wants: [
         ...needs.wants,
-        ...(broken ? [] : attachmentUnits),
+        ...(broken ? [] : [...wormholes, ...attachmentUnits]),
         ...delay,
         ...needsUnits(c),
         ...forward,
         ...autoballoon,
+        ...(hasReturning(c) ? [returnUnit] : []),
       ],
       after: [
-        ...needs.requires,
         ...needs.wants,
         ...needs.after,
         ...needsUnits(c),
         // Also of what runs while its configuration is broken: none is unmounted before the stop.
-        ...wormhole,
+        ...wormholes,
         ...attachmentUnits,
         ...needs.startsAfter,
       ],
-      wormhole: wormholeUnit,
+      late: c.mayComeLate && !broken ? lateUnit(c.name) : '',
       partOf: [...c.groups.map(groupTarget), ...forward],
       refuse: planRefusal(c),
-      checkNeeds: planNeedsCheck(c),
+      checkDevices: planDevicesCheck(c),
       checkLockers: planLockerCheck(c),
       execStart: planExecStart(c),
       execStop: planExecStop(c),
@@ -224,7 +215,6 @@ export function planContainerDropIn(c: Container, isForwarded: boolean): Planned
         c.name === c.instance ? '' : command(`${hookDirectory}/container-gone`, [c.name]),
       killSignal: c.halt.signal,
       environment: planEnvironment(c).map(unitWord),
-      logFilter: c.filtersLog ? emptyComplaint : '',
       // Some four hundred lines tell of one start.
       logBurst: c.settings.logLevel === undefined ? '' : '5000',
       startTimeout: c.settings.startTimeout ?? '',

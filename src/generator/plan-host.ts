@@ -48,6 +48,12 @@ export function planWatch({ lxcpath }: PlanContext): Planned[] {
   ];
 }
 
+/** What lxc-start says at each start and nobody needs to read; for all containers. */
+export function planJournal({ filtersLog }: PlanContext): Planned[] {
+  if (!filtersLog) return [];
+  return [{ kind: 'file', path: 'lxc@.service.d/60-journal.conf', template: 'journal', view: {} }];
+}
+
 /** What concerns no container in particular, beside the unit of the service that reads it. */
 export function planHost({ host, lockers }: PlanContext): Planned {
   const facts: [string, string][] = [

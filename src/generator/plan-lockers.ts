@@ -1,86 +1,85 @@
 /** The mount units of lockers: wormholes, attachments, and where read-only ones are bound from. */
-import { bindOptions, bindSource, guardUnits, readOnlyPath } from '../model/attachment.ts';
 import {
-  containerUnit,
-  escapePath,
-  mountUnit,
-  slotUnit,
-  unitNameFits,
-} from '../model/unit-name.ts';
+  bindOptions,
+  bindSource,
+  guardUnits,
+  readOnlyPath,
+  slotsDirectory,
+} from '../model/attachment.ts';
+import { containerUnit, mountUnit } from '../model/unit-name.ts';
 import { unitText } from '../model/unit-syntax.ts';
 import type { Attachment, Lockers } from '../host/lockers.ts';
 import { whyNoMountUnit } from '../host/lockers.ts';
 import type { Container } from './container.ts';
-import type { Planned } from './plan-views.ts';
-import { isHung } from './plan-views.ts';
+import type { PlanContext, Planned } from './plan-views.ts';
 
-export function planWormhole(c: Container): Planned[] {
-  const { wormhole } = c;
-  if (wormhole === undefined) return [];
-  // What runs while its configuration is broken keeps what it has until its stop, which systemd
-  // passes on to what is mounted in the wormhole only where that has a unit file.
-  const broken = c.problems.length > 0;
-  const configFile = unitText(c.configFile);
-  const attachments = broken ? [] : wormhole.attachments;
-  const { slots } = wormhole;
-  const slotUnits = new Map(
-    attachments.map(({ locker }) => [locker, slotUnit(`${slots}/${locker}`)]),
-  );
+/** Attaches lockers that come while their containers run. */
+export const returnUnit = 'lockerd-return.service';
+
+/** The mount that all wormholes are directories of; the packaged unit of the slots makes these. */
+export function planWormholes(
+  containers: readonly Container[],
+  { host: { wormholeDirectory } }: PlanContext,
+): Planned[] {
+  if (containers.every(({ wormhole }) => wormhole === undefined)) return [];
   return [
     {
       kind: 'file',
-      path: mountUnit(slots),
-      template: 'slots',
-      view: {
-        configFile,
-        description: unitText(`Mount points for lockers of LXC container "${c.name}"`),
-        where: unitText(slots),
-      },
+      path: mountUnit(wormholeDirectory),
+      template: 'wormholes',
+      view: { slots: slotsDirectory, where: unitText(wormholeDirectory) },
     },
-    {
-      kind: 'file',
-      path: mountUnit(wormhole.path),
-      template: 'wormhole',
-      view: {
-        configFile,
-        description: unitText(`Wormhole of LXC container "${c.name}"`),
-        where: unitText(wormhole.path),
-        slots: unitText(slots),
-        slotsUnit: mountUnit(slots),
-        names:
-          attachments.length === 0
-            ? ''
-            : escapePath(attachments.map(({ locker }) => locker).join('/')),
-        slotUnits: [...slotUnits.values()].filter(unitNameFits),
-        broken,
-        hung: isHung(c),
-      },
-    },
-    ...attachments.map((a: Attachment): Planned => ({
-      kind: 'file',
-      path: mountUnit(a.target),
-      template: 'attachment',
-      view: {
-        configFile,
-        unit: containerUnit(c.name),
-        description: unitText(`Locker "${a.locker}" in LXC container "${c.name}"`),
-        what: unitText(bindSource(a)),
-        where: unitText(a.target),
-        options: bindOptions(a, wormhole.idmap),
-        slotUnit: [slotUnits.get(a.locker) ?? ''].filter(unitNameFits).join(''),
-        mounts: [mountUnit(bindSource(a)), mountUnit(wormhole.path)],
-        guards: guardUnits(a),
-      },
-    })),
   ];
+}
+
+export function planAttachments(c: Container): Planned[] {
+  const { wormhole } = c;
+  if (wormhole === undefined || c.problems.length > 0) return [];
+  return wormhole.attachments.map((a: Attachment): Planned => ({
+    kind: 'file',
+    path: mountUnit(a.target),
+    template: 'attachment',
+    view: {
+      configFile: unitText(c.configFile),
+      unit: containerUnit(c.name),
+      description: unitText(`Locker "${a.locker}" in LXC container "${c.name}"`),
+      what: unitText(bindSource(a)),
+      where: unitText(a.target),
+      options: bindOptions(a, wormhole.idmap),
+      mount: mountUnit(bindSource(a)),
+      guards: guardUnits(a),
+    },
+  }));
+}
+
+/** Whether the container gets a locker whenever that is mounted. */
+export function hasReturning({ problems, wormhole }: Container): boolean {
+  return problems.length === 0 && wormhole?.attachments.some(({ auto }) => auto === true) === true;
+}
+
+/** What hooks/return-lockers has to know: lockers that come, and the attachments to start then. */
+export function planReturning(containers: readonly Container[]): Planned[] {
+  const lockers = containers
+    .filter(hasReturning)
+    .flatMap(({ name, wormhole }) =>
+      (wormhole?.attachments ?? [])
+        .filter(({ auto }) => auto === true)
+        .map((a) => [mountUnit(a.source), containerUnit(name), mountUnit(a.target)].join(' ')),
+    );
+  if (lockers.length === 0) return [];
+  const path = `${returnUnit}.d/60-lockers.conf`;
+  return [{ kind: 'file', path, template: 'returning', view: { lockers } }];
 }
 
 /**
  * Where read-only attachments are bound from; systemd loads the unit of a locker only while there
  * is one. Each locker has it, as it may be attached read-only at any time.
  */
-export function planReadOnly(lockers: Lockers): Planned[] {
-  return [...lockers.values()]
+export function planReadOnly(lockers: Lockers, containers: readonly Container[]): Planned[] {
+  const attached = containers.flatMap(({ wormhole }) => wormhole?.attachments ?? []);
+  const late = attached.map(({ locker, source }) => ({ name: locker, path: source }));
+  const all = new Map([...late, ...lockers.values()].map((locker) => [locker.name, locker]));
+  return [...all.values()]
     .filter(({ name, path }) => [readOnlyPath(name), path].every((p) => !whyNoMountUnit(p)))
     .map(({ name, path }) => ({
       kind: 'file',

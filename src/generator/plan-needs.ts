@@ -1,5 +1,5 @@
 /** The unit that makes the mounts which a container needs at its start. */
-import { escapeInstance } from '../model/unit-name.ts';
+import { deviceUnit, escapeInstance, mountUnit } from '../model/unit-name.ts';
 import { unitText, unitWord } from '../model/unit-syntax.ts';
 import type { Container } from './container.ts';
 import { command, hookDirectory } from './plan-views.ts';
@@ -15,9 +15,26 @@ export function needsUnits({ name, startPaths, problems }: Container): readonly 
   return startPaths.length === 0 || problems.length > 0 ? [] : [needsUnit(name)];
 }
 
-/** The command that fails unless all of them are there. */
-export function planNeedsCheck(c: Container): string {
-  return needsUnits(c).length === 0 ? '' : command(`${hookDirectory}/check-needs`, [c.instance]);
+/** The unit that waits for what a start has lacked; its name is as long as that of a delay unit. */
+export function lateUnit(name: string): string {
+  return `lxc-late@${escapeInstance(name)}.service`;
+}
+
+/** The command that fails unless the devices are there. */
+export function planDevicesCheck({ devices, problems }: Container): string {
+  if (devices.length === 0 || problems.length > 0) return '';
+  return command(`${hookDirectory}/check-devices`, devices);
+}
+
+/** What the start cannot do without, beside what the container's own unit requires. */
+export function lateNeeds(c: Container): string[] {
+  if (!c.mayComeLate || c.problems.length > 0) return [];
+  const strict = c.wormhole?.attachments.filter((a) => a.strict) ?? [];
+  return [
+    ...needsUnits(c),
+    ...c.devices.map(deviceUnit),
+    ...strict.map(({ source }) => mountUnit(source)),
+  ];
 }
 
 export function planNeeds(c: Container): Planned[] {

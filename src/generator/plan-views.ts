@@ -15,12 +15,13 @@ export interface TemplateViews {
   readonly limits: LimitsView;
   readonly held: Omit<LimitsView, 'autoballoon'>;
   readonly group: { readonly wants: readonly string[] };
-  readonly slots: MountView;
-  readonly wormhole: WormholeView;
+  readonly wormholes: { readonly slots: string; readonly where: string };
   readonly attachment: AttachmentView;
   readonly readOnly: ReadOnlyView;
+  readonly returning: { readonly lockers: readonly string[] };
   readonly rescan: { readonly after: readonly string[]; readonly execStart: string };
   readonly host: { readonly facts: readonly Fact[] };
+  readonly journal: Readonly<Record<string, never>>;
 }
 
 /** A line of an `[X-Lockerd]` section; `src/model/facts.ts` reads it back. */
@@ -34,16 +35,15 @@ export interface ContainerView {
   /** PID 1 looks at SourcePath=, and would wait for what does not answer. */
   readonly hung: boolean;
   readonly requiresMountsFor: readonly string[];
-  readonly requires: readonly string[];
   readonly wants: readonly string[];
   readonly after: readonly string[];
-  /** The mount unit of the wormhole; empty where there is none. */
-  readonly wormhole: string;
+  /** The unit that waits where the start lacks something; empty where it cannot. */
+  readonly late: string;
   readonly partOf: readonly string[];
   /** The command that refuses the start; empty for a sound container. */
   readonly refuse: string;
-  /** The command that looks whether the mounts of the start are there; empty where it needs none. */
-  readonly checkNeeds: string;
+  /** The command that looks whether block devices are there; empty where it needs none. */
+  readonly checkDevices: string;
   /** The command that looks whether lockers are there; empty where there are none. */
   readonly checkLockers: string;
   /** Empty where the packaged unit's value stands. */
@@ -53,8 +53,6 @@ export interface ContainerView {
   readonly execStopPost: string;
   readonly killSignal: string;
   readonly environment: readonly string[];
-  /** Of lines that are not for the journal; empty for none. */
-  readonly logFilter: string;
   /** Lines in the journal for each priority; empty where the packaged unit's value stands. */
   readonly logBurst: string;
   /** Empty where the packaged unit's value stands. */
@@ -70,31 +68,15 @@ interface LimitsView {
   readonly limits: readonly { readonly name: string; readonly size: string }[];
 }
 
-interface MountView {
+interface AttachmentView {
   readonly configFile: string;
   readonly description: string;
   readonly where: string;
-}
-
-interface WormholeView extends MountView {
-  readonly slots: string;
-  readonly slotsUnit: string;
-  /** Directories to make there, escaped as one path; empty where there are none. */
-  readonly names: string;
-  /** Units that would make the same ones. */
-  readonly slotUnits: readonly string[];
-  readonly broken: boolean;
-  readonly hung: boolean;
-}
-
-interface AttachmentView extends MountView {
   readonly unit: string;
   readonly what: string;
   readonly options: string;
-  /** The unit that makes the mount point; empty where its name would be too long. */
-  readonly slotUnit: string;
-  /** The mount units of what is bound and of the wormhole. */
-  readonly mounts: readonly string[];
+  /** The mount unit of what is bound. */
+  readonly mount: string;
   readonly guards: readonly string[];
 }
 
@@ -139,6 +121,8 @@ export interface PlanContext {
   readonly bridgeTimeout: string;
   /** Names NAME for which /etc/init.d/lxc.NAME exists. */
   readonly initScripts: readonly string[];
+  /** Whether systemd keeps lines out of the journal. */
+  readonly filtersLog: boolean;
   readonly lockers: Lockers;
   /** Where containers live. */
   readonly lxcpath: string;

@@ -5,9 +5,9 @@ import type { Container } from './container.ts';
 import { compareText } from './container.ts';
 import { planAutostart, planDelay, planForward, planGroups } from './plan-boot.ts';
 import { planContainerDropIn } from './plan-container.ts';
-import { planBridge, planHost, planRescan, planWatch } from './plan-host.ts';
+import { planBridge, planHost, planJournal, planRescan, planWatch } from './plan-host.ts';
 import { planNeeds } from './plan-needs.ts';
-import { planReadOnly, planWormhole } from './plan-lockers.ts';
+import { planAttachments, planReadOnly, planReturning, planWormholes } from './plan-lockers.ts';
 import type { PlanContext, Planned } from './plan-views.ts';
 import type { Limit } from './unit-limits.ts';
 
@@ -22,16 +22,19 @@ export function planUnits(containers: readonly Container[], context: PlanContext
       planContainerDropIn(c, scripts.has(c.name)),
       ...planLimits(c),
       ...planNeeds(c),
-      ...planWormhole(c),
+      ...planAttachments(c),
       ...planDelay(c),
       ...planAutostart(c),
       ...(scripts.has(c.name) ? [planForward(c)] : []),
     ]),
     ...[...bridges].map((bridge) => planBridge(bridge, context.bridgeTimeout)),
     ...planGroups(containers),
-    ...planReadOnly(context.lockers),
+    ...planWormholes(containers, context),
+    ...planReadOnly(context.lockers, containers),
+    ...planReturning(containers),
     ...planRescan(context),
     ...planWatch(context),
+    ...planJournal(context),
     planHost(context),
   ];
   return planned.sort((a, b) => compareText(a.path, b.path));

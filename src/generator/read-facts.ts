@@ -1,9 +1,7 @@
 /**
  * The first step: everything that the generator knows of the host. Only this step reads files, by the
- * limits of host/files.ts and, for control groups, of cgroup/control-files.ts.
+ * limits of host/files.ts.
  */
-import { RunningLimits } from '../cgroup/find-group.ts';
-import { cgroupRoot } from '../cgroup/hierarchy.ts';
 import type { FstabEntry } from '../model/fstab.ts';
 import { parseFstab, parseFstabLine } from '../model/fstab.ts';
 import type { LxcConfig } from '../model/lxc-config.ts';
@@ -17,18 +15,21 @@ import { printable } from '../model/unit-syntax.ts';
 import type { BootPolicy, UnitLinks } from '../host/boot-policy.ts';
 import { parseBootPolicy } from '../host/boot-policy.ts';
 import type { Files } from '../host/files.ts';
+import { system } from '../host/system.ts';
 import type { FoundInit } from '../host/guest-init.ts';
-import { crypttabDevices, interfaceNames } from '../host/host-names.ts';
-import { locateLockers } from '../host/locate.ts';
+import { crypttabDevices, interfaceNames, isWithoutUnit } from '../host/host-names.ts';
+import type { WormholeLink } from '../host/locate.ts';
+import { locateLockers, wormholeLinks } from '../host/locate.ts';
+import { RunningLimits } from '../host/running-limits.ts';
 import { lxcRelease } from '../host/lxc-release.ts';
 import { parseLxcConfig } from '../host/parse-lxc.ts';
 import { createLxcReader } from '../host/read-lxc.ts';
 import type { FoundContainer } from '../host/read.ts';
 import { HostReader } from '../host/read.ts';
-import { systemdVersion } from '../host/systemd-release.ts';
 import type { ContainerSettings, Settings } from '../host/settings.ts';
 import { parseContainerSettings, parseSettings } from '../host/settings.ts';
 import type { HostFacts } from './container.ts';
+import { filtersLog } from '../host/systemd-release.ts';
 import type { GatheredFacts } from './refused.ts';
 import { defect, refusedFacts } from './refused.ts';
 
@@ -41,6 +42,8 @@ export interface Facts {
   readonly lxcpath: string | undefined;
   /** Names NAME for which /etc/init.d/lxc.NAME exists. */
   readonly initScripts: readonly string[];
+  /** Whether systemd keeps lines out of the journal. */
+  readonly filtersLog: boolean;
   /** Problems of the host as a whole. */
   readonly problems: readonly Problem[];
   readonly warnings: readonly Problem[];
@@ -51,9 +54,6 @@ export interface Facts {
   /** Directories that may hold containers that cannot be seen yet. */
   readonly watchedDirectories: readonly string[];
 }
-
-/** The first systemd with LogFilterPatterns=. */
-const filteringSystemd = 253;
 
 /** Reads everything below `root` (the empty string for the host itself). */
 export function readFacts(root: string, files: Files): Facts {
@@ -69,34 +69,38 @@ export function readFacts(root: string, files: Files): Facts {
   const unitLinks = host.unitLinks();
   const initScripts = host.initScripts();
   const lxcpath = host.lxcpath();
-  const found = lxcpath === undefined ? [] : host.containers(lxcpath);
-  const running = new RunningLimits(root + cgroupRoot);
+  const { containers: found, others } =
+    lxcpath === undefined ? { containers: [], others: [] } : host.lookBelow(lxcpath);
 
+  const running = new RunningLimits(host);
+  const linkOf = wormholeLinks(host, settings.host.wormholeDirectory);
   const containers = gatherAll(found, settings, (container) =>
-    gatherFacts(container, { host, lxc, release, running }, settings, {
+    gatherFacts(container, { host, lxc, release, linkOf, running }, settings, {
       settingsNames,
       runlevelNames,
       unitLinks,
     }),
   );
   const real = lxcpath === undefined ? '' : host.realPath(lxcpath, true);
-  const withoutConfig = lxcpath === undefined ? [] : host.directoriesWithoutConfig(lxcpath);
   return {
     containers,
     host: {
       fstab,
       crypttab: crypttabDevices(host.text('/etc/crypttab') ?? ''),
+      mountUnits: host.mountUnitPaths(),
+      isLxcNewer: () => release()?.isNewer === true,
+      isWithoutUnit: (path) => isWithoutUnit(host, path),
       namesInterface: interfaceNames(host),
       boot: boot.policy,
       lxcpath: { path: lxcpath ?? '', real },
       settings: settings.host,
       lockers,
-      filtersLog: (systemdVersion(host) ?? 0) >= filteringSystemd,
       mountMapsIds: containers.some((c) => c.settings.idmapLockers === true) && host.mountMapsIds(),
     },
     settings,
     lxcpath,
     initScripts,
+    filtersLog: filtersLog(host),
     problems: [...host.problems, ...settings.problems],
     warnings: [...boot.problems, ...strayNames(found, settingsNames, initScripts)],
     identify: (path) => host.identify(path),
@@ -108,7 +112,7 @@ export function readFacts(root: string, files: Files): Facts {
             lxcpath,
             // A container whose own directory is a mount is not to be seen before that is made.
             ...mountPointsBelow([lxcpath, real], fstab),
-            ...withoutConfig,
+            ...others,
           ],
   };
 }
@@ -134,14 +138,18 @@ function withWarnings(config: LxcConfig, warnings: readonly Problem[]): LxcConfi
     : { ...config, warnings: [...config.warnings, ...warnings] };
 }
 
+/** What reads the files of all containers. */
+interface Readers {
+  readonly host: HostReader;
+  readonly lxc: ReturnType<typeof createLxcReader>;
+  readonly release: ReturnType<typeof lxcRelease>;
+  readonly running: RunningLimits;
+  readonly linkOf: (name: string) => WormholeLink | undefined;
+}
+
 function gatherFacts(
   found: FoundContainer,
-  readers: {
-    readonly host: HostReader;
-    readonly lxc: ReturnType<typeof createLxcReader>;
-    readonly release: ReturnType<typeof lxcRelease>;
-    readonly running: RunningLimits;
-  },
+  readers: Readers,
   settings: Settings,
   own: {
     readonly settingsNames: ReadonlySet<string>;
@@ -177,6 +185,7 @@ function gatherFacts(
       ...(mountFstabPath === undefined ? [] : [mountFstabPath]),
       ...bindSources(config, mountFstab.text),
     ]).set(found.directory, host.realPath(found.directory, true)),
+    ...linked(readers.linkOf(found.name)),
     settings: parsed.settings,
     problems,
     runningLimits: limitsToKeep(readers, found.name, config, parsed.settings),
@@ -240,6 +249,10 @@ function bindSources(config: LxcConfig, mountFstabText: string | undefined): str
     .filter((source) => !kernelPaths.some((path) => isAtOrBelow(source, path)));
 }
 
+function linked(wormholeLink: WormholeLink | undefined): Pick<GatheredFacts, 'wormholeLink'> {
+  return wormholeLink === undefined ? {} : { wormholeLink };
+}
+
 /** Paths that symbolic links lead elsewhere, each with where that is. */
 function realPaths(host: HostReader, paths: readonly string[]): Map<string, string> {
   return new Map(paths.map((path) => [path, host.realPath(path)]));
@@ -285,7 +298,7 @@ function strayNames(
 }
 
 /** Less than a watched run may take. */
-const readingMaxMs = 8_000;
+const readingMaxMs = 5_000;
 
 /** Reads the containers one after the other; what is wrong with one concerns no other. */
 function gatherAll(
@@ -293,9 +306,9 @@ function gatherAll(
   settings: Settings,
   gather: (container: FoundContainer) => GatheredFacts,
 ): GatheredFacts[] {
-  const end = performance.now() + readingMaxMs;
+  const end = system.now() + readingMaxMs;
   return found.map((container) => {
-    if (performance.now() > end) {
+    if (system.now() > end) {
       return refusedFacts(container, settings.defaults, {
         file: container.configFile,
         line: 0,

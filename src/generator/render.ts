@@ -7,12 +7,13 @@ import forward from '../../units/generated/lxc.NAME.service.hbs';
 import group from '../../units/generated/lxc-group@GROUP.target.d/60-members.conf.hbs';
 import held from '../../units/generated/lxc@NAME.service.d/45-held.conf.hbs';
 import host from '../../units/generated/lockerd.service.d/60-host.conf.hbs';
+import journal from '../../units/generated/lxc@.service.d/60-journal.conf.hbs';
 import limits from '../../units/generated/lxc@NAME.service.d/40-limits.conf.hbs';
 import needs from '../../units/generated/lxc-needs@NAME.service.d/60-container.conf.hbs';
 import readOnly from '../../units/generated/READONLY-LOCKER.mount.hbs';
 import rescan from '../../units/generated/lockerd-rescan.service.d/60-paths.conf.hbs';
-import slots from '../../units/generated/SLOTS-NAME.mount.hbs';
-import wormhole from '../../units/generated/WORMHOLES-NAME.mount.hbs';
+import returning from '../../units/generated/lockerd-return.service.d/60-lockers.conf.hbs';
+import wormholes from '../../units/generated/WORMHOLES.mount.hbs';
 import type { Planned, PlannedFile, TemplateViews } from './plan-views.ts';
 import type { Output } from './write.ts';
 
@@ -26,12 +27,13 @@ const templates: Readonly<Record<keyof TemplateViews, (view: object) => string>>
   group,
   held,
   host,
+  journal,
   limits,
   needs,
   readOnly,
   rescan,
-  slots,
-  wormhole,
+  returning,
+  wormholes,
 };
 
 /** Writes out a planned file; pure. */

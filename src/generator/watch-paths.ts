@@ -1,5 +1,5 @@
 import type { FstabEntry } from '../model/fstab.ts';
-import { cleanAbsolutePath, isAtOrBelow } from '../model/path.ts';
+import { indexOf } from '../model/fstab-index.ts';
 import { mountUnit } from '../model/unit-name.ts';
 import { fitsUnitFile } from '../model/unit-syntax.ts';
 import type { PlanContext } from './plan-views.ts';
@@ -25,12 +25,11 @@ export function watchPaths(
   const watched = [...all].slice(0, watchedPathsMax);
   // Where a guest's init stays unknown, LXC looks at it. No disk that may be away is waited for.
   const trees = new Set(containers.flatMap((c) => c.uncertainTrees));
-  const present = host.fstab.filter(({ options }) => !options.includes('nofail'));
   const withReal = (paths: readonly string[]): string[] => [...paths, ...paths.map(realPath)];
   const needed = watched.filter((path) => !trees.has(path));
   const targets = [
     ...targetsOnTheWay([...withReal(needed), host.lxcpath.real], host.fstab),
-    ...targetsOnTheWay(withReal(watched), present),
+    ...targetsOnTheWay(withReal(watched), host.fstab, 'nofail'),
   ];
   return {
     watched: watched.map(identify),
@@ -38,13 +37,15 @@ export function watchPaths(
   };
 }
 
-/** Where the boot mounts something on the way to a path. */
-function targetsOnTheWay(paths: readonly string[], fstab: readonly FstabEntry[]): string[] {
-  const targets = new Set<string>();
-  for (const entry of fstab) {
-    const target = cleanAbsolutePath(entry.target);
-    if (target === undefined || target === '/' || entry.options.includes('noauto')) continue;
-    if (paths.some((path) => isAtOrBelow(path, target))) targets.add(target);
-  }
-  return [...targets];
+/** Where the boot mounts something on the way to a path, but for lines with an option. */
+function targetsOnTheWay(
+  paths: readonly string[],
+  fstab: readonly FstabEntry[],
+  without?: string,
+): string[] {
+  const targets = indexOf(fstab)
+    .onTheWay(...paths)
+    .filter(({ options }) => !options.includes('noauto') && !options.includes(without ?? 'noauto'))
+    .map(({ target }) => target);
+  return [...new Set(targets)];
 }

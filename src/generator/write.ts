@@ -1,6 +1,10 @@
-import { mkdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
-import { errnoText } from '../model/errno.ts';
+/**
+ * The last step: files in a directory that systemd has made for this run, empty and for generators
+ * alone. It reads them when all generators have ended, so each is written in its place at once.
+ */
+import { codeOf, errnoText } from '../model/errno.ts';
+import { typeOf } from '../host/system-calls.ts';
+import { system } from '../host/system.ts';
 
 /** One thing to write below a generator directory: a file's text or a link's target. */
 export interface Output {
@@ -14,13 +18,28 @@ export class WriteError extends Error {
   override readonly name = 'WriteError';
 }
 
+/** Makes a directory and those above it. */
 function makeDirectory(path: string): void {
   try {
-    mkdirSync(path, { recursive: true });
+    system.makeDirectory(path);
   } catch (error) {
-    throw new WriteError(`cannot make the directory ${path}: ${errnoText(error)}`, {
-      cause: error,
-    });
+    const code = codeOf(error);
+    if (code === 'EEXIST' && isDirectory(path)) return;
+    if (code !== 'ENOENT') {
+      const reason = errnoText(error);
+      throw new WriteError(`cannot make the directory ${path}: ${reason}`, { cause: error });
+    }
+    makeDirectory(path.slice(0, path.lastIndexOf('/')));
+    makeDirectory(path);
+  }
+}
+
+function isDirectory(path: string): boolean {
+  try {
+    return typeOf(system.stat(path)) === 'directory';
+  } catch {
+    // A link that leads nowhere.
+    return false;
   }
 }
 
@@ -32,20 +51,12 @@ function checkInside(path: string): void {
   }
 }
 
-/**
- * Writes one output under a temporary name and renames it, so that systemd never reads half a
- * file. Throws a WriteError that names the path and the reason; nothing is left behind then.
- */
-function writeOutput(directory: string, output: Output): void {
-  const path = join(directory, output.path);
-  // systemd ignores names that begin with a dot.
-  const temporary = join(dirname(path), `.lockerd-${process.pid}.tmp`);
+/** Writes one output; nothing is left of it where that fails. */
+function writeOutput(path: string, { target, text }: Output): void {
   try {
-    if (output.target === undefined) writeFileSync(temporary, output.text ?? '', { mode: 0o644 });
-    else symlinkSync(output.target, temporary);
-    renameSync(temporary, path);
+    if (target === undefined) system.write(path, text ?? '');
+    else system.symlink(target, path);
   } catch (error) {
-    rmSync(temporary, { force: true });
     throw new WriteError(`cannot write ${path}: ${errnoText(error)}`, { cause: error });
   }
 }
@@ -60,12 +71,13 @@ export function writeOutputs(directory: string, outputs: readonly Output[]): Wri
   for (const output of outputs) {
     try {
       checkInside(output.path);
-      const parent = dirname(join(directory, output.path));
+      const path = `${directory}/${output.path}`;
+      const parent = path.slice(0, path.lastIndexOf('/'));
       if (!made.has(parent)) {
         makeDirectory(parent);
         made.add(parent);
       }
-      writeOutput(directory, output);
+      writeOutput(path, output);
     } catch (error) {
       if (!(error instanceof WriteError)) throw error;
       errors.push(error);

@@ -4,8 +4,10 @@
  * a caller must find it either complete or absent.
  */
 
+import { existsSync } from 'node:fs';
 import { bindSource, readOnlyPath } from '../model/attachment.ts';
 import type { Attachment } from '../model/attachment.ts';
+import { parentOf } from '../model/path.ts';
 import { shellWord } from '../model/shell-quote.ts';
 import { mountUnit } from '../model/unit-name.ts';
 import { DBusError } from '../bus/values.ts';
@@ -35,7 +37,7 @@ export const unmountTimeoutMs = 100_000;
 
 function requireWormhole(view: ContainerView): void {
   const path = wormholePath(view);
-  if (mountAt(hostMounts(), path) !== undefined) return;
+  if (mountAt(hostMounts(), parentOf(path)) !== undefined && existsSync(path)) return;
   throw new LockerdError(
     'Failed',
     `container "${view.name}" runs without its wormhole; systemctl restart ${shellWord(view.unit)}`,
@@ -80,7 +82,7 @@ export function straysOf(
   before: ReadonlySet<string>,
   now: readonly Mount[],
   a: Attachment,
-  wormholeDirectory: string,
+  wormholePlaces: readonly string[],
 ): Mount[] {
   const source = mountAt(now, a.source);
   if (source === undefined) return [];
@@ -93,7 +95,7 @@ export function straysOf(
       !places.includes(mount.mountPoint) &&
       // Other containers' attachments come and go meanwhile.
       (mount.mountPoint.startsWith(wormhole) ||
-        !mount.mountPoint.startsWith(`${wormholeDirectory}/`)),
+        !wormholePlaces.some((place) => mount.mountPoint.startsWith(`${place}/`))),
   );
 }
 
@@ -103,8 +105,7 @@ async function removeStrays(
   view: ContainerView,
   a: Attachment,
 ): Promise<string> {
-  const { wormholeDirectory } = view.settings.host;
-  const find = (): Mount[] => straysOf(before, hostMounts(), a, wormholeDirectory);
+  const find = (): Mount[] => straysOf(before, hostMounts(), a, view.wormholePlaces);
   const strays = find();
   if (strays.length === 0) return '';
   const places = strays.map(({ mountPoint }) => mountPoint);

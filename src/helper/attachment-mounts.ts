@@ -5,7 +5,7 @@
  */
 
 import { lstatSync, mkdirSync, rmdirSync } from 'node:fs';
-import { bindOptions, bindSource, guardUnits } from '../model/attachment.ts';
+import { bindOptions, bindSource, guardUnits, slotsPath } from '../model/attachment.ts';
 import type { Attachment } from '../model/attachment.ts';
 import { shellWord } from '../model/shell-quote.ts';
 import { mountUnit, unitNameFits } from '../model/unit-name.ts';
@@ -75,11 +75,10 @@ export function planAttachment(view: ContainerView, locker: string, readOnly: bo
 
 /**
  * Properties of an attachment that has no unit file. It behaves like one that has: it ends with the
- * locker, the wormhole and the container, whatever stops them, and of these it starts only the
- * locker.
+ * locker and the container, whatever stops them, and of these it starts only the locker.
  */
 export function transientProperties(view: ContainerView, a: Attachment): UnitProperty[] {
-  const mounts = [mountUnit(bindSource(a)), mountUnit(wormholePath(view))];
+  const source = mountUnit(bindSource(a));
   const guards = guardUnits(a);
   return [
     textProperty('Description', `Locker "${a.locker}" in LXC container "${view.name}"`),
@@ -87,15 +86,15 @@ export function transientProperties(view: ContainerView, a: Attachment): UnitPro
     booleanProperty('DefaultDependencies', false),
     listProperty('Conflicts', ['umount.target']),
     listProperty('Before', ['umount.target', view.unit]),
-    listProperty('BindsTo', mounts),
+    listProperty('BindsTo', [source]),
     listProperty('Wants', guards),
-    listProperty('After', [...mounts, ...guards]),
+    listProperty('After', [source, ...guards]),
     // BindsTo= the container would start it.
     listProperty('StopPropagatedFrom', [view.unit]),
     textProperty('CollectMode', 'inactive-or-failed'),
     textProperty('What', bindSource(a)),
     textProperty('Where', a.target),
-    textProperty('Type', 'none'),
+    textProperty('Type', 'lockerd'),
     textProperty('Options', bindOptions(a, view.wormholeWith([])?.idmap)),
   ];
 }
@@ -119,16 +118,10 @@ export function mountedLocker(
 
 /** The path under which the directory of an attachment can be created and removed. */
 function slotOf(view: ContainerView, locker: string): string {
-  const path = wormholePath(view);
-  const slots = view.wormholeWith([])?.slots;
-  const mounts = hostMounts();
-  const here = slots === undefined ? undefined : mountAt(mounts, slots);
-  // A container that was started before slots existed has a writable wormhole.
-  const isShown = here !== undefined && here.device === mountAt(mounts, path)?.device;
-  return `${isShown ? slots : path}/${locker}`;
+  return `${slotsPath(view.name)}/${locker}`;
 }
 
-/** Creates the directory of an attachment. Throws Failed if the guest has put something else there. */
+/** Creates the directory of an attachment. Throws Failed if something else is there. */
 export function makeTarget(view: ContainerView, locker: string): void {
   const slot = slotOf(view, locker);
   try {

@@ -6,6 +6,7 @@
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import { DBusError } from '../bus/values.ts';
+import { parentOf } from '../model/path.ts';
 import { shellWord } from '../model/shell-quote.ts';
 import { mountUnit } from '../model/unit-name.ts';
 import type { Attachment } from '../model/attachment.ts';
@@ -76,9 +77,11 @@ async function unmount(
       if (!(error instanceof DBusError)) throw error;
     });
     if (mountAt(hostMounts(), target)?.id !== before) continue;
-    const wormhole = mountAt(hostMounts(), wormholePath(view));
+    const wormholes = mountAt(hostMounts(), parentOf(wormholePath(view)));
     // One search is enough: stacked mounts have the same users.
-    if (wormhole !== undefined) found ??= await findHolders(wormhole.device, locker);
+    if (wormholes !== undefined) {
+      found ??= await findHolders({ device: wormholes.device, container: view.name, locker });
+    }
     const holders = found ?? { holders: [], isComplete: false };
     if (!force) {
       await waitUntil(async () => (await systemd.activeState(unit)) === 'active', noticeMs);

@@ -3,7 +3,8 @@ import { basename, join } from 'node:path';
 import { firstOf, readHead, subdirectories } from '../cgroup/control-files.ts';
 import { freezeStateFile, freezeStateOf } from '../cgroup/freezer.ts';
 import { cgroupRoot, groupIn, type Hierarchies, hierarchies } from '../cgroup/hierarchy.ts';
-import { containerUnitGroups, isMonitor, isPayload, payloadOf } from '../cgroup/lxc-groups.ts';
+import { payloadOf, unitGroups } from '../cgroup/lxc-groups.ts';
+import { isMonitor, isPayload } from '../model/lxc-group.ts';
 import { containerUnit } from '../model/unit-name.ts';
 
 /** A guest's state in LXC's words. */
@@ -114,7 +115,7 @@ export class Guests {
     for (const name of names) {
       let guest = this.#same(this.#guests.get(name));
       if (guest === undefined) {
-        units ??= containerUnitGroups(this.#hierarchies.systemd);
+        units ??= this.#units();
         guest = this.#find(name, units.get(containerUnit(name)));
       }
       if (guest === undefined) this.#guests.delete(name);
@@ -196,6 +197,16 @@ export class Guests {
     const { leader, monitor } = guest ?? {};
     if (leader?.hasExecuted !== true || monitor === undefined) return undefined;
     return this.#lives(leader) && this.#lives(monitor) ? guest : undefined;
+  }
+
+  /** Group directories of containers' units, by unit. Only root can create groups in a slice. */
+  #units(): Map<string, string> {
+    const units = new Map<string, string>();
+    for (const directory of unitGroups(this.#hierarchies.systemd)) {
+      const name = basename(directory);
+      if (name.startsWith('lxc@')) units.set(name, directory);
+    }
+    return units;
   }
 
   #find(name: string, unit: string | undefined): Guest | undefined {

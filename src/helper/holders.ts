@@ -8,6 +8,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, openSync, opendirSync, readFileSync, readlinkSync, readSync } from 'node:fs';
 import { createInterface } from 'node:readline';
+import { isAtOrBelow } from '../model/path.ts';
 import { printable } from '../model/unit-syntax.ts';
 import type { Mount } from '../host/mountinfo.ts';
 import { parseMountinfo } from '../host/mountinfo.ts';
@@ -50,23 +51,27 @@ const commandMaxBytes = 4096;
 /** O_PATH of open(2), which Node does not name. It does not open the file, so no device reacts. */
 const O_PATH = 0o10000000;
 
-/**
- * The attachment's copies in a mount namespace: mounts on `/LOCKER` of a mount of the wormhole. The
- * device identifies the wormhole, whatever the guest did with its own mounts.
- */
-export function copiesOf(
-  mounts: readonly Mount[],
-  wormholeDevice: string,
-  locker: string,
-): Mount[] {
+/** An attachment, as mount namespaces know it. */
+export interface Sought {
+  /** The device of all wormholes, whatever a guest did with its own mounts of it. */
+  readonly device: string;
+  readonly container: string;
+  readonly locker: string;
+}
+
+/** The attachment's copies in a mount namespace: mounts on its place in a mount of wormholes or of one. */
+export function copiesOf(mounts: readonly Mount[], { device, container, locker }: Sought): Mount[] {
+  const place = `/${container}/${locker}`;
   const wormholes = new Map(
     mounts
-      .filter(({ device, root }) => device === wormholeDevice && root === '/')
-      .map(({ id, mountPoint }) => [id, mountPoint === '/' ? '' : mountPoint]),
+      .filter((mount) => mount.device === device)
+      .map(({ id, root, mountPoint }) => [id, { root, mountPoint }]),
   );
   return mounts.filter(({ parent, mountPoint }) => {
     const wormhole = wormholes.get(parent);
-    return wormhole !== undefined && mountPoint === `${wormhole}/${locker}`;
+    if (wormhole === undefined || !isAtOrBelow(place, wormhole.root)) return false;
+    const below = wormhole.root === '/' ? place : place.slice(wormhole.root.length);
+    return mountPoint === `${wormhole.mountPoint === '/' ? '' : wormhole.mountPoint}${below}`;
   });
 }
 
@@ -158,15 +163,13 @@ interface Namespace {
 
 /** One search, which ends when its time is up. */
 export class HolderSearch {
-  readonly #wormholeDevice: string;
-  readonly #locker: string;
+  readonly #sought: Sought;
   readonly #end: number;
   readonly #namespaces = new Map<string, Namespace | undefined>();
   isComplete = true;
 
-  constructor(wormholeDevice: string, locker: string, timeMs = searchMs) {
-    this.#wormholeDevice = wormholeDevice;
-    this.#locker = locker;
+  constructor(sought: Sought, timeMs = searchMs) {
+    this.#sought = sought;
     this.#end = Date.now() + timeMs;
   }
 
@@ -185,7 +188,7 @@ export class HolderSearch {
     if (text === '') return undefined;
     if (text.length >= mountinfoMaxBytes) this.isComplete = false;
     const mounts = parseMountinfo(text);
-    const ids = new Set(copiesOf(mounts, this.#wormholeDevice, this.#locker).map(({ id }) => id));
+    const ids = new Set(copiesOf(mounts, this.#sought).map(({ id }) => id));
     const below = mounts.find(({ parent }) => ids.has(parent));
     const namespace = ids.size === 0 ? undefined : { ids, below };
     this.#namespaces.set(name, namespace);
@@ -238,8 +241,8 @@ export class HolderSearch {
 }
 
 /** Runs the program with `--holders`: writes the lines that findHolders() reads. */
-export function printHolders(wormholeDevice: string, locker: string): number {
-  const search = new HolderSearch(wormholeDevice, locker);
+export function printHolders(sought: Sought): number {
+  const search = new HolderSearch(sought);
   const print = (line: object): void => {
     process.stdout.write(`${JSON.stringify(line)}\n`);
   };
@@ -258,9 +261,10 @@ export function printHolders(wormholeDevice: string, locker: string): number {
 }
 
 /** Searches in a separate process, which can be killed wherever it hangs. */
-export async function findHolders(wormholeDevice: string, locker: string): Promise<Holders> {
+export async function findHolders(sought: Sought): Promise<Holders> {
   const program = process.argv[1] ?? '';
-  const child = spawn(process.execPath, [program, '--holders', wormholeDevice, locker], {
+  const { device, container, locker } = sought;
+  const child = spawn(process.execPath, [program, '--holders', device, container, locker], {
     stdio: ['ignore', 'pipe', 'inherit'],
     env: {},
   });

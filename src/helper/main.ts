@@ -165,7 +165,7 @@ export async function run(
 
 /** The whole program: arguments in, exit status out. */
 export async function main(args: readonly string[]): Promise<number> {
-  const [first, second] = args;
+  const [first, second, third, fourth] = args;
   if (first === '--help') {
     process.stdout.write(usage);
     return 0;
@@ -174,7 +174,9 @@ export async function main(args: readonly string[]): Promise<number> {
     process.stdout.write(`${program} ${LOCKERD_VERSION}\n`);
     return 0;
   }
-  if (first === '--holders' && args.length === 3) return printHolders(second ?? '', args[2] ?? '');
+  if (first === '--holders' && args.length === 4) {
+    return printHolders({ device: second ?? '', container: third ?? '', locker: fourth ?? '' });
+  }
   const isPeer = first === '--peer' && second !== undefined && args.length === 2;
   if (!isPeer && args.length > 0) {
     process.stderr.write(usage);

@@ -20,9 +20,9 @@ export interface LockerChange {
 const key = 'lockers';
 
 /** Formats one entry of the settings; see parseLockers() in settings.ts. */
-function encodeChoice({ name, readOnly }: LockerChoice): string {
-  const mode = readOnly ? ':ro' : /:r[ow]$/.test(name) ? ':rw' : '';
-  return encodeField(name) + mode;
+function encodeChoice({ name, readOnly, auto }: LockerChoice): string {
+  const mode = readOnly ? ':ro' : /:(?:r[ow]|auto)$/.test(name) ? ':rw' : '';
+  return encodeField(name) + mode + (auto === true ? ':auto' : '');
 }
 
 function isSame(a: readonly LockerChoice[], b: readonly LockerChoice[]): boolean {
@@ -35,11 +35,10 @@ export function changeChoices(
   { locker, readOnly }: LockerChange,
 ): LockerChoice[] {
   if (readOnly === undefined) return choices.filter(({ name }) => name !== locker);
-  const changed = { name: locker, readOnly };
   // The last entry of a name counts.
   const last = choices.map(({ name }) => name).lastIndexOf(locker);
-  if (last < 0) return [...choices, changed];
-  return choices.map((choice, index) => (index === last ? changed : choice));
+  if (last < 0) return [...choices, { name: locker, readOnly }];
+  return choices.map((choice, index) => (index === last ? { ...choice, readOnly } : choice));
 }
 
 /** Splits the part after "=" as ini does: value and comment, and whether the value is quoted. */

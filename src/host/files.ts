@@ -1,30 +1,13 @@
-import {
-  closeSync,
-  constants,
-  fstatSync,
-  lstatSync,
-  openSync,
-  opendirSync,
-  readSync,
-  readFileSync,
-  readlinkSync,
-  statSync,
-} from 'node:fs';
-import type { Stats } from 'node:fs';
 import { codeOf } from '../model/errno.ts';
-import { followLinks } from './follow-links.ts';
+import { LinkFollower } from './follow-links.ts';
 import { MountGuard } from './mounts.ts';
-import type { Probe } from './mounts.ts';
-
-const directoryOnly = constants.O_RDONLY | constants.O_DIRECTORY;
-/** A guest may put a symbolic link in the place of a directory at any time. */
-const directoryInside = directoryOnly | constants.O_NOFOLLOW | constants.O_NONBLOCK;
+import type { Distrusted, Probe } from './mounts.ts';
+import type { Content, Encoding, Status } from './system-calls.ts';
+import { typeOf } from './system-calls.ts';
+import { system } from './system.ts';
 
 /** More names than any directory of a host has that the generator lists. */
 const maxNames = 1_000_000;
-
-/** What is opened here never waits for another program and never becomes our terminal. */
-const quietly = constants.O_RDONLY | constants.O_NONBLOCK | constants.O_NOCTTY;
 
 /** A file whose size is beyond what its reader takes. */
 export class TooLargeError extends Error {
@@ -41,6 +24,12 @@ export interface OpenDirectory {
   readonly fd: number;
 }
 
+export interface HowToRead {
+  readonly distrusted?: Distrusted;
+  /** Hears of each path that is about to be touched. */
+  readonly note?: (path: string) => void;
+}
+
 /**
  * All that the generator's readers do with the file system, with limits: bytes of a file, names of
  * a directory, symbolic links of a path. No other module of this folder opens a file. A path on a
@@ -50,25 +39,46 @@ export interface OpenDirectory {
 export class Files {
   private readonly probe: Probe | undefined;
   private readonly mountinfo: string | undefined;
+  private readonly how: HowToRead;
   private known: MountGuard | undefined;
   /** Targets of symbolic links, and undefined for what is none, by clean path. */
   private readonly links = new Map<string, string | undefined>();
-  /** The same of paths that exist, for {@link chase}. */
-  private readonly seen = new Map<string, string | undefined>();
+  private readonly followers = new Map<string, LinkFollower>();
+  /** For {@link reach}: no part of a path is touched before its file system was seen to answer. */
+  private readonly reached = new LinkFollower((here) => {
+    this.guard.check(here);
+    return this.linkAt(here);
+  });
 
-  constructor(mountinfo?: string, probe?: Probe) {
+  constructor(mountinfo?: string, probe?: Probe, how: HowToRead = {}) {
     this.mountinfo = mountinfo;
     this.probe = probe;
+    this.how = how;
+  }
+
+  /** Whether reading may have to wait for anything but the disk with the root directory. */
+  get mayWait(): boolean {
+    return this.guard.mayWait;
+  }
+
+  /** The mount point of the file system that may hang and that a path leads to, if it can be told. */
+  riskBehind(path: string): string | undefined {
+    return this.guard.riskAt(this.chase('', path));
   }
 
   private get guard(): MountGuard {
-    this.known ??= new MountGuard(this.mountinfo ?? readMountinfo(), this.probe);
+    this.known ??= new MountGuard(
+      this.mountinfo ?? readMountinfo(),
+      this.probe,
+      this.how.distrusted,
+    );
     return this.known;
   }
 
   /** Throws a HungError when the path leads to a file system that does not answer. */
   private reach(path: string, followLast = true): void {
     if (this.guard.isNeeded) this.resolve(path, followLast);
+    this.how.note?.(path);
   }
 
   /**
@@ -76,17 +86,18 @@ export class Files {
    * system was seen to answer.
    */
   private resolve(path: string, followLast: boolean): string {
-    return followLinks(path, (here, rest) => {
-      this.guard.check(here);
-      return followLast || rest.length > 0 ? this.linkAt(here) : undefined;
-    });
+    if (followLast) return this.reached.follow(path);
+    const slash = path.lastIndexOf('/');
+    const entry = `${this.reached.directory(path.slice(0, slash) || '/')}${path.slice(slash)}`;
+    this.guard.check(entry);
+    return entry;
   }
 
   private linkAt(path: string): string | undefined {
     if (this.links.has(path)) return this.links.get(path);
     let target: string | undefined;
     try {
-      if (lstatSync(path).isSymbolicLink()) target = readlinkSync(path);
+      target = system.linkTarget(path) ?? undefined;
     } catch {
       // Whatever is wrong with the path shows when it is used.
     }
@@ -96,6 +107,7 @@ export class Files {
 
   /** A clean path to check what lies below it with {@link checkEntry}; undefined without need. */
   baseOf(path: string): string | undefined {
+    this.how.note?.(path);
     return this.guard.isNeeded ? this.resolve(path, true) : undefined;
   }
 
@@ -104,26 +116,25 @@ export class Files {
     if (base !== undefined) this.guard.check(`${base}/${parts.join('/')}`);
   }
 
-  stat(path: string): Stats {
+  stat(path: string): Status {
     this.reach(path);
-    return statSync(path);
+    return system.stat(path);
   }
 
   /** Device and inode without loss of digits, as `DEVICE:INODE`. */
   identity(path: string): string {
     this.reach(path);
-    const { dev, ino } = statSync(path, { bigint: true });
-    return `${dev}:${ino}`;
+    return system.identity(path);
   }
 
-  lstat(path: string): Stats {
+  lstat(path: string): Status {
     this.reach(path, false);
-    return lstatSync(path);
+    return system.lstat(path);
   }
 
   readlink(path: string): string {
     this.reach(path, false);
-    return readlinkSync(path);
+    return system.readlink(path);
   }
 
   /**
@@ -141,28 +152,35 @@ export class Files {
    *   system that may hang, and links there are not seen
    */
   chase(root: string, path: string, isRead = false): string {
-    return followLinks(path, (here, rest) => {
-      try {
-        if (root === '' && isRead) this.guard.check(here);
-        return this.linkBelow(root, here, isRead);
-      } catch (error) {
-        // Whatever is wrong with the path shows when it is opened, unless ".." is still to come.
-        if (codeOf(error) !== 'ENOENT' || rest.includes('..')) throw error;
-        return undefined;
-      }
-    });
+    return this.follower(root, isRead).follow(path);
+  }
+
+  private follower(root: string, isRead: boolean): LinkFollower {
+    const key = `${isRead ? 'read' : 'seen'} ${root}`;
+    let follower = this.followers.get(key);
+    if (follower === undefined) {
+      follower = new LinkFollower((here, rest) => {
+        try {
+          if (root === '' && isRead) this.guard.check(here);
+          return this.linkBelow(root, here, isRead);
+        } catch (error) {
+          // Whatever is wrong with the path shows when it is opened, unless ".." is still to come.
+          if (codeOf(error) !== 'ENOENT' || rest.includes('..')) throw error;
+          return undefined;
+        }
+      });
+      this.followers.set(key, follower);
+    }
+    return follower;
   }
 
   /** Where the link at a clean path leads; undefined for what is none. */
   private linkBelow(root: string, here: string, isRead: boolean): string | undefined {
-    if (root !== '') {
-      return lstatSync(root + here).isSymbolicLink() ? readlinkSync(root + here) : undefined;
-    }
-    if (!isRead && this.guard.isRisky(here)) return undefined;
-    if (this.seen.has(here)) return this.seen.get(here);
-    const target = lstatSync(here).isSymbolicLink() ? readlinkSync(here) : undefined;
-    this.seen.set(here, target);
-    return target;
+    if (root === '' && !isRead && this.guard.riskAt(here) !== undefined) return undefined;
+    this.how.note?.(here);
+    const target = system.linkTarget(root + here);
+    if (target === undefined) throw absent;
+    return target ?? undefined;
   }
 
   /** Looks for something that no idle automount needs to be mounted for. */
@@ -187,7 +205,8 @@ export class Files {
   locateEntry(root: string, path: string): string {
     if (root === '') return path;
     const slash = path.lastIndexOf('/');
-    return `${this.locate(root, path.slice(0, slash))}${path.slice(slash)}`;
+    const parent = this.follower(root, false).directory(path.slice(0, slash));
+    return `${root}${parent}${path.slice(slash)}`;
   }
 
   /** Names in a directory, sorted. */
@@ -200,88 +219,81 @@ export class Files {
    * {@link baseOf} whether the path can be touched, and closes the directory.
    */
   openDirectory(path: string): OpenDirectory {
-    return { fd: openSync(path, directoryOnly) };
+    return { fd: system.openDirectory(path, false) };
   }
 
   /** Opens a directory inside an open one; throws for a symbolic link. */
   openDirectoryIn({ fd }: OpenDirectory, name: string): OpenDirectory {
-    return { fd: openSync(`/proc/self/fd/${fd}/${name}`, directoryInside) };
+    return { fd: system.openDirectory(`/proc/self/fd/${fd}/${name}`, true) };
   }
 
   /** Where a symbolic link in an open directory leads; "absent", or "no-link" for anything else. */
   linkIn({ fd }: OpenDirectory, name: string): 'absent' | 'no-link' | { readonly target: string } {
+    const target = system.linkTarget(`/proc/self/fd/${fd}/${name}`);
+    if (target === undefined) return 'absent';
+    return target === null ? 'no-link' : { target };
+  }
+
+  /**
+   * Text of a regular file in an open directory, which may be a guest's: no symbolic link is
+   * followed, and a FIFO or a device is not waited for. Throws as {@link read} does.
+   */
+  readIn({ fd }: OpenDirectory, name: string, maxBytes: number): string {
     const path = `/proc/self/fd/${fd}/${name}`;
-    const stat = lstatSync(path, { throwIfNoEntry: false });
-    if (stat === undefined) return 'absent';
-    return stat.isSymbolicLink() ? { target: readlinkSync(path) } : 'no-link';
+    return textOf(system.read(path, maxBytes, 'utf8', true), path).text;
+  }
+
+  /** What lstat(2) says of an entry of an open directory. Throws where there is none. */
+  statIn({ fd }: OpenDirectory, name: string): Status {
+    return system.lstat(`/proc/self/fd/${fd}/${name}`);
   }
 
   closeDirectory({ fd }: OpenDirectory): void {
-    closeSync(fd);
+    system.close(fd);
   }
 
   /** The names that are wanted, in the order of the directory, and no more than `max` of them. */
   listUnsorted(path: string, wanted: (name: string) => boolean, max: number): string[] {
     this.reach(path);
-    const names: string[] = [];
-    const directory = opendirSync(path);
-    try {
-      for (let entry = directory.readSync(); entry !== null; entry = directory.readSync()) {
-        if (!wanted(entry.name)) continue;
-        if (names.length >= max) throw new TooLargeError(`more than ${max} names`);
-        names.push(entry.name);
-      }
-    } finally {
-      directory.closeSync();
-    }
+    const names = system.names(path).filter(wanted);
+    if (names.length > max) throw new TooLargeError(`more than ${max} names`);
     return names;
   }
 
   /**
-   * Bytes of a regular file. Throws a NoFileError or TooLargeError for what should not be read; a
-   * FIFO or a device is not opened, and when one takes the file's place, nothing waits for it.
+   * Reads a regular file. Throws a NoFileError or TooLargeError for what should not be read; a FIFO
+   * or a device is not opened, and when one takes the file's place, nothing waits for it.
    */
-  read(path: string, maxBytes: number): Buffer {
+  read(path: string, maxBytes: number, encoding: Encoding = 'utf8'): Content {
     this.reach(path);
-    if (!statSync(path).isFile()) throw new NoFileError(path);
-    return this.readSeen(path, maxBytes);
+    if (typeOf(system.stat(path)) !== 'file') throw new NoFileError(path);
+    return this.readSeen(path, maxBytes, encoding);
   }
 
   /** The same for a path that {@link stat} has just found fit to be opened. */
-  readSeen(path: string, maxBytes: number): Buffer {
-    const fd = openSync(path, quietly);
-    try {
-      const stats = fstatSync(fd);
-      if (stats.isCharacterDevice()) return Buffer.alloc(0);
-      if (!stats.isFile()) throw new NoFileError(path);
-      if (stats.size > maxBytes) throw new TooLargeError(path);
-      return readAll(fd, stats.size, maxBytes, path);
-    } finally {
-      closeSync(fd);
-    }
+  readSeen(path: string, maxBytes: number, encoding: Encoding = 'utf8'): Content {
+    return textOf(system.read(path, maxBytes, encoding), path);
   }
 }
 
-/** Reads to the end; a file may grow meanwhile, and those of the kernel do not tell their size. */
-function readAll(fd: number, size: number, maxBytes: number, path: string): Buffer {
-  let bytes = Buffer.allocUnsafe(size + 1);
-  let length = 0;
-  for (;;) {
-    const read = readSync(fd, bytes, length, bytes.length - length, null);
-    if (read === 0) return bytes.subarray(0, length);
-    length += read;
-    if (length > maxBytes) throw new TooLargeError(path);
-    if (length === bytes.length) {
-      const larger = Buffer.allocUnsafe(Math.min(maxBytes, length * 2 + 4096) + 1);
-      bytes.copy(larger, 0, 0, length);
-      bytes = larger;
-    }
-  }
+/** What was read of a regular file; a character device such as /dev/null counts as an empty one. */
+function textOf(found: ReturnType<typeof system.read>, path: string): Content {
+  if (found === 'too large') throw new TooLargeError(path);
+  if ('text' in found) return found;
+  if (typeOf(found) !== 'character device') throw new NoFileError(path);
+  return { text: '', bytes: 0 };
 }
+
+/** One for all, as many paths are looked for in vain. */
+const absent = Object.assign(new Error('there is no such file'), { code: 'ENOENT' });
+
+/** More mounts than a host has. */
+const mountTableMaxBytes = 64 * 1024 * 1024;
 
 function readMountinfo(): string {
   try {
-    return readFileSync('/proc/self/mountinfo', 'utf8');
+    const found = system.read('/proc/self/mountinfo', mountTableMaxBytes, 'utf8');
+    return typeof found === 'object' && 'text' in found ? found.text : '';
   } catch (error) {
     // Without /proc nothing is known to hang.
     if (codeOf(error) === undefined) throw error;

@@ -1,6 +1,7 @@
 import { HungError } from './mounts.ts';
 import type { Files, OpenDirectory } from './files.ts';
 import type { GuestInit } from '../model/sight.ts';
+import type { Status } from './system-calls.ts';
 
 /** What a guest's init is, and why that cannot be told where the guest or its storage is odd. */
 export interface FoundInit {
@@ -30,7 +31,7 @@ type Level = readonly OpenDirectory[];
  * looked for in an open directory, and no symbolic link is ever followed by the kernel: it could
  * lead anywhere on the host.
  */
-class Walk {
+export class Walk {
   private readonly files: Files;
   private readonly bases: readonly (string | undefined)[];
   private readonly roots: Level;
@@ -110,6 +111,28 @@ class Walk {
     return 'absent';
   }
 
+  /** Text of a regular file in this directory; undefined where the top layer has none to read. */
+  read(part: string, maxBytes: number): string | undefined {
+    return this.ofTopLayer(part, (directory) => this.files.readIn(directory, part, maxBytes));
+  }
+
+  stat(part: string): Status | undefined {
+    return this.ofTopLayer(part, (directory) => this.files.statIn(directory, part));
+  }
+
+  private ofTopLayer<T>(part: string, ask: (directory: OpenDirectory) => T): T | undefined {
+    this.spend();
+    this.check(part);
+    for (const directory of this.level) {
+      try {
+        if (this.files.linkIn(directory, part) !== 'absent') return ask(directory);
+      } catch {
+        return undefined;
+      }
+    }
+    return undefined;
+  }
+
   private spend(): void {
     if (++this.parts > 2 * maxParts) {
       throw new BudgetError(`the path has more than ${maxParts} parts, links included`);
@@ -128,7 +151,16 @@ function partsOf(path: string): string[] {
     .reverse();
 }
 
-function follow(walk: Walk, path: string): GuestInit {
+/** Where a path of the guest led. */
+interface Resolved {
+  /** The last part, in the directory that the walk is in now. */
+  readonly name: string;
+  readonly isThere: boolean;
+  readonly links: number;
+}
+
+/** Follows a path of the guest to its end and leaves the walk in the directory of the last part. */
+export function resolveIn(walk: Walk, path: string): Resolved {
   const todo = partsOf(path);
   let links = 0;
   // The program that the last link named, whether or not it can be seen.
@@ -139,7 +171,7 @@ function follow(walk: Walk, path: string): GuestInit {
       continue;
     }
     const seen = walk.look(part);
-    if (seen === 'absent') return name === 'systemd' && links > 0 ? 'systemd' : 'unknown';
+    if (seen === 'absent') return { name, isThere: false, links };
     if (seen === 'no-link') {
       if (todo.length > 0) walk.enter(part);
       continue;
@@ -150,7 +182,13 @@ function follow(walk: Walk, path: string): GuestInit {
     if (seen.target.startsWith('/')) walk.toRoot();
     todo.push(...target);
   }
-  return name === 'systemd' ? 'systemd' : 'other';
+  return { name, isThere: true, links };
+}
+
+function follow(walk: Walk, path: string): GuestInit {
+  const { name, isThere, links } = resolveIn(walk, path);
+  if (name === 'systemd' && (isThere || links > 0)) return 'systemd';
+  return isThere ? 'other' : 'unknown';
 }
 
 /**

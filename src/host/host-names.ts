@@ -12,6 +12,26 @@ export function crypttabDevices(text: string): ReadonlySet<string> {
   );
 }
 
+/**
+ * Whether a block device is there under a name that systemd has no unit for: a link that udev did
+ * not make, or a device that udev does not tell systemd of. Before udev runs, nobody knows.
+ */
+export function isWithoutUnit(
+  host: Pick<HostReader, 'blockDevice' | 'isThere' | 'readText' | 'linkTarget'>,
+  path: string,
+): boolean {
+  const number = host.blockDevice(path);
+  if (number === undefined || !host.isThere('/run/udev/data')) return false;
+  const sysfs = `/sys/dev/block/${number}`;
+  // Such as a loop device without a file, which may get one.
+  if (host.readText(`${sysfs}/size`).text?.trim() === '0') return false;
+  const known = host.readText(`/run/udev/data/b${number}`).text?.split('\n') ?? [];
+  if (known.includes('E:SYSTEMD_READY=0')) return false;
+  const kernelName = host.linkTarget(sysfs)?.replace(/^.*\//s, '').replaceAll('!', '/');
+  const names = [...(kernelName === undefined ? [] : [`S:${kernelName}`]), ...known];
+  return !known.includes('G:systemd') || !names.includes(path.replace(/^\/dev\//, 'S:'));
+}
+
 /** Where the programs that set up networks have their configuration. */
 const networkDirectories = [
   '/etc/network/interfaces.d',

@@ -7,7 +7,7 @@ import type { Located, Problem } from '../model/problem.ts';
 import { escapePath, mountUnit, unescapePath, unitNameFits } from '../model/unit-name.ts';
 import { fitsRestOfLine, printable } from '../model/unit-syntax.ts';
 import type { Mount } from './mountinfo.ts';
-import type { ContainerSettings, HostSettings } from './settings.ts';
+import type { ContainerSettings, HostSettings, LockerChoice } from './settings.ts';
 
 /** A data volume that the host mounts directly below the locker directory. */
 interface Locker {
@@ -40,6 +40,8 @@ export interface UnitFile {
 export interface Attachment extends ModelAttachment {
   /** Without it the container does not start. */
   readonly strict: boolean;
+  /** A running container gets it whenever it is mounted; absent for any other. */
+  readonly auto?: true;
 }
 
 /** The mount whose sub-mounts the container sees. */
@@ -174,11 +176,14 @@ export function warnOfUnprotected(
 /** Hooks that gave containers their lockers before: each made a wormhole of its own. */
 const classicHooks = ['locker_pre-start.sh', 'locker_mount.sh', 'locker_post-stop.sh'];
 
+/** Whether a hook's value runs one of the classic hooks, wherever that lies. */
+export function isClassicHook(value: string): boolean {
+  const program = value.split(/[ \t]/)[0] ?? '';
+  return classicHooks.includes(program.slice(program.lastIndexOf('/') + 1));
+}
+
 function classicHook(config: LxcConfig): Located<string> | undefined {
-  return config.hooks.find(({ value }) => {
-    const program = value.split(/[ \t]/)[0] ?? '';
-    return classicHooks.includes(program.slice(program.lastIndexOf('/') + 1));
-  });
+  return config.hooks.find(({ value }) => isClassicHook(value));
 }
 
 /** Names of lockers that belong to a container by its name; the first one that exists is its own. */
@@ -205,6 +210,8 @@ export interface LockerFacts {
   readonly name: string;
   readonly config: LxcConfig;
   readonly settings: ContainerSettings;
+  /** What a link in the place of the wormhole leads to, or why none can be there. */
+  readonly wormholeLink?: { readonly target: string } | { readonly why: string };
 }
 
 export interface LockerDecision {
@@ -280,10 +287,11 @@ class Attachments {
   /** A later one of the same name replaces an earlier one. */
   add(
     locker: Locker,
-    { readOnly, mayBeStrict }: { readOnly: boolean; mayBeStrict: boolean },
+    { readOnly, auto }: Pick<LockerChoice, 'readOnly' | 'auto'>,
+    mayBeStrict: boolean,
   ): void {
     const target = `${this.#wormhole}/${locker.name}`;
-    const strict = mayBeStrict && !locker.mayFail && this.#isStrict;
+    const strict = mayBeStrict && auto !== true && !locker.mayFail && this.#isStrict;
     const paths = [target, locker.path, readOnlyPath(locker.name)];
     const why = paths.map(whyNoMountUnit).find((reason) => reason !== undefined);
     if (why !== undefined) {
@@ -299,6 +307,7 @@ class Attachments {
       readOnly: readOnly || locker.readOnly,
       readOnlyOnHost: locker.readOnly,
       strict,
+      ...(auto === true ? { auto } : {}),
     });
   }
 
@@ -317,6 +326,12 @@ class Attachments {
   }
 }
 
+/** One that nothing on the host is known to mount, yet. */
+function lateLocker({ name }: LockerChoice, { lockerDirectory }: HostSettings): Locker {
+  const path = `${lockerDirectory}/${name}`;
+  return { name, path, mayFail: true, readOnly: false, file: mountTable, line: 0, options: [] };
+}
+
 /** Shared lockers, then the container's own one, then those that its settings name. */
 function chooseLockers(
   { name, settings }: LockerFacts,
@@ -324,22 +339,23 @@ function chooseLockers(
   host: HostSettings,
   attachments: Attachments,
 ): void {
-  for (const { name: shared, readOnly } of host.sharedLockers) {
-    const locker = lockers.get(shared);
-    if (locker !== undefined) attachments.add(locker, { readOnly, mayBeStrict: false });
+  for (const choice of host.sharedLockers) {
+    const locker = lockers.get(choice.name);
+    if (locker !== undefined) attachments.add(locker, choice, false);
   }
   const [own] = ownLockerNames(name, host.ownLockerSuffixes).flatMap((n) => lockers.get(n) ?? []);
-  if (own !== undefined) attachments.add(own, { readOnly: false, mayBeStrict: true });
-  for (const { name: chosen, readOnly } of settings.lockers?.value ?? []) {
-    const locker = lockers.get(chosen);
-    if (locker === undefined) attachments.refuseMissing(chosen, host.lockerDirectory);
-    else attachments.add(locker, { readOnly, mayBeStrict: true });
+  if (own !== undefined) attachments.add(own, { readOnly: false }, true);
+  for (const choice of settings.lockers?.value ?? []) {
+    const locker =
+      lockers.get(choice.name) ?? (choice.auto === true ? lateLocker(choice, host) : undefined);
+    if (locker === undefined) attachments.refuseMissing(choice.name, host.lockerDirectory);
+    else attachments.add(locker, choice, true);
   }
 }
 
 /** Why a container gets no wormhole although its settings do not forbid one. */
 function whyNoWormhole(
-  { name, config, settings }: LockerFacts,
+  { name, config, settings, wormholeLink: link }: LockerFacts,
   { path, slots }: { path: string; slots: string },
 ): LockerDecision | undefined {
   const hook = classicHook(config);
@@ -351,12 +367,14 @@ function whyNoWormhole(
     const warning = { file: hook.file, line: hook.line, reason, remedy };
     return { problems: [], warnings: [warning] };
   }
-  const why = whyNoMountUnit(path) ?? whyNoMountUnit(slots);
+  const isLinked = link !== undefined && 'why' in link;
+  const why = isLinked ? printable(link.why) : (whyNoMountUnit(path) ?? whyNoMountUnit(slots));
   if (why === undefined) return undefined;
+  const remedy = isLinked ? 'remove the link' : 'rename the container';
   const problem = {
     ...chosenAt({ name, config, settings }),
     reason: `no wormhole can be made, for "${printable(path)}" ${why}`,
-    remedy: 'rename the container, or write "wormhole = no" in its settings',
+    remedy: `${remedy}, or write "wormhole = no" in its settings`,
   };
   return settings.lockers === undefined
     ? { problems: [], warnings: [problem] }
@@ -384,7 +402,9 @@ export function decideLockers(
     const conflict = wormholeConflict(settings);
     return { problems: conflict === undefined ? [] : [conflict], warnings: [] };
   }
-  const path = `${host.wormholeDirectory}/${name}`;
+  const link = facts.wormholeLink;
+  const isElsewhere = link !== undefined && 'target' in link;
+  const path = isElsewhere ? link.target : `${host.wormholeDirectory}/${name}`;
   const slots = slotsPath(name);
   const without = whyNoWormhole(facts, { path, slots });
   if (without !== undefined) return without;

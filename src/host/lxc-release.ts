@@ -30,11 +30,9 @@ function releaseOf(major: number, minor: number, name: string): LxcRelease {
   };
 }
 
-/** The version that stands in the library, for lxc_get_version(); pure. */
-export function releaseInLibrary(bytes: Buffer): LxcRelease | undefined {
-  const texts = bytes
-    .toString('latin1')
-    .matchAll(/\0(\d{1,2})\.(\d{1,3})\.\d{1,3}(-devel)?(?=\0)/g);
+/** The version that stands in the library, for lxc_get_version(); pure. Bytes are characters. */
+export function releaseInLibrary(bytes: string): LxcRelease | undefined {
+  const texts = bytes.matchAll(/\0(\d{1,2})\.(\d{1,3})\.\d{1,3}(-devel)?(?=\0)/g);
   const found = [...texts].filter(([, major]) => Number(major) >= oldest);
   const names = new Set(found.map(([text]) => text));
   const [, major, minor, devel] = found[0] ?? [];

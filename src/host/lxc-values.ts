@@ -188,9 +188,11 @@ function hookRule(key: string): KeyRule<LxcValues['hooks']> {
   });
 }
 
+/** The only one that runs before LXC makes its control groups. */
+export const preStartHook = 'lxc.hook.pre-start';
 /** Hooks that run on the host, before LXC makes mounts there. */
 export const makerKeys: readonly string[] = [
-  'lxc.hook.pre-start',
+  preStartHook,
   'lxc.hook.start-host',
   'lxc.hook.pre-mount',
 ];

@@ -1,9 +1,12 @@
-import { spawnSync } from 'node:child_process';
+import { isAtOrBelow, kernelPaths } from '../model/path.ts';
+import { system } from './system.ts';
 
 /** A mounted file system that may keep a reader waiting for ever. */
 export interface RiskyMount {
   readonly path: string;
   readonly type: string;
+  /** It is not asked. */
+  readonly isDistrusted: boolean;
   /** systemd mounts it on demand, but cannot while it waits for its generators. */
   readonly onDemand: boolean;
 }
@@ -28,15 +31,27 @@ export class HungError extends Error {
   }
 }
 
-/** Types that wait for nothing but this kernel and its disks. What is not listed may hang. */
-const localTypes = new Set(
+/** Types that wait for nothing but this kernel. */
+const kernelTypes = new Set(
   (
-    'bcachefs bdev binfmt_misc bpf btrfs cgroup cgroup2 configfs cramfs debugfs devpts devtmpfs ' +
-    'efivarfs erofs exfat ext2 ext3 ext4 f2fs fusectl hugetlbfs iso9660 jfs mqueue msdos nsfs ' +
-    'ntfs3 proc pstore ramfs reiserfs rpc_pipefs securityfs selinuxfs squashfs sysfs tmpfs ' +
-    'tracefs ubifs udf vfat xfs zfs'
+    'bdev binfmt_misc bpf cgroup cgroup2 configfs debugfs devpts devtmpfs efivarfs fusectl ' +
+    'hugetlbfs mqueue nsfs proc pstore ramfs rpc_pipefs securityfs selinuxfs sysfs tmpfs tracefs'
   ).split(' '),
 );
+
+/** Types that wait for this kernel and its disks. What is in neither list may always hang. */
+const diskTypes = new Set(
+  (
+    'bcachefs btrfs cramfs erofs exfat ext2 ext3 ext4 f2fs iso9660 jfs msdos ntfs3 overlay ' +
+    'reiserfs squashfs ubifs udf vfat xfs zfs'
+  ).split(' '),
+);
+
+/**
+ * Disks that are not touched, as if they did not answer: the file systems of some mount points, or
+ * all but the one with the root directory. Without that one, nobody lives.
+ */
+export type Distrusted = ReadonlySet<string> | 'other disks';
 
 interface Mount extends RiskyMount {
   readonly isRisky: boolean;
@@ -55,23 +70,29 @@ export class MountTable {
   private readonly mounts = new Map<string, Mount>();
   /** Whether any path needs to be looked at. */
   readonly isRisky: boolean;
+  /** Whether a reader may have to wait for anything but the disk with the root directory. */
+  readonly mayWait: boolean;
 
-  constructor(mountinfo: string) {
+  constructor(mountinfo: string, distrusted: Distrusted = new Set()) {
     const overlays: [Mount, string][] = [];
+    const rootDevice = / (\d+:\d+) \S+ \/ [^\n]*$/m.exec(mountinfo)?.[1];
+    let mayWait = false;
     for (const line of mountinfo.split('\n')) {
       const fields = line.split(' ');
       const dash = fields.indexOf('-', 6);
       if (dash < 0) continue;
-      const [path, type, options] = [fields[4], fields[dash + 1], fields[dash + 3]];
-      if (path === undefined || type === undefined || path === '/') continue;
-      const mount = {
-        path: decode(path),
-        type,
-        onDemand: type === 'autofs' && (options ?? '').split(',').includes('pgrp=1'),
-        isRisky: !localTypes.has(type) && type !== 'overlay',
-      };
-      this.mounts.set(mount.path, mount);
-      if (type === 'overlay') overlays.push([mount, options ?? '']);
+      const [device, path = ''] = [fields[2], decode(fields[4] ?? '')];
+      const [type = '', options = ''] = [fields[dash + 1], fields[dash + 3]];
+      const onDemand = type === 'autofs' && options.split(',').includes('pgrp=1');
+      // Nothing is read below the idle automount of /proc that every host has.
+      if (path === '/' || (onDemand && kernelPaths.some((at) => isAtOrBelow(path, at)))) continue;
+      const isOther = !kernelTypes.has(type) && !onDemand && device !== rootDevice;
+      mayWait ||= isOther;
+      const isDistrusted = distrusted === 'other disks' ? isOther : distrusted.has(path);
+      const isRisky = isDistrusted || !(kernelTypes.has(type) || diskTypes.has(type));
+      const mount = { path, type, onDemand, isDistrusted, isRisky };
+      this.mounts.set(path, mount);
+      if (type === 'overlay') overlays.push([mount, options]);
     }
     // An overlay waits for its layers, whose mounts may be listed behind it.
     for (const [mount, options] of overlays) {
@@ -83,6 +104,7 @@ export class MountTable {
         this.mounts.set(mount.path, { ...mount, isRisky: true });
       }
     }
+    this.mayWait = mayWait;
     this.isRisky = [...this.mounts.values()].some((mount) => mount.isRisky);
   }
 
@@ -98,12 +120,12 @@ export class MountTable {
   /** Mount points of all risky file systems that can be asked. */
   riskyPaths(): string[] {
     return [...this.mounts.values()]
-      .filter((mount) => mount.isRisky && !mount.onDemand)
+      .filter((mount) => mount.isRisky && !mount.onDemand && !mount.isDistrusted)
       .map((mount) => mount.path);
   }
 }
 
-const deadlineSec = 3;
+const deadlineSec = 2;
 
 /**
  * One process for each mount asks it for a name that no cache knows, and writes its number. They
@@ -142,17 +164,11 @@ kill 'KILL', @children;
 
 /** Asks mounts in processes of their own, for a few seconds at the most. */
 export const probeMounts: Probe = (paths) => {
-  const { stdout, error } = spawnSync('/usr/bin/perl', ['-e', probeProgram, '--', ...paths], {
-    stdio: ['ignore', 'pipe', 'ignore'],
-    encoding: 'utf8',
-    timeout: (deadlineSec + 3) * 1000,
-    killSignal: 'SIGKILL',
-  });
+  const command = ['/usr/bin/perl', '-e', probeProgram, '--', ...paths];
+  const output = system.outputOf(command, deadlineSec + 3);
   // Where nobody can ask, files are read as if all were well.
-  if (error !== undefined && !('code' in error && error.code === 'ETIMEDOUT')) {
-    return new Set(paths);
-  }
-  const answered = new Set(stdout.split('\n'));
+  if (output === undefined) return new Set(paths);
+  const answered = new Set(output.split('\n'));
   return new Set(paths.filter((_, index) => answered.has(String(index))));
 };
 
@@ -165,8 +181,8 @@ export class MountGuard {
   /** Whether an idle automount is worth another look. */
   isNoted = true;
 
-  constructor(mountinfo: string, probe: Probe = probeMounts) {
-    this.table = new MountTable(mountinfo);
+  constructor(mountinfo: string, probe: Probe = probeMounts, distrusted?: Distrusted) {
+    this.table = new MountTable(mountinfo, distrusted);
     this.probe = probe;
   }
 
@@ -174,17 +190,23 @@ export class MountGuard {
     return this.table.isRisky;
   }
 
+  /** Whether a reader may have to wait for anything but the disk with the root directory. */
+  get mayWait(): boolean {
+    return this.table.mayWait;
+  }
+
   /** Throws a HungError for a path that must not be touched; the path has no symbolic links. */
   check(path: string): void {
     const mount = this.table.riskAt(path);
     if (mount === undefined) return;
     if (mount.onDemand && this.isNoted) this.idle.add(mount.path);
-    if (mount.onDemand || !this.doesAnswer(mount.path)) throw new HungError(mount);
+    if (mount.onDemand || mount.isDistrusted || !this.doesAnswer(mount.path))
+      throw new HungError(mount);
   }
 
-  /** Whether a path without symbolic links lies on a file system that may hang. */
-  isRisky(path: string): boolean {
-    return this.table.riskAt(path) !== undefined;
+  /** The mount point of the file system that may hang and that a path without links lies on. */
+  riskAt(path: string): string | undefined {
+    return this.table.riskAt(path)?.path;
   }
 
   /** Mount points of automounts that {@link check} was asked about while they were idle. */

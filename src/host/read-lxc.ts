@@ -1,11 +1,12 @@
-import { isUtf8 } from 'node:buffer';
-import type { Stats } from 'node:fs';
 import { withoutTrailingSlashes } from '../model/path.ts';
 import { codeOf } from '../model/errno.ts';
+import { isUtf8 } from '../model/utf8.ts';
 import { Files, TooLargeError } from './files.ts';
 import { includeTarget, splitLxcText } from './grammar.ts';
 import { HungError } from './mounts.ts';
 import type { LxcFile, LxcInclude, LxcSource, ReadProblem } from './lxc-source.ts';
+import type { Status } from './system-calls.ts';
+import { typeOf } from './system-calls.ts';
 
 /** A container's configuration has some kilobytes; what is larger was not written by hand. */
 const MAX_BYTES = 1024 * 1024;
@@ -130,11 +131,12 @@ class Reading {
     const stats = this.#disk.stat(path);
     const unfit = whyUnfit(stats);
     if (unfit !== undefined) return unfit;
-    const bytes = this.#disk.readSeen(path, MAX_BYTES);
-    this.#bytes += bytes.length;
-    const decoded = bytes.toString('utf8');
+    const { text: decoded, bytes } = this.#disk.readSeen(path, MAX_BYTES);
+    this.#bytes += bytes;
     // Only the decoder's replacement character can stand for bad bytes, and hardly a file has one.
-    const badLines = decoded.includes('\uFFFD') ? findBadLines(bytes) : NO_LINES;
+    const badLines = decoded.includes('\uFFFD')
+      ? findBadLines(this.#disk.readSeen(path, MAX_BYTES, 'bytes').text)
+      : NO_LINES;
     return { decoded, badLines, id: `${stats.dev}:${stats.ino}` };
   }
 
@@ -142,7 +144,7 @@ class Reading {
     const slash = path.lastIndexOf('/');
     const link = `${this.#disk.locate(this.#root, path.slice(0, slash))}${path.slice(slash)}`;
     try {
-      if (!this.#disk.lstat(link).isSymbolicLink()) return false;
+      if (typeOf(this.#disk.lstat(link)) !== 'link') return false;
     } catch {
       return false;
     }
@@ -156,7 +158,7 @@ class Reading {
 
   #isDirectory(path: string): boolean {
     try {
-      return this.#disk.stat(path).isDirectory();
+      return typeOf(this.#disk.stat(path)) === 'directory';
     } catch (error) {
       if (['ENOENT', 'ENOTDIR'].includes(codeOf(error) ?? '')) return false;
       throw error;
@@ -230,15 +232,13 @@ interface Content {
   readonly id: string;
 }
 
-function whyUnfit(stats: Stats): ReadProblem | undefined {
-  if (stats.isFile()) return stats.size > MAX_BYTES ? tooLarge() : undefined;
+function whyUnfit(status: Status): ReadProblem | undefined {
+  const type = typeOf(status);
+  if (type === 'file') return status.size > MAX_BYTES ? tooLarge() : undefined;
   // A link to /dev/null is the usual way to switch a file off; it reads as an empty file.
-  if (stats.isCharacterDevice() && stats.rdev === 0x103) return undefined;
-  let kind = 'a device';
-  if (stats.isDirectory()) kind = 'a directory';
-  else if (stats.isFIFO()) kind = 'a FIFO';
-  else if (stats.isSocket()) kind = 'a socket';
-  return { reason: `it is ${kind}, not a file`, remedy: 'put a text file there' };
+  if (type === 'character device' && status.rdev === 0x103) return undefined;
+  const kind = type === undefined || type.endsWith('device') ? 'device' : type;
+  return { reason: `it is a ${kind}, not a file`, remedy: 'put a text file there' };
 }
 
 function tooLarge(): ReadProblem {
@@ -298,15 +298,9 @@ function describe(last: Chain): string {
 
 const NO_LINES: ReadonlySet<number> = new Set();
 
-function findBadLines(bytes: Buffer): ReadonlySet<number> {
+function findBadLines(bytes: string): ReadonlySet<number> {
   const bad = new Set<number>();
-  let line = 1;
-  for (let start = 0; start < bytes.length; line++) {
-    const newline = bytes.indexOf(0x0a, start);
-    const end = newline < 0 ? bytes.length : newline;
-    if (!isUtf8(bytes.subarray(start, end))) bad.add(line);
-    start = end + 1;
-  }
+  for (const [index, line] of bytes.split('\n').entries()) if (!isUtf8(line)) bad.add(index + 1);
   return bad;
 }
 

@@ -1,6 +1,7 @@
 import { parse as parseIni } from 'ini';
 import { cleanAbsolutePath, defaultLxcpath } from '../model/path.ts';
 import type { Problem } from '../model/problem.ts';
+import { unescapePath } from '../model/unit-name.ts';
 import { fitsUnitFile } from '../model/unit-syntax.ts';
 import { codeOf, errnoText } from '../model/errno.ts';
 import type { UnitLinks } from './boot-policy.ts';
@@ -13,6 +14,7 @@ import { parseMountinfo } from './mountinfo.ts';
 import { HungError } from './mounts.ts';
 import type { WatchedPath } from '../model/sight.ts';
 import type { SettingsFile } from './settings.ts';
+import { typeOf } from './system-calls.ts';
 
 /** A container directory as it was found below the lxcpath. */
 export interface FoundContainer {
@@ -91,7 +93,7 @@ export class HostReader {
   readText(path: string): ReadText {
     const at = { file: path, line: 0, remedy: 'put a text file there' };
     try {
-      return { text: this.files.read(this.at(path), textFileMaxBytes).toString('utf8') };
+      return { text: this.files.read(this.at(path), textFileMaxBytes).text };
     } catch (error) {
       if (isAbsent(error)) return {};
       if (error instanceof NoFileError) return { problem: { ...at, reason: 'is not a file' } };
@@ -145,26 +147,42 @@ export class HostReader {
 
   /** Directories with a `config` in them; names that begin with a dot are not containers. */
   containers(lxcpath: string): FoundContainer[] {
-    const found: FoundContainer[] = [];
+    return this.lookBelow(lxcpath).containers;
+  }
+
+  /** The same, and the paths of directories that are no containers, or not yet. */
+  lookBelow(lxcpath: string): { containers: FoundContainer[]; others: string[] } {
+    const containers: FoundContainer[] = [];
+    const others: string[] = [];
     for (const name of this.list(lxcpath)) {
       if (name.startsWith('.')) continue;
       const directory = `${lxcpath}/${name}`;
       const configFile = `${directory}/config`;
       if (name.includes('\ufffd')) {
         // Bytes that are no text: the file cannot be opened by this name, but the admin must hear.
-        found.push({ name, directory, configFile });
+        containers.push({ name, directory, configFile });
         continue;
       }
       try {
         // lstat: a config that is a dangling link is a broken container, not none.
         this.files.lstat(this.entryAt(configFile));
+        containers.push({ name, directory, configFile });
       } catch (error) {
+        if (this.isDirectory(directory)) others.push(directory);
         // For all else the configuration's own reader will say what is wrong.
-        if (isAbsent(error)) continue;
+        if (!isAbsent(error)) containers.push({ name, directory, configFile });
       }
-      found.push({ name, directory, configFile });
     }
-    return found;
+    return { containers, others };
+  }
+
+  private isDirectory(path: string): boolean {
+    try {
+      return typeOf(this.files.lstat(this.entryAt(path))) === 'directory';
+    } catch {
+      // Gone while we looked.
+      return false;
+    }
   }
 
   private settingsFile(path: string): { file?: SettingsFile; problem?: Problem } {
@@ -275,6 +293,28 @@ export class HostReader {
     return [...found.values()];
   }
 
+  /** Where mount units mount something, as far as they have files. */
+  mountUnitPaths(): string[] {
+    const names = new Set(unitDirectories.flatMap((directory) => this.list(directory)));
+    return [...names]
+      .filter((name) => name.endsWith('.mount') && name !== '-.mount')
+      .map((name) => unescapePath(name.slice(0, -'.mount'.length)))
+      .filter((path) => path !== undefined);
+  }
+
+  /** MAJOR:MINOR of a block device; undefined for what is none. */
+  blockDevice(path: string): string | undefined {
+    try {
+      const stat = this.files.stat(this.at(path));
+      // As makedev(3) puts them together.
+      const { rdev } = stat;
+      if (typeOf(stat) !== 'block device') return undefined;
+      return `${(rdev >> 8) & 0xfff}:${(rdev & 0xff) | ((rdev >> 12) & 0xfff00)}`;
+    } catch {
+      return undefined;
+    }
+  }
+
   /** Options= of a mount unit's file; that of a drop-in is not looked for. */
   private mountOptions(path: string): string[] {
     const lines = (this.readText(path).text ?? '').matchAll(/^Options[ \t]*=[ \t]*(.*)$/gm);
@@ -285,7 +325,7 @@ export class HostReader {
   hostMounts(): readonly Mount[] {
     const file = '/proc/1/mountinfo';
     try {
-      return parseMountinfo(this.files.read(this.at(file), mountTableMaxBytes).toString('utf8'));
+      return parseMountinfo(this.files.read(this.at(file), mountTableMaxBytes).text);
     } catch {
       // Without it, lockers are those of fstab and unit files.
       return [];
@@ -296,7 +336,7 @@ export class HostReader {
   mountPoints(): ReadonlySet<string> {
     const file = '/proc/self/mountinfo';
     try {
-      const text = this.files.read(this.at(file), mountTableMaxBytes).toString('utf8');
+      const text = this.files.read(this.at(file), mountTableMaxBytes).text;
       return new Set(parseMountinfo(text).map(({ mountPoint }) => mountPoint));
     } catch (error) {
       if (!isAbsent(error)) this.problems.push(unreadable(file, 'read', error));
@@ -322,10 +362,10 @@ export class HostReader {
     return ['/usr/lib64', '/usr/lib', ...multiarch.map((name) => `/usr/lib/${name}`)];
   }
 
-  /** Bytes of a file that nobody misses; undefined where it cannot be read. */
-  bytes(path: string, maxBytes: number): Buffer | undefined {
+  /** Bytes, as characters, of a file that nobody misses; undefined where it cannot be read. */
+  bytes(path: string, maxBytes: number): string | undefined {
     try {
-      return this.files.read(this.at(path), maxBytes);
+      return this.files.read(this.at(path), maxBytes, 'bytes').text;
     } catch {
       return undefined;
     }
@@ -345,7 +385,7 @@ export class HostReader {
     try {
       const entry = this.entryAt(path);
       const stat = this.files.lstat(entry);
-      return stat.isSymbolicLink() ? this.files.readlink(entry) === '/dev/null' : stat.size === 0;
+      return typeOf(stat) === 'link' ? this.files.readlink(entry) === '/dev/null' : stat.size === 0;
     } catch {
       // It went away meanwhile, or a part of the path cannot be read: systemd will say so.
       return false;
@@ -362,23 +402,6 @@ export class HostReader {
       // Also where a part of the path is no directory.
       return false;
     }
-  }
-
-  /** Directories below the lxcpath that are no containers, or not yet. */
-  directoriesWithoutConfig(lxcpath: string): string[] {
-    return this.list(lxcpath)
-      .filter((name) => !name.startsWith('.') && !name.includes('\ufffd'))
-      .map((name) => `${lxcpath}/${name}`)
-      .filter((path) => {
-        try {
-          return (
-            this.files.lstat(this.entryAt(path)).isDirectory() && !this.isThere(`${path}/config`)
-          );
-        } catch {
-          // Gone while we looked.
-          return false;
-        }
-      });
   }
 
   /**

@@ -10,6 +10,8 @@ import { fitsRestOfLine } from '../model/unit-syntax.ts';
 export interface LockerChoice {
   readonly name: string;
   readonly readOnly: boolean;
+  /** It may come and go, and is attached whenever it is there; absent for any other. */
+  readonly auto?: true;
 }
 
 /** Between what a container's memory is moved by itself; bytes. */
@@ -87,8 +89,9 @@ function words(value: string): string[] {
 /** A name that fstab(5) would have to escape is escaped here in the same way. */
 function parseLockers(value: string): LockerChoice[] {
   return words(value).map((word) => {
-    const [, name = '', mode] = /^(.*?)(?::(ro|rw))?$/s.exec(word) ?? [];
-    return { name: decodeField(name), readOnly: mode === 'ro' };
+    const [, name = '', mode, auto] = /^(.*?)(?::(ro|rw))?(:auto)?$/s.exec(word) ?? [];
+    const choice = { name: decodeField(name), readOnly: mode === 'ro' };
+    return auto === undefined ? choice : { ...choice, auto: true };
   });
 }
 
@@ -121,7 +124,8 @@ function isYesOrNo(value: string): boolean {
 
 const yesOrNoForm = '"yes" or "no"';
 const directoryForm = 'an absolute path without ".."';
-const lockersForm = 'names of lockers, each with ":ro" where it is to be read-only';
+const lockersForm =
+  'names of lockers, each with ":ro" where it is to be read-only and ":auto" where it may come later';
 const timespanForm = 'a time span such as "90s", "5min" or "infinity"';
 
 /** Every key of our own settings; lockerd.conf(5) describes the same ones, a test compares. */

@@ -1,11 +1,16 @@
+/** What the installed systemd can do, found without running it. */
 import type { HostReader } from './read.ts';
 
-/** The installed systemd's major version, from its library's name; undefined where nobody can tell. */
-export function systemdVersion(host: HostReader): number | undefined {
-  const versions = ['/usr/lib', ...host.libraryDirectories()]
+/** The first one with LogFilterPatterns=; an older one would complain of each unit that has it. */
+const withLogFilters = 253;
+
+/** Whether systemd keeps lines of a unit out of the journal that match a pattern. */
+export function filtersLog(host: HostReader): boolean {
+  const releases = host
+    .libraryDirectories()
     .flatMap((directory) => host.list(`${directory}/systemd`))
-    .map((name) => /^libsystemd-shared-([1-9]\d{2})\b/.exec(name)?.[1])
-    .filter((version) => version !== undefined)
+    .flatMap((name) => /^libsystemd-shared-(\d{3,4})\b/.exec(name)?.[1] ?? [])
     .map(Number);
-  return versions.length === 0 ? undefined : Math.min(...versions);
+  // In the middle of an upgrade there are two.
+  return releases.length > 0 && Math.min(...releases) >= withLogFilters;
 }

@@ -7,7 +7,7 @@ import type { Problem } from '../model/problem.ts';
 import { fitsUnitFile } from '../model/unit-syntax.ts';
 import type { Lockers } from '../host/lockers.ts';
 import { ownLockerNames, wormholeConflict } from '../host/lockers.ts';
-import type { ContainerSettings, HostSettings } from '../host/settings.ts';
+import type { ContainerSettings, HostSettings, LockerChoice } from '../host/settings.ts';
 
 /** The reason for a locker: the container's settings, its name, or the settings of the host. */
 type Kind = 'configured' | 'own' | 'shared';
@@ -34,6 +34,8 @@ export interface StartFacts {
   readonly isMounted: (path: string) => boolean;
   readonly isThere: (path: string) => boolean;
 }
+
+type Choice = Pick<LockerChoice, 'readOnly' | 'auto'>;
 
 export interface StartDecision {
   /** Why the container must not start; if there are any, the rest is empty. */
@@ -69,17 +71,19 @@ export function decideStart(facts: StartFacts): StartDecision {
   const isLocker = (locker: string): boolean =>
     facts.isMounted(pathOf(locker)) || facts.lockers.has(locker);
 
-  const attach = (locker: string, readOnly: boolean, kind: Kind): void => {
+  const mayFail = (locker: string): boolean =>
+    settings.strictLockers === false || facts.lockers.get(locker)?.mayFail === true;
+
+  const attach = (locker: string, { readOnly, auto }: Choice, kind: Kind): void => {
     if (seen.has(locker)) return;
     seen.add(locker);
     const path = pathOf(locker);
-    const mayFail = settings.strictLockers === false || facts.lockers.get(locker)?.mayFail === true;
-    const strict = kind !== 'shared' && !mayFail;
+    const strict = kind !== 'shared' && auto !== true && !mayFail(locker);
     const why = whyNotMountable(path, isLocker(locker));
     if (why === undefined) {
       lockers.set(locker, { mode: readOnly ? 'ro' : 'rw', kind, strict, path });
-    } else if (kind === 'shared') {
-      says.push(`goes without the shared locker ${locker}: ${why}`);
+    } else if (kind === 'shared' || auto === true) {
+      says.push(`goes without the ${kind} locker ${locker}: ${why}`);
     } else {
       missing.push(
         `is not started, because its ${kind} locker ${locker} cannot be mounted: ${why}`,
@@ -88,31 +92,29 @@ export function decideStart(facts: StartFacts): StartDecision {
   };
 
   if (settings.idmapLockers === true) says.push('idmap-lockers has no effect outside the unit');
-  for (const [locker, readOnly] of lastModes(settings.lockers?.value ?? [])) {
-    attach(locker, readOnly, 'configured');
+  for (const [locker, choice] of lastChoices(settings.lockers?.value ?? [])) {
+    attach(locker, choice, 'configured');
   }
   for (const locker of ownLockerNames(name, host.ownLockerSuffixes)) {
     if (isLocker(locker)) {
-      attach(locker, false, 'own');
+      attach(locker, { readOnly: false }, 'own');
       break;
     }
     if (!seen.has(locker) && facts.isThere(pathOf(locker))) {
       says.push(`${pathOf(locker)} is no locker, for nothing mounts it; it is not bound`);
     }
   }
-  for (const [locker, readOnly] of lastModes(host.sharedLockers)) {
+  for (const [locker, choice] of lastChoices(host.sharedLockers)) {
     // Not every host has the shared lockers.
-    if (isLocker(locker) || facts.isThere(pathOf(locker))) attach(locker, readOnly, 'shared');
+    if (isLocker(locker) || facts.isThere(pathOf(locker))) attach(locker, choice, 'shared');
   }
   const { lockerPath: insidePath } = host;
   return { problems, says, missing, insidePath, lockers: [...lockers.values()] };
 }
 
-/** The mode of each locker; the last of several entries for one locker counts. */
-function lastModes(
-  choices: readonly { readonly name: string; readonly readOnly: boolean }[],
-): ReadonlyMap<string, boolean> {
-  return new Map(choices.map(({ name, readOnly }) => [name, readOnly]));
+/** The choice of each locker; the last of several entries for one locker counts. */
+function lastChoices(choices: readonly LockerChoice[]): ReadonlyMap<string, LockerChoice> {
+  return new Map(choices.map((choice) => [choice.name, choice]));
 }
 
 /**

@@ -9,6 +9,7 @@ import { formatProblem } from '../model/problem.ts';
 import { fitsUnitFile, printable } from '../model/unit-syntax.ts';
 import { locateLockers } from '../host/locate.ts';
 import { HostReader } from '../host/read.ts';
+import { system } from '../host/system.ts';
 import { parseContainerSettings, parseSettings } from '../host/settings.ts';
 import type { StartDecision } from './decide-start.ts';
 import { decideStart } from './decide-start.ts';
@@ -81,22 +82,25 @@ export function startLines(name: string, root: string): string[] {
 }
 
 /** The whole program: takes the arguments and returns the exit status. */
-export function main(args: readonly string[], environment: NodeJS.ProcessEnv): number {
+export function main(
+  args: readonly string[],
+  environment: Readonly<Record<string, string | undefined>>,
+): number {
   const [first = ''] = args;
   if (first === '--help' || first === '-h') {
-    process.stdout.write(usage);
+    system.print('output', usage);
     return 0;
   }
   if (first === '--version') {
-    process.stdout.write(`lockerd-lockers ${LOCKERD_VERSION}\n`);
+    system.print('output', `lockerd-lockers ${LOCKERD_VERSION}\n`);
     return 0;
   }
   if (args.length !== 1 || !first.startsWith('--name=')) {
-    process.stderr.write(usage);
+    system.print('error', usage);
     return 2;
   }
   const root = withoutTrailingSlashes(environment['LOCKERD_ROOT'] ?? '');
   const lines = startLines(first.slice('--name='.length), root);
-  process.stdout.write(lines.map((line) => `${line}\n`).join(''));
+  system.print('output', lines.map((line) => `${line}\n`).join(''));
   return 0;
 }

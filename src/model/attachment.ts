@@ -25,11 +25,15 @@ export function readOnlyPath(locker: string): string {
 }
 
 /**
- * Where the host creates the mount points of a container's wormhole. The wormhole itself is a read-only
- * mount of the same file system, even on the host, so that no container can write there.
+ * Where the host creates the mount points of all wormholes, a directory for each container. The directory
+ * of wormholes is a read-only mount of the same file system, even on the host, so that no container can
+ * write there.
  */
+export const slotsDirectory = '/run/lockerd/slots';
+
+/** Where the host creates the mount points of a container's wormhole. */
 export function slotsPath(container: string): string {
-  return `/run/lockerd/slots/${container}`;
+  return `${slotsDirectory}/${container}`;
 }
 
 /** The path from which an attachment is bound. */
@@ -37,12 +41,15 @@ export function bindSource(a: Attachment): string {
   return a.readOnly ? readOnlyPath(a.locker) : a.source;
 }
 
-/** Options= of an attachment's mount unit; `idmap` has the form of X-mount.idmap= in mount(8). */
+/**
+ * Options= of an attachment's mount unit, whose type is `lockerd`: mount.lockerd(8) makes the mount point,
+ * which systemd cannot. `idmap` has the form of X-mount.idmap= in mount(8).
+ */
 export function bindOptions(a: Attachment, idmap?: string): string {
   return [
-    'bind',
+    'locker',
     ...(a.readOnly ? ['ro'] : []),
-    ...(idmap === undefined ? [] : [`X-mount.idmap=${idmap}`]),
+    ...(idmap === undefined ? [] : [`idmap=${idmap}`]),
   ].join(',');
 }
 

@@ -8,13 +8,11 @@ import { utf8Bytes } from './utf8.ts';
 
 export function escapeLabel(text: string): string {
   if (text === '') return '_';
-  return utf8Bytes(text)
-    .map((byte, index) => {
-      const char = String.fromCharCode(byte);
-      const stays = index === 0 ? /[A-Za-z]/.test(char) : /[A-Za-z0-9]/.test(char);
-      return stays ? char : `_${byte.toString(16).padStart(2, '0')}`;
-    })
-    .join('');
+  return text.replaceAll(/^[0-9]|[^A-Za-z0-9]+/g, (part) =>
+    utf8Bytes(part)
+      .map((byte) => `_${byte.toString(16).padStart(2, '0')}`)
+      .join(''),
+  );
 }
 
 /**

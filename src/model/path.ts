@@ -5,6 +5,8 @@
  */
 export function cleanAbsolutePath(path: string): string | undefined {
   if (!path.startsWith('/')) return undefined;
+  // Most paths are clean, and there are many.
+  if (!path.includes('//') && !path.includes('/.') && !path.endsWith('/')) return path;
   const parts = path.split('/').filter((part) => part !== '' && part !== '.');
   return parts.includes('..') ? undefined : `/${parts.join('/')}`;
 }
@@ -21,8 +23,17 @@ export function isAtOrBelow(path: string, directory: string): boolean {
   return directory === '/' || path === directory || path.startsWith(`${directory}/`);
 }
 
+export function parentOf(path: string): string {
+  return path.slice(0, path.lastIndexOf('/')) || '/';
+}
+
 /** File systems of the kernel: their paths are there before any unit starts. */
 export const kernelPaths: readonly string[] = ['/proc', '/sys', '/dev'];
+
+/** Directories that systemd itself is run from, which are there before any unit starts as well. */
+export const systemPaths: readonly string[] = ['', '/usr'].flatMap((directory) =>
+  ['bin', 'sbin', 'lib', 'lib32', 'lib64', 'libx32'].map((name) => `${directory}/${name}`),
+);
 
 /** PATH_MAX of the kernel, without the NUL. */
 export const pathMax = 4095;

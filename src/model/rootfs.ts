@@ -128,6 +128,6 @@ export function parseRootfs(value: string): RootfsResult {
     case 'zfs':
       return ofZfs(source);
     default:
-      return leftToLxc(`"${type}" is no known storage type of LXC`);
+      return leftToLxc(`"${type}" is no storage type that lockerd knows`);
   }
 }

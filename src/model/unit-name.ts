@@ -44,8 +44,14 @@ export function escapeInstance(name: string): string {
   return escapeBytes(name, (byte) => isAlphanumeric(byte) || isOneOf(byte, ':_.@-'));
 }
 
+/** Paths whose only characters to escape are dashes. */
+const plainPath = /^(?:\/[0-9A-Za-z:_-][0-9A-Za-z:_.-]*)+$/;
+
 /** Escapes an absolute path as `systemd-escape --path` does; `/` itself becomes `-`. */
 export function escapePath(path: string): string {
+  if (plainPath.test(path)) {
+    return path.slice(1).replaceAll('-', '\\x2d').replaceAll('/', '-');
+  }
   const parts = path.split('/').filter((part) => part !== '' && part !== '.');
   if (parts.length === 0) return '-';
   return parts
@@ -99,11 +105,6 @@ export function mountUnit(mountPoint: string): string {
 /** The instance of a template unit for a path, which the template gets as `%f`. */
 export function pathInstance(template: string, path: string): string {
   return `${template}@${escapePath(path)}.service`;
-}
-
-/** The unit that creates the directory on which an attachment is mounted. */
-export function slotUnit(path: string): string {
-  return pathInstance('lockerd-slot', path);
 }
 
 export function deviceUnit(devicePath: string): string {

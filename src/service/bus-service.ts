@@ -5,10 +5,12 @@ import type { ServiceConnection } from '../bus/connection.ts';
 import { serve } from '../bus/serve.ts';
 import type { Clock } from '../core/clock.ts';
 import { Core, type CorePorts } from '../core/core.ts';
+import { Listeners } from '../core/listeners.ts';
 import type { Limits } from '../core/user-quota.ts';
 import type { ClientsPort, MemoryFigures, MemoryPort } from '../core/ports.ts';
 import { asBusError } from './bus-errors.ts';
 import { Callers } from './callers.ts';
+import type { Occupation } from './idle.ts';
 import type { ServiceContext } from './service-context.ts';
 import { managerPath } from '../api/paths.ts';
 import { Publisher } from './publisher.ts';
@@ -28,11 +30,14 @@ const figuresFreshMs = 100;
  * Puts the core on a bus: settles when its objects answer. The service's name is still to be
  * requested.
  */
-export async function startService(options: ServiceOptions): Promise<Core> {
+export async function startService(
+  options: ServiceOptions,
+): Promise<{ readonly core: Core; readonly occupation: Occupation }> {
   const { connection, ports, clock, version, limits } = options;
   const core = new Core(ports, clock, limits);
   await core.start();
   const callers = new Callers(ports.clients);
+  const less = new Listeners<[]>();
   const context: ServiceContext = {
     core,
     callers,
@@ -45,6 +50,7 @@ export async function startService(options: ServiceOptions): Promise<Core> {
     userOf: (sender) => callers.uidOf(sender),
     left: (sender) => {
       callers.forget(sender);
+      less.emit();
     },
     admit: (uid, cost) => {
       try {
@@ -65,7 +71,11 @@ export async function startService(options: ServiceOptions): Promise<Core> {
   ports.authority.onPermissionsChanged(() => {
     tree.signal(managerPath, interfaces.manager, 'PermissionsChanged', []);
   });
-  return core;
+  core.jobs.removed.add(() => {
+    less.emit();
+  });
+  const isIdle = () => callers.isEmpty && core.jobs.all.length === 0;
+  return { core, occupation: { isIdle, onLess: (look) => less.add(look) } };
 }
 
 function readFigures(

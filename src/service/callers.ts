@@ -38,6 +38,11 @@ export class Callers {
     }
   }
 
+  /** None that has called is on the bus. */
+  get isEmpty(): boolean {
+    return this.#uids.size === 0;
+  }
+
   /** The connection has left the bus. */
   forget(sender: string): void {
     this.#uids.delete(sender);

@@ -35,10 +35,10 @@ export function containerInterface(context: ServiceContext, methods: ContainerMe
   const figure = (signature: string, none: unknown, get: (figures: MemoryFigures) => unknown) => ({
     signature,
     emits: 'false' as const,
-    get: async (path: string) => {
+    get: (path: string) => {
       const group = at(path).unit?.controlGroup ?? '';
-      const figures = group === '' ? undefined : await context.figures(group);
-      return figures ? get(figures) : none;
+      if (group === '') return none;
+      return context.figures(group).then((figures) => (figures ? get(figures) : none));
     },
   });
   return {

@@ -5,6 +5,7 @@
  * in src/core.
  */
 
+import { setTimeout as sleep } from 'node:timers/promises';
 import { serviceName } from '../api/names.ts';
 import { GeneratedDefinitions } from '../adapters/definitions.ts';
 import { BusClients } from '../adapters/clients.ts';
@@ -19,38 +20,64 @@ import { SystemdUnits } from '../adapters/units.ts';
 import { connectBus, type ServiceConnection } from '../bus/connection.ts';
 import { systemClock } from './system-clock.ts';
 import { startService } from './bus-service.ts';
+import { IdleExit, type Occupation } from './idle.ts';
+
+/** In the unit: `systemctl edit lockerd`. */
+const lingerVariable = 'LOCKERD_IDLE_EXIT';
 
 const helperSocket = '/run/lockerd/helper.sock';
 
+/** How long it stays when nobody needs it. Then all that a user may have at a time is there again. */
+const defaultLingerMs = 30_000;
+
+/** Answers take no longer to be sent, unless the bus hangs. */
+const lastAnswersMs = 5_000;
+
 /**
- * Runs the service until SIGTERM, which is a success, or until it loses the bus, which is a
- * failure: systemd starts it again.
+ * Runs the service until nobody needs it or SIGTERM comes, which are successes, or until it loses the
+ * bus, which is a failure: systemd starts it again.
  */
 export async function main(): Promise<number> {
+  const lingerMs = lingerOf(process.env[lingerVariable]);
+  const journal = new LoggerJournal();
+  const connection = await connectBus();
+  let idle: IdleExit | undefined;
   const stopped = new Promise<number>((resolve) => {
     for (const signal of ['SIGTERM', 'SIGINT'] as const) {
-      process.once(signal, () => {
-        resolve(0);
+      process.on(signal, () => {
+        if (idle?.hasLeft !== true) resolve(0);
       });
     }
   });
-  const journal = new LoggerJournal();
-  const connection = await connectBus();
   const lost = connection.lost.then((error) => {
     console.error(`lockerd: ${error.message}`);
     return 1;
   });
-  const serving = serveOn(connection, journal).then(() => new Promise<never>(() => undefined));
+  const serving = serveOn(connection, journal).then(async (occupation) => {
+    if (lingerMs === Infinity) return new Promise<never>(() => undefined);
+    idle = new IdleExit(connection, occupation, systemClock, lingerMs);
+    await idle.ended;
+    return 0;
+  });
   const status = await Promise.race([stopped, lost, serving]);
+  await Promise.race([connection.untilSent(1), sleep(lastAnswersMs)]);
   connection.close();
   await journal.flush();
   return status;
 }
 
-async function serveOn(connection: ServiceConnection, journal: LoggerJournal): Promise<void> {
+/** What LOCKERD_IDLE_EXIT says: seconds, or "no". */
+function lingerOf(text: string | undefined): number {
+  if (text === undefined || text === '') return defaultLingerMs;
+  if (text === 'no') return Infinity;
+  if (/^\d{1,6}$/.test(text)) return Number(text) * 1000;
+  throw new Error(`${lingerVariable}=${text}: say after how many seconds, or "no"`);
+}
+
+async function serveOn(connection: ServiceConnection, journal: LoggerJournal): Promise<Occupation> {
   const manager = await SystemdManager.connect(connection);
   const memory = new CgroupMemory();
-  await startService({
+  const { occupation } = await startService({
     connection,
     clock: systemClock,
     version: LOCKERD_VERSION,
@@ -67,4 +94,5 @@ async function serveOn(connection: ServiceConnection, journal: LoggerJournal): P
   });
   // The name comes last: whoever sees it finds everything in place.
   await connection.requestName(serviceName);
+  return occupation;
 }

@@ -12,6 +12,14 @@ export interface HeldStart {
   readonly units: readonly string[];
 }
 
+/**
+ * The unit that is active while a container waits for what its start has lacked; its status names
+ * that. See hooks/wait-for-data.
+ */
+export function lateUnit(unit: string): string | undefined {
+  return unit.startsWith('lxc@') ? unit.replace('lxc@', 'lxc-late@') : undefined;
+}
+
 /** Jobs that start a unit which is down; see job_type_to_string() in systemd's job.c. */
 const startTypes: readonly string[] = ['start', 'restart', 'reload-or-start', 'verify-active'];
 
@@ -26,11 +34,18 @@ type Asked = Pick<SystemdManager, 'unitsBefore' | 'get' | 'listLoaded'>;
 export async function readHeldStart(
   manager: Asked,
   unit: string,
-  { activeState, job, isUnmet }: HeldStartFacts,
+  { activeState, job, isUnmet, isAwaited }: HeldStartFacts,
 ): Promise<HeldStart | undefined> {
   if (!isDown(activeState)) return undefined;
   if (job !== undefined && job.id !== 0 && startTypes.includes(job.type)) {
     return { kind: 'waiting', units: await heldUpBy(manager, job.id) };
+  }
+  const late = isAwaited ? lateUnit(unit) : undefined;
+  if (late !== undefined) {
+    const status = await manager.get(late, 'Service', ['StatusText']);
+    const units = status.string('StatusText').split(' ').filter(Boolean);
+    // None while it still looks for them.
+    if (units.length > 0) return { kind: 'unmet', units };
   }
   if (!isUnmet || activeState === 'failed') return undefined;
   return { kind: 'unmet', units: await missingNeeds(manager, unit) };
@@ -54,6 +69,8 @@ interface HeldStartFacts {
   readonly job: ListedUnit['job'] | undefined;
   /** The last job ended as {@link wasNotBegun} says. */
   readonly isUnmet: boolean;
+  /** The unit that {@link lateUnit} names is active. */
+  readonly isAwaited: boolean;
 }
 
 /** Required units that have failed, and devices and mounts that are not there. */

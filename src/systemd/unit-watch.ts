@@ -2,7 +2,7 @@ import type { ListedUnit, SystemdManager } from './manager.ts';
 import { unitPath } from './manager.ts';
 import { isDown, type Properties } from './properties.ts';
 import type { HeldStart } from './held-start.ts';
-import { readHeldStart, wasNotBegun } from './held-start.ts';
+import { lateUnit, readHeldStart, wasNotBegun } from './held-start.ts';
 import { Watched } from './watched.ts';
 
 /** What is read of a service unit. */
@@ -44,6 +44,8 @@ export class UnitWatch<Status extends object> {
   readonly #reported: (unit: string, status: Status | undefined) => void;
   /** Watched units, by object path. */
   readonly #units = new Map<string, WatchedUnit<Status>>();
+  /** Those whose late unit has this object path. */
+  readonly #lateUnits = new Map<string, WatchedUnit<Status>>();
   /** Units to look up in the next list of loaded units. */
   readonly #toList = new Set<string>();
   #listing: Promise<ReadonlyMap<string, ListedUnit>> | undefined;
@@ -63,6 +65,7 @@ export class UnitWatch<Status extends object> {
     this.#reported = reported;
     manager.listen({
       unitChanged: (path, changed) => {
+        this.#lateUnits.get(path)?.watched.noteChange();
         const entry = this.#units.get(path);
         if (entry === undefined) return;
         const since = changed.get('StateChangeTimestamp');
@@ -102,12 +105,15 @@ export class UnitWatch<Status extends object> {
     const path = unitPath(unit);
     const entry = this.#units.get(path) ?? this.#newEntry(unit);
     this.#units.set(path, entry);
+    const late = lateUnit(unit);
+    if (late !== undefined) this.#lateUnits.set(unitPath(late), entry);
     if (entry.status !== undefined) changed(entry.status);
     entry.handlers.add(changed);
     const unwatch = (): void => {
       entry.handlers.delete(changed);
       if (entry.handlers.size > 0 || this.#units.get(path) !== entry) return;
       this.#units.delete(path);
+      if (late !== undefined) this.#lateUnits.delete(unitPath(late));
       entry.watched.end();
       this.#reported(unit, undefined);
     };
@@ -170,7 +176,10 @@ export class UnitWatch<Status extends object> {
 
   async #readUnit(entry: WatchedUnit<Status>): Promise<UnitReading> {
     const { unit } = entry;
-    const loaded = await this.#loadedUnit(unit);
+    const [loaded, late] = await Promise.all([
+      this.#loadedUnit(unit),
+      this.#loadedUnit(lateUnit(unit) ?? unit),
+    ]);
     entry.job = loaded?.job.id ?? 0;
     const [service, since] = await Promise.all([
       this.#manager.getAll(unit, 'Service'),
@@ -183,6 +192,7 @@ export class UnitWatch<Status extends object> {
         activeState,
         job: loaded?.job,
         isUnmet: entry.isStartUnmet,
+        isAwaited: late?.activeState === 'active',
       }),
       stateChangeUsec: since?.bigint('StateChangeTimestamp') ?? 0n,
       service,

@@ -1,6 +1,7 @@
 // npm run bench: the CPU time of one generator run beside that of systemd's own fstab generator on
 // the same machine, as a ratio. Absolute times differ between machines; the ratio much less.
 //
+// npm run bench -- bus: see bus.ts.
 // npm run bench -- shrinks: see shrinks.ts.
 // npm run bench -- autoballoon: see autoballoon.ts.
 import { spawnSync } from 'node:child_process';
@@ -97,6 +98,7 @@ function benchGenerator(): void {
 }
 
 const [which, ...args] = process.argv.slice(2);
-if (which === 'shrinks') await (await import('./shrinks.ts')).benchShrinks(args);
+if (which === 'bus') await (await import('./bus.ts')).benchBus();
+else if (which === 'shrinks') await (await import('./shrinks.ts')).benchShrinks(args);
 else if (which === 'autoballoon') await (await import('./autoballoon.ts')).benchAutoballoon(args);
 else benchGenerator();

@@ -12,6 +12,8 @@ interface BusOptions {
   names?: readonly string[];
   /** Limits of dbus-daemon, such as max_message_size. */
   limits?: Readonly<Record<string, number>>;
+  /** Programs that the bus starts when somebody calls their names. */
+  services?: Readonly<Record<string, readonly string[]>>;
 }
 
 interface RunOptions {
@@ -45,8 +47,25 @@ const defaultNames = [
 
 const startTimeoutMs = 30_000;
 
+/** The message bus that the tests run on: each project of theirs says which one. */
+export const busDaemon = process.env['LOCKERD_TEST_BUS'] ?? 'dbus-daemon';
+
+/** Starts it, in the foreground; its first line of output comes when clients can connect. */
+function daemonCommand(config: string, socket: string): string[] {
+  if (busDaemon === 'dbus-daemon') {
+    const options = ['--nofork', '--nopidfile', '--nosyslog', '--print-address'];
+    return [busDaemon, `--config-file=${config}`, ...options];
+  }
+  const script = `
+    mount --make-rprivate /
+    mount -t tmpfs -o mode=755 none /run
+    exec /usr/bin/python3 "$@"`;
+  const program = path.join(import.meta.dirname, 'broker.py');
+  return ['unshare', '-m', 'sh', '-ec', script, 'sh', program, socket, config];
+}
+
 /** The policy of /usr/share/dbus-1/system.conf, but anybody may own names. */
-function configuration(socket: string, { names = defaultNames, limits = {} }: BusOptions): string {
+function configuration(directory: string, { names = defaultNames, limits = {} }: BusOptions) {
   const calls = names.map((name) => `<allow send_destination="${name}"/>`);
   const limitLines = Object.entries(limits).map(
     ([name, value]) => `<limit name="${name}">${value}</limit>`,
@@ -56,7 +75,8 @@ function configuration(socket: string, { names = defaultNames, limits = {} }: Bu
 <busconfig>
 <type>system</type>
 <auth>EXTERNAL</auth>
-<listen>unix:path=${socket}</listen>
+<listen>unix:path=${path.join(directory, 'socket')}</listen>
+<servicedir>${directory}</servicedir>
 <policy context="default">
 <allow user="*"/>
 <allow own="*"/>
@@ -99,7 +119,7 @@ async function stop(child: ChildProcess, signal: NodeJS.Signals): Promise<void> 
   await exited;
 }
 
-/** A dbus-daemon of its own, with the policy of the system bus. */
+/** A message bus of its own, with the policy of the system bus. */
 export class PrivateBus {
   readonly directory: string;
   readonly socket: string;
@@ -113,22 +133,28 @@ export class PrivateBus {
     fs.chmodSync(this.directory, 0o755);
     this.socket = path.join(this.directory, 'socket');
     this.address = `unix:path=${this.socket}`;
-    fs.writeFileSync(path.join(this.directory, 'bus.conf'), configuration(this.socket, options));
+    fs.writeFileSync(path.join(this.directory, 'bus.conf'), configuration(this.directory, options));
+    for (const [name, command] of Object.entries(options.services ?? {})) {
+      const variables = [`DBUS_SYSTEM_BUS_ADDRESS=${this.address}`];
+      const exec = ['/usr/bin/env', ...variables, ...command].join(' ');
+      const lines = ['[D-BUS Service]', `Name=${name}`, `Exec=${exec}`, 'User=root', ''];
+      fs.writeFileSync(path.join(this.directory, `${name}.service`), lines.join('\n'));
+    }
   }
 
   /** Starts the daemon; again at the same address after stop(). */
   async start(): Promise<void> {
     fs.rmSync(this.socket, { force: true });
     const config = path.join(this.directory, 'bus.conf');
-    const argv = ['dbus-daemon', `--config-file=${config}`, '--nofork', '--nopidfile'];
-    const daemon = spawnBound([...argv, '--nosyslog', '--print-address'], {
+    const daemon = spawnBound(daemonCommand(config, this.socket), {
+      env: this.environment,
       stdio: ['ignore', 'pipe', 'ignore'],
     });
     this.#daemon = daemon;
-    if (daemon.stdout === null) throw new Error('dbus-daemon has no output');
+    if (daemon.stdout === null) throw new Error(`${busDaemon} has no output`);
     const lines = createInterface(daemon.stdout);
     const failed = once(daemon, 'exit').then(([code]) => {
-      throw new Error(`dbus-daemon ended with ${String(code)}`);
+      throw new Error(`${busDaemon} ended with ${String(code)}`);
     });
     await Promise.race([once(lines, 'line'), failed]);
     failed.catch(() => undefined);

@@ -7,7 +7,14 @@ import { unmarshal } from '../../src/bus/unmarshal.ts';
 import { Variant } from '../../src/bus/values.ts';
 import { startPrivateBus, type PrivateBus } from './bus.ts';
 import { errorText, RawClient } from './raw.ts';
-import { counts, errorOf, service, startTestService, type TestService } from './support.ts';
+import {
+  counts,
+  errorOf,
+  service,
+  startTestService,
+  unreadBytes,
+  type TestService,
+} from './support.ts';
 
 const stranger = 65534;
 
@@ -313,6 +320,35 @@ describe('floods', () => {
     deaf.close();
     await target.expectAlive();
   });
+});
+
+test('what the bus keeps for callers that never read is bounded', async () => {
+  const watcher = await bus.connect();
+  const deaf = await RawClient.connect(bus, stranger);
+  const { destination = '' } = await deaf.call({ ...service, member: 'Bump' });
+  deaf.stopReading();
+  const body = marshal('u', [2 ** 20]);
+  const count = 60;
+  for (let index = 0; index < count; index++)
+    deaf.send({ ...service, member: 'Blob', signature: 'u', body });
+  const mebibyte = 2 ** 20;
+  // What the sockets hold comes before, and what is refused afterwards is short.
+  await expect
+    .poll(() => unreadBytes(watcher, destination), { timeout: 30_000 })
+    .toBeGreaterThan(8 * mebibyte);
+  await target.expectAlive();
+  expect(await unreadBytes(watcher, destination)).toBeLessThan(20 * mebibyte);
+  deaf.readAgain();
+  const replies = [];
+  while (replies.length < count)
+    replies.push(await deaf.receive(({ replySerial }) => replySerial !== undefined));
+  const refused = replies.filter(({ type }) => type === messageType.error);
+  expect(refused.length).toBeGreaterThan(count / 2);
+  expect(new Set(refused.map(errorText))).toEqual(
+    new Set(['read the replies to your earlier calls first']),
+  );
+  deaf.close();
+  watcher.close();
 });
 
 test('answers to callers that left are not counted as unread', async () => {

@@ -16,6 +16,7 @@ import { defaultLimits, type Limits } from '../../src/core/user-quota.ts';
 import type { LxcStatus, MemoryFigures, UnitJobResult } from '../../src/core/ports.ts';
 import { systemClock } from '../../src/service/system-clock.ts';
 import { startService } from '../../src/service/bus-service.ts';
+import { IdleExit, type Occupation } from '../../src/service/idle.ts';
 import { definition, FakeOutside } from '../unit/core-fakes.ts';
 
 const mebibyte = 2n ** 20n;
@@ -80,6 +81,8 @@ export class LockerdOnFakes {
   readonly outside = new FakeOutside();
   /** Every call of a client, in order. */
   readonly calls: RecordedCall[] = [];
+  /** Whether calls are kept in {@link calls}. */
+  isRecording = true;
   /** Does a task, or throws: a LockerdError is what the outside says of a failure. */
   work: (task: Task) => Promise<TaskResult | undefined> | TaskResult | undefined = () => undefined;
   /**
@@ -91,7 +94,13 @@ export class LockerdOnFakes {
   readonly #limits: Partial<Limits>;
   /** By container: what LXC has said last. */
   readonly #guests = new Map<string, LxcStatus>();
-  #running: { readonly connection: ServiceConnection; readonly core: Core } | undefined;
+  #running:
+    | {
+        readonly connection: ServiceConnection;
+        readonly core: Core;
+        readonly occupation: Occupation;
+      }
+    | undefined;
 
   constructor(address: string, limits: Partial<Limits> = {}) {
     this.#address = address;
@@ -99,19 +108,30 @@ export class LockerdOnFakes {
     this.outside.definitions = { containers: [], lockers: [], rootNeedsNoAuthority: false };
   }
 
-  async start(): Promise<void> {
+  /** @param containers what is defined before the first call */
+  async start(containers: Readonly<Record<string, ContainerSetup>> = {}): Promise<void> {
     const connection = await connectBus({ address: this.#address });
     this.#record(connection);
     this.#forgeReplies(connection);
-    const core = await startService({
+    const { core, occupation } = await startService({
       connection,
       clock: systemClock,
       version: 'test',
       limits: { ...defaultLimits, ...this.#limits },
       ports: { ...this.#ports(), clients: new BusClients(connection) },
     });
-    this.#running = { connection, core };
+    this.#running = { connection, core, occupation };
+    await this.define(containers);
     await connection.requestName(serviceName);
+  }
+
+  /** Leaves the bus when nobody has needed the service for a while. */
+  async stopWhenIdle(lingerMs: number): Promise<void> {
+    if (this.#running === undefined) throw new Error('the service does not run');
+    const { connection, occupation } = this.#running;
+    await new IdleExit(connection, occupation, systemClock, lingerMs).ended;
+    await connection.untilSent(1);
+    await this.stop();
   }
 
   /** Leaves the bus, whatever is under way. */
@@ -179,7 +199,7 @@ export class LockerdOnFakes {
     const handleCalls = connection.handleCalls.bind(connection);
     connection.handleCalls = (handler) => {
       handleCalls((call) => {
-        this.calls.push(recorded(call));
+        if (this.isRecording) this.calls.push(recorded(call));
         handler(call);
       });
     };

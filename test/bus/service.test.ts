@@ -64,13 +64,13 @@ beforeEach(async () => {
   outside.definitions = definitions(definition('web'), definition('db'), definition('my web'));
   connection = await bus.connect();
   const authority = await PolkitAuthority.connect(connection, { checkMs: 3_000 });
-  core = await startService({
+  ({ core } = await startService({
     connection,
     clock: systemClock,
     version: '1.2.3',
     limits: { ...defaultLimits, 'finished-job-seconds': 1 },
     ports: { ...outside.ports(), authority, clients: new BusClients(connection) },
-  });
+  }));
   await connection.requestName(name);
   client = await bus.connect();
   // Here no activation file tells of polkit, so that it is found by its first answer.

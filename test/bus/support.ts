@@ -2,8 +2,8 @@ import type { ChildProcess } from 'node:child_process';
 import path from 'node:path';
 import { expect } from 'vitest';
 import type { ServiceConnection } from '../../src/bus/connection.ts';
-import { DBusError } from '../../src/bus/values.ts';
-import type { PrivateBus } from './bus.ts';
+import { DBusError, type VariantMap } from '../../src/bus/values.ts';
+import { busDaemon, type PrivateBus } from './bus.ts';
 
 export const service = {
   destination: 'org.lockerd1.Test',
@@ -58,4 +58,26 @@ export async function errorOf(reply: Promise<unknown>): Promise<DBusError> {
   );
   if (outcome instanceof DBusError) return outcome;
   throw new Error(`no D-Bus error but ${String(outcome)}`, { cause: outcome });
+}
+
+/** What the bus keeps for a connection that does not read. */
+export async function unreadBytes(connection: ServiceConnection, name: string): Promise<number> {
+  const ask = async (member: string, body: readonly string[]): Promise<VariantMap> => {
+    const [figures] = await connection.call({
+      destination: 'org.freedesktop.DBus',
+      path: '/org/freedesktop/DBus',
+      interface: 'org.freedesktop.DBus.Debug.Stats',
+      member,
+      signature: body.map(() => 's').join(''),
+      body,
+    });
+    return figures as VariantMap;
+  };
+  if (busDaemon === 'dbus-daemon') {
+    const { OutgoingBytes: bytes } = await ask('GetConnectionStats', [name]);
+    return bytes?.value as number;
+  }
+  const { 'org.bus1.DBus.Debug.Stats.PeerAccounting': all } = await ask('GetStats', []);
+  const peers = all?.value as [string, unknown, Record<string, number>][];
+  return peers.find(([own]) => own === name)?.[2]['OutgoingBytes'] ?? 0;
 }

@@ -19,6 +19,8 @@ import { fileURLToPath } from 'node:url';
 export const project = fileURLToPath(new URL('../..', import.meta.url));
 export const fixtures = join(project, 'test/fixtures/generator');
 const generator = join(project, 'dist/lockerd-generator');
+/** The same program without Node; it is there where it could be compiled. */
+export const compiledGenerator = join(project, 'dist/compiled/lockerd-generator');
 
 /** Every case, that is every directory of test/fixtures/generator. */
 export const caseNames: readonly string[] = readdirSync(fixtures, { withFileTypes: true })
@@ -105,17 +107,17 @@ async function makeRoot(name: string, directory: string): Promise<string> {
   return root;
 }
 
-function runGenerator(root: string, args: readonly string[]): Promise<Ended> {
-  return run(generator, args, { env: { PATH: process.env['PATH'], LOCKERD_ROOT: root } });
+function runGenerator(root: string, args: readonly string[], program: string): Promise<Ended> {
+  return run(program, args, { env: { PATH: process.env['PATH'], LOCKERD_ROOT: root } });
 }
 
 /** What the built generator makes of a case: the written tree and its log. */
-export function generate(name: string): Promise<{ tree: Tree; log: string }> {
+export function generate(name: string, program = generator): Promise<{ tree: Tree; log: string }> {
   return withTemporaryDirectory(async (directory) => {
     const root = await makeRoot(name, directory);
     const directories = ['normal', 'early', 'late'].map((each) => join(directory, each));
     for (const each of directories) mkdirSync(each);
-    const { status, stdout, stderr } = await runGenerator(root, directories);
+    const { status, stdout, stderr } = await runGenerator(root, directories, program);
     const unexpected = [
       ...readTree(join(directory, 'early')),
       ...readTree(join(directory, 'late')),
@@ -132,7 +134,11 @@ export function generate(name: string): Promise<{ tree: Tree; log: string }> {
 /** What the built generator prints of a case instead of writing it. */
 export function dryRun(name: string): Promise<string> {
   return withTemporaryDirectory(async (directory) => {
-    const { stdout } = await runGenerator(await makeRoot(name, directory), ['--dry-run']);
+    const { stdout } = await runGenerator(
+      await makeRoot(name, directory),
+      ['--dry-run'],
+      generator,
+    );
     return stableText(stdout);
   });
 }

@@ -1,5 +1,6 @@
 import { execFileSync } from 'node:child_process';
 import {
+  copyFileSync,
   existsSync,
   lstatSync,
   mkdirSync,
@@ -38,7 +39,12 @@ const scratch = mkdtempSync(join(tmpdir(), 'lockerd-deb-test-'));
 const staged = join(scratch, 'staged');
 const extracted = join(scratch, 'extracted');
 const control = join(scratch, 'control');
-const deb = join(scratch, `lockerd_${version}_all.deb`);
+/** Without a compiler, the package has the generator for Node. */
+const isCompiled = existsSync(join(project, 'dist/compiled/lockerd-generator'));
+const architecture = isCompiled ? run('dpkg', ['--print-architecture']).trim() : 'all';
+const debName = `lockerd_${version}_${architecture}.deb`;
+const deb = join(scratch, debName);
+const overrides = 'usr/share/lintian/overrides/lockerd';
 const doc = 'usr/share/doc/lockerd';
 /** What the package has beside what install.mjs installs. */
 const documentation = ['README.md', 'changelog.gz', 'copyright'];
@@ -47,7 +53,7 @@ function makePackage(directory: string): string {
   mkdirSync(directory, { recursive: true });
   const args = ['src/build/deb.mjs', '--output', directory];
   run(process.execPath, args, { SOURCE_DATE_EPOCH: '1700000000' });
-  return join(directory, `lockerd_${version}_all.deb`);
+  return join(directory, debName);
 }
 
 /** Type, mode and content of everything below a directory. */
@@ -79,8 +85,12 @@ afterAll(() => {
 describe('the Debian package', () => {
   test('has what install.mjs installs, and documentation', () => {
     const packaged = [...readTree(extracted)].filter(
-      ([path]) => !documentation.some((name) => path === join(doc, name)),
+      ([path]) =>
+        !documentation.some((name) => path === join(doc, name)) &&
+        path !== overrides &&
+        !(overrides.startsWith(`${path}/`) && path.startsWith('usr/share/lintian')),
     );
+    expect(existsSync(join(extracted, overrides))).toBe(isCompiled);
     expect(new Map(packaged)).toEqual(readTree(staged));
     expect(readdirSync(join(extracted, doc)).sort()).toEqual([...documentation, 'examples'].sort());
   });
@@ -91,7 +101,9 @@ describe('the Debian package', () => {
       const [mode, owner, , , , path = ''] = line.split(/\s+/);
       const isProgram =
         /\/(hooks|system-generators|s?bin)\/[^/]+$|\/usr\/lib\/lockerd\/[^/]+$/.test(path);
-      const isLink = path.endsWith('.wants/lockerd-helper.socket');
+      const isLink =
+        path.endsWith('.wants/lockerd-helper.socket') ||
+        (isCompiled && path.endsWith('/lockerd-lockers'));
       const file = isLink ? 'lrwxrwxrwx' : isProgram ? '-rwxr-xr-x' : '-rw-r--r--';
       const expected = path.endsWith('/') ? 'drwxr-xr-x' : file;
       expect(`${mode} ${owner} ${path}`).toBe(`${expected} root/root ${path}`);
@@ -107,7 +119,8 @@ describe('the Debian package', () => {
         .map((line) => [line.slice(0, line.indexOf(':')), line.slice(line.indexOf(':') + 2)]),
     );
     expect(fields.get('Version')).toBe(version);
-    expect(fields.get('Architecture')).toBe('all');
+    expect(fields.get('Architecture')).toBe(architecture);
+    if (isCompiled) expect(fields.get('Built-Using')).toMatch(/glibc \(= .*quickjs \(= /);
     expect(fields.get('Depends')).toBe(
       // Older releases of polkit do not read rules in JavaScript; PropagatesStopTo= is of systemd 249.
       'dbus, lxc (>= 1:4), nodejs (>= 18.19), polkitd (>= 0.106), systemd (>= 249)',
@@ -136,10 +149,24 @@ describe('the Debian package', () => {
     });
   });
 
-  test('runs the generator by the path of its interpreter', () => {
+  test('has a generator that needs nothing else, or names its interpreter', () => {
     const generator = join(extracted, 'usr/lib/systemd/system-generators/lockerd-generator');
-    expect(readFileSync(generator, 'utf8').split('\n', 1)).toEqual(['#!/usr/bin/node']);
-    expect(run(process.execPath, [generator, '--version'])).toBe(`lockerd-generator ${version}\n`);
+    const lockers = join(extracted, 'usr/lib/lockerd/lockerd-lockers');
+    const nothing = join(scratch, 'nothing');
+    mkdirSync(nothing);
+    const first = readFileSync(generator, 'latin1').split('\n', 1)[0];
+    if (isCompiled) {
+      // Not even a library: the directory is all that it sees.
+      copyFileSync(generator, join(nothing, 'g'));
+      const printed = run('unshare', ['-r', 'chroot', nothing, '/g', '--version']);
+      expect(printed).toBe(`lockerd-generator ${version}\n`);
+      expect(run(lockers, ['--version'])).toBe(`lockerd-lockers ${version}\n`);
+    } else {
+      expect(first).toBe('#!/usr/bin/node');
+      expect(run(process.execPath, [generator, '--version'])).toBe(
+        `lockerd-generator ${version}\n`,
+      );
+    }
   });
 
   test('has the changelog of this version in Debian’s form', () => {
@@ -194,7 +221,9 @@ describe('the example in README.md', () => {
 
   test('shows what the generator prints for it', () => {
     const generator = join(extracted, 'usr/lib/systemd/system-generators/lockerd-generator');
-    const printed = run(process.execPath, [generator, '--dry-run'], { LOCKERD_ROOT: fixture });
+    const program = isCompiled ? generator : process.execPath;
+    const args = isCompiled ? ['--dry-run'] : [generator, '--dry-run'];
+    const printed = run(program, args, { LOCKERD_ROOT: fixture });
     const files = printed.split(/^(?=# \S+(?: -> \S+)?$)/m).filter((file) => file !== '');
     const shown = files
       .filter((file) => !/^# \S*(?:lxc@|mappings-|slots-)db\./.test(file))

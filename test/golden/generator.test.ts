@@ -1,7 +1,7 @@
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { caseNames, dryRun, fixtures, generate, printTree } from './cases.ts';
+import { caseNames, compiledGenerator, dryRun, fixtures, generate, printTree } from './cases.ts';
 
 /** With LOCKERD_UPDATE_GOLDEN=1 what the generator does now becomes what is expected. */
 const isUpdate = process.env['LOCKERD_UPDATE_GOLDEN'] === '1';
@@ -17,6 +17,14 @@ describe.concurrent('the generator writes what is expected', () => {
     const file = join(fixtures, name, 'expected');
     if (isUpdate) writeFileSync(file, result);
     expect(result).toBe(existsSync(file) ? readFileSync(file, 'utf8') : '(nothing yet)\n');
+  });
+});
+
+describe.skipIf(!existsSync(compiledGenerator)).concurrent('and compiled, the same', () => {
+  test.each(caseNames)('%s', async (name) => {
+    const { tree, log } = await generate(name, compiledGenerator);
+    const file = join(fixtures, name, 'expected');
+    expect(`${log}\n${printTree(tree)}`).toBe(readFileSync(file, 'utf8'));
   });
 });
 

@@ -37,6 +37,7 @@ const programs = [
   'usr/lib/lockerd/lockerd',
   'usr/lib/lockerd/lockerd-autoballoon',
   'usr/lib/lockerd/lockerd-helper',
+  'usr/bin/lockerctl',
   'usr/bin/lxc-start',
   'usr/bin/lxc-wait',
   'usr/bin/sleep',

@@ -2,7 +2,15 @@ import { execFileSync } from 'node:child_process';
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import { bootHost, type Host } from './host.ts';
 import { attachJournalOnFailure } from '../machines/journal.ts';
-import { expectState, guestPid, journalOf, offline, systemctl } from '../machines/support.ts';
+import {
+  expectState,
+  guestPid,
+  journalOf,
+  offline,
+  systemctl,
+  timed,
+  trySystemctl,
+} from '../machines/support.ts';
 
 vi.setConfig({ testTimeout: 120_000, hookTimeout: 900_000 });
 
@@ -57,7 +65,7 @@ test('a root file system on a block device is waited for, and its guest shuts do
   await host.boot();
   const unit = `dev-loop${number}.device`;
   await host.shell(`test -b ${loop} || mknod ${loop} b 7 ${number}`);
-  expect((await host.unit('lxc@disk'))['Requires']).toContain(unit);
+  expect((await host.unit('lxc@disk'))['Wants']).toContain(unit);
   expect((await host.unit('lxc@disk'))['After']).toContain(unit);
 
   await systemctl(host, 'start', '--no-block', 'lxc@disk');
@@ -79,6 +87,43 @@ test('a root file system on a block device is waited for, and its guest shuts do
   expect(await host.unit('lxc@disk')).toMatchObject({ Result: 'success', ExecMainStatus: '0' });
   await host.shell(`mount ${loop} /mnt; cp /mnt/shutdown-marker /tmp/; umount /mnt`);
   expect(await host.readFile('/tmp/shutdown-marker')).not.toBe('');
+});
+
+test('a device that comes after the start has failed starts the container', async () => {
+  const image = `${host.root}/srv/disk.img`;
+  const device = loop ?? '';
+  const unit = `${device.slice(1).replaceAll('/', '-')}.device`;
+  execFileSync('losetup', ['--detach', device]);
+  await host.waitFor('systemd has no device', async () => {
+    return (await host.unit(unit))['ActiveState'] === 'inactive';
+  });
+  await host.writeFile(
+    `/etc/systemd/system/${unit}.d/timeout.conf`,
+    '[Unit]\nJobRunningTimeoutSec=1s\n',
+  );
+  await systemctl(host, 'daemon-reload');
+  expect((await trySystemctl(host, 'start', 'lxc@disk')).exitCode).toBe(1);
+  expect(await journalOf(host, 'lxc@disk')).toContain(`there is no block device ${device}`);
+  await host.waitFor('it is waited for', async () => {
+    return (await host.unit('lxc-late@disk'))['StatusText'] === unit;
+  });
+  expect(await stateOf('disk')).toMatchObject({ state: 'unmet', waits_for: [unit] });
+  execFileSync('losetup', [device, image]);
+  await host.waitFor('the container runs', async () => {
+    return (await host.unit('lxc@disk'))['ActiveState'] === 'active';
+  });
+  await systemctl(host, 'stop', 'lxc@disk');
+});
+
+test('a device under a name that udev does not know is left to LXC', async () => {
+  await host.shell(`mknod /dev/my-disk b 7 ${(loop ?? '').replace(/\D/g, '')}`);
+  await setRootfs('disk', 'lvm:/dev/my-disk');
+  await systemctl(host, 'daemon-reload');
+  expect((await host.unit('lxc@disk'))['Wants']).not.toContain('my');
+  const { ms } = await timed(() => systemctl(host, 'start', 'lxc@disk'));
+  expect(ms).toBeLessThan(30_000);
+  await systemctl(host, 'stop', 'lxc@disk');
+  await setRootfs('disk', `lvm:${loop}`);
 });
 
 test('a root file system in an image file', async () => {
@@ -130,7 +175,10 @@ test('a container whose mount source cannot be mounted does not start and says w
   expect(exitCode).toBe(1);
   expect(await guestPid(host, 'image')).toBeUndefined();
   expect(await journalOf(host, 'lxc@image')).toContain('Dependency failed: srv-data.mount');
-  expect((await stateOf('image'))['state']).toBe('failed');
+  await host.waitFor('lockerctl says what it lacks', async () => {
+    const { state, waits_for: needs } = await stateOf('image');
+    return state === 'unmet' && String(needs) === 'dev-absent.device';
+  });
 });
 
 test('lockerctl says what the next boot will do, and who decided it', async () => {

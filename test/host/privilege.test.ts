@@ -194,8 +194,11 @@ const exposed: Readonly<Record<string, number>> = {
   'lockerd-containers.service': 3,
   'lockerd-rescan.service': 3,
   'lockerd-automounts.service': 3,
+  'lockerd-check.service': 3,
   'lxc-delay@.service': 1.5,
   'lxc-needs@.service': 5,
+  'lxc-late@.service': 5,
+  'lockerd-return.service': 5,
   'lockerd-pin@.service': 3,
   'lockerd-slot@.service': 4,
   // It unmounts, so it has the host's mounts and whatever would need others is missing.
@@ -212,7 +215,7 @@ test.each(Object.entries(exposed))('%s is exposed less than %d', async (unit, mo
 
 test('every packaged service but that of the containers has such a bound', async () => {
   const { stdout } = await host.shell(
-    "cd /usr/lib/systemd/system; ls | grep -E '^(lockerd|lxc-delay|lxc-needs).*[.]service$'",
+    "cd /usr/lib/systemd/system; ls | grep -E '^(lockerd|lxc-delay|lxc-needs|lxc-late).*[.]service$'",
   );
   expect(stdout.trim().split('\n').sort()).toEqual(Object.keys(exposed).sort());
 });

@@ -15,6 +15,7 @@ const packageOf = {
   lintian: 'lintian',
   mandoc: 'mandoc',
   'dbus-daemon': 'dbus-daemon',
+  'dbus-broker-launch': 'dbus-broker',
   'dbus-send': 'dbus-bin',
   busctl: 'systemd',
   gdbus: 'libglib2.0-bin',
@@ -33,6 +34,15 @@ const packageOf = {
 };
 
 /** @typedef {keyof typeof packageOf} Program */
+
+/** What undoes a change of the machine that nobody asked for, once a package is installed. */
+const undoOf = {
+  // It makes itself the machine's message bus, from the next boot on.
+  'dbus-broker': [
+    ['systemctl', 'disable', 'dbus-broker.service'],
+    ['systemctl', '--global', 'disable', 'dbus-broker.service'],
+  ],
+};
 
 /** @param {string} program */
 function isInstalled(program) {
@@ -57,6 +67,10 @@ export function ensurePrograms(programs) {
     const { status, stdout, stderr } = spawnSync('apt-get', args, { env, encoding: 'utf8' });
     // A foreign repository of the machine may be down while Debian's own is there.
     if (status !== 0 && args[0] === 'install') throw new Error(`${advice}\n${stdout}${stderr}`);
+  }
+  for (const [name, commands] of Object.entries(undoOf)) {
+    if (!packages.includes(name)) continue;
+    for (const [command = '', ...args] of commands) spawnSync(command, args);
   }
   const still = missing.filter((program) => !isInstalled(program));
   if (still.length > 0) throw new Error(`still missing after apt-get: ${still.join(', ')}`);

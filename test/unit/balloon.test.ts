@@ -3,7 +3,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { findGuestMemory, lacksMemory, RunningLimits } from '../../src/cgroup/find-group.ts';
+import { findGuestMemory, lacksMemory } from '../../src/cgroup/find-group.ts';
 import { controlGroups } from '../../src/cgroup/hierarchy.ts';
 import {
   heldV1,
@@ -25,6 +25,8 @@ import {
 import { Trend, Watch } from '../../src/balloon/trial.ts';
 import { parseSizeChange } from '../../src/cli/size.ts';
 import { decideMemory } from '../../src/generator/unit-limits.ts';
+import { HostReader } from '../../src/host/read.ts';
+import { RunningLimits } from '../../src/host/running-limits.ts';
 import { parseMemorySize } from '../../src/model/memory-size.ts';
 
 const bytes = fc.bigInt({ min: 0n, max: 2n ** 50n });
@@ -138,13 +140,14 @@ describe('the limits of running containers', () => {
     rmSync(root, { recursive: true });
   });
   const unit = 'lxc@web.service';
+  const cgroup = 'sys/fs/cgroup';
   const put = (group: string, files: Record<string, string>): void => {
     for (const [name, text] of Object.entries(files)) {
-      mkdirSync(join(root, group), { recursive: true });
-      writeFileSync(join(root, group, name), text);
+      mkdirSync(join(root, cgroup, group), { recursive: true });
+      writeFileSync(join(root, cgroup, group, name), text);
     }
   };
-  const limits = () => new RunningLimits(root).of(unit);
+  const limits = () => new RunningLimits(new HostReader(root)).of(unit);
 
   test('are those of the unit in whatever slice on cgroup v2, without swap where it has none', () => {
     const group = `machine.slice/machine-web.slice/${unit}`;
@@ -168,10 +171,13 @@ describe('the limits of running containers', () => {
   test('are none where the kernel has no memory controller, which is known of a unit', () => {
     put('.', { 'cgroup.controllers': '' });
     put(`system.slice/${unit}/lxc.monitor.web`, { 'cgroup.procs': '7\n' });
-    expect([limits(), lacksMemory(`/system.slice/${unit}`, root)]).toEqual([{}, true]);
-    expect(lacksMemory('/system.slice/other.service', root)).toBe(false);
+    expect([limits(), lacksMemory(`/system.slice/${unit}`, join(root, cgroup))]).toEqual([
+      {},
+      true,
+    ]);
+    expect(lacksMemory('/system.slice/other.service', join(root, cgroup))).toBe(false);
     put(`system.slice/${unit}`, { 'memory.events': '' });
-    expect(lacksMemory(`/system.slice/${unit}`, root)).toBe(false);
+    expect(lacksMemory(`/system.slice/${unit}`, join(root, cgroup))).toBe(false);
   });
 });
 

@@ -184,6 +184,14 @@ describe('programs of others', () => {
     ]);
   });
 
+  test('"check" takes its options along to another host', () => {
+    const words = remoteCommand(parse('check', '--json', '--no-legend', 'my web'), 'db');
+    expect(words.at(-1)).toBe("lockerctl check --json --no-legend 'my web'");
+    expect(remoteCommand(parse('check', '-q', '--', '-web'), 'db').at(-1)).toBe(
+      'lockerctl check --quiet -- -web',
+    );
+  });
+
   test.each([
     ['db', ['-xT', '--', 'db']],
     ['root@db', ['-xT', '--', 'root@db']],

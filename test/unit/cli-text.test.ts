@@ -5,7 +5,8 @@ import { parsePath } from '../../src/api/paths.ts';
 import { nameOf } from '../../src/cli/object-info.ts';
 import { renderTable, type Column } from '../../src/cli/text-table.ts';
 import { ellipsize, escapeText, pad, textWidth, wrapText } from '../../src/cli/text.ts';
-import { formatAgo, formatTimestamp, parseTimespan } from '../../src/cli/time.ts';
+import { formatAgo, formatTimestamp } from '../../src/cli/time.ts';
+import { parseTimespan } from '../../src/model/timespan.ts';
 
 const anyText = fc.string({ unit: 'binary' });
 

@@ -57,6 +57,9 @@ describe('the state of a container', () => {
     ['failed', 'waiting', 'STOPPED', false, 'waiting'],
     ['inactive', 'unmet', 'STOPPED', false, 'unmet'],
     ['inactive', 'unmet', undefined, false, 'unmet'],
+    ['failed', 'unmet', 'STOPPED', false, 'unmet'],
+    ['failed', 'unmet', 'STOPPED', true, 'broken'],
+    ['failed', 'unmet', 'RUNNING', false, 'running'],
     // What is known of a guest, or of the configuration, says more.
     ['inactive', 'waiting', 'RUNNING', false, 'running'],
     ['inactive', 'unmet', 'RUNNING', false, 'running'],

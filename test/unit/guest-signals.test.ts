@@ -56,6 +56,8 @@ describe('without lxc.signal.halt', () => {
     ['openrc-init', [2, 15, 30, 37], '15'],
     ['dinit', [2, 3, 15], '15'],
     ['runit', [2, 18], '18'],
+    // Debian's
+    ['runit', [2, 18, 30], '30 18'],
     ['sinit', [2, 10, 37], '10'],
     ['unheard-of', [15], 'none'],
     ['s6-svscan', [1], 'none'],

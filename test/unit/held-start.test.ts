@@ -1,4 +1,4 @@
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { DBusError, Variant } from '../../src/bus/values.ts';
 import type { BusConnection, CallRequest, Signal } from '../../src/bus/connection.ts';
 import { SystemdManager } from '../../src/systemd/manager.ts';
@@ -17,6 +17,8 @@ class FakeSystemd {
   /** Other units that are loaded, with their states. */
   others: Readonly<Record<string, string>> = {};
   requires: readonly string[] = [];
+  /** Status of the unit that waits for what the start has lacked. */
+  status = '';
   readonly #handlers = new Map<string, (signal: Signal) => void>();
 
   readonly bus = {
@@ -51,6 +53,7 @@ class FakeSystemd {
         return [this.waits.map((name) => [9, name, 'start', 'running', '/job', '/unit'])];
       case 'Get':
         if (body[1] === 'StateChangeTimestamp') return [new Variant('t', 1n)];
+        if (body[1] === 'StatusText') return [new Variant('s', this.status)];
         return [new Variant('as', body[1] === 'Requires' ? this.requires : [])];
       default:
         return [{}];
@@ -58,7 +61,11 @@ class FakeSystemd {
   }
 
   signal(kind: string, member: string, ...body: unknown[]): void {
-    const signal = { sender: '', path, interface: '', signature: '', member, body };
+    this.signalOf(path, kind, member, ...body);
+  }
+
+  signalOf(from: string, kind: string, member: string, ...body: unknown[]): void {
+    const signal = { sender: '', path: from, interface: '', signature: '', member, body };
     this.#handlers.get(kind)?.(signal);
   }
 
@@ -146,3 +153,32 @@ test.each(['done', 'canceled', 'failed', 'skipped'])(
     expect(held()).toBeUndefined();
   },
 );
+
+describe('a start whose needs are waited for', () => {
+  const late = 'lxc-late@web.service';
+  const latePath = '/org/freedesktop/systemd1/unit/lxc_2dlate_40web_2eservice';
+
+  test.each(['inactive', 'failed'])('is unmet, also when it ended long ago: %s', async (state) => {
+    const systemd = new FakeSystemd();
+    systemd.activeState = state;
+    systemd.others = { [late]: 'active' };
+    systemd.status = 'dev-sdb1.device srv-data.mount';
+    const held = await watch(systemd);
+    const unmet = { kind: 'unmet', units: ['dev-sdb1.device', 'srv-data.mount'] };
+    expect(held()).toEqual(unmet);
+    // The same where nothing is said of the container's own unit.
+    systemd.others = {};
+    systemd.signalOf(latePath, 'PropertiesChanged', 'PropertiesChanged', 'Unit', {});
+    await settled();
+    expect(held()).toBeUndefined();
+  });
+
+  test('is not before it is known what is missing, nor while the container runs', async () => {
+    const systemd = new FakeSystemd();
+    systemd.others = { [late]: 'active' };
+    expect((await watch(systemd))()).toBeUndefined();
+    systemd.status = 'srv-data.mount';
+    systemd.activeState = 'active';
+    expect((await watch(systemd))()).toBeUndefined();
+  });
+});

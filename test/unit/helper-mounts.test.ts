@@ -44,12 +44,10 @@ test('a locker that was mounted somewhere else', () => {
     readOnlyOnHost: false,
   };
   const more = (text: string) =>
-    straysOf(
-      new Set(host.map(mountKey)),
-      [...host, ...parseMountinfo(text)],
-      a,
+    straysOf(new Set(host.map(mountKey)), [...host, ...parseMountinfo(text)], a, [
       '/var/locker-mappings',
-    ).map(({ mountPoint }) => mountPoint);
+      '/srv/hole',
+    ]).map(({ mountPoint }) => mountPoint);
   const mount = (id: number, path: string, device = '8:1') =>
     `${id} 99 ${device} / ${path} rw - ext4 /dev/sda1 rw\n`;
   expect(more(mount(400, '/etc/victim.d'))).toEqual(['/etc/victim.d']);
@@ -67,15 +65,26 @@ test('a locker that was mounted somewhere else', () => {
 });
 
 test('copies of an attachment, wherever a guest has put the wormhole', () => {
-  expect(copiesOf(host, '0:59', 'data').map(({ id }) => id)).toEqual([331]);
-  const guest = parseMountinfo(`
+  const sought = { device: '0:59', container: 'web', locker: 'data' };
+  const ids = (mountinfo: string): number[] =>
+    copiesOf(parseMountinfo(mountinfo), sought).map(({ id }) => id);
+  const ofHost = `
+330 99 0:59 / /var/locker-mappings rw,nosuid shared:107 - ramfs lockerd rw
+331 330 8:1 / /var/locker-mappings/web/data ro shared:27 - ext4 /dev/sda1 rw
+332 330 8:1 / /var/locker-mappings/db/data ro shared:28 - ext4 /dev/sda1 rw
+`;
+  expect(ids(ofHost)).toEqual([331]);
+  const ofGuest = `
 1 0 0:1 / / rw - ext4 root rw
-2 1 0:59 / /lockers ro - tmpfs tmpfs rw
+2 1 0:59 /web /lockers ro - ramfs lockerd rw
 3 2 8:1 / /lockers/data rw - ext4 /dev/sda1 rw
 4 1 8:1 / /data rw - ext4 /dev/sda1 rw
-5 1 0:59 / /mnt ro - tmpfs tmpfs rw
+5 1 0:59 /web /mnt ro - ramfs lockerd rw
 6 5 8:1 / /mnt/data rw - ext4 /dev/sda1 rw
 7 5 8:1 / /mnt/data2 rw - ext4 /dev/sda1 rw
-`);
-  expect(copiesOf(guest, '0:59', 'data').map(({ id }) => id)).toEqual([3, 6]);
+8 1 0:59 /web/data /opt ro - ramfs lockerd rw
+9 8 8:1 / /opt rw - ext4 /dev/sda1 rw
+`;
+  expect(ids(ofGuest)).toEqual([3, 6, 9]);
+  expect(ids(ofGuest.replaceAll('0:59 /web', '0:59 /db'))).toEqual([]);
 });

@@ -45,6 +45,12 @@ function choices(text: string, defaults = none): readonly LockerChoice[] {
 const failed: unknown = expect.objectContaining({ code: 'Failed' });
 
 describe('the settings of a container', () => {
+  test('keeps a locker one that may come and go, whatever its mode becomes', () => {
+    expect(add('lockers = data:auto', 'data', true)).toBe('lockers = data:ro:auto');
+    expect(add('lockers = data:ro:auto other', 'data', false)).toBe('lockers = data:auto other');
+    expect(remove('lockers = data:ro:auto other', 'data')).toBe('lockers = other');
+  });
+
   test('get a line', () => {
     expect(add('', 'data')).toBe('lockers = data\n');
     expect(add('', 'my data', true)).toBe('lockers = my\\040data:ro\n');
@@ -86,6 +92,7 @@ describe('the settings of a container', () => {
       'a\\b',
       'a\\040b',
       'x:ro',
+      'x:auto',
       'x:rw',
       'tab\tname',
       '=',
@@ -119,11 +126,26 @@ describe('the settings of a container', () => {
   test('are read back as what was meant, and all else stays', () => {
     const blank = fc.constantFrom('', ' ', '\t', '  ');
     const end = fc.constantFrom('\n', '\r\n', '\n\n', '\r');
-    const name = fc.constantFrom('data', 'my data', 'a#b', 'x:ro', 'é', 'c;d', 'back\\slash');
+    const name = fc.constantFrom(
+      'data',
+      'my data',
+      'a#b',
+      'x:ro',
+      'x:auto',
+      'é',
+      'c;d',
+      'back\\slash',
+    );
     const line = fc.oneof(
       fc.constantFrom('# comment', '; lockers = no', 'ready = booted', 'stop-timeout = 5s', ''),
       fc
-        .tuple(blank, blank, blank, fc.constantFrom('one', 'one:ro two', '', '"one two"'), blank)
+        .tuple(
+          blank,
+          blank,
+          blank,
+          fc.constantFrom('one', 'one:ro two:auto', '', '"one two"'),
+          blank,
+        )
         .map(([a, b, c, value, d]) => `${a}lockers${b}=${c}${value}${d}`),
       fc.constant('lockers = one # comment'),
     );

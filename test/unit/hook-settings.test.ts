@@ -174,6 +174,15 @@ describe('lines of lockerd-lockers', () => {
     ]);
   });
 
+  test('one that may come later, where it is there', () => {
+    const lines = linesFor('lockers = none:auto my\\040data:ro:auto web:auto');
+    expect(lines[0]).toMatch(/^say goes without the configured locker none: /);
+    expect(lines.slice(2, 4)).toEqual([
+      'locker ro configured soft /lockers/my data',
+      'locker rw configured soft /lockers/web',
+    ]);
+  });
+
   test('what is no locker', () => {
     const missing = (name: string, why: string): string =>
       `missing is not started, because its configured locker ${name} cannot be mounted: ${why}`;

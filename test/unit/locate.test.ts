@@ -13,10 +13,11 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { Files } from '../../src/host/files.ts';
-import { locateLockers } from '../../src/host/locate.ts';
+import { locateLockers, wormholeLinks } from '../../src/host/locate.ts';
 import { HostReader } from '../../src/host/read.ts';
 import { parseSettings } from '../../src/host/settings.ts';
 import { mountUnit } from '../../src/model/unit-name.ts';
+import { linkFstab, linkScript, linkTargets } from '../machines/fstab-links.ts';
 
 let root = '';
 beforeEach(() => {
@@ -49,25 +50,8 @@ const generator = '/usr/lib/systemd/system-generators/systemd-fstab-generator';
 test.skipIf(!existsSync(generator))(
   'mounts of fstab are where systemd-fstab-generator has them',
   () => {
-    put('real/in/file');
-    link('relative', 'real');
-    link('absolute', join(root, 'relative'));
-    link('dangling', 'nowhere/x');
-    link('loop', 'loop');
-    link('real/up', '../real/./in/');
-    const targets = [
-      'absolute/data',
-      'relative/',
-      'dangling',
-      'dangling/k',
-      'loop/k',
-      'real/up/q',
-      'absolute/../w',
-      '/real//z/./',
-      'real/in/file/below',
-      'not/there/yet',
-    ].map((target) => `${root}/${target}`);
-    put('etc/fstab', targets.map((target) => `tmpfs ${target} tmpfs noauto 0 0\n`).join(''));
+    execFileSync('sh', ['-euc', linkScript(root), 'sh', '']);
+    put('etc/fstab', linkFstab(root));
     mkdirSync(join(root, 'out'));
     execFileSync(generator, Array(3).fill(join(root, 'out')), {
       env: { SYSTEMD_FSTAB: join(root, 'etc/fstab') },
@@ -75,7 +59,7 @@ test.skipIf(!existsSync(generator))(
     });
     const theirs = readdirSync(join(root, 'out')).filter((name) => name.endsWith('.mount'));
     const host = new HostReader('');
-    const ours = targets.map((target) => mountUnit(host.realPath(target)));
+    const ours = linkTargets(root).map((target) => mountUnit(host.realPath(target)));
     expect([...new Set(ours)].sort()).toEqual(theirs.sort());
     expect(readFileSync(join(root, 'out', mountUnit(`${root}/real/data`)), 'utf8')).toContain(
       `Where=${root}/real/data\n`,
@@ -166,4 +150,32 @@ test('links on a file system that may hang are followed only where it is read an
   expect(asked).toEqual([]);
   expect(host.realPath(`${root}/to-nfs/link/x`, true)).toBe('/elsewhere/x');
   expect(asked).toEqual([`${root}/nfs`]);
+});
+
+test('a link in the place of a wormhole is followed where that hides nothing', () => {
+  link('/holes/away', '../srv/away');
+  link('/holes/again', '/srv/away');
+  link('/holes/mounted', '/srv/mounted');
+  link('/holes/full', '/srv/full');
+  link('/holes/file', '/srv/full/file');
+  link('/holes/above', '/empty');
+  link('/holes/beside', 'plain');
+  link('/empty', 'srv/empty');
+  mkdirSync(join(root, 'srv/empty'), { recursive: true });
+  put('/srv/full/file');
+  put('/srv/mounted/slot');
+  put('/holes/plain/x');
+  put('/proc/1/mountinfo', '30 1 0:5 / /srv/mounted ro - tmpfs tmpfs ro\n');
+  const linkOf = wormholeLinks(new HostReader(root), '/holes');
+  expect(linkOf('plain')).toBeUndefined();
+  expect(linkOf('absent')).toBeUndefined();
+  expect(linkOf('away')).toEqual({ target: '/srv/away' });
+  expect(linkOf('mounted')).toEqual({ target: '/srv/mounted' });
+  expect(linkOf('above')).toEqual({ target: '/srv/empty' });
+  for (const name of ['again', 'full', 'file', 'beside']) {
+    expect({ name, link: linkOf(name) }).toEqual({
+      name,
+      link: { why: expect.stringContaining('is a link to /') as string },
+    });
+  }
 });

@@ -106,6 +106,12 @@ describe('a container gets', () => {
       ['data:rw:soft', 'more:ro:strict', 'ro:ro:strict', 'sandbox'],
     ],
     ['plain', { container: 'lockers = sandbox:ro' }, ['sandbox:ro:strict']],
+    [
+      'web',
+      { container: 'lockers = more:auto absent:ro:auto web:auto' },
+      ['absent:ro:soft', 'more:rw:soft', 'sandbox', 'web:rw:soft'],
+    ],
+    ['plain', { host: 'shared-lockers = absent:auto more:auto' }, ['more:rw:soft']],
     ['web', { container: 'lockers = web:ro' }, ['sandbox:rw:soft', 'web:ro:strict']],
     ['web', { host: 'strict-lockers = no' }, ['sandbox:rw:soft', 'web:rw:soft']],
     [

@@ -12,7 +12,7 @@ import { formatProblem } from '../../src/model/problem.ts';
 
 describe('the release of LXC', () => {
   const library = (...texts: string[]) =>
-    Buffer.from(`\x7fELF\0\xff1.0.0\0lxc.uts.name\0${texts.join('\0')}\0GLIBC_2.4\0`, 'latin1');
+    `\x7fELF\0\xff1.0.0\0lxc.uts.name\0${texts.join('\0')}\0GLIBC_2.4\0`;
 
   test.each([
     ['5.0.2', '5.0', true, false],

@@ -74,10 +74,7 @@ describe('with directories', () => {
     'lxc@healthy.service.d',
     'lxc@web.service.d',
     'multi-user.target.wants',
-    'run-lockerd-slots-healthy.mount',
-    'run-lockerd-slots-web.mount',
-    'var-locker\\x2dmappings-healthy.mount',
-    'var-locker\\x2dmappings-web.mount',
+    'var-locker\\x2dmappings.mount',
   ];
 
   test.each([[['n']], [['n', 'e', 'l']]])('%j: writes into the first only', (names) => {

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
 
+import { checks } from '../../src/check/catalog.ts';
 import { settingsKeys } from '../../src/host/settings.ts';
 
 const project = fileURLToPath(new URL('../..', import.meta.url));
@@ -58,9 +59,23 @@ describe('the keys of the settings', () => {
   });
 });
 
+test('lockerctl-check(8) describes each check as the code has it, and no other', () => {
+  const described = section('lockerctl-check.8', 'CHECKS')
+    .join('\n')
+    .split('.It Cm ')
+    .slice(1)
+    .map((item) => {
+      const [head = '', ...text] = item.split(/\n(?:\.El[^]*)?/);
+      const [id = '', severity] = head.split(' , ');
+      return [id, { severity, why: text.join(' ').trim() }] as const;
+    });
+  expect(Object.fromEntries(described)).toEqual(checks);
+});
+
 describe('installed files', () => {
   const documented = [
     'lockerctl.1',
+    'lockerctl-check.8',
     'lockerd.7',
     'lockerd.8',
     'lockerd-generator.8',

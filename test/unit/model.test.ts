@@ -4,7 +4,7 @@ import { parseBootPolicy } from '../../src/host/boot-policy.ts';
 import type { Container, ContainerFacts, HostFacts } from '../../src/generator/container.ts';
 import { planHalt } from '../../src/generator/decide-halt.ts';
 import { modelContainers } from '../../src/generator/decide.ts';
-import { crypttabDevices } from '../../src/host/host-names.ts';
+import { crypttabDevices, isWithoutUnit } from '../../src/host/host-names.ts';
 import { findLockers } from '../../src/host/lockers.ts';
 import { parseSettings } from '../../src/host/settings.ts';
 import type { ContainerSettings } from '../../src/host/settings.ts';
@@ -124,15 +124,16 @@ describe('what a container waits for', () => {
     expect(mount(line)).toMatchObject({ requiredPaths: ['/var/lib/lxc/web'], startPaths });
   });
 
-  test('block devices are required, but nothing is started or waited for that is optional', () => {
+  test('block devices are needed, but nothing is started or waited for that is optional', () => {
     const lines = ['/dev/vg/a a ext4 rw', '/dev/vg/b b ext4 rw,optional', '/dev/x c none bind'];
     const config = { mountEntries: lines.map(at) };
-    const left = { requires: ['dev-vg-a.device'], wants: [], after: ['dev-vg-b.device'] };
+    const devices = ['/dev/vg/a'];
+    const left = { devices, wants: ['dev-vg-a.device'], after: ['dev-vg-b.device'] };
     expect(one(config)).toMatchObject(left);
     expect(one(config, '', { strictNeeds: false })).toMatchObject(left);
     expect(one(config, '', { strictNeeds: true })).toMatchObject({
-      requires: ['dev-vg-a.device'],
-      wants: ['dev-vg-b.device'],
+      devices,
+      wants: ['dev-vg-a.device', 'dev-vg-b.device'],
       after: [],
     });
   });
@@ -140,8 +141,8 @@ describe('what a container waits for', () => {
   test.each(['tmpfs', 'hugetlbfs', 'fuse.sshfs', 'overlay'])(
     'the name in front of a %s is no device',
     (type) => {
-      const { requires, after } = mount(`/dev/shm dev/shm ${type} rw 0 0`);
-      expect([requires, after]).toEqual([[], []]);
+      const { devices, after } = mount(`/dev/shm dev/shm ${type} rw 0 0`);
+      expect([devices, after]).toEqual([[], []]);
     },
   );
 
@@ -154,7 +155,7 @@ describe('what a container waits for', () => {
 
   test('ZFS is asked for, but a host may do without its units', () => {
     expect(one({ rootfsPath: at('zfs:tank/web') })).toMatchObject({
-      requires: [],
+      devices: [],
       wants: ['zfs-import.target', 'zfs-mount.service'],
     });
   });
@@ -162,13 +163,13 @@ describe('what a container waits for', () => {
   describe('what a hook may make', () => {
     const makers = [{ key: 'lxc.hook.pre-start', hook: at('/etc/lxc/open web') }];
     const crypt = { rootfsPath: at('/dev/mapper/web_crypt'), makers };
-    const device = 'dev-mapper-web_crypt.device';
+    const needed = { devices: ['/dev/mapper/web_crypt'], wants: ['dev-mapper-web_crypt.device'] };
 
     test.each(['/dev/mapper/web_crypt', 'lvm:/dev/vg/web', 'rbd:/dev/rbd0'])(
       'the root file system %s is left to the hook, and a warning says so',
       (path) => {
-        const { requires, wants, after, warnings } = one({ rootfsPath: at(path), makers });
-        expect([requires, wants]).toEqual([[], []]);
+        const { devices, wants, after, warnings } = one({ rootfsPath: at(path), makers });
+        expect([devices, wants]).toEqual([[], []]);
         expect(after).toHaveLength(1);
         expect(warnings.map(formatProblem)).toEqual([
           expect.stringMatching(
@@ -181,16 +182,26 @@ describe('what a container waits for', () => {
     test('without a hook that runs in time, it is required', () => {
       for (const key of ['lxc.hook.start-host', 'lxc.hook.pre-mount']) {
         const late = { ...crypt, makers: [{ key, hook: at('/x') }] };
-        expect(one(late)).toMatchObject({ requires: [device], after: [], warnings: [] });
+        expect(one(late)).toMatchObject({ ...needed, after: [], warnings: [] });
       }
       const ours = [
         { key: 'lxc.hook.pre-start', hook: at('/usr/lib/lockerd/hooks/locker-pre-start') },
       ];
-      expect(one({ ...crypt, makers: ours }).requires).toEqual([device]);
+      expect(one({ ...crypt, makers: ours })).toMatchObject(needed);
+    });
+
+    test('a device that is there and gets no unit is left to LXC', () => {
+      const isWithoutUnit = (path: string) => path === '/dev/mapper/web_crypt';
+      expect(one({ ...crypt, makers: [] }, '', {}, { isWithoutUnit })).toMatchObject({
+        devices: [],
+        wants: [],
+        after: [],
+        mayComeLate: false,
+      });
     });
 
     test('what the host itself makes is required', () => {
-      const made = { requires: [device], after: [], warnings: [] };
+      const made = { ...needed, after: [], warnings: [] };
       const crypttab = 'web_crypt /dev/sdb1 /etc/key noauto\n';
       expect(one(crypt, '', {}, { crypttab: crypttabDevices(crypttab) })).toMatchObject(made);
       expect(one(crypt, '/dev/mapper/web_crypt /mnt ext4 noauto\n')).toMatchObject(made);
@@ -198,17 +209,17 @@ describe('what a container waits for', () => {
 
     test('the setting makes it strict, or ends the warning', () => {
       expect(one(crypt, '', { strictNeeds: true })).toMatchObject({
-        requires: [device],
+        ...needed,
         warnings: [],
       });
-      expect(one(crypt, '', { strictNeeds: false })).toMatchObject({ requires: [], warnings: [] });
+      expect(one(crypt, '', { strictNeeds: false })).toMatchObject({ devices: [], warnings: [] });
     });
 
     test('a device that a mount entry names is left to any hook before mounts', () => {
       const mountEntries = [at('/dev/mapper/x mnt ext4 defaults 0 0')];
       const hooks = [{ key: 'lxc.hook.pre-mount', hook: at('/x') }];
       expect(one({ mountEntries, makers: hooks })).toMatchObject({
-        requires: [],
+        devices: [],
         after: ['dev-mapper-x.device'],
       });
     });
@@ -236,6 +247,27 @@ describe('what a container waits for', () => {
       });
       expect(one({ nets: [{ index: 0, link: at('lxcbr0') }], makers }).bridges).toEqual(['lxcbr0']);
     });
+  });
+
+  test('a root file system that every known LXC refuses is left to a newer one', () => {
+    const config = { rootfsPath: at('overlay:/a') };
+    expect(one(config).problems).toHaveLength(1);
+    const newer = one(config, '', {}, { isLxcNewer: () => true });
+    expect([newer.problems, newer.warnings.length]).toEqual([[], 1]);
+  });
+
+  test('only what may be missing for now comes late', () => {
+    const bind = { mountEntries: [at('/srv/data/a b none bind')] };
+    const isLate = (...args: Parameters<typeof one>): boolean => one(...args).mayComeLate;
+    expect(isLate(bind)).toBe(false);
+    expect(isLate(bind, 'nas:/x / nfs\nnas:/x /srv/dat nfs\n')).toBe(false);
+    expect(isLate(bind, 'nas:/x /srv/data nfs noauto\n')).toBe(true);
+    expect(isLate(bind, '', {}, { mountUnits: ['/srv'] })).toBe(true);
+    expect(isLate({}, '/dev/sdb1 /var/lib/lxc ext4\n')).toBe(true);
+    expect(isLate({ rootfsPath: at('/dev/sdb1') })).toBe(true);
+    expect(isLate({}, '/dev/sdb1 /lockers/web ext4\n')).toBe(true);
+    expect(isLate({}, '/dev/sdb1 /lockers/web ext4 nofail\n')).toBe(false);
+    expect(isLate({}, '/dev/sdb1 /lockers/web ext4\n', { strictLockers: false })).toBe(false);
   });
 
   test('the bridge of lxc-net needs its service', () => {
@@ -387,4 +419,44 @@ test('a mount behind a symbolic lxcpath is waited for as well', () => {
     lxcpath: { path: '/var/lib/lxc', real: '/srv/lxc' },
   });
   expect(containers[0]?.requiredPaths).toEqual(['/srv/lxc/web', '/var/lib/lxc/web']);
+});
+
+describe('a block device has a unit of systemd', () => {
+  const known = 'S:disk/by-label/web\nS:mapper/web\nG:systemd\n';
+
+  function isWithout(path: string, udev: string | undefined, more = { size: '8', dev: '8:1' }) {
+    const texts: Readonly<Record<string, string | undefined>> = {
+      '/sys/dev/block/8:1/size': `${more.size}\n`,
+      '/run/udev/data/b8:1': udev,
+    };
+    const host = {
+      blockDevice: () => (more.dev === '' ? undefined : more.dev),
+      isThere: (file: string) => file === '/run/udev/data',
+      readText: (file: string) => {
+        const text = texts[file];
+        return text === undefined ? {} : { text };
+      },
+      linkTarget: () => '../../devices/pci/block/cciss!c0d0',
+    };
+    return isWithoutUnit(host, path);
+  }
+
+  test.each([
+    ['/dev/cciss/c0d0', known, false],
+    ['/dev/mapper/web', known, false],
+    ['/dev/disk/by-label/web', known, false],
+    // A link that somebody else made.
+    ['/dev/my-disk', known, true],
+    ['/dev/cciss/c0d0', 'S:mapper/web\n', true],
+    ['/dev/cciss/c0d0', undefined, true],
+    // It may get ready.
+    ['/dev/cciss/c0d0', `${known}E:SYSTEMD_READY=0\n`, false],
+  ])('%s of %j', (path, udev, expected) => {
+    expect(isWithout(path, udev)).toBe(expected);
+  });
+
+  test('or may have, while it is absent or empty', () => {
+    expect(isWithout('/dev/x', undefined, { size: '0', dev: '8:1' })).toBe(false);
+    expect(isWithout('/dev/x', undefined, { size: '8', dev: '' })).toBe(false);
+  });
 });

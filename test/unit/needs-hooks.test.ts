@@ -42,12 +42,17 @@ exit 9`,
 describe('check-needs', () => {
   test('is content when the unit with the mounts is active', () => {
     const needs = 'lxc-needs@web.service';
-    expect(run('check-needs', 'web', [needs])).toMatchObject({ status: 0, output: '' });
+    expect(run('check-needs', 'lxc-needs@web.service', [needs])).toMatchObject({
+      status: 0,
+      output: '',
+    });
   });
 
   test('names the mounts that are not there', () => {
     const requires = 'sysinit.target srv-a.mount srv-b\\x2dc.mount -.mount system.slice';
-    expect(run('check-needs', 'web', ['srv-a.mount', '-.mount'], requires)).toMatchObject({
+    expect(
+      run('check-needs', 'lxc-needs@web.service', ['srv-a.mount', '-.mount'], requires),
+    ).toMatchObject({
       status: 1,
       output:
         '<3>Dependency failed: srv-b\\x2dc.mount, without which the container does not start; ' +
@@ -56,7 +61,9 @@ describe('check-needs', () => {
   });
 
   test('says where to look when all are there by now', () => {
-    expect(run('check-needs', 'my\\x20web', ['srv-a.mount'], 'srv-a.mount')).toMatchObject({
+    expect(
+      run('check-needs', 'lxc-needs@my\\x20web.service', ['srv-a.mount'], 'srv-a.mount'),
+    ).toMatchObject({
       status: 1,
       output:
         "<3>Dependency failed; see: systemctl list-dependencies 'lxc-needs@my\\x20web.service'\n",
@@ -75,4 +82,15 @@ describe('needs-gone', () => {
   test('says nothing when the container has ended', () => {
     expect(run('needs-gone', 'web', [])).toEqual({ status: 0, output: '', logged: undefined });
   });
+});
+
+test('check-devices names what is no block device', () => {
+  const { status, stdout } = spawnSync('sh', [join(hooks, 'check-devices'), '/dev/null', '/a b'], {
+    encoding: 'utf8',
+  });
+  expect(status).toBe(1);
+  expect(stdout).toMatch(
+    /^<3>Dependency failed: there is no block device \/dev\/null, .*'\/dev\/null'$/m,
+  );
+  expect(stdout).toMatch(/^<3>.* \/a b, .*systemctl status '\/a b'$/m);
 });

@@ -12,6 +12,7 @@ import { fitsRestOfLine, fitsUnitFile } from '../../src/model/unit-syntax.ts';
 const context: PlanContext = {
   bridgeTimeout: '30s',
   initScripts: [],
+  filtersLog: false,
   lockers: new Map(),
   watched: [],
   lxcpath: '/var/lib/lxc',
@@ -33,12 +34,13 @@ function container(name: string, more: Partial<Container> = {}): Container {
     halt: { signal: 'SIGPWR', heardBy: [30], isSentAtStop: false },
     memory: { limits: [], held: [], taken: [], warnings: [] },
     clearedKeys: [],
+    hasPreStart: false,
     hasLogFile: false,
-    filtersLog: false,
     requiredPaths: [],
     startPaths: [],
     after: [],
-    requires: [],
+    devices: [],
+    mayComeLate: false,
     wants: [],
     bridges: [],
     autostart: false,
@@ -60,30 +62,6 @@ function plan(all: readonly Container[], more: Partial<PlanContext> = {}): Map<s
     ]),
   );
 }
-
-describe('LXC’s complaint at each start', () => {
-  const drop = (filtersLog: boolean) =>
-    plan([container('web', { filtersLog })]).get('lxc@web.service.d/60-container.conf') ?? '';
-  const complaint =
-    'lxc-start: web: ../src/lxc/cgroups/cgfsng.c: __cgfsng_delegate_controllers: 3631 Device or ' +
-    'resource busy - Could not enable "+cpuset +cpu" controllers in the unified cgroup 11';
-
-  test('is left out of the journal where systemd can do that, and nothing else is', () => {
-    const [, pattern = ''] = /^LogFilterPatterns=~(.*)$/m.exec(drop(true)) ?? [];
-    expect(complaint).toMatch(new RegExp(pattern));
-    for (const line of [
-      complaint.replace('busy', 'gone'),
-      complaint.replace('lxc-start: ', 'cgfsng - '),
-      'lxc-start: web: ../src/lxc/start.c: lxc_spawn: 1822 Failed to setup cgroup limits',
-    ]) {
-      expect(line).not.toMatch(new RegExp(pattern));
-    }
-  });
-
-  test('stays where systemd does not know how', () => {
-    expect(drop(false)).not.toContain('LogFilterPatterns');
-  });
-});
 
 describe('the packaged drop-in agrees with the code', () => {
   const packaged = readFileSync(
@@ -161,7 +139,8 @@ describe('a container with problems', () => {
         reason: 'is\nwrong',
         remedy: 'mend it',
       })),
-      requires: ['absent.device'],
+      devices: ['/dev/absent'],
+      mayComeLate: true,
       wants: ['absent.service'],
       requiredPaths: ['/absent'],
       startsAfter: ['lxc@mail.service'],
@@ -176,7 +155,7 @@ describe('a container with problems', () => {
     expect(text).toContain(
       'ExecStartPre=/usr/lib/lockerd/hooks/refuse-start "/c:1: is?wrong; mend it"\n',
     );
-    expect(text).not.toMatch(/absent|Requires|Wants|After/);
+    expect(text).not.toMatch(/absent|Requires|Wants|After|OnFailure/);
     expect([...files.keys()].join()).not.toMatch(/delay|br0/);
     expect(files.has('multi-user.target.wants/lxc@web.service')).toBe(true);
   });
@@ -298,4 +277,28 @@ test('the second look gets every path with what it was', () => {
     '\n[Unit]\nAfter=srv.mount\n\n[Service]\nExecStart=\n' +
       'ExecStart=/usr/lib/lockerd/hooks/rescan 64769:12=/var/lib/lxc "-=/srv/a b"\n',
   );
+});
+
+describe('what lxc-start says at each start on cgroup v2', () => {
+  const path = 'lxc@.service.d/60-journal.conf';
+  const [, pattern = 'missing'] =
+    /^LogFilterPatterns=~(.*)$/m.exec(plan([], { filtersLog: true }).get(path) ?? '') ?? [];
+
+  test('is kept out of the journal by a systemd that can', () => {
+    expect(plan([]).has(path)).toBe(false);
+    const said =
+      'lxc-start: my web: ../src/lxc/cgroups/cgfsng.c: __cgfsng_delegate_controllers: 3040 Device or ' +
+      'resource busy - Could not enable "+cpuset +cpu +io +memory +pids" controllers in the unified ' +
+      'cgroup 11';
+    expect(said).toMatch(new RegExp(pattern));
+  });
+
+  test.each([
+    // The same of the log file, in the words of container-gone: the container has failed.
+    'cgfsng - ../src/lxc/cgroups/cgfsng.c:__cgfsng_delegate_controllers:3040 - Device or resource busy - Could not enable "+cpuset"',
+    'lxc-start: web: ../src/lxc/cgroups/cgfsng.c: __cgfsng_delegate_controllers: 3040 No such file or directory - Could not enable "+cpuset +cpu"',
+    'lxc-start: web: ../src/lxc/start.c: __lxc_start: 2288 Failed to spawn container "web"',
+  ])('nothing else is: %s', (said) => {
+    expect(said).not.toMatch(new RegExp(pattern));
+  });
 });

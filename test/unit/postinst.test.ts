@@ -68,6 +68,15 @@ test('thousands of lines become a few, and long ones are cut', () => {
   expect(shown.at(-1)).toContain('--dry-run');
 });
 
+test('the path unit for idle automounts is started, which no boot has done yet', () => {
+  program('deb-systemd-invoke', `echo "$*" >>'${join(directory, 'invoked')}'`);
+  configure([], 'configure');
+  program('deb-systemd-invoke', 'exit 0');
+  expect(readFileSync(join(directory, 'invoked'), 'utf8')).toMatch(
+    /^reload-or-restart .*\blockerd-automounts\.path$/m,
+  );
+});
+
 test('nothing is said where all is well, or nothing is configured', () => {
   expect(configure([], 'configure')).toEqual([]);
   expect(configure([broken], 'abort-upgrade')).toEqual([]);

@@ -12,7 +12,6 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { HostReader } from '../../src/host/read.ts';
-import { systemdVersion } from '../../src/host/systemd-release.ts';
 import { formatProblem } from '../../src/model/problem.ts';
 
 let root = '';
@@ -273,18 +272,5 @@ describe("the guest's init", () => {
     link('/up/sbin/init', '/lib/systemd/systemd');
     expect(init(undefined, ['/up', '/low'])).toBe('systemd');
     expect(init(undefined, ['/low', '/up'])).toBe('other');
-  });
-});
-
-describe('the version of systemd', () => {
-  const version = (...files: string[]) => {
-    for (const file of files) put(`/usr/lib/${file}`);
-    return systemdVersion(new HostReader(root));
-  };
-
-  test('is in the name of its library, the older one of two', () => {
-    expect(version()).toBeUndefined();
-    expect(version('systemd/libsystemd-shared-259~rc1-1.fc44.so')).toBe(259);
-    expect(version('x86_64-linux-gnu/systemd/libsystemd-shared-252.so')).toBe(252);
   });
 });

@@ -49,7 +49,7 @@ test.each([
   ['lvm:vg/web', undefined, '"vg/web" is not an absolute path without ".."'],
   ['zfs:/tank/..', undefined, '"/tank/.." is not an absolute path without ".."'],
   ['overlay:base:/web', undefined, '"base" is not an absolute path without ".."'],
-  ['floppy:/dev/fd0', undefined, '"floppy" is no known storage type of LXC'],
+  ['floppy:/dev/fd0', undefined, '"floppy" is no storage type that lockerd knows'],
 ])('%s is left to LXC', (value, dataset, reason) => {
   expect(parseRootfs(value)).toEqual({
     rootfs: { ...none, type: 'other', ...(dataset === undefined ? {} : { dataset }) },

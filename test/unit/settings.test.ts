@@ -35,7 +35,7 @@ describe('of the host', () => {
   test('all keys, with comments', () => {
     const text =
       '; comment\n# another\nstart-timeout = 2min\nstop-timeout=1h 30min\nready = booted\n' +
-      'log-level = debug\nbridge-timeout = 5\nlockers = a my\\040b:ro c:rw\nwormhole = no\n' +
+      'log-level = debug\nbridge-timeout = 5\nlockers = a my\\040b:ro c:rw d:auto e:ro:auto\nwormhole = no\n' +
       'strict-lockers = no\nlocker-directory = /srv//vol/\nwormhole-directory = /run/holes\n' +
       'locker-path = /data/in\nshared-lockers =\nown-locker-suffixes = _vm:_vol .net:\n' +
       'root-without-polkit = yes\n';
@@ -66,6 +66,8 @@ describe('of the host', () => {
             { name: 'a', readOnly: false },
             { name: 'my b', readOnly: true },
             { name: 'c', readOnly: false },
+            { name: 'd', readOnly: false, auto: true },
+            { name: 'e', readOnly: true, auto: true },
           ],
         },
       },
@@ -98,6 +100,7 @@ describe('of the host', () => {
     ['lockers = a/b', '/l.conf:1: lockers="a/b" is not valid; write names of lockers'],
     ['lockers = ..', '/l.conf:1: lockers=".." is not valid'],
     ['lockers = :ro', '/l.conf:1: lockers=":ro" is not valid'],
+    ['lockers = :auto', '/l.conf:1: lockers=":auto" is not valid'],
     ['shared-lockers = /lockers/a', 'shared-lockers="/lockers/a" is not valid'],
     ['wormhole = maybe', '/l.conf:1: wormhole="maybe" is not valid; write "yes" or "no"'],
     ['strict-lockers', 'strict-lockers="true" is not valid; write "yes" or "no"'],

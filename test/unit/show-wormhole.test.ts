@@ -99,14 +99,33 @@ describe('what the guest has there itself', () => {
   test('empty directories are no data', () => {
     mkdirSync(inGuest('lockers/data'), { recursive: true });
     const wormhole = join(root, 'wormhole');
-    expect(run(wormhole).stderr).toContain(`${wormhole} cannot be mounted on /lockers`);
+    expect(run(wormhole).stderr).toContain(`${root} is not mounted`);
     writeFileSync(inGuest('lockers/data/notes'), 'text');
     expect(run(wormhole).stderr).toContain("has files of the guest's own");
   });
 
-  test('a wormhole that is not empty, or cannot be seen, is mounted whatever it covers', () => {
+  test('a wormhole that is not empty, or cannot be seen, would be mounted whatever it covers', () => {
     mkdirSync(inGuest('lockers/data'), { recursive: true });
     writeFileSync(inGuest('lockers/notes'), 'text');
-    expect(run('/nowhere').stderr).toContain('cannot be mounted on /lockers');
+    expect(run('/nowhere/web').stderr).toContain('/nowhere is not mounted');
+    mkdirSync(join(root, 'full/data'), { recursive: true });
+    expect(run(join(root, 'full')).stderr).toContain(`${root} is not mounted`);
+  });
+});
+
+describe('a bare directory in place of the wormhole', () => {
+  beforeEach(() => {
+    mkdirSync(join(root, "it's/web"), { recursive: true });
+  });
+
+  test('is not shown, and a container without lockers starts', () => {
+    const { status, stderr } = run(join(root, "it's/web"));
+    expect(status).toBe(0);
+    expect(stderr).toContain('starts without lockers');
+    expect(stderr).toContain(`see: systemctl status '${root}/it'\\''s'`);
+  });
+
+  test('keeps a container that needs its lockers from starting', () => {
+    expect(run(join(root, "it's/web"), true)).toMatchObject({ status: 1 });
   });
 });

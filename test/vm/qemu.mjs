@@ -12,6 +12,38 @@ export const disks = /** @type {const} */ ({ root: 'vda', data: 'vdb', swap: 'vd
 
 const blankDisks = { data: '4G', swap: '2G' };
 
+/**
+ * What two VMs may differ in.
+ * @typedef {{ memoryMiB: number, apparmor: boolean }} Machine
+ */
+
+/**
+ * The kernel's arguments about AppArmor. Without it, as compiling the profiles takes the emulation
+ * minutes at each boot; with it, denials are written to the kernel's log as audit messages.
+ */
+const security = { with: 'apparmor=1 security=apparmor', without: 'apparmor=0 audit=0' };
+
+/**
+ * A machine as arguments of a program, and back.
+ * @param {Machine} machine
+ */
+export function machineSettings({ memoryMiB, apparmor }) {
+  return [String(memoryMiB), apparmor ? 'apparmor' : 'plain'];
+}
+
+/**
+ * @param {string} memory
+ * @param {string} kind
+ * @returns {Machine}
+ */
+export function machineOf(memory, kind) {
+  const memoryMiB = Number(memory);
+  if (!(memoryMiB > 0) || !['apparmor', 'plain'].includes(kind)) {
+    throw new Error(`no machine: ${memory} ${kind}`);
+  }
+  return { memoryMiB, apparmor: kind === 'apparmor' };
+}
+
 /** @param {string} directory */
 export function filesOf(directory) {
   const file = (/** @type {string} */ name) => path.join(directory, name);
@@ -22,10 +54,10 @@ export function filesOf(directory) {
 /**
  * @param {string} directory where the VM's own files are
  * @param {string} image with the kernel
- * @param {number} memoryMiB
+ * @param {Machine} machine
  * @param {string} [state] file with the state of a running VM to go on from
  */
-export function qemuArguments(directory, image, memoryMiB, state) {
+export function qemuArguments(directory, image, { memoryMiB, apparmor }, state) {
   const files = filesOf(directory);
   const drives = Object.values(files.disk).flatMap((file) => [
     '-drive',
@@ -33,7 +65,8 @@ export function qemuArguments(directory, image, memoryMiB, state) {
   ]);
   const kernel = [
     'root=/dev/vda rw console=ttyS0 loglevel=4 mitigations=off random.trust_cpu=on',
-    '8250.nr_uarts=1 cryptomgr.notests audit=0 systemd.log_color=0 TERM=dumb',
+    '8250.nr_uarts=1 cryptomgr.notests systemd.log_color=0 TERM=dumb',
+    apparmor ? security.with : security.without,
     // Code at the same addresses each time need not be translated again: Node starts in half the time.
     'norandmaps',
   ].join(' ');

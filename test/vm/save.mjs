@@ -1,6 +1,6 @@
 // Boots a VM once and saves its state, from which others go on within seconds.
 //
-//   usage: save.mjs IMAGE MEMORY-MIB STATE   (the caller holds a lock that keeps out others)
+//   usage: save.mjs IMAGE MEMORY-MIB apparmor|plain STATE   (the caller holds a lock that keeps out others)
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -8,14 +8,14 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Agent } from './agent.mjs';
-import { createDisks, filesOf, qemuArguments, saveState } from './qemu.mjs';
+import { createDisks, filesOf, machineOf, qemuArguments, saveState } from './qemu.mjs';
 
 const bootTimeoutMs = 1_200_000;
 const env = { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' };
 
-const [image = '', memory = '', state = ''] = process.argv.slice(2);
-const memoryMiB = Number(memory);
-if (!image || !(memoryMiB > 0) || !state) throw new Error('usage: save.mjs IMAGE MEMORY-MIB STATE');
+const [image = '', memory = '', kind = '', state = ''] = process.argv.slice(2);
+if (!image || !state) throw new Error('usage: save.mjs IMAGE MEMORY-MIB apparmor|plain STATE');
+const machine = machineOf(memory, kind);
 if (!fs.existsSync(state)) await save();
 
 async function save() {
@@ -29,7 +29,7 @@ async function save() {
   createDisks(draft, '../../root.img', 'raw');
   const qemu = spawn(
     'setpriv',
-    ['--pdeathsig', 'KILL', 'qemu-system-x86_64', ...qemuArguments(draft, image, memoryMiB)],
+    ['--pdeathsig', 'KILL', 'qemu-system-x86_64', ...qemuArguments(draft, image, machine)],
     { stdio: ['ignore', 'inherit', 'inherit'] },
   );
   const ended = once(qemu, 'exit');
@@ -51,7 +51,7 @@ async function save() {
   const seconds = Math.round((Date.now() - start) / 1000);
   const size = Math.round(fs.statSync(path.join(state, 'state')).size / 1e6);
   console.error(
-    `[vm image] booted with ${memoryMiB} MiB and saved its state: ${seconds} s, ${size} MB`,
+    `[vm image] booted (${memory} MiB, ${kind}) and saved its state: ${seconds} s, ${size} MB`,
   );
 }
 

@@ -2,8 +2,8 @@
 // exactly as long as its stdin stays open, so that the VM vanishes with the test process however
 // that one ends.
 //
-//   usage: supervisor.mjs NAME IMAGE VMS MEMORY-MIB STATE|cold   (root; the caller holds a lock on
-//                                                           VMS/NAME.lock)
+//   usage: supervisor.mjs NAME IMAGE VMS MEMORY-MIB apparmor|plain STATE|cold
+//                                              (root; the caller holds a lock on VMS/NAME.lock)
 //   stdin:  boot | tree | crash | close, one word a line
 //   stdout: one JSON object a line: {event: 'made' | 'on' | 'tree' | 'off' | 'error', ...}
 
@@ -13,7 +13,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { mountsBelow, must, removeFiles, report, supervise } from '../machines/supervise.mjs';
-import { createDisks, filesOf, qemuArguments } from './qemu.mjs';
+import { createDisks, filesOf, machineOf, qemuArguments } from './qemu.mjs';
 
 /** @param {string} directory */
 function removeVm(directory) {
@@ -49,13 +49,13 @@ class VirtualMachine {
   /**
    * @param {string} directory
    * @param {string} image
-   * @param {number} memoryMiB
+   * @param {import('./qemu.mjs').Machine} machine
    * @param {string | undefined} state directory of a saved state, to go on from at the first boot
    */
-  constructor(directory, image, memoryMiB, state) {
+  constructor(directory, image, machine, state) {
     this.directory = directory;
     this.image = image;
-    this.memoryMiB = memoryMiB;
+    this.machine = machine;
     this.files = filesOf(directory);
     this.exported = path.join(directory, 'root.img');
     this.root = path.join(directory, 'root');
@@ -78,7 +78,7 @@ class VirtualMachine {
     const state = this.state && path.join(this.state, 'state');
     // Its disk goes on from here: the state fits it no more.
     this.state = undefined;
-    const args = qemuArguments(this.directory, this.image, this.memoryMiB, state);
+    const args = qemuArguments(this.directory, this.image, this.machine, state);
     const qemu = spawnBound('qemu-system-x86_64', args, this.log);
     this.#qemu = qemu;
     qemu.once('exit', (code, signal) => {
@@ -153,16 +153,16 @@ class VirtualMachine {
   }
 }
 
-const [name, image, vms, memory, start] = process.argv.slice(2);
+const [name, image, vms, memory, kind, start] = process.argv.slice(2);
 if (name === 'sweep' && image) {
   removeVm(image);
   process.exit();
 }
-if (!name || !image || !vms || !memory || !start) {
-  throw new Error('usage: supervisor.mjs NAME IMAGE VMS MEMORY-MIB STATE|cold');
+if (!name || !image || !vms || !memory || !kind || !start) {
+  throw new Error('usage: supervisor.mjs NAME IMAGE VMS MEMORY-MIB apparmor|plain STATE|cold');
 }
 const state = start === 'cold' ? undefined : start;
-const vm = new VirtualMachine(path.join(vms, name), image, Number(memory), state);
+const vm = new VirtualMachine(path.join(vms, name), image, machineOf(memory, kind), state);
 
 let previous = Promise.resolve();
 /**

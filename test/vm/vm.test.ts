@@ -1,5 +1,11 @@
+import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
+import { HostReader } from '../../src/host/read.ts';
+import { linkFstab, linkScript, linkTargets } from '../machines/fstab-links.ts';
 import { attachJournalOnFailure } from '../machines/journal.ts';
 import {
   activeSince,
@@ -43,6 +49,8 @@ ExecStart=/sbin/vgchange -ay ${late}
 [Install]
 WantedBy=multi-user.target
 `;
+
+const fstabGenerator = '/usr/lib/systemd/system-generators/systemd-fstab-generator';
 
 let vm: VirtualHost;
 beforeAll(async () => {
@@ -113,6 +121,26 @@ describe('the machine', () => {
     await expect(vm.run('sleep', ['300'], { timeoutMs: 500 })).rejects.toThrow('no end after');
     expect((await vm.shell('kill -9 $$', { reject: false })).exitCode).toBe(137);
     await expect(vm.run('absent-program')).rejects.toThrow('exit status 127');
+  });
+
+  // The generator of the machine that the tests run on is compared in test/unit/locate.test.ts.
+  test('has mounts of fstab behind links where the generator expects them', async () => {
+    const base = '/srv/links';
+    await vm.shell(`set -- ''\n${linkScript(base)}\nmkdir /tmp/units`);
+    await vm.writeFile('/tmp/fstab', linkFstab(base));
+    await vm.run(fstabGenerator, Array<string>(3).fill('/tmp/units'), {
+      env: { SYSTEMD_FSTAB: '/tmp/fstab' },
+    });
+    const { stdout } = await vm.shell('cd /tmp/units && ls -d *.mount');
+    const root = mkdtempSync(join(tmpdir(), 'lockerd-links-'));
+    try {
+      execFileSync('sh', ['-euc', linkScript(base), 'sh', root]);
+      const host = new HostReader(root);
+      const ours = linkTargets(base).map((target) => mountUnit(host.realPath(target)));
+      expect(stdout.trim().split('\n').sort()).toEqual([...new Set(ours)].sort());
+    } finally {
+      rmSync(root, { recursive: true });
+    }
   });
 
   test('has the time of the machine it runs on', async () => {

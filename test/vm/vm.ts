@@ -16,13 +16,15 @@ import { TestHost, type HostOptions } from '../machines/test-host.ts';
 import { identify, installBuild, makeUser, uniqueName } from '../machines/tree.ts';
 import { Agent } from './agent.mjs';
 import { defaultMemoryMiB, ensureState, ensureVmImage } from './image.mjs';
-import { filesOf } from './qemu.mjs';
+import { filesOf, machineSettings, type Machine } from './qemu.mjs';
 
 export { disks } from './qemu.mjs';
 
 export interface VmOptions extends HostOptions {
   /** Memory of the VM; each other amount than the default costs a boot before the first use. */
   memoryMiB?: number;
+  /** Whether AppArmor enforces its profiles, as on a stock Debian. */
+  apparmor?: boolean;
 }
 
 type VmEvent =
@@ -60,16 +62,16 @@ export class VirtualHost extends TestHost {
   }
 
   /** Makes a VM, powered off. A warm one goes on from a saved state when it is booted first. */
-  static async create(name: string, memoryMiB: number, warm: boolean): Promise<VirtualHost> {
+  static async create(name: string, machine: Machine, warm: boolean): Promise<VirtualHost> {
     const image = await ensureVmImage();
-    const start = warm ? await ensureState(image, memoryMiB) : 'cold';
+    const start = warm ? await ensureState(image, machine) : 'cold';
     const unique = uniqueName(name);
     const supervisor = new Supervisor({
       program: path.join(import.meta.dirname, 'supervisor.mjs'),
       name: unique,
       image,
       hosts: path.join(cacheDirectory(), 'vms'),
-      settings: [String(memoryMiB), start],
+      settings: [...machineSettings(machine), start],
     });
     const made = await supervisor.made<VmEvent & { event: 'made' }>('made');
     return new VirtualHost(unique, supervisor, made, warm);
@@ -232,8 +234,9 @@ export class VirtualHost extends TestHost {
  * its tree is to be prepared first, the boot that follows is a real one, a minute or more.
  */
 export async function bootVm(options: VmOptions = {}): Promise<VirtualHost> {
-  const { name = 'vm', install = true, boot = true, memoryMiB = defaultMemoryMiB } = options;
-  const vm = await VirtualHost.create(name, memoryMiB, boot);
+  const { name = 'vm', install = true, boot = true } = options;
+  const { memoryMiB = defaultMemoryMiB, apparmor = false } = options;
+  const vm = await VirtualHost.create(name, { memoryMiB, apparmor }, boot);
   try {
     if (boot) await vm.boot();
     else identify(await vm.tree(), vm.name);

@@ -1,13 +1,15 @@
 #!/bin/bash
 # Builds the disk, the kernel and the initramfs of the virtual test hosts.
-# usage: build.sh DIRECTORY HOST-IMAGE     (root; the directory appears only when it is complete;
-#                                           the guests are those of the namespace host's image)
+# usage: build.sh DIRECTORY HOST-IMAGE RELEASE    (root; the directory appears only when it is complete;
+#                                 the guests are those of the namespace host's image; further arguments
+#                                 only make another image)
 set -euo pipefail
 
 here=$(dirname "$(readlink -f "$0")")
 target=$1
 export kind='vm image'
 guests=$2/usr/share/testguests
+debian=$3
 # shellcheck source-path=SCRIPTDIR source=../../machines/image/tree.sh
 . "$here/../../machines/image/tree.sh"
 root=$draft/root
@@ -15,25 +17,28 @@ root=$draft/root
 disk_size=6G
 
 install_system() {
-  install_base "$root" trixie
-  # Without apparmor: compiling LXC's profiles takes the emulation a minute at each boot.
+  install_base "$root" "$debian"
   install_packages "$root" systemd-sysv dbus polkitd libpam-systemd lxc lxcfs busybox-static \
     dnsmasq-base iproute2 iptables nodejs udev procps kmod uidmap lvm2 thin-provisioning-tools \
-    e2fsprogs
+    e2fsprogs apparmor cryptsetup-bin systemd-cryptsetup
 }
 
 install_kernel() {
-  local package
-  # Not installed by apt-get, because it would bring a program that makes an initramfs.
-  package=$(within "$root" apt-cache depends linux-image-cloud-amd64 |
-    sed -n 's/^ *Depends: \(linux-image-.*\)/\1/p')
+  local packages
+  # Not installed by apt-get, because it would bring a program that makes an initramfs. Since
+  # Debian 14 the kernel and its modules are packages of their own.
+  mapfile -t packages < <(within "$root" apt-cache depends --recurse --no-recommends --no-suggests \
+    --no-conflicts --no-breaks --no-replaces --no-enhances linux-image-cloud-amd64 |
+    grep -E '^linux-(image|binary|modules)-[0-9]' | sort -u)
   # shellcheck disable=SC2016 # expanded by the inner shell
   quietly within "$root" sh -euc '
-    cd /tmp && apt-get download "$1" && dpkg-deb --extract ./"$1"_*.deb / && rm ./"$1"_*.deb' \
-    sh "$package"
+    cd /tmp && apt-get download "$@"
+    for package in ./linux-*.deb; do dpkg-deb --extract "$package" / && rm "$package"; done' \
+    sh "${packages[@]}"
   release=$(basename "$root"/usr/lib/modules/*)
   quietly within "$root" depmod "$release"
-  mv "$root/boot/vmlinuz-$release" "$draft/vmlinuz"
+  mv "$(find "$root/boot/vmlinuz-$release" "$root/usr/lib/modules/$release/vmlinuz" 2>/dev/null)" \
+    "$draft/vmlinuz"
   rm -rf "${root:?}"/boot/*
   # Drivers that no virtual test host has anything for.
   rm -rf "$root/usr/lib/modules/$release/kernel"/{drivers/{net/ethernet,infiniband,scsi,hv,nvme,gpu},sound}
@@ -92,7 +97,7 @@ configure() {
 }
 
 begin_draft
-step "Debian 13 from $mirror: systemd, D-Bus, polkit, LXC, LVM, Node"
+step "Debian $debian from $mirror: systemd, D-Bus, polkit, LXC, LVM, Node"
 install_system
 step 'kernel and initramfs'
 install_kernel

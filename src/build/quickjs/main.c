@@ -1,0 +1,172 @@
+/*
+ * The start of the compiled generator: QuickJS with what the program needs of it. The program ends
+ * before garbage in circles could matter, so none is collected; and since one run makes and drops
+ * hundreds of small blocks for each container, they come from lists by size.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "quickjs-libc.h"
+
+extern const uint8_t program[];
+extern const uint32_t program_size;
+
+enum { STEP = 16, CLASSES = 33, CHUNK = 256 * 1024 };
+
+/* In front of each block, as large as it must be for the block to be aligned. */
+typedef struct {
+  size_t size;
+} Header;
+
+typedef struct Free {
+  struct Free *next;
+} Free;
+
+static Free *lists[CLASSES];
+static char *chunk, *chunk_end;
+
+/* Sizes are rounded so that header and block together are a multiple of STEP. */
+static size_t rounded(size_t size) {
+  size_t all = (size + sizeof(Header) + STEP - 1) / STEP * STEP;
+  return (all < 2 * STEP ? 2 * STEP : all) - sizeof(Header);
+}
+
+static size_t class_of(size_t rounded_size) {
+  return (rounded_size + sizeof(Header)) / STEP;
+}
+
+static Header *header_of(void *block) {
+  return (Header *)block - 1;
+}
+
+static void *allocate(JSMallocState *state, size_t size) {
+  (void)state;
+  if (size > SIZE_MAX / 2) return NULL;
+  size = rounded(size);
+  size_t class = class_of(size);
+  if (class >= CLASSES) {
+    char *large = malloc(size + STEP);
+    if (!large) return NULL;
+    char *block = large + STEP;
+    header_of(block)->size = size;
+    return block;
+  }
+  Free *known = lists[class];
+  if (known) {
+    lists[class] = known->next;
+    return known;
+  }
+  size_t all = size + sizeof(Header);
+  if ((size_t)(chunk_end - chunk) < all) {
+    char *fresh = malloc(CHUNK);
+    if (!fresh) return NULL;
+    chunk = fresh + STEP - sizeof(Header);
+    chunk_end = fresh + CHUNK;
+  }
+  char *block = chunk + sizeof(Header);
+  chunk += all;
+  header_of(block)->size = size;
+  return block;
+}
+
+static void release(JSMallocState *state, void *block) {
+  (void)state;
+  if (!block) return;
+  size_t class = class_of(header_of(block)->size);
+  if (class >= CLASSES) {
+    free((char *)block - STEP);
+    return;
+  }
+  Free *freed = block;
+  freed->next = lists[class];
+  lists[class] = freed;
+}
+
+static void *reallocate(JSMallocState *state, void *block, size_t size) {
+  if (!block) return size == 0 ? NULL : allocate(state, size);
+  if (size == 0) {
+    release(state, block);
+    return NULL;
+  }
+  size_t old = header_of(block)->size;
+  if (size <= old && size >= old / 2) return block;
+  if (class_of(old) >= CLASSES && size <= SIZE_MAX / 2 && class_of(rounded(size)) >= CLASSES) {
+    char *large = realloc((char *)block - STEP, rounded(size) + STEP);
+    if (!large) return NULL;
+    header_of(large + STEP)->size = rounded(size);
+    return large + STEP;
+  }
+  void *moved = allocate(state, size);
+  if (!moved) return NULL;
+  memcpy(moved, block, old < size ? old : size);
+  release(state, block);
+  return moved;
+}
+
+static size_t usable(const void *block) {
+  return block ? ((const Header *)block - 1)->size : 0;
+}
+
+static const JSMallocFunctions allocator = { allocate, release, reallocate, usable };
+
+/* A name with each byte as a character: what is not UTF-8 must not get lost. */
+static JSValue name_of(JSContext *context, const char *name) {
+  char text[2 * sizeof(((struct dirent *)0)->d_name)];
+  size_t length = 0;
+  for (const unsigned char *at = (const unsigned char *)name; *at && length < sizeof text - 1; at++) {
+    if (*at >= 0x80) text[length++] = (char)(0xc0 | *at >> 6);
+    text[length++] = (char)(*at >= 0x80 ? 0x80 | (*at & 0x3f) : *at);
+  }
+  return JS_NewStringLen(context, text, length);
+}
+
+/* directoryNames(path): the names in a directory, or the errno of why there are none. */
+static JSValue directory_names(JSContext *context, JSValueConst self, int argc, JSValueConst *argv) {
+  (void)self;
+  const char *path = argc == 1 ? JS_ToCString(context, argv[0]) : NULL;
+  if (!path) return JS_EXCEPTION;
+  DIR *directory = opendir(path);
+  int error = errno;
+  JS_FreeCString(context, path);
+  if (!directory) return JS_NewInt32(context, error);
+  JSValue names = JS_NewArray(context);
+  uint32_t count = 0;
+  errno = 0;
+  for (struct dirent *entry; (entry = readdir(directory)); errno = 0) {
+    JS_SetPropertyUint32(context, names, count++, name_of(context, entry->d_name));
+  }
+  error = errno;
+  closedir(directory);
+  if (error == 0) return names;
+  JS_FreeValue(context, names);
+  return JS_NewInt32(context, error);
+}
+
+int main(int argc, char **argv) {
+  JSRuntime *runtime = JS_NewRuntime2(&allocator, NULL);
+  if (!runtime) return 1;
+  JS_SetGCThreshold(runtime, SIZE_MAX);
+  js_std_init_handlers(runtime);
+  JSContext *context = JS_NewContextRaw(runtime);
+  if (!context) return 1;
+  JS_AddIntrinsicBaseObjects(context);
+  JS_AddIntrinsicRegExpCompiler(context);
+  JS_AddIntrinsicRegExp(context);
+  JS_AddIntrinsicJSON(context);
+  JS_AddIntrinsicMapSet(context);
+  JS_AddIntrinsicTypedArrays(context);
+  JS_AddIntrinsicPromise(context);
+  js_init_module_std(context, "std");
+  js_init_module_os(context, "os");
+  js_std_add_helpers(context, argc, argv);
+  JSValue global = JS_GetGlobalObject(context);
+  JSValue function = JS_NewCFunction(context, directory_names, "directoryNames", 1);
+  JS_SetPropertyStr(context, global, "directoryNames", function);
+  JS_FreeValue(context, global);
+  js_std_eval_binary(context, program, program_size, 0);
+  /* The program ends itself; what comes here has failed, and said so. */
+  return 1;
+}

@@ -1,0 +1,37 @@
+/** Lockers whose device the host does not have. */
+import { printable } from '../model/unit-syntax.ts';
+import type { Subject } from './subject.ts';
+import { presenceOf } from './subject.ts';
+
+export function checkLockers(subject: Subject): void {
+  const { facts, findings, mountPoints, isRunning } = subject;
+  if (!isRunning) return;
+  for (const { name, path, file, line } of facts.host.lockers.values()) {
+    if (file !== '/etc/fstab' || mountPoints.has(path)) continue;
+    const entry = facts.host.fstab.find((each) => each.line === line);
+    const device = entry === undefined ? undefined : devicePath(entry.source);
+    // systemd opens it on demand.
+    if (device === undefined || facts.host.crypttab?.has(device) === true) continue;
+    if (presenceOf(subject, device) !== 'absent') continue;
+    const what = `the locker "${printable(name)}" is on ${printable(entry?.source ?? '')}, which is not there`;
+    const remedy = 'correct the line, activate the volume, or write "nofail" among its options';
+    findings.add('locker-absent', undefined, { file, line }, what, remedy);
+  }
+}
+
+const tagDirectories: Readonly<Record<string, string>> = {
+  UUID: 'by-uuid',
+  LABEL: 'by-label',
+  PARTUUID: 'by-partuuid',
+  PARTLABEL: 'by-partlabel',
+};
+
+/** The device of a line of fstab; undefined for a network or a directory. */
+function devicePath(source: string): string | undefined {
+  if (source.startsWith('/dev/')) return source;
+  const [, tag = '', value = ''] = /^([A-Z]+)="?([^"]*)"?$/.exec(source) ?? [];
+  const directory = Object.hasOwn(tagDirectories, tag) ? tagDirectories[tag] : undefined;
+  // udev escapes what is no plain character.
+  if (directory === undefined || !/^[\w.-]+$/.test(value)) return undefined;
+  return `/dev/disk/${directory}/${value}`;
+}

@@ -1,0 +1,69 @@
+/** What system-quickjs.ts uses of QuickJS's own modules `std` and `os`. */
+declare module 'quickjs:std' {
+  interface File {
+    puts(text: string): void;
+    flush(): number;
+    error(): boolean;
+    tell(): number;
+    seek(offset: number, whence: number): number;
+    close(): number;
+    readAsString(maxBytes?: number): string;
+    read(buffer: ArrayBuffer, position: number, length: number): number;
+  }
+  interface ErrorResult {
+    errno?: number;
+  }
+  export const out: File;
+  export const err: File;
+  export function fdopen(fd: number, flags: 'r' | 'w', result: ErrorResult): File | null;
+  export function exit(status: number): never;
+  export function getenviron(): Record<string, string>;
+}
+
+declare module 'quickjs:os' {
+  interface Stat {
+    readonly mode: number;
+    readonly size: number;
+    readonly dev: number;
+    readonly ino: number;
+    readonly rdev: number;
+  }
+  export const WNOHANG: number;
+  export const SIGKILL: number;
+  export function open(path: string, flags: number, mode?: number): number;
+  export function close(fd: number): number;
+  export function seek(fd: number, offset: number, whence: number): number;
+  export function read(fd: number, buffer: ArrayBuffer, position: number, length: number): number;
+  export function write(fd: number, buffer: ArrayBuffer, position: number, length: number): number;
+  export function stat(path: string): [Stat | null, number];
+  export function lstat(path: string): [Stat | null, number];
+  export function readlink(path: string): [string | null, number];
+  export function mkdir(path: string, mode: number): number;
+  export function symlink(target: string, path: string): number;
+  export function remove(path: string): number;
+  export function pipe(): [number, number] | null;
+  export function exec(
+    command: string[],
+    options: {
+      block?: boolean;
+      usePath?: boolean;
+      stdin?: number;
+      stdout?: number;
+      stderr?: number;
+      env?: Record<string, string>;
+    },
+  ): number;
+  export function waitpid(pid: number, options: number): [number, number];
+  export function kill(pid: number, signal: number): number;
+  export function sleep(milliseconds: number): void;
+  export function now(): number;
+}
+
+/** Arguments of a program that qjsc compiled, its own name first. */
+declare const scriptArgs: readonly string[];
+
+/** The processor that the program is compiled for, as Debian names it. */
+declare const LOCKERD_ARCHITECTURE: string;
+
+/** Names in a directory, each byte a character, or an errno; QuickJS's own function loses bytes. */
+declare function directoryNames(path: string): string[] | number;

@@ -1,0 +1,274 @@
+/** The operating system as QuickJS shows it, for the compiled generator; see system-calls.ts. */
+import * as os from 'quickjs:os';
+import * as std from 'quickjs:std';
+import { decodeUtf8 } from '../model/utf8.ts';
+import { errnoName } from './errno-names.ts';
+import type { Content, Encoding, Status, System, Watched, WatchedRun } from './system-calls.ts';
+import { doneNote, typeOf } from './system-calls.ts';
+
+const O_WRONLY = 0o1;
+const O_RDWR = 0o2;
+const O_CREAT = 0o100;
+const O_EXCL = 0o200;
+const O_NOCTTY = 0o400;
+const O_NONBLOCK = 0o4000;
+const O_CLOEXEC = 0o2000000;
+// These two are different on the two processors.
+const O_DIRECTORY = LOCKERD_ARCHITECTURE === 'arm64' ? 0o40000 : 0o200000;
+const O_NOFOLLOW = LOCKERD_ARCHITECTURE === 'arm64' ? 0o100000 : 0o400000;
+const ENOENT = 2;
+const O_TMPFILE = 0o20000000 | O_DIRECTORY;
+
+const SEEK_SET = 0;
+const EIO = 5;
+const EEXIST = 17;
+const EISDIR = 21;
+const EINVAL = 22;
+
+/** What is opened here never waits for another program and never becomes our terminal. */
+const quietly = O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
+/** A guest may put a symbolic link in the place of a directory at any time. */
+const inside = O_NOFOLLOW | O_NONBLOCK;
+
+function fail(errno: number, path: string): never {
+  const code = errnoName(errno);
+  throw Object.assign(new Error(`${code}: ${path}`), { code });
+}
+
+/** Throws for what the functions of `os` answer where they fail. */
+function check(result: number, path: string): number {
+  return result < 0 ? fail(-result, path) : result;
+}
+
+function stat(path: string): Status {
+  const [status, errno] = os.stat(path);
+  return status ?? fail(errno, path);
+}
+
+/** Methods of newer engines than Node 18. */
+interface Formed {
+  readonly isWellFormed: () => boolean;
+  readonly toWellFormed: () => string;
+}
+
+/** Half a surrogate pair is no character, and has no UTF-8. */
+function wellFormed(text: string): string {
+  const formed = text as unknown as Formed;
+  return formed.isWellFormed() ? text : formed.toWellFormed();
+}
+
+function linkTarget(path: string): string | null | undefined {
+  const [target, errno] = os.readlink(path);
+  if (target !== null && errno === 0) return wellFormed(target);
+  if (errno === EINVAL) return null;
+  return errno === ENOENT ? undefined : fail(errno, path);
+}
+
+function names(path: string): string[] {
+  const all = directoryNames(path);
+  if (typeof all === 'number') return fail(all, path);
+  const found: string[] = [];
+  for (const bytes of all) if (bytes !== '.' && bytes !== '..') found.push(decodeUtf8(bytes));
+  return found;
+}
+
+/** Bytes of a file as characters, from where it stands; what is beyond the limit is left. */
+function bytesOf(file: std.File, maxBytes: number): string {
+  const buffer = new ArrayBuffer(4096);
+  const parts: string[] = [];
+  let length = 0;
+  while (length <= maxBytes) {
+    const count = file.read(buffer, 0, buffer.byteLength);
+    if (count <= 0) break;
+    length += count;
+    parts.push(String.fromCharCode(...new Uint8Array(buffer, 0, count)));
+  }
+  return parts.join('');
+}
+
+/** What in a text shows that QuickJS may have decoded it in its own way. */
+const odd = /[\ud800-\udfff\ufffd]/;
+
+/** Reads an open file and closes it. */
+function use<T>(path: string, fd: number, reading: (file: std.File) => T): T {
+  const file = std.fdopen(fd, 'r', {});
+  if (file === null) {
+    os.close(fd);
+    return fail(EIO, path);
+  }
+  try {
+    const result = reading(file);
+    // It does not say which one.
+    if (file.error()) fail(EIO, path);
+    return result;
+  } finally {
+    file.close();
+  }
+}
+
+function read(
+  path: string,
+  maxBytes: number,
+  encoding: Encoding,
+  isInside = false,
+): Content | Status | 'too large' {
+  const fd = check(os.open(path, quietly | (isInside ? inside : 0)), path);
+  const status = stat(`/proc/self/fd/${fd}`);
+  if (typeOf(status) !== 'file') {
+    os.close(fd);
+    return status;
+  }
+  if (status.size > maxBytes) {
+    os.close(fd);
+    return 'too large';
+  }
+  if (encoding === 'utf8') {
+    const { text, bytes } = use(path, fd, (file) => ({
+      text: file.readAsString(maxBytes + 1),
+      bytes: file.tell(),
+    }));
+    if (bytes > maxBytes) return 'too large';
+    const isAscii = text.length === bytes && !text.includes('\ufffd');
+    if (isAscii || !odd.test(text)) return { text, bytes };
+    // It may have bytes that are no UTF-8, so each of them is looked at.
+    const found = read(path, maxBytes, 'bytes', isInside);
+    return typeof found === 'object' && 'text' in found
+      ? { text: decodeUtf8(found.text), bytes: found.bytes }
+      : found;
+  }
+  const text = use(path, fd, (file) => bytesOf(file, maxBytes));
+  return text.length > maxBytes ? 'too large' : { text, bytes: text.length };
+}
+
+/** Makes a file or link, in the place of another one if need be. */
+function make(path: string, create: () => number): number {
+  let result = create();
+  if (result === -EEXIST) {
+    const [status] = os.lstat(path);
+    if (status !== null && typeOf(status) === 'directory') fail(EISDIR, path);
+    os.remove(path);
+    result = create();
+  }
+  return check(result, path);
+}
+
+function write(path: string, text: string): void {
+  const flags = O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC;
+  const fd = make(path, () => os.open(path, flags, 0o644));
+  const file = std.fdopen(fd, 'w', {});
+  if (file === null) fail(EIO, path);
+  file.puts(wellFormed(text));
+  const result = file.close();
+  if (result < 0) {
+    os.remove(path);
+    fail(-result, path);
+  }
+}
+
+/** What a program writes until it ends; it sees to it itself that it ends in time. */
+function outputOf(command: readonly string[]): string | undefined {
+  const ends = os.pipe();
+  if (ends === null) return undefined;
+  const [from, to] = ends;
+  const pid = os.exec([...command], { block: false, usePath: false, stdout: to });
+  os.close(to);
+  const text = use('pipe', from, (file) => file.readAsString());
+  if (pid < 0) return undefined;
+  os.waitpid(pid, 0);
+  return text;
+}
+
+/** The note in a file, from its beginning to the end of the line. */
+function readNote(fd: number, buffer: ArrayBuffer): string {
+  os.seek(fd, 0, SEEK_SET);
+  const count = os.read(fd, buffer, 0, buffer.byteLength);
+  const bytes = new Uint8Array(buffer, 0, Math.max(count, 0));
+  const end = bytes.indexOf(0x0a);
+  return decodeUtf8(String.fromCharCode(...bytes.subarray(0, Math.max(end, 0))));
+}
+
+/** Waits for a process as long as it is let; its exit status, or its last note. */
+function watch(pid: number, notes: number, { stallMs, totalMs }: WatchedRun): Watched {
+  const buffer = new ArrayBuffer(8192);
+  const start = os.now();
+  let since = start;
+  let last = '';
+  for (let pause = 1; ; pause = Math.min(pause + 1, 20)) {
+    os.sleep(pause);
+    const [ended, status] = os.waitpid(pid, os.WNOHANG);
+    if (ended === pid) return { status: (status & 0x7f) === 0 ? status >> 8 : -1 };
+    const now = os.now();
+    const note = readNote(notes, buffer);
+    if (note !== last) {
+      last = note;
+      since = now;
+    }
+    if (now - start > totalMs || (last !== doneNote && now - since > stallMs)) break;
+  }
+  os.kill(pid, os.SIGKILL);
+  return { note: last };
+}
+
+function runWatched(run: WatchedRun): Watched {
+  const to = os.open(run.directory, O_TMPFILE | O_RDWR | O_CLOEXEC, 0o600);
+  if (to < 0) return { status: -1 };
+  // The two do not share where they are in the file.
+  const notes = os.open(`/proc/self/fd/${to}`, O_CLOEXEC);
+  const env = { ...std.getenviron(), ...run.environment };
+  const command = ['/proc/self/exe', ...run.args];
+  const pid = os.exec(command, { block: false, usePath: false, stdout: to, env });
+  const result: Watched = pid < 0 || notes < 0 ? { status: -1 } : watch(pid, notes, run);
+  os.close(to);
+  os.close(notes);
+  return result;
+}
+
+export const system: System = {
+  stat,
+  lstat: (path) => {
+    const [status, errno] = os.lstat(path);
+    return status ?? fail(errno, path);
+  },
+  identity: (path) => {
+    const { dev, ino } = stat(path);
+    return `${dev}:${ino}`;
+  },
+  readlink: (path) => linkTarget(path) ?? fail(ENOENT, path),
+  linkTarget,
+  names,
+  openDirectory: (path, isInside) =>
+    check(os.open(path, O_DIRECTORY | O_CLOEXEC | (isInside ? inside : 0)), path),
+  close: os.close,
+  read,
+
+  write,
+  makeDirectory: (path) => {
+    check(os.mkdir(path, 0o755), path);
+  },
+  symlink: (target, path) => {
+    make(path, () => os.symlink(target, path));
+  },
+  remove: os.remove,
+  print: (to, text) => {
+    const file = to === 'output' ? std.out : std.err;
+    file.puts(wellFormed(text));
+    file.flush();
+  },
+  openRecords: (path) => {
+    const fd = os.open(path, O_WRONLY | quietly);
+    return fd < 0 ? undefined : fd;
+  },
+  writeRecord: (fd, bytes) => {
+    const { buffer } = Uint8Array.from(bytes);
+    os.write(fd, buffer, 0, buffer.byteLength);
+  },
+
+  now: os.now,
+  runWatched,
+  note: (text) => {
+    std.out.seek(0, SEEK_SET);
+    std.out.puts(`${text}\n`);
+    std.out.flush();
+  },
+  outputOf,
+};

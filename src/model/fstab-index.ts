@@ -1,0 +1,59 @@
+/** A table like fstab(5) by mount points, for one that is as long as the list of containers. */
+import type { FstabEntry } from './fstab.ts';
+import { cleanAbsolutePath } from './path.ts';
+
+interface Indexed {
+  readonly entry: FstabEntry;
+  /** Where it stands in the table. */
+  readonly at: number;
+}
+
+const known = new WeakMap<readonly FstabEntry[], FstabIndex>();
+
+/** The index of a table, made once for each. */
+export function indexOf(table: readonly FstabEntry[]): FstabIndex {
+  let index = known.get(table);
+  if (index === undefined) {
+    index = new FstabIndex(table);
+    known.set(table, index);
+  }
+  return index;
+}
+
+class FstabIndex {
+  private readonly byTarget = new Map<string, Indexed[]>();
+  private readonly sources = new Set<string>();
+
+  constructor(table: readonly FstabEntry[]) {
+    let at = 0;
+    for (const entry of table) {
+      const source = cleanAbsolutePath(entry.source);
+      if (source !== undefined) this.sources.add(source);
+      const target = cleanAbsolutePath(entry.target);
+      if (target === undefined || target === '/') continue;
+      const indexed = { entry: target === entry.target ? entry : { ...entry, target }, at: at++ };
+      const others = this.byTarget.get(target);
+      if (others === undefined) this.byTarget.set(target, [indexed]);
+      else others.push(indexed);
+    }
+  }
+
+  hasSource(path: string): boolean {
+    return this.sources.has(path);
+  }
+
+  /**
+   * What is mounted at paths or above them, the root directory left out, in the order of the table
+   * and with clean targets.
+   */
+  onTheWay(...paths: readonly string[]): FstabEntry[] {
+    const found = new Set<Indexed>();
+    for (const path of paths) {
+      for (let at = path; at !== ''; at = at.slice(0, Math.max(at.lastIndexOf('/'), 0))) {
+        for (const indexed of this.byTarget.get(at) ?? []) found.add(indexed);
+      }
+    }
+    if (found.size === 0) return [];
+    return [...found].sort((a, b) => a.at - b.at).map(({ entry }) => entry);
+  }
+}

@@ -1,0 +1,141 @@
+import { afterAll, beforeAll, expect, test, vi } from 'vitest';
+import { attachJournalOnFailure } from '../machines/journal.ts';
+import {
+  activeSince,
+  answerOfGuest,
+  expectState,
+  guestPid,
+  lockersSeenBy,
+  offline,
+  systemctl,
+} from '../machines/support.ts';
+import { bootVm, disks, type VirtualHost } from './vm.ts';
+
+// Emulation is slow, and a boot takes minutes where the machine has other things to do.
+vi.setConfig({ testTimeout: 1_800_000, hookTimeout: 3_600_000 });
+
+/** Encrypted volumes by who opens them: the boot, whoever needs them, and a hook of the container. */
+const crypttab = `
+root_boot   /dev/secret/root_boot   /etc/secret
+root_need   /dev/secret/root_need   /etc/secret noauto
+locker_boot /dev/secret/locker_boot /etc/secret
+locker_need /dev/secret/locker_need /etc/secret noauto
+`;
+const fstab = `
+/dev/mapper/locker_boot /lockers/boot ext4 nofail,nosuid,nodev 0 0
+/dev/mapper/locker_need /lockers/need ext4 noauto,nosuid,nodev 0 0
+`;
+const opened = ['root_hook', 'entry_hook'];
+const volumes = ['root_boot', 'root_need', 'locker_boot', 'locker_need', ...opened];
+/** Containers with an encrypted root file system, by its volume. */
+const roots = { boot: 'root_boot', need: 'root_need', hook: 'root_hook' } as const;
+
+const openHook = `#!/bin/sh -e
+for name in ${opened.join(' ')}; do
+    [ -e /dev/mapper/$name ] || cryptsetup open --key-file /etc/secret /dev/secret/$name $name
+done
+`;
+const closeHook = `#!/bin/sh
+for name in ${opened.join(' ')}; do cryptsetup close $name; done
+`;
+
+let vm: VirtualHost;
+beforeAll(async () => {
+  vm = await bootVm({ name: 'crypt' });
+  await vm.writeFile('/etc/secret', 'a key of many words\n', 0o600);
+  await vm.shell(
+    `
+    vgcreate -q secret /dev/${disks.data}
+    for name in ${volumes.join(' ')}; do
+      lvcreate -qy -W n -L 24M -n $name secret
+      cryptsetup luksFormat -q --type luks1 --pbkdf-force-iterations 1000 -s 256 \\
+        --key-file /etc/secret /dev/secret/$name
+      cryptsetup open --key-file /etc/secret /dev/secret/$name $name
+      mke2fs -q -t ext4 -O ^has_journal /dev/mapper/$name
+    done`,
+    { timeoutMs: 300_000 },
+  );
+  const start = 'lxc.start.auto = 1';
+  for (const [name, volume] of Object.entries(roots)) {
+    await vm.createContainer(name, 'busybox', { config: [...offline, start] });
+    await vm.shell(`
+      mount /dev/mapper/${volume} /mnt
+      cp -a /var/lib/lxc/${name}/rootfs/. /mnt/
+      umount /mnt
+      rm -rf /var/lib/lxc/${name}/rootfs
+      mkdir /var/lib/lxc/${name}/rootfs
+      sed -i 's|^lxc.rootfs.path.*|lxc.rootfs.path = /dev/mapper/${volume}|' /var/lib/lxc/${name}/config`);
+  }
+  await vm.shell(`cat >> /var/lib/lxc/hook/config <<'CONFIG'
+lxc.hook.pre-start = /usr/local/sbin/open-secrets
+lxc.hook.post-stop = /usr/local/sbin/close-secrets
+lxc.mount.entry = /dev/mapper/entry_hook srv ext4 defaults,create=dir 0 0
+CONFIG
+    for name in ${volumes.join(' ')}; do cryptsetup close $name; done`);
+  await vm.createContainer('lockers', 'busybox', { config: [...offline, start] });
+  await vm.writeFile('/etc/lockerd/containers/lockers.conf', 'lockers = boot need\n');
+  await vm.writeFile('/usr/local/sbin/open-secrets', openHook, 0o755);
+  await vm.writeFile('/usr/local/sbin/close-secrets', closeHook, 0o755);
+  await vm.writeFile('/etc/crypttab', crypttab);
+  await vm.writeFile('/etc/fstab', fstab);
+  await vm.reboot();
+});
+afterAll(() => vm.close());
+attachJournalOnFailure(() => vm);
+
+async function untilRuns(name: string): Promise<void> {
+  await vm.waitFor(
+    `lxc@${name} is active`,
+    async () => (await vm.unit(`lxc@${name}`))['ActiveState'] === 'active',
+    120_000,
+  );
+  await vm.waitForGuest(name);
+}
+
+test.each(Object.entries(roots))(
+  'an encrypted root file system runs from the boot on: %s',
+  async (name, volume) => {
+    await untilRuns(name);
+    const pid = await guestPid(vm, name);
+    const root = await vm.run('sh', [
+      '-c',
+      `stat -c %D /proc/${pid}/root; stat -Lc %t%02T /dev/mapper/${volume}`,
+    ]);
+    const [guest, device] = root.stdout.trim().split('\n');
+    expect(guest).toBe(device);
+  },
+);
+
+test('those that crypttab has are waited for, and what a hook opens is not', async () => {
+  for (const name of ['boot', 'need'] as const) {
+    const device = `dev-mapper-root_${name}.device`;
+    expect((await vm.unit(`lxc@${name}`))['Wants']).toContain(device);
+    expect(await activeSince(vm, `lxc@${name}`)).toBeGreaterThan(await activeSince(vm, device));
+  }
+  expect((await vm.unit('lxc@hook'))['Wants']).not.toContain('dev-mapper');
+  expect(await answerOfGuest(vm, 'hook', 'grep " /srv " /proc/mounts')).toContain('entry_hook');
+});
+
+test('encrypted lockers are there from the boot on', async () => {
+  await untilRuns('lockers');
+  expect(await lockersSeenBy(vm, 'lockers')).toEqual(['boot', 'need']);
+  const write = 'echo guest > /lockers/boot/word && echo guest > /lockers/need/word';
+  expect(await answerOfGuest(vm, 'lockers', write)).toBe('0\n');
+});
+
+test('after a stop the volumes can be closed, and the next start opens them again', async () => {
+  await systemctl(vm, 'stop', 'lxc@need', 'lxc@hook', 'lxc@lockers');
+  expect(await vm.exists('/dev/mapper/root_hook')).toBe(false);
+  await vm.waitFor('the lockers are released', async () => {
+    return !(await vm.readFile('/proc/self/mountinfo')).includes('/var/locker-mappings/lockers');
+  });
+  await systemctl(vm, 'stop', 'lockers-need.mount');
+  for (const volume of ['root_need', 'locker_need']) {
+    await systemctl(vm, 'stop', `systemd-cryptsetup@${volume}.service`);
+    expect(await vm.exists(`/dev/mapper/${volume}`)).toBe(false);
+  }
+  await systemctl(vm, 'start', 'lxc@need', 'lxc@hook', 'lxc@lockers');
+  for (const name of ['need', 'hook', 'lockers']) await untilRuns(name);
+  expect(await answerOfGuest(vm, 'lockers', 'cat /lockers/need/word')).toBe('guest\n0\n');
+  await expectState(vm, 'systemd-cryptsetup@root_need.service', 'active');
+});
