@@ -23,7 +23,6 @@ import { findNeeds } from './decide-needs.ts';
 import type { RankedContainer } from './decide-order.ts';
 import { orderContainers } from './decide-order.ts';
 import { behindLinks, wantsOfDataset } from './decide-places.ts';
-import type { MemoryLimits } from './unit-limits.ts';
 import { decideMemory } from './unit-limits.ts';
 
 /** What decoding leaves where a name's bytes are not UTF-8. */
@@ -90,9 +89,24 @@ function groupDirectoryWarning({ key, located: { file, line } }: KeyedLine): Pro
   };
 }
 
-function memoryOf({ config, settings, runningLimits = {} }: ContainerFacts): MemoryLimits {
+/** What the unit's control group makes of a configuration. */
+function decideGroups(
+  facts: ContainerFacts,
+): Pick<Container, 'memory' | 'clearedKeys' | 'warnings' | 'hasPreStart'> {
+  const { config, settings, runningLimits = {} } = facts;
+  const { groupDirectories = [], makers = [] } = config;
   const ceiling = settings.autoballoon?.ceiling;
-  return decideMemory({ entries: config.memory, ceiling, running: runningLimits });
+  const memory = decideMemory({ entries: config.memory, ceiling, running: runningLimits });
+  return {
+    memory,
+    clearedKeys: [...memory.taken, ...groupDirectories.map(({ key }) => key)],
+    warnings: [
+      ...memory.warnings,
+      ...memory.held.map(({ name }) => heldWarning(name, facts)),
+      ...groupDirectories.map(groupDirectoryWarning),
+    ],
+    hasPreStart: makers.some(({ key }) => key === preStartHook),
+  };
 }
 
 function modelOne(facts: ContainerFacts, host: HostFacts): RankedContainer {
@@ -105,8 +119,7 @@ function modelOne(facts: ContainerFacts, host: HostFacts): RankedContainer {
     ...wantsOfDataset(config.rootfsPath?.value),
   ]);
   const groups = [...new Set(config.groups)].sort();
-  const memory = memoryOf(facts);
-  const groupDirectories = config.groupDirectories ?? [];
+  const controlGroup = decideGroups(facts);
   const { wormhole, ...decided } = decideLockers(
     facts,
     host.lockers,
@@ -118,25 +131,20 @@ function modelOne(facts: ContainerFacts, host: HostFacts): RankedContainer {
   const startPaths = [...new Set([...needs.startPaths, ...behind.startPaths])]
     .filter((path) => !needs.paths.has(path) && !behind.paths.includes(path))
     .sort();
-  const problems = [...facts.problems, ...config.problems, ...needs.problems, ...decided.problems];
   return {
     container: {
+      ...controlGroup,
       name: facts.name,
       instance: escapeInstance(facts.name),
       configFile: config.file,
-      problems,
+      problems: [...facts.problems, ...config.problems, ...needs.problems, ...decided.problems],
       warnings: [
         ...config.warnings,
         ...decided.warnings,
         ...needs.warnings,
-        ...memory.warnings,
-        ...memory.held.map(({ name }) => heldWarning(name, facts)),
-        ...groupDirectories.map(groupDirectoryWarning),
+        ...controlGroup.warnings,
         ...groups.filter((group) => !groupFits(group)).map((group) => groupWarning(group, config)),
       ],
-      memory,
-      clearedKeys: [...memory.taken, ...groupDirectories.map(({ key }) => key)],
-      hasPreStart: config.makers?.some(({ key }) => key === preStartHook) === true,
       hasLogFile: config.logFile !== undefined,
       halt: planHalt(config.haltSignal?.value, facts.init, settings.ready),
       ...(config.rebootSignal === undefined ? {} : { rebootSignal: config.rebootSignal.value }),
