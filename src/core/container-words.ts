@@ -15,7 +15,6 @@ export function runsOutside(container: Container): LockerdError {
   return new LockerdError(
     'Failed',
     `${quotedName(container)} runs outside its unit ${container.definition.unit}; ` +
-      `hand it over with: lxc-stop -n ${shellWord(container.name)} && ` +
-      `systemctl start ${shellWord(unitInstance(container))}`,
+      `to start it there, first stop it with: lxc-stop -n ${shellWord(container.name)}`,
   );
 }

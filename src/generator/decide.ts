@@ -68,14 +68,13 @@ function groupWarning(group: string, config: LxcConfig): Problem {
 }
 
 function heldWarning(limit: string, { name, config }: ContainerFacts): Problem {
-  const unit = shellWord(containerUnit(name));
   const now =
     limit === 'MemoryMax' ? `; to lower it now: lockerctl balloon ${shellWord(name)}` : '';
   return {
     file: config.file,
     line: 0,
     reason: `the container runs with a higher ${limit}= and keeps it until it stops`,
-    remedy: `for the lower one: systemctl restart ${unit}${now}`,
+    remedy: `for the lower one: systemctl restart ${shellWord(containerUnit(name))}${now}`,
   };
 }
 

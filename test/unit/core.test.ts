@@ -330,7 +330,7 @@ describe('a container outside its unit', () => {
       code: 'Failed',
       message:
         'container "web" runs outside its unit lxc@web.service; ' +
-        'hand it over with: lxc-stop -n web && systemctl start lxc@web',
+        'to start it there, first stop it with: lxc-stop -n web',
     });
     expect(await codeOf(started(verb('reboot')))).toBe('Failed');
     // A unit that tries and fails takes nothing away from it.
