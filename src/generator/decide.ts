@@ -47,11 +47,18 @@ export function modelContainers(all: readonly ContainerFacts[], host: HostFacts)
   return { containers: orderContainers(ranked), nameless };
 }
 
-function ofDirectory(rootfsPath: string | undefined): Pick<Container, 'rootfsDirectory'> {
-  const parsed = rootfsPath === undefined ? undefined : parseRootfs(rootfsPath);
-  if (parsed === undefined || !('rootfs' in parsed) || parsed.rootfs.type !== 'dir') return {};
-  const [directory] = parsed.rootfs.paths;
-  return directory === undefined || !fitsUnitFile(directory) ? {} : { rootfsDirectory: directory };
+/** What not every container has. */
+function optionalOf({
+  rebootSignal,
+  rootfsPath,
+}: LxcConfig): Pick<Container, 'rebootSignal' | 'rootfsDirectory'> {
+  const parsed = rootfsPath === undefined ? undefined : parseRootfs(rootfsPath.value);
+  const rootfs = parsed !== undefined && 'rootfs' in parsed ? parsed.rootfs : undefined;
+  const directory = rootfs?.type === 'dir' ? rootfs.paths[0] : undefined;
+  return {
+    ...(rebootSignal === undefined ? {} : { rebootSignal: rebootSignal.value }),
+    ...(directory === undefined || !fitsUnitFile(directory) ? {} : { rootfsDirectory: directory }),
+  };
 }
 
 function groupFits(group: string): boolean {
@@ -146,7 +153,7 @@ function modelOne(facts: ContainerFacts, host: HostFacts): RankedContainer {
       ],
       hasLogFile: config.logFile !== undefined,
       halt: planHalt(config.haltSignal?.value, facts.init, settings.ready),
-      ...(config.rebootSignal === undefined ? {} : { rebootSignal: config.rebootSignal.value }),
+      ...optionalOf(config),
       requiredPaths,
       startPaths,
       mayComeLate:
@@ -161,7 +168,6 @@ function modelOne(facts: ContainerFacts, host: HostFacts): RankedContainer {
       boot: decideBoot(host.boot, config, facts.unitLinks, facts.hasRunlevelLink),
       groups: groups.filter(groupFits),
       startDelaySec: config.startDelaySec,
-      ...ofDirectory(config.rootfsPath?.value),
       ...(wormhole === undefined ? {} : { wormhole }),
       settings,
     },

@@ -24,7 +24,10 @@ export function planRescan(context: PlanContext): Planned[] {
       path: 'lockerd-rescan.service.d/60-paths.conf',
       template: 'rescan',
       view: {
-        after: context.watchedMounts,
+        unit: [
+          ...(context.lateMounts.length === 0 ? [] : [`Wants=${lateService}`]),
+          ...context.watchedMounts.map((unit) => `After=${unit}`),
+        ],
         execStart: command(
           `${hookDirectory}/rescan`,
           context.watched.map(({ path, identity }) => `${identity}=${path}`),
@@ -32,6 +35,22 @@ export function planRescan(context: PlanContext): Planned[] {
       },
     },
     planLink(`${bootTarget}.wants`, 'lockerd-rescan.service', 'lockerd-rescan.service'),
+  ];
+}
+
+const lateService = 'lockerd-late.service';
+
+/** What finds containers on file systems that are mounted after the second look. */
+export function planLate({ lateMounts }: PlanContext): Planned[] {
+  if (lateMounts.length === 0) return [];
+  const execStart = command(`${hookDirectory}/late-containers`, lateMounts);
+  return [
+    {
+      kind: 'file',
+      path: `${lateService}.d/60-paths.conf`,
+      template: 'late',
+      view: { execStart },
+    },
   ];
 }
 

@@ -19,7 +19,8 @@ export interface TemplateViews {
   readonly attachment: AttachmentView;
   readonly readOnly: ReadOnlyView;
   readonly returning: { readonly lockers: readonly string[] };
-  readonly rescan: { readonly after: readonly string[]; readonly execStart: string };
+  readonly late: { readonly execStart: string };
+  readonly rescan: { readonly unit: readonly string[]; readonly execStart: string };
   readonly host: { readonly facts: readonly Fact[] };
   readonly journal: Readonly<Record<string, never>>;
 }
@@ -130,6 +131,8 @@ export interface PlanContext {
   readonly watched: readonly WatchedPath[];
   /** Mount units to wait for before looking again. */
   readonly watchedMounts: readonly string[];
+  /** Mount points of fstab with containers, which may be mounted after that. */
+  readonly lateMounts: readonly string[];
   /** What the service has to know of the host as a whole. */
   readonly host: HostFacts;
 }

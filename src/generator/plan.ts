@@ -5,7 +5,7 @@ import type { Container } from './container.ts';
 import { compareText } from './container.ts';
 import { planAutostart, planDelay, planForward, planGroups } from './plan-boot.ts';
 import { planContainerDropIn } from './plan-container.ts';
-import { planBridge, planHost, planJournal, planRescan, planWatch } from './plan-host.ts';
+import { planBridge, planHost, planJournal, planLate, planRescan, planWatch } from './plan-host.ts';
 import { planNeeds } from './plan-needs.ts';
 import { planAttachments, planReadOnly, planReturning, planWormholes } from './plan-lockers.ts';
 import type { PlanContext, Planned } from './plan-views.ts';
@@ -33,6 +33,7 @@ export function planUnits(containers: readonly Container[], context: PlanContext
     ...planReadOnly(context.lockers, containers),
     ...planReturning(containers),
     ...planRescan(context),
+    ...planLate(context),
     ...planWatch(context),
     ...planJournal(context),
     planHost(context),

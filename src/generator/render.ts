@@ -8,6 +8,7 @@ import group from '../../units/generated/lxc-group@GROUP.target.d/60-members.con
 import held from '../../units/generated/lxc@NAME.service.d/45-held.conf.hbs';
 import host from '../../units/generated/lockerd.service.d/60-host.conf.hbs';
 import journal from '../../units/generated/lxc@.service.d/60-journal.conf.hbs';
+import late from '../../units/generated/lockerd-late.service.d/60-paths.conf.hbs';
 import limits from '../../units/generated/lxc@NAME.service.d/40-limits.conf.hbs';
 import needs from '../../units/generated/lxc-needs@NAME.service.d/60-container.conf.hbs';
 import readOnly from '../../units/generated/READONLY-LOCKER.mount.hbs';
@@ -28,6 +29,7 @@ const templates: Readonly<Record<keyof TemplateViews, (view: object) => string>>
   held,
   host,
   journal,
+  late,
   limits,
   needs,
   readOnly,

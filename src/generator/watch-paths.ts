@@ -1,5 +1,6 @@
 import type { FstabEntry } from '../model/fstab.ts';
 import { indexOf } from '../model/fstab-index.ts';
+import { cleanAbsolutePath, isAtOrBelow } from '../model/path.ts';
 import { mountUnit } from '../model/unit-name.ts';
 import { fitsUnitFile } from '../model/unit-syntax.ts';
 import type { PlanContext } from './plan-views.ts';
@@ -12,7 +13,7 @@ const watchedPathsMax = 64;
 export function watchPaths(
   { host, identify, lxcpath, realPath, watchedDirectories }: Facts,
   containers: Facts['containers'],
-): Pick<PlanContext, 'watched' | 'watchedMounts'> {
+): Pick<PlanContext, 'watched' | 'watchedMounts' | 'lateMounts'> {
   const uncertain = lxcpath === undefined ? [] : containers.flatMap((c) => c.uncertainPaths);
   // On what is mounted above them, a link may lead elsewhere.
   const { lockerDirectory, wormholeDirectory } = host.settings;
@@ -32,9 +33,26 @@ export function watchPaths(
     ...targetsOnTheWay(withReal(watched), host.fstab, 'nofail'),
   ];
   return {
+    lateMounts:
+      lxcpath === undefined ? [] : mountsWithContainers([lxcpath, host.lxcpath.real], host),
     watched: watched.map(identify),
     watchedMounts: [...new Set(targets)].map(mountUnit).sort(),
   };
+}
+
+/** Mount points of fstab on the way to the containers' directory and directly below it. */
+function mountsWithContainers(
+  paths: readonly string[],
+  { fstab }: Facts['host'],
+): readonly string[] {
+  const targets = fstab.flatMap(({ target }) => cleanAbsolutePath(target) ?? []);
+  const hasContainers = (target: string): boolean =>
+    paths.some(
+      (path) => isAtOrBelow(path, target) || target.slice(0, target.lastIndexOf('/')) === path,
+    );
+  return [...new Set(targets)]
+    .filter((target) => target !== '/' && fitsUnitFile(target) && hasContainers(target))
+    .slice(0, watchedPathsMax);
 }
 
 /** Where the boot mounts something on the way to a path, but for lines with an option. */

@@ -97,7 +97,11 @@ function write(path: string, text: string): void {
 const watcher = `
 use strict;
 use Fcntl;
-use Time::HiRes 'time';
+# Time::HiRes is not in perl-base.
+sub now {
+    open my $uptime, '<', '/proc/uptime' or return time;
+    return (split ' ', <$uptime>)[0];
+}
 my ($directory, $stall, $total, $done, @command) = @ARGV;
 my $path = "$directory/.lockerd-$$";
 sysopen my $notes, $path, O_RDWR | O_CREAT | O_EXCL, 0600 or exit 126;
@@ -108,14 +112,14 @@ unless ($child) {
     open STDOUT, '>&', $notes;
     exec { $command[0] } @command or exit 126;
 }
-my ($start, $since, $last) = (time, time, '');
+my ($start, $since, $last) = (now(), now(), '');
 for (;;) {
     if (waitpid($child, 1) == $child) { exit($? & 127 ? 125 : $? >> 8) }
     sysseek $seen, 0, 0;
     sysread $seen, my $note, 8192;
     ($note) = split /\\n/, $note;
-    ($last, $since) = ($note, time) if ($note // '') ne $last;
-    last if time - $start > $total || $last ne $done && time - $since > $stall;
+    ($last, $since) = ($note, now()) if ($note // '') ne $last;
+    last if now() - $start > $total || $last ne $done && now() - $since > $stall;
     select undef, undef, undef, 0.02;
 }
 kill 'KILL', $child;

@@ -22,6 +22,11 @@ export class Properties {
     this.#values = values;
   }
 
+  /** The same with some newer values. */
+  with(newer: ReadonlyMap<string, unknown>): Properties {
+    return new Properties(this.#unit, new Map([...this.#values, ...newer]));
+  }
+
   string(name: string): string {
     const value = this.#values.get(name);
     return typeof value === 'string' ? value : this.#refuse(name, 'a text');

@@ -19,6 +19,15 @@ export interface UnitReading {
 /** A start that is queued for longer is one that waits. systemd announces the job, not the wait. */
 const waitingStartMs = 300;
 
+/** What is read of a service besides what all units have; systemd sends no signal for the last three. */
+const serviceProperties = [
+  'Result',
+  'MainPID',
+  'ControlGroup',
+  'MemoryMax',
+  'MemorySwapMax',
+] as const;
+
 interface WatchedUnit<Status> {
   readonly unit: string;
   readonly handlers: Set<(status: Status) => void>;
@@ -28,6 +37,7 @@ interface WatchedUnit<Status> {
   /** As they were reported last. */
   activeState: string;
   job: number;
+  reading: UnitReading | undefined;
   status: Status | undefined;
   /** Also taken from signals, because systemd forgets it when it unloads the unit. */
   stateChangeUsec: bigint;
@@ -70,7 +80,7 @@ export class UnitWatch<Status extends object> {
         if (entry === undefined) return;
         const since = changed.get('StateChangeTimestamp');
         if (typeof since === 'bigint' && since > 0n) entry.stateChangeUsec = since;
-        entry.watched.noteChange();
+        this.#takeChange(entry, changed);
       },
       unitNew: (_name, path) => {
         const entry = this.#units.get(path);
@@ -157,10 +167,36 @@ export class UnitWatch<Status extends object> {
       isStartUnmet: false,
       activeState: '',
       job: 0,
+      reading: undefined,
       status: undefined,
       stateChangeUsec: 0n,
     };
     return entry;
+  }
+
+  /**
+   * Takes what a signal says, without a question to systemd. Only the start of a unit, and one that is
+   * held up, have more to them than their signals say.
+   */
+  #takeChange(entry: WatchedUnit<Status>, changed: ReadonlyMap<string, unknown>): void {
+    const { reading, watched } = entry;
+    if (reading === undefined || watched.isReading) {
+      watched.noteChange();
+      return;
+    }
+    const job = changed.get('Job');
+    if (Array.isArray(job)) entry.job = Number(job[0]);
+    const told = changed.get('ActiveState');
+    const activeState = typeof told === 'string' ? told : reading.activeState;
+    const isStarted = isDown(reading.activeState) && !isDown(activeState);
+    const isHeld = isDown(activeState) && (entry.job !== 0 || entry.isStartUnmet);
+    if (isStarted || isHeld || reading.heldStart !== undefined) {
+      watched.noteChange();
+      return;
+    }
+    const ended = isDown(activeState) ? new Map([['ControlGroup', '']]) : new Map<string, string>();
+    const service = reading.service.with(new Map([...changed, ...ended]));
+    this.#report(entry, { ...reading, activeState, stateChangeUsec: 0n, service });
   }
 
   #report(entry: WatchedUnit<Status>, reading: UnitReading): void {
@@ -168,6 +204,7 @@ export class UnitWatch<Status extends object> {
     const { unit, stateChangeUsec, status: before } = entry;
     const status = this.#decode(unit, { ...reading, stateChangeUsec });
     entry.activeState = reading.activeState;
+    entry.reading = reading;
     entry.status = status;
     this.#reported(unit, status);
     if (before !== undefined && isSame(before, status)) return;
@@ -182,7 +219,7 @@ export class UnitWatch<Status extends object> {
     ]);
     entry.job = loaded?.job.id ?? 0;
     const [service, since] = await Promise.all([
-      this.#manager.getAll(unit, 'Service'),
+      this.#manager.get(unit, 'Service', serviceProperties),
       loaded && this.#manager.get(unit, 'Unit', ['StateChangeTimestamp']),
     ]);
     const activeState = loaded?.activeState ?? 'inactive';

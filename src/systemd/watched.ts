@@ -20,6 +20,10 @@ export class Watched<T> {
     this.#report = report;
   }
 
+  get isReading(): boolean {
+    return this.#reading !== undefined;
+  }
+
   /** Reports nothing from now on. */
   end(): void {
     this.#isOver = true;

@@ -4,6 +4,7 @@
 // npm run bench -- bus: see bus.ts.
 // npm run bench -- shrinks: see shrinks.ts.
 // npm run bench -- autoballoon: see autoballoon.ts.
+// npm run bench -- starts, npm run bench -- reloads: see starts.ts.
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -101,4 +102,6 @@ const [which, ...args] = process.argv.slice(2);
 if (which === 'bus') await (await import('./bus.ts')).benchBus();
 else if (which === 'shrinks') await (await import('./shrinks.ts')).benchShrinks(args);
 else if (which === 'autoballoon') await (await import('./autoballoon.ts')).benchAutoballoon(args);
+else if (which === 'starts') await (await import('./starts.ts')).benchStarts(args);
+else if (which === 'reloads') await (await import('./starts.ts')).benchReloads(args);
 else benchGenerator();

@@ -5,7 +5,6 @@ import { bootHost, type Host } from './host.ts';
 import { attachJournalOnFailure } from '../machines/journal.ts';
 import {
   activeSince,
-  answerOfGuest,
   expectState,
   guestPid,
   journalOf,
@@ -182,34 +181,6 @@ describe('autostart', () => {
       '/run/systemd/generator/lxc.script.service',
     );
     expect(await host.exists('/run/init-script-ran')).toBe(false);
-  });
-
-  test('a failed start of a container with an init script is told as such', async () => {
-    const init = '/var/lib/lxc/script/rootfs/sbin/init';
-    await host.shell(`mv ${init} ${init}.away`);
-    const { exitCode, output } = await trySystemctl(host, 'start', 'lxc@script');
-    await expectState(host, 'lxc@script', 'failed');
-    expect({ exitCode, output }).toEqual({
-      exitCode: 1,
-      output: expect.stringMatching(/^Job .* failed/),
-    });
-    expect((await trySystemctl(host, 'start', 'lxc.script')).exitCode).toBe(1);
-    await host.waitFor('lxc.script is down', async () => {
-      return !['active', 'activating'].includes(
-        (await host.unit('lxc.script'))['ActiveState'] ?? '',
-      );
-    });
-    await host.shell(`mv ${init}.away ${init}`);
-  });
-
-  test('a guest that powers off by itself takes the name of its init script down', async () => {
-    await systemctl(host, 'start', 'lxc.script');
-    await host.waitForGuest('script');
-    await answerOfGuest(host, 'script', 'poweroff');
-    await host.waitFor('lxc.script follows', async () => {
-      return (await host.unit('lxc.script'))['ActiveState'] === 'inactive';
-    });
-    await expectState(host, 'lxc@script', 'inactive');
   });
 
   test('a group target starts and stops its containers', async () => {

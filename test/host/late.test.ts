@@ -233,3 +233,16 @@ describe('a locker with auto', () => {
     expect(stdout).not.toContain('/var/locker-mappings/own');
   });
 });
+
+test('containers on a file system that is mounted late are loaded, and start if they would at boot', async () => {
+  await host.writeFile('/etc/lxc/lxc.conf', 'lxc.lxcpath = /srv/lxc\n');
+  await host.writeFile('/etc/fstab', '/var/lib/lxc /srv/lxc none bind,noauto 0 0\n');
+  await host.reboot();
+  await expectState(host, 'lockerd-late.service', 'active');
+  expect((await host.unit('lxc@bound'))['SourcePath']).toBe('');
+  await systemctl(host, 'start', 'srv-lxc.mount');
+  await until('lxc@bound.service', 'active');
+  await until('lockerd-late.service', 'inactive');
+  await expectState(host, 'lxc@rooted.service', 'inactive');
+  expect((await host.unit('lxc@rooted'))['SourcePath']).toBe('/srv/lxc/rooted/config');
+});

@@ -199,6 +199,7 @@ const exposed: Readonly<Record<string, number>> = {
   'lxc-needs@.service': 5,
   'lxc-late@.service': 5,
   'lockerd-return.service': 5,
+  'lockerd-late.service': 5,
   'lockerd-pin@.service': 3,
   'lockerd-slot@.service': 4,
   // It unmounts, so it has the host's mounts and whatever would need others is missing.

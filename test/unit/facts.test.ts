@@ -50,6 +50,7 @@ const context: PlanContext = {
   watched: [],
   lxcpath: '/var/lib/lxc',
   watchedMounts: [],
+  lateMounts: [],
   lockers: new Map(),
   host,
 };

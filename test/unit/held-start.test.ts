@@ -96,11 +96,13 @@ test('a queued start names what it waits for, until it begins', async () => {
   expect(held()).toBeUndefined();
   systemd.job = [7, 'start'];
   systemd.waits = ['srv-data.mount', 'dev-sdb1.device'];
-  systemd.signal('PropertiesChanged', 'PropertiesChanged', 'Unit', {});
+  const job = new Variant('(uo)', [7, '/job/7']);
+  systemd.signal('PropertiesChanged', 'PropertiesChanged', 'Unit', { Job: job });
   await settled();
   expect(held()).toEqual({ kind: 'waiting', units: ['dev-sdb1.device', 'srv-data.mount'] });
   systemd.activeState = 'activating';
-  systemd.signal('PropertiesChanged', 'PropertiesChanged', 'Unit', {});
+  const state = new Variant('s', 'activating');
+  systemd.signal('PropertiesChanged', 'PropertiesChanged', 'Unit', { ActiveState: state });
   await settled();
   expect(held()).toBeUndefined();
 });

@@ -17,6 +17,7 @@ const context: PlanContext = {
   watched: [],
   lxcpath: '/var/lib/lxc',
   watchedMounts: [],
+  lateMounts: [],
   host: {
     lockerDirectory: '/lockers',
     wormholeDirectory: '/var/locker-mappings',

@@ -150,33 +150,51 @@ async function waitForGuests(): Promise<void> {
   for (const name of names) await vm.waitForGuest(name);
 }
 
-/** Hands an order for each container to the service, and waits for the jobs. */
-async function order(method: string, signature = '', ...args: string[]): Promise<void> {
-  const manager = 'org.lockerd1 /org/lockerd1 org.lockerd1.Manager';
-  await vm.shell(
-    `for name in ${names.join(' ')}; do
-      busctl call --timeout=600 ${manager} ${method} s${signature}a{sv} "$name" ${args.join(' ')} 0
-    done
-    until busctl call --timeout=600 ${manager} ListJobs | grep -qx 'a(usso) 0'; do sleep 1; done`,
-    { timeoutMs: 300_000 },
-  );
+const busctl = 'busctl call --timeout=600 org.lockerd1 /org/lockerd1 org.lockerd1.Manager';
+const settled = `until ${busctl} ListJobs | grep -qx 'a(usso) 0'; do sleep 1; done`;
+
+/** Orders something for each container, and waits for the jobs. */
+async function order(method: string): Promise<void> {
+  const script = `
+    for name in ${names.join(' ')}; do ${busctl} ${method} 'sa{sv}' "$name" 0; done
+    ${settled}`;
+  await vm.shell(script, { timeoutMs: 300_000 });
+}
+
+/**
+ * The same for what the helper does, in turn: a request to it has half a minute, in which a busy machine
+ * may not start six of them here.
+ */
+async function orderInTurn(method: string, type = '', argument = ''): Promise<void> {
+  for (const name of names) {
+    const call = `${busctl} ${method} 's${type}a{sv}' ${name} ${argument} 0`;
+    await vm.shell(`${call}\n${settled}`, { timeoutMs: 300_000 });
+  }
 }
 
 const lockers = () => ofEach((name) => lockersSeenBy(vm, name));
 const answers = (command: string) => ofEach((name) => answerOfGuest(vm, name, command));
+const writes = (locker: string) =>
+  ofEach((name) => answerOfGuest(vm, name, `echo guest > /lockers/${locker}/${name}`));
 const states = () =>
   ofEach(async (name) => (await vm.run('lxc-info', ['-n', name, '-sH'])).stdout.trim());
 const pids = () => ofEach((name) => guestPid(vm, name));
 const labels = () =>
   ofEach(async (name) => {
     const label = await vm.readFile(`/proc/${await guestPid(vm, name)}/attr/apparmor/current`);
-    // A generated profile is named after its container, and has a namespace of policies stacked on it.
-    return label.trim().replace(/^lxc-[a-z-]+_<\S+>/, 'lxc-NAME');
+    // A generated profile is named after its container, and has a namespace for the guest's own on it.
+    return label.trim().replace(new RegExp(`^lxc-${name}_<.*`), 'lxc-NAME');
   });
 const expectedLabels = Object.fromEntries(
   names.map((name) => [name, labelOf[name.replace('-ids', '') as keyof typeof profiles]]),
 );
 const readOnly: unknown = expect.stringMatching(/Read-only file system\n1\n$/);
+
+/** mount(2) as "mount -o remount,bind,rw" of a guest has it, whatever its mount(8) makes of an error. */
+const remount = `perl -e '
+  my ($none, $path) = ("none", "/lockers/data");
+  my $result = syscall 165, $none, $path, $none, 32 | 4096, 0;
+  print $result < 0 ? "$!\\n" : "done\\n"'`;
 
 /** Mounts and directories that plain lxc-start's hooks have made. */
 async function leftovers(): Promise<string> {
@@ -206,36 +224,41 @@ describe('as units', () => {
     expect(await labels()).toEqual(expectedLabels);
     expect(await lockers()).toEqual(each(['data', 'music']));
     expect(await answers('touch /lockers/data/x')).toEqual(each(readOnly));
-    expect(await answers('echo guest > "/lockers/music/$(hostname)"')).toEqual(each('0\n'));
+    expect(await writes('music')).toEqual(each('0\n'));
   });
 
   test('a read-only locker cannot be made writable', async () => {
-    const remount = 'mount -o remount,bind,rw /lockers/data; touch /lockers/data/x';
-    expect(await answers(remount)).toEqual(each(readOnly));
-    expect(await answers('mount -o remount,bind,rw /lockers/data')).toEqual(
-      each(expect.stringMatching(/(Permission denied|Operation not permitted)[^]*\n[1-9]\d*\n$/)),
+    expect(await answers(remount)).toEqual(
+      each(expect.stringMatching(/^(Permission denied|Operation not permitted)\n0\n$/)),
     );
+    expect(await answers('touch /lockers/data/x')).toEqual(each(readOnly));
     expect((await vm.shell('ls -A /lockers/data')).stdout).toBe('');
+    // AppArmor denies it to some, the kernel's lock on the mount to all.
+    const denied = await newDenials();
+    expect(
+      denied.filter((text) => !/operation="mount".* name="\/lockers\/data\/"/.test(text)),
+    ).toEqual([]);
+    deniedBefore = [...deniedBefore, ...denied];
   });
 
   test('each is frozen and thawed', async () => {
-    await order('FreezeContainer');
+    await orderInTurn('FreezeContainer');
     expect(await states()).toEqual(each('FROZEN'));
-    await order('ThawContainer');
+    await orderInTurn('ThawContainer');
     expect(await states()).toEqual(each('RUNNING'));
   });
 
   test('a locker is attached to each and detached', async () => {
-    await order('MountLocker', 's', 'late');
+    await orderInTurn('MountLocker', 's', 'late');
     expect(await lockers()).toEqual(each(['data', 'late', 'music']));
-    expect(await answers('echo guest > "/lockers/late/$(hostname)"')).toEqual(each('0\n'));
+    expect(await writes('late')).toEqual(each('0\n'));
     expect((await vm.shell('ls /lockers/late | wc -l')).stdout).toBe(`${names.length}\n`);
-    await order('UnmountLocker', 's', 'late');
+    await orderInTurn('UnmountLocker', 's', 'late');
     expect(await lockers()).toEqual(each(['data', 'music']));
   });
 
   test('the memory limit of each is lowered', async () => {
-    await order('Balloon', 't', String(256 * mib));
+    await orderInTurn('Balloon', 't', String(256 * mib));
     expect(await ofEach(async (name) => (await vm.unit(`lxc@${name}`))['MemoryMax'])).toEqual(
       each(String(256 * mib)),
     );
@@ -283,7 +306,7 @@ describe('as plain lxc-start starts them with the hooks', () => {
     expect(await labels()).toEqual(expectedLabels);
     expect(await lockers()).toEqual(each(['data', 'music']));
     expect(await answers('touch /lockers/data/x')).toEqual(each(readOnly));
-    expect(await answers('echo guest > "/lockers/music/$(hostname)"')).toEqual(each('0\n'));
+    expect(await writes('music')).toEqual(each('0\n'));
     await forEach('lxc-stop -n "$1" --reboot');
     await waitForGuests();
     expect(await lockers()).toEqual(each(['data', 'music']));

@@ -27,7 +27,7 @@ const fstab = `
 `;
 const opened = ['root_hook', 'entry_hook'];
 const volumes = ['root_boot', 'root_need', 'locker_boot', 'locker_need', ...opened];
-/** Containers with an encrypted root file system, by its volume. */
+/** Containers with an encrypted root file system, by its volume; LXC mounts any device after "lvm:". */
 const roots = { boot: 'root_boot', need: 'root_need', hook: 'root_hook' } as const;
 
 const openHook = `#!/bin/sh -e
@@ -64,7 +64,7 @@ beforeAll(async () => {
       umount /mnt
       rm -rf /var/lib/lxc/${name}/rootfs
       mkdir /var/lib/lxc/${name}/rootfs
-      sed -i 's|^lxc.rootfs.path.*|lxc.rootfs.path = /dev/mapper/${volume}|' /var/lib/lxc/${name}/config`);
+      sed -i 's|^lxc.rootfs.path.*|lxc.rootfs.path = lvm:/dev/mapper/${volume}|' /var/lib/lxc/${name}/config`);
   }
   await vm.shell(`cat >> /var/lib/lxc/hook/config <<'CONFIG'
 lxc.hook.pre-start = /usr/local/sbin/open-secrets
@@ -99,7 +99,7 @@ test.each(Object.entries(roots))(
     const pid = await guestPid(vm, name);
     const root = await vm.run('sh', [
       '-c',
-      `stat -c %D /proc/${pid}/root; stat -Lc %t%02T /dev/mapper/${volume}`,
+      `stat -c %D /proc/${pid}/root/.; stat -Lc %t%02T /dev/mapper/${volume}`,
     ]);
     const [guest, device] = root.stdout.trim().split('\n');
     expect(guest).toBe(device);

@@ -41,7 +41,7 @@ install_kernel() {
     "$draft/vmlinuz"
   rm -rf "${root:?}"/boot/*
   # Drivers that no virtual test host has anything for.
-  rm -rf "$root/usr/lib/modules/$release/kernel"/{drivers/{net/ethernet,infiniband,scsi,hv,nvme,gpu},sound}
+  rm -rf "$root/usr/lib/modules/$release/kernel"/{drivers/{net/ethernet,infiniband,scsi,ata,hv,nvme,gpu},sound}
   quietly within "$root" depmod "$release"
 }
 
