@@ -6,9 +6,10 @@
 
 import { LockerdError } from '../model/errors.ts';
 import { codeOf } from '../model/errno.ts';
+import { shellWord } from '../model/shell-quote.ts';
 import { containerUnit } from '../model/unit-name.ts';
 import { isGone } from '../cgroup/control-files.ts';
-import { findGuestMemory } from '../cgroup/find-group.ts';
+import { findGuestMemory, lacksMemory } from '../cgroup/find-group.ts';
 import type { GuestMemory, Probe, Undo } from '../cgroup/guest-memory.ts';
 import { controlGroups } from '../cgroup/hierarchy.ts';
 import { readHostMemory } from '../cgroup/host-memory.ts';
@@ -37,6 +38,8 @@ export interface BalloonRequest {
   readonly force: boolean;
   /** Keep the limit beyond the container's stop. */
   readonly persist: boolean;
+  /** systemd has these limits already; only the kernel is to have them as well. */
+  readonly isKnown?: boolean;
 }
 
 export interface BalloonResult {
@@ -85,30 +88,54 @@ export async function balloon(
         `container "${container}" is ${before.activeState}; try again when that has ended`,
       );
     }
-    const memory = findGuestMemory(before.controlGroup);
-    if (memory === undefined) throw notRunning(container);
+    const memory = findMemory(container, unit, before);
     return new Balloon(wanted, unit, before, memory, context).run();
   });
 }
 
 /**
- * Writes the limits of a running container's unit to the kernel, as systemd would; a lower limit may
- * kill. Throws LockerdErrors: NotRunning, and JobConflict while a balloon is under way.
+ * Gives the kernel the limits of a running container's unit, which systemd has changed without doing so.
+ * A lower one is reached like that of a balloon. Throws LockerdErrors: NotRunning, LimitBelowUsage, and
+ * JobConflict while a balloon is under way.
  */
-export async function applyLimits(container: string, systemd: SystemdManager): Promise<void> {
+export async function applyLimits(container: string, context: BalloonContext): Promise<void> {
   const unit = containerUnit(container);
   await withBalloonLock(container, unit, async () => {
-    await undo(unit, systemd);
-    const { activeState, controlGroup, memoryMax, memorySwapMax } = await readUnitMemory(
-      systemd,
-      unit,
-    );
-    const memory = activeState === 'active' ? findGuestMemory(controlGroup) : undefined;
-    if (memory === undefined) throw notRunning(container);
-    // cgroup v1 limits only the sum of memory and swap, which stays as it is.
-    const swap = memory.version === 2 ? memorySwapMax : undefined;
-    await memory.setLimits({ memory: memoryMax, swap });
+    await undo(unit, context.systemd);
+    const now = await readUnitMemory(context.systemd, unit);
+    if (now.activeState !== 'active') throw notRunning(container);
+    const memory = findMemory(container, unit, now);
+    const known = {
+      container,
+      limit: wholePages(now.memoryMax),
+      // cgroup v1 limits only the sum of memory and swap, which stays as it is.
+      swap:
+        memory.version === 2 && memory.swapLimit() !== undefined ? now.memorySwapMax : undefined,
+      force: false,
+      persist: false,
+      isKnown: true,
+    };
+    await new Balloon(known, unit, now, memory, context).run();
   });
+}
+
+function findMemory(container: string, unit: string, { controlGroup }: UnitMemory): GuestMemory {
+  if (controlGroup !== '' && lacksMemory(controlGroup)) {
+    throw new LockerdError(
+      'Failed',
+      `the control group of container "${container}" has no memory controller, so that no limit of ` +
+        'memory holds; boot the host without cgroup_disable=memory, and see that no slice has ' +
+        'DisableControllers=memory',
+    );
+  }
+  const memory = findGuestMemory(controlGroup);
+  if (memory !== undefined) return memory;
+  throw new LockerdError(
+    'NotRunning',
+    `the guest of container "${container}" is not in the control group of its unit ${unit}, where ` +
+      `a limit would hold, because it runs since before lockerd was installed, or stops just now; ` +
+      `put it there with: systemctl restart ${shellWord(unit)}`,
+  );
 }
 
 function notRunning(container: string): LockerdError {
@@ -182,6 +209,10 @@ async function setForNextStart(
     warnings: warningsFor(request, version, swapIsAccounted),
     reclaimed: 0n,
   };
+}
+
+function isNotLimit({ value }: Undo): boolean {
+  return value !== 'MemoryMax';
 }
 
 /** One change of the limit of a running container. */
@@ -280,12 +311,16 @@ class Balloon {
     const snapshot = takeSnapshot(this.#unit, Object.keys(limits));
     const old = { memory: memory.unitLimit(), swap: memory.swapLimit() ?? unlimited };
     const wanted = { memory: limit, swap: limits.MemorySwapMax ?? old.swap };
+    const tellSystemd =
+      this.#request.isKnown === true
+        ? undefined
+        : () => setLastingLimits(systemd, this.#unit, limits, persist);
     try {
-      await memory.setLimits(wanted, () => setLastingLimits(systemd, this.#unit, limits, persist));
+      await memory.setLimits(wanted, tellSystemd);
       if (memory.guestLimit() < limit) await memory.clearGuestLimit();
       this.#verify();
     } catch (error) {
-      await memory.setLimits(old, () => restoreSnapshot(systemd, snapshot));
+      await memory.setLimits(old, tellSystemd && (() => restoreSnapshot(systemd, snapshot)));
       if (codeOf(error) === 'EBUSY') {
         throw new ShrinkRefused(
           `it has ${formatLimit(memory.swapUsed())} in swap`,
@@ -345,7 +380,9 @@ class Balloon {
     try {
       await shrink.try();
       const note = (more: readonly Undo[]): void => {
-        recordUndo(this.#unit, [...more, ...changes]);
+        // A limit that systemd has already is not taken back.
+        const own = this.#request.isKnown === true ? more.filter(isNotLimit) : more;
+        recordUndo(this.#unit, [...own, ...changes]);
       };
       if (!(await memory.seal(this.#request.limit, note))) throw await shrink.outgrown();
       await this.#set();

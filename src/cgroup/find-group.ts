@@ -2,6 +2,7 @@
  * The entry point of src/cgroup, the only code that reads and writes control groups of either version.
  * It contains no D-Bus and no policy: src/balloon and src/autoballoon decide who may have how much.
  */
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { tryReadFile } from './control-files.ts';
 import { GroupV1 } from './group-v1.ts';
@@ -28,7 +29,7 @@ export function findMemoryGroup(
   return undefined;
 }
 
-/** Finds the guest of a unit by the unit's control group; undefined while it has no process. */
+/** Finds the guest of a unit by the unit's control group; undefined while it has no process there. */
 export function findGuestMemory(
   controlGroup: string,
   root: string = cgroupRoot,
@@ -41,4 +42,12 @@ export function findGuestMemory(
   if (version === 2) return new GuestV2(new GroupV2(unit), new GroupV2(guest));
   const pressureFile = join(unified, controlGroup, 'memory.pressure');
   return new GuestV1(new GroupV1(unit, pressureFile), new GroupV1(guest));
+}
+
+/** Whether a unit has a control group without the memory controller, so that no limit can hold. */
+export function lacksMemory(controlGroup: string, root: string = cgroupRoot): boolean {
+  const { systemd } = hierarchies(root);
+  return (
+    existsSync(join(systemd, controlGroup)) && findMemoryGroup(controlGroup, root) === undefined
+  );
 }

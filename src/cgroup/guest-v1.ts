@@ -4,7 +4,8 @@ import type { Held } from './figures.ts';
 import { heldV1 } from './figures.ts';
 import { writeFile } from './control-files.ts';
 import type { GuestMemory, MemoryLimits, Probe, Reclaimed, Undo } from './guest-memory.ts';
-import { type GroupV1, limitText } from './group-v1.ts';
+import type { GroupV1 } from './group-v1.ts';
+import { GuestGroups } from './guest-groups.ts';
 import { readHostMemory } from './host-memory.ts';
 
 /**
@@ -12,73 +13,46 @@ import { readHostMemory } from './host-memory.ts';
  * limit of the guest's group step by step. Meanwhile the OOM killer is off for the group: a process
  * that gets no memory waits until there is some.
  */
-export class GuestV1 implements GuestMemory {
+export class GuestV1 extends GuestGroups<GroupV1> implements GuestMemory {
   readonly version = 1;
-  readonly #unit: GroupV1;
-  readonly #guest: GroupV1;
   #killsArePrevented = false;
 
-  constructor(unit: GroupV1, guest: GroupV1) {
-    this.#unit = unit;
-    this.#guest = guest;
-  }
-
-  unitLimit(): bigint {
-    return this.#unit.limit();
-  }
-
-  unitUsage(): bigint {
-    return this.#unit.usage();
-  }
-
-  guestLimit(): bigint {
-    return this.#guest.limit();
-  }
-
-  guestPeak(): bigint {
-    return this.#guest.peak();
-  }
-
   held(swapLeft: bigint | undefined): Held {
-    const stat = this.#guest.stat();
+    const stat = this.guest.stat();
     const swappable =
       stat.get('swappiness') === 0n ? 0n : leastOf(swapLeft, readHostMemory().swapFree);
-    return heldV1(stat, swappable, this.#guest.kernelUsage());
+    return heldV1(stat, swappable, this.guest.kernelUsage());
   }
 
   probe(): Probe {
     return {
-      usage: this.#guest.usage(),
-      distressed: this.#guest.oomControl().get('under_oom') !== 0n,
-      stallUsec: this.#unit.pressure()?.stallUsec,
+      usage: this.guest.usage(),
+      distressed: this.guest.oomControl().get('under_oom') !== 0n,
+      stallUsec: this.unit.pressure()?.stallUsec,
     };
   }
 
   undo(): Undo[] {
-    const killsAreOff = this.#guest.oomControl().get('oom_kill_disable') ?? 0n;
+    const killsAreOff = this.guest.oomControl().get('oom_kill_disable') ?? 0n;
     return [
-      { path: this.#guest.file('limit_in_bytes'), value: limitText(this.guestLimit()) },
+      { path: this.guest.file('limit_in_bytes'), value: this.guest.limitText(this.guestLimit()) },
       // Restored after the limit, so that a waiting process gets memory instead of being killed.
-      { path: this.#guest.file('oom_control'), value: killsAreOff.toString() },
+      { path: this.guest.file('oom_control'), value: killsAreOff.toString() },
     ];
-  }
-
-  undoUnitLimit(): Undo {
-    return { path: this.#unit.file('limit_in_bytes'), value: 'MemoryMax' };
   }
 
   async #preventKills(): Promise<void> {
     if (this.#killsArePrevented) return;
-    await writeFile(this.#guest.file('oom_control'), '1');
+    await writeFile(this.guest.file('oom_control'), '1');
     this.#killsArePrevented = true;
   }
 
   async reclaim(goal: bigint, step: bigint): Promise<Reclaimed> {
     await this.#preventKills();
-    const usage = this.#guest.usage();
+    const usage = this.guest.usage();
     const next = usage - step > goal ? usage - step : goal;
     try {
-      await this.#guest.setLimit(wholePages(next));
+      await this.guest.setLimit(wholePages(next));
       return 'some';
     } catch (error) {
       // EBUSY: the kernel found nothing more to reclaim and left the limit as it was.
@@ -89,7 +63,7 @@ export class GuestV1 implements GuestMemory {
 
   async brake(goal: bigint): Promise<void> {
     await this.#preventKills();
-    await this.#guest.setLimit(wholePages(goal));
+    await this.guest.setLimit(wholePages(goal));
   }
 
   seal(limit: bigint): Promise<boolean> {
@@ -98,14 +72,14 @@ export class GuestV1 implements GuestMemory {
   }
 
   async #setSum(sum: bigint, isDue: (now: bigint) => boolean): Promise<void> {
-    const now = this.#unit.sumLimit();
+    const now = this.unit.sumLimit();
     // Without swap accounting there is no limit of the sum.
-    if (now !== undefined && isDue(now)) await this.#unit.setSumLimit(sum);
+    if (now !== undefined && isDue(now)) await this.unit.setSumLimit(sum);
   }
 
   async setLimits(
     { memory, swap }: MemoryLimits,
-    setMemory: () => Promise<void> = () => this.#unit.setLimit(memory),
+    setMemory: () => Promise<void> = () => this.unit.setLimit(memory),
   ): Promise<void> {
     if (swap === undefined) {
       await setMemory();
@@ -118,16 +92,8 @@ export class GuestV1 implements GuestMemory {
     await this.#setSum(sum, (now) => sum < now);
   }
 
-  swapLimit(): bigint | undefined {
-    return this.#unit.swapLimit();
-  }
-
-  swapUsed(): bigint {
-    return this.#unit.swapUsage();
-  }
-
-  async clearGuestLimit(): Promise<void> {
-    if (this.#guest.sumLimit() !== undefined) await this.#guest.setSumLimit(unlimited);
-    await this.#guest.setLimit(unlimited);
+  override async clearGuestLimit(): Promise<void> {
+    if (this.guest.sumLimit() !== undefined) await this.guest.setSumLimit(unlimited);
+    await super.clearGuestLimit();
   }
 }

@@ -7,27 +7,14 @@
  * payload belongs to the guest: any number of groups with any names.
  */
 import { basename, join } from 'node:path';
+import { isPayload, isPivot, pivotsMax } from '../model/lxc-group.ts';
 import { firstOf, readHead, subdirectories, tryReadFile } from './control-files.ts';
 import { parseFlatKeyed } from './figures.ts';
 
 /** Bound for the groups of a guest that are searched for a process. */
 const groupsMax = 4096;
-/** Bound for the levels of `lxc.pivot` that are followed. */
-const pivotsMax = 16;
 /** Enough for the unit, LXC's monitor and the guest, and the groups of a few reboots. */
 const limitedMax = 16;
-
-export function isPayload(name: string): boolean {
-  return name.startsWith('lxc.payload.');
-}
-
-export function isMonitor(name: string): boolean {
-  return name.startsWith('lxc.monitor.');
-}
-
-function isPivot(name: string): boolean {
-  return name.startsWith('lxc.pivot');
-}
 
 /** LXC's payload group that contains a group; returns a group outside any payload unchanged. */
 export function payloadOf(group: string): string {

@@ -15,6 +15,6 @@ export function runsOutside(container: Container): LockerdError {
   return new LockerdError(
     'Failed',
     `${quotedName(container)} runs outside its unit ${container.definition.unit}; ` +
-      `stop it with: lxc-stop -n ${shellWord(container.name)}`,
+      `to start it there, first stop it with: lxc-stop -n ${shellWord(container.name)}`,
   );
 }

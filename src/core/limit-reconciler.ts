@@ -66,11 +66,14 @@ export class LimitReconciler {
     this.#clock.after(ms, () => {
       if (this.#known.get(name) !== wanted) return;
       this.#compare(name).catch((error: unknown) => {
-        const isTransient = error instanceof LockerdError && transientErrors.includes(error.code);
+        const code = error instanceof LockerdError ? error.code : undefined;
+        const isTransient = code !== undefined && transientErrors.includes(code);
         if (!isTransient && tries === 0) {
           const what = `the kernel cannot be given the memory limit of container "${name}"`;
           this.#reportProblem(what, error);
         }
+        // Each attempt slows the guest down, so the limit waits for a change or for the next start.
+        if (code === 'LimitBelowUsage') return;
         const again = Math.min(retryMs * 2 ** tries, retryMaxMs);
         this.#compareAfter(again, name, wanted, tries + 1);
       });

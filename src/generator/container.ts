@@ -6,7 +6,7 @@ import type { BootDecision, BootPolicy, UnitLinks } from '../host/boot-policy.ts
 import type { Lockers, Wormhole } from '../host/lockers.ts';
 import type { WormholeLink } from '../host/locate.ts';
 import type { ContainerSettings, HostSettings } from '../host/settings.ts';
-import type { MemoryLimits } from './unit-limits.ts';
+import type { MemoryFacts, MemoryLimits } from './unit-limits.ts';
 
 /** Everything known about one container before any decision is made. */
 export interface ContainerFacts {
@@ -24,6 +24,8 @@ export interface ContainerFacts {
   readonly settings: ContainerSettings;
   /** Problems found outside the configuration: the directory, the settings file. */
   readonly problems: readonly Problem[];
+  /** Limits with which the container runs; see {@link MemoryFacts}. */
+  readonly runningLimits?: MemoryFacts['running'];
   readonly hasRunlevelLink: boolean;
   readonly unitLinks: UnitLinks;
 }
@@ -70,8 +72,12 @@ export interface Container {
   readonly warnings: readonly Problem[];
   readonly halt: HaltPlan;
   readonly memory: MemoryLimits;
+  /** Keys of the configuration that LXC must not see, because the unit has what they say. */
+  readonly clearedKeys: readonly string[];
   /** Undefined where the configuration does not say. */
   readonly rebootSignal?: number;
+  /** It has hooks that may leave processes behind before LXC makes its control groups. */
+  readonly hasPreStart: boolean;
   /** The configuration names a log file of its own, which must not be replaced by ours. */
   readonly hasLogFile: boolean;
   /** Paths whose mounts the container cannot do without. */

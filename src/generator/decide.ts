@@ -2,8 +2,9 @@
  * The second step: what each container's unit is to do, from facts alone. The order of containers,
  * what they wait for and how they stop have files of their own.
  */
-import type { LxcConfig } from '../model/lxc-config.ts';
+import type { KeyedLine, LxcConfig } from '../model/lxc-config.ts';
 import type { Problem } from '../model/problem.ts';
+import { shellWord } from '../model/shell-quote.ts';
 import { parseRootfs } from '../model/rootfs.ts';
 import {
   containerUnit,
@@ -15,6 +16,7 @@ import {
 import { fitsUnitFile, printable } from '../model/unit-syntax.ts';
 import { bootPass, decideBoot, startsAtBoot } from '../host/boot-policy.ts';
 import { decideLockers } from '../host/lockers.ts';
+import { preStartHook } from '../host/lxc-values.ts';
 import type { Container, ContainerFacts, HostFacts } from './container.ts';
 import { planHalt } from './decide-halt.ts';
 import { findNeeds } from './decide-needs.ts';
@@ -72,6 +74,47 @@ function groupWarning(group: string, config: LxcConfig): Problem {
   };
 }
 
+function heldWarning(limit: string, { name, config }: ContainerFacts): Problem {
+  const now =
+    limit === 'MemoryMax' ? `; to lower it now: lockerctl balloon ${shellWord(name)}` : '';
+  return {
+    file: config.file,
+    line: 0,
+    reason: `the container runs with a higher ${limit}= and keeps it until it stops`,
+    remedy: `for the lower one: systemctl restart ${shellWord(containerUnit(name))}${now}`,
+  };
+}
+
+/** Elsewhere, neither limits of the unit nor a balloon would find the guest. */
+function groupDirectoryWarning({ key, located: { file, line } }: KeyedLine): Problem {
+  return {
+    file,
+    line,
+    reason: `${key} has no effect: the container's control groups are in its unit's`,
+    remedy: 'remove the line; for another slice, set Slice= in the unit by "systemctl edit"',
+  };
+}
+
+/** What the unit's control group makes of a configuration. */
+function decideGroups(
+  facts: ContainerFacts,
+): Pick<Container, 'memory' | 'clearedKeys' | 'warnings' | 'hasPreStart'> {
+  const { config, settings, runningLimits = {} } = facts;
+  const { groupDirectories = [], makers = [] } = config;
+  const ceiling = settings.autoballoon?.ceiling;
+  const memory = decideMemory({ entries: config.memory, ceiling, running: runningLimits });
+  return {
+    memory,
+    clearedKeys: [...memory.taken, ...groupDirectories.map(({ key }) => key)],
+    warnings: [
+      ...memory.warnings,
+      ...memory.held.map(({ name }) => heldWarning(name, facts)),
+      ...groupDirectories.map(groupDirectoryWarning),
+    ],
+    hasPreStart: makers.some(({ key }) => key === preStartHook),
+  };
+}
+
 function modelOne(facts: ContainerFacts, host: HostFacts): RankedContainer {
   const { config, settings } = facts;
   const needs = findNeeds(facts, host);
@@ -82,7 +125,7 @@ function modelOne(facts: ContainerFacts, host: HostFacts): RankedContainer {
     ...wantsOfDataset(config.rootfsPath?.value),
   ]);
   const groups = [...new Set(config.groups)].sort();
-  const memory = decideMemory(config.memory, settings.autoballoon?.ceiling);
+  const controlGroup = decideGroups(facts);
   const { wormhole, ...decided } = decideLockers(
     facts,
     host.lockers,
@@ -94,21 +137,20 @@ function modelOne(facts: ContainerFacts, host: HostFacts): RankedContainer {
   const startPaths = [...new Set([...needs.startPaths, ...behind.startPaths])]
     .filter((path) => !needs.paths.has(path) && !behind.paths.includes(path))
     .sort();
-  const problems = [...facts.problems, ...config.problems, ...needs.problems, ...decided.problems];
   return {
     container: {
+      ...controlGroup,
       name: facts.name,
       instance: escapeInstance(facts.name),
       configFile: config.file,
-      problems,
+      problems: [...facts.problems, ...config.problems, ...needs.problems, ...decided.problems],
       warnings: [
         ...config.warnings,
         ...decided.warnings,
         ...needs.warnings,
-        ...memory.warnings,
+        ...controlGroup.warnings,
         ...groups.filter((group) => !groupFits(group)).map((group) => groupWarning(group, config)),
       ],
-      memory,
       hasLogFile: config.logFile !== undefined,
       halt: planHalt(config.haltSignal?.value, facts.init, settings.ready),
       ...optionalOf(config),

@@ -63,14 +63,16 @@ function planExecStart(c: Container): string {
     c.name === c.instance &&
     settings.logLevel === undefined &&
     settings.ready === 'running' &&
-    c.memory.taken.length === 0;
+    c.clearedKeys.length === 0 &&
+    !c.hasPreStart;
   if (isPackaged) return '';
   return command(startProgram, [
     '-F',
     '-n',
     c.name,
     ...startArguments,
-    ...c.memory.taken.flatMap((key) => ['-s', `${key}=`]),
+    ...(c.hasPreStart ? ['-s', `lxc.hook.pre-start=${hookDirectory}/clear-group`] : []),
+    ...c.clearedKeys.flatMap((key) => ['-s', `${key}=`]),
     ...(settings.ready === 'booted' ? bootedStartArguments(c) : []),
     ...(settings.logLevel === undefined
       ? []

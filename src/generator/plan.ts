@@ -8,6 +8,7 @@ import { planBridge, planHost, planJournal, planLate, planRescan, planWatch } fr
 import { planNeeds } from './plan-needs.ts';
 import { planAttachments, planReadOnly, planReturning, planWormholes } from './plan-lockers.ts';
 import type { PlanContext, Planned } from './plan-views.ts';
+import type { Limit } from './unit-limits.ts';
 
 /** Plans every file and link; pure. */
 export function planUnits(containers: readonly Container[], context: PlanContext): Planned[] {
@@ -38,22 +39,33 @@ export function planUnits(containers: readonly Container[], context: PlanContext
   ];
 }
 
-/** A file of its own: see the template. */
+function limitLine({ name, size }: Limit): { name: string; size: string } {
+  return { name, size: size === 'unlimited' ? 'infinity' : size.toString() };
+}
+
+/** Files of their own: see the templates. */
 function planLimits(c: Container): Planned[] {
-  if (c.memory.limits.length === 0) return [];
+  const { limits, held } = c.memory;
+  if (limits.length === 0) return [];
+  const directory = `${containerUnit(c.name)}.d`;
+  const configFile = unitText(c.configFile);
+  const autoballoon = c.settings.autoballoon !== undefined;
   return [
     {
       kind: 'file',
-      path: `${containerUnit(c.name)}.d/40-limits.conf`,
+      path: `${directory}/40-limits.conf`,
       template: 'limits',
-      view: {
-        configFile: unitText(c.configFile),
-        autoballoon: c.settings.autoballoon !== undefined,
-        limits: c.memory.limits.map(({ name, size }) => ({
-          name,
-          size: size === 'unlimited' ? 'infinity' : size.toString(),
-        })),
-      },
+      view: { configFile, autoballoon, limits: limits.map(limitLine) },
     },
+    ...(held.length === 0
+      ? []
+      : [
+          {
+            kind: 'file',
+            path: `${directory}/45-held.conf`,
+            template: 'held',
+            view: { configFile, limits: held.map(limitLine) },
+          } as const,
+        ]),
   ];
 }

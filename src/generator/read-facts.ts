@@ -1,6 +1,6 @@
 /**
- * The first step: everything that the generator knows of the host. Only this step reads files, all
- * of them by the limits of host/files.ts.
+ * The first step: everything that the generator knows of the host. Only this step reads files, by the
+ * limits of host/files.ts.
  */
 import type { FstabEntry } from '../model/fstab.ts';
 import { parseFstab, parseMountEntry } from '../model/fstab.ts';
@@ -20,12 +20,13 @@ import type { FoundInit } from '../host/guest-init.ts';
 import { crypttabDevices, interfaceNames, isWithoutUnit } from '../host/host-names.ts';
 import type { WormholeLink } from '../host/locate.ts';
 import { locateLockers, wormholeLinks } from '../host/locate.ts';
+import { RunningLimits } from '../host/running-limits.ts';
 import { lxcRelease } from '../host/lxc-release.ts';
 import { parseLxcConfig } from '../host/parse-lxc.ts';
 import { createLxcReader } from '../host/read-lxc.ts';
 import type { FoundContainer } from '../host/read.ts';
 import { HostReader } from '../host/read.ts';
-import type { Settings } from '../host/settings.ts';
+import type { ContainerSettings, Settings } from '../host/settings.ts';
 import { parseContainerSettings, parseSettings } from '../host/settings.ts';
 import type { HostFacts } from './container.ts';
 import { filtersLog } from '../host/systemd-release.ts';
@@ -71,9 +72,10 @@ export function readFacts(root: string, files: Files): Facts {
   const { containers: found, others } =
     lxcpath === undefined ? { containers: [], others: [] } : host.lookBelow(lxcpath);
 
+  const running = new RunningLimits(host);
   const linkOf = wormholeLinks(host, settings.host.wormholeDirectory);
   const containers = gatherAll(found, settings, (container) =>
-    gatherFacts(container, { host, lxc, release, linkOf }, settings, {
+    gatherFacts(container, { host, lxc, release, linkOf, running }, settings, {
       settingsNames,
       runlevelNames,
       unitLinks,
@@ -141,6 +143,7 @@ interface Readers {
   readonly host: HostReader;
   readonly lxc: ReturnType<typeof createLxcReader>;
   readonly release: ReturnType<typeof lxcRelease>;
+  readonly running: RunningLimits;
   readonly linkOf: (name: string) => WormholeLink | undefined;
 }
 
@@ -157,11 +160,10 @@ function gatherFacts(
   const { host } = readers;
   const source = readers.lxc.read(found.configFile);
   const config = parseLxcConfig(source, readers.release);
-  const problems: Problem[] = [];
-  const file = own.settingsNames.has(found.name) ? host.containerSettings(found.name) : {};
-  if (file.problem !== undefined) problems.push(file.problem);
+  const hasSettings = own.settingsNames.has(found.name);
+  const file = hasSettings ? host.containerSettings(found.name) : {};
   const parsed = parseContainerSettings(file.file, settings.defaults);
-  problems.push(...parsed.problems);
+  const problems = [...(file.problem === undefined ? [] : [file.problem]), ...parsed.problems];
 
   const { rootfs, warnings } = rootfsOf(config);
   const trees = rootfs?.trees ?? [];
@@ -186,6 +188,7 @@ function gatherFacts(
     ...linked(readers.linkOf(found.name)),
     settings: parsed.settings,
     problems,
+    runningLimits: limitsToKeep(readers, found.name, config, parsed.settings),
     hasRunlevelLink: own.runlevelNames.has(found.name),
     uncertainTrees,
     unitLinks: own.unitLinks(containerUnit(found.name)),
@@ -200,6 +203,26 @@ function gatherFacts(
         : []),
     ],
   };
+}
+
+/**
+ * The limits with which a container runs, without those that "systemctl set-property" or a balloon has
+ * set: these have the last word anyway.
+ */
+function limitsToKeep(
+  { host, running }: { readonly host: HostReader; readonly running: RunningLimits },
+  name: string,
+  { memory }: LxcConfig,
+  { autoballoon }: ContainerSettings,
+): Readonly<Record<string, bigint>> {
+  if (memory.length === 0 && autoballoon === undefined) return {};
+  const unit = containerUnit(name);
+  const isSet = (limit: string): boolean =>
+    ['/run', '/etc'].some(
+      (place) =>
+        host.text(`${place}/systemd/system.control/${unit}.d/50-${limit}.conf`) !== undefined,
+    );
+  return Object.fromEntries(Object.entries(running.of(unit)).filter(([limit]) => !isSet(limit)));
 }
 
 /** What the root file system needs; undefined where it is not set or LXC would refuse it. */

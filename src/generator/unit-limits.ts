@@ -1,15 +1,23 @@
 import type { MemoryEntry } from '../model/lxc-config.ts';
 import type { MemorySize } from '../model/memory-size.ts';
 import { parseMemorySize } from '../model/memory-size.ts';
+import { unlimited } from '../model/memory-limit.ts';
 import type { Located, Problem } from '../model/problem.ts';
 import { printable } from '../model/unit-syntax.ts';
 
 /** Limits of a unit by systemd's names; see systemd.resource-control(5). */
 type LimitName = 'MemoryMin' | 'MemoryLow' | 'MemoryHigh' | 'MemoryMax' | 'MemorySwapMax';
 
+export interface Limit {
+  readonly name: LimitName;
+  readonly size: MemorySize;
+}
+
 /** The memory limits of a container, taken over from LXC by its unit. */
 export interface MemoryLimits {
-  readonly limits: readonly { readonly name: LimitName; readonly size: MemorySize }[];
+  readonly limits: readonly Limit[];
+  /** Higher limits that a running container keeps until it stops. */
+  readonly held: readonly Limit[];
   /** The keys that LXC must not apply as well: a second limit would hide the unit's. */
   readonly taken: readonly string[];
   readonly warnings: readonly Problem[];
@@ -61,20 +69,27 @@ interface Value {
   readonly located: Located<string>;
 }
 
-/**
- * Decides the limits of a container's unit; pure. `ceiling` is that of an automatic balloon, which
- * has no other than MemoryMax=.
- */
-export function decideMemory(entries: readonly MemoryEntry[], ceiling?: bigint): MemoryLimits {
+export interface MemoryFacts {
+  readonly entries: readonly MemoryEntry[];
+  /** The ceiling of an automatic balloon, which has no other limit than MemoryMax=. */
+  readonly ceiling?: bigint | undefined;
+  /** The limits with which the container runs, by their names, in bytes; 2^64-1 for none. */
+  readonly running: Readonly<Record<string, bigint>>;
+}
+
+/** Decides the limits of a container's unit; pure. */
+export function decideMemory({ entries, ceiling, running }: MemoryFacts): MemoryLimits {
   const decision = new Decision(entries);
   for (const { name, keys } of sources) decision.take(name, keys);
   decision.takeSwap();
   if (ceiling !== undefined) decision.cap(ceiling);
+  decision.hold(running);
   return decision;
 }
 
 class Decision implements MemoryLimits {
   readonly limits: { name: LimitName; size: MemorySize }[] = [];
+  readonly held: Limit[] = [];
   readonly taken: string[] = [];
   readonly warnings: Problem[] = [];
   readonly #entries: readonly MemoryEntry[];
@@ -132,6 +147,15 @@ class Decision implements MemoryLimits {
     if (high === undefined) return;
     const reason = `${unified}high has no effect while "autoballoon" moves this limit`;
     this.#warn(high, reason, 'remove the line, or set autoballoon = no');
+  }
+
+  /** A reload must not take memory from a guest that uses it: the kernel would kill. */
+  hold(running: MemoryFacts['running']): void {
+    for (const { name, size } of this.limits) {
+      const now = running[name];
+      if (now === undefined || size === 'unlimited' || size >= now) continue;
+      this.held.push({ name, size: now === unlimited ? 'unlimited' : now });
+    }
   }
 
   /** cgroup v1 limits the sum of memory and swap, v2 and systemd swap alone. */

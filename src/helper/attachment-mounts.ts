@@ -170,7 +170,8 @@ export async function requireRunning(systemd: SystemdManager, view: ContainerVie
   const activeState = await systemd.activeState(view.unit);
   if (['active', 'reloading'].includes(activeState)) return;
   const { name, lxcpath } = view;
-  if (activeState === 'inactive' && (await statusOf({ name, lxcpath })).state !== 'STOPPED') {
+  const isDown = ['inactive', 'failed'].includes(activeState);
+  if (isDown && (await statusOf({ name, lxcpath })).state !== 'STOPPED') {
     throw new LockerdError(
       'NotRunning',
       `container "${name}" runs outside its unit, where no locker can be attached; ` +

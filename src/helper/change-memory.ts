@@ -1,3 +1,4 @@
+import type { BalloonContext } from '../balloon/balloon.ts';
 import { applyLimits, balloon } from '../balloon/balloon.ts';
 import { unlimited } from '../model/memory-limit.ts';
 import { forMemory, withSystemd } from './context.ts';
@@ -37,12 +38,8 @@ class Progress {
   }
 }
 
-/**
- * Changes a container's memory limit. The answer has the limit `before` and the current `limit` and
- * `swap`, in bytes or `max`, `warnings`, the bytes `reclaimed` and the guest's `stallUsec`. A refused
- * shrink names the `lowest` limit that would have worked. Closing the connection cancels the change.
- */
-export async function changeMemory(request: BalloonRequest): Promise<Record<string, unknown>> {
+/** Progress goes to the client; the change ends when the client leaves. */
+function withBalloonContext<T>(use: (context: BalloonContext) => Promise<T>): Promise<T> {
   const abort = new AbortController();
   const cancel = (): void => {
     abort.abort();
@@ -51,7 +48,19 @@ export async function changeMemory(request: BalloonRequest): Promise<Record<stri
   // systemd stops the unit of this helper, for example when the host shuts down.
   process.once('SIGTERM', cancel);
   const progress = new Progress(cancel);
-  return withSystemd(forMemory, async (systemd) => {
+  const report: BalloonContext['report'] = (phase, fraction) => {
+    progress.report(phase, fraction);
+  };
+  return withSystemd(forMemory, (systemd) => use({ systemd, report, signal: abort.signal }));
+}
+
+/**
+ * Changes a container's memory limit. The answer has the limit `before` and the current `limit` and
+ * `swap`, in bytes or `max`, `warnings`, the bytes `reclaimed` and the guest's `stallUsec`. A refused
+ * shrink names the `lowest` limit that would have worked. Closing the connection cancels the change.
+ */
+export async function changeMemory(request: BalloonRequest): Promise<Record<string, unknown>> {
+  return withBalloonContext(async (context) => {
     const { before, limit, swap, warnings, stallUsec, reclaimed } = await balloon(
       {
         container: request.container,
@@ -60,13 +69,7 @@ export async function changeMemory(request: BalloonRequest): Promise<Record<stri
         force: request.force,
         persist: request.persist,
       },
-      {
-        systemd,
-        report: (phase, fraction) => {
-          progress.report(phase, fraction);
-        },
-        signal: abort.signal,
-      },
+      context,
     );
     return {
       before: formatLimit(before),
@@ -79,8 +82,8 @@ export async function changeMemory(request: BalloonRequest): Promise<Record<stri
   });
 }
 
-/** Applies the limits of a running container's unit to the kernel. */
+/** Gives the kernel the limits of a running container's unit, without killing anything. */
 export async function applyMemoryLimits(container: string): Promise<Record<string, unknown>> {
-  await withSystemd(forMemory, (systemd) => applyLimits(container, systemd));
+  await withBalloonContext((context) => applyLimits(container, context));
   return {};
 }

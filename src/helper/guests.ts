@@ -3,7 +3,8 @@ import { basename, join } from 'node:path';
 import { firstOf, readHead, subdirectories } from '../cgroup/control-files.ts';
 import { freezeStateFile, freezeStateOf } from '../cgroup/freezer.ts';
 import { cgroupRoot, groupIn, type Hierarchies, hierarchies } from '../cgroup/hierarchy.ts';
-import { isMonitor, isPayload, payloadOf, unitGroups } from '../cgroup/lxc-groups.ts';
+import { payloadOf, unitGroups } from '../cgroup/lxc-groups.ts';
+import { isMonitor, isPayload } from '../model/lxc-group.ts';
 import { containerUnit } from '../model/unit-name.ts';
 
 /** A guest's state in LXC's words. */
@@ -225,21 +226,22 @@ export class Guests {
     return this.#guestOf([monitor.pid], (path) => path !== own, before);
   }
 
-  /** Processes in the groups below a unit's group, except the guest's. */
+  /** Processes in the groups below a unit's group, except the guest's; first those in LXC's own. */
   #monitorsIn(unit: string): number[] {
     const pids: number[] = [];
+    const others: number[] = [];
     let groups = 0;
     const walk = (directory: string, isUnit: boolean): void => {
       groups += 1;
       // A process in the unit's own group, such as ExecStartPre=, is no monitor.
-      if (!isUnit) pids.push(...processesIn(directory));
+      if (!isUnit) (isMonitor(basename(directory)) ? pids : others).push(...processesIn(directory));
       for (const below of subdirectories(directory)) {
         if (groups >= groupsMax) return;
         if (!isPayload(basename(below))) walk(below, false);
       }
     };
     walk(unit, true);
-    return pids.slice(0, processesMax);
+    return [...pids, ...others].slice(0, processesMax);
   }
 
   #guestOf(

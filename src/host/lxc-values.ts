@@ -4,6 +4,7 @@
  * Interfaces (`lxc.net.*`) and limits of memory have their own files, because the key itself
  * carries a part of what they say.
  */
+import type { KeyedLine } from '../model/lxc-config.ts';
 import { readInteger, readUnsigned } from '../model/lxc-keys.ts';
 import type { Located } from '../model/problem.ts';
 import { parseSignal } from '../model/signal.ts';
@@ -62,6 +63,7 @@ export interface LxcValues {
   mountEntries: Located<string>[];
   mountFstab: Located<string> | undefined;
   hooks: { readonly key: string; readonly hook: Located<string> }[];
+  groupDirectories: KeyedLine[];
   idmaps: Located<string>[];
 }
 
@@ -186,13 +188,31 @@ function hookRule(key: string): KeyRule<LxcValues['hooks']> {
   });
 }
 
+/** The only one that runs before LXC makes its control groups. */
+export const preStartHook = 'lxc.hook.pre-start';
 /** Hooks that run on the host, before LXC makes mounts there. */
 export const makerKeys: readonly string[] = [
-  'lxc.hook.pre-start',
+  preStartHook,
   'lxc.hook.start-host',
   'lxc.hook.pre-mount',
 ];
 const hookKeys = [...makerKeys, 'lxc.hook.mount', 'lxc.hook.post-stop'];
+
+/** Where LXC puts its control groups, below where it would put them. */
+const groupDirectoryKeys = [
+  'lxc.cgroup.dir',
+  'lxc.cgroup.dir.container',
+  'lxc.cgroup.dir.container.inner',
+  'lxc.cgroup.dir.monitor',
+  'lxc.cgroup.dir.monitor.pivot',
+];
+
+function keyedRule(key: string): KeyRule<KeyedLine[]> {
+  return rule(readText, (values, located) => [
+    ...values.filter((other) => other.key !== key),
+    ...(located === undefined ? [] : [{ key, located }]),
+  ]);
+}
 
 const table: { readonly [N in keyof LxcValues]: ValueRow<LxcValues[N]> } = {
   rootfs: {
@@ -239,6 +259,10 @@ const table: { readonly [N in keyof LxcValues]: ValueRow<LxcValues[N]> } = {
       'lxc.hook': rule<LxcValues['hooks'], unknown>(readText, () => [], 'family'),
       ...Object.fromEntries(hookKeys.map((key) => [key, hookRule(key)])),
     },
+  },
+  groupDirectories: {
+    initial: () => [],
+    keys: Object.fromEntries(groupDirectoryKeys.map((key) => [key, keyedRule(key)])),
   },
   idmaps: { initial: () => [], keys: { 'lxc.idmap': rule(readText, append) } },
 };

@@ -58,6 +58,7 @@ export function parseLxcConfig(
   const { values, notes } = state;
   const rootfs = values.get('rootfs');
   const makers = values.get('hooks').filter(({ key }) => makerKeys.includes(key));
+  const directories = values.get('groupDirectories');
   const halt = checkedHalt(values.get('halt'), notes.warnings);
   return {
     file: source.file.path,
@@ -77,6 +78,7 @@ export function parseLxcConfig(
     ...optional('mountFstab', values.get('mountFstab')),
     hooks: values.get('hooks').map(({ hook }) => hook),
     ...(makers.length === 0 ? {} : { makers }),
+    ...(directories.length === 0 ? {} : { groupDirectories: directories }),
     idmaps: values.get('idmaps'),
     nets: sortedNets(state.nets),
     memory: state.memory,

@@ -8,12 +8,15 @@ export interface NetInterface {
   readonly link?: Located<string>;
 }
 
-/** One `lxc.cgroup.memory.*` or `lxc.cgroup2.memory.*` line. */
-export interface MemoryEntry {
+/** A line whose key is one of several. */
+export interface KeyedLine {
   /** The whole key. */
   readonly key: string;
   readonly located: Located<string>;
 }
+
+/** One `lxc.cgroup.memory.*` or `lxc.cgroup2.memory.*` line. */
+export type MemoryEntry = KeyedLine;
 
 /**
  * One container's configuration after includes, clears and repeats, as LXC understands it
@@ -44,6 +47,8 @@ export interface LxcConfig {
   readonly hooks: readonly Located<string>[];
   /** Hooks that run on the host before LXC needs what they may make there, with their keys. */
   readonly makers?: readonly { readonly key: string; readonly hook: Located<string> }[];
+  /** Lines of lxc.cgroup.dir and its like, with their keys. */
+  readonly groupDirectories?: readonly KeyedLine[];
   /** Values of lxc.idmap, such as `u 0 100000 65536`. */
   readonly idmaps: readonly Located<string>[];
   readonly nets: readonly NetInterface[];

@@ -190,7 +190,9 @@ describe('a container is seen as it is', () => {
     await untilState('db', 'running');
     await host.waitForGuest('db');
     const { output } = await order('StopContainer', 'db');
-    expect(output).toContain(`runs outside its unit ${unitOf('db')}; stop it with: lxc-stop -n`);
+    expect(output).toContain(
+      `runs outside its unit ${unitOf('db')}; to start it there, first stop it with: lxc-stop -n`,
+    );
     expect(await state('db')).toBe('running');
     await host.run('lxc-stop', ['-n', 'db'], { timeoutMs: 90_000 });
     await untilState('db', 'stopped');

@@ -3,7 +3,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { findGuestMemory } from '../../src/cgroup/find-group.ts';
+import { findGuestMemory, lacksMemory } from '../../src/cgroup/find-group.ts';
 import { controlGroups } from '../../src/cgroup/hierarchy.ts';
 import {
   heldV1,
@@ -25,6 +25,8 @@ import {
 import { Trend, Watch } from '../../src/balloon/trial.ts';
 import { parseSizeChange } from '../../src/cli/size.ts';
 import { decideMemory } from '../../src/generator/unit-limits.ts';
+import { HostReader } from '../../src/host/read.ts';
+import { RunningLimits } from '../../src/host/running-limits.ts';
 import { parseMemorySize } from '../../src/model/memory-size.ts';
 
 const bytes = fc.bigInt({ min: 0n, max: 2n ** 50n });
@@ -126,6 +128,56 @@ describe('a host’s control groups', () => {
     const payload = group.replace('/init.scope', '');
     writeFileSync(join(root, 'unit', payload, 'memory.max'), '4096\n');
     expect(findGuestMemory('/unit', root)?.guestLimit()).toBe(4096n);
+  });
+});
+
+describe('the limits of running containers', () => {
+  let root: string;
+  beforeEach(() => {
+    root = mkdtempSync(join(tmpdir(), 'lockerd-running-'));
+  });
+  afterEach(() => {
+    rmSync(root, { recursive: true });
+  });
+  const unit = 'lxc@web.service';
+  const cgroup = 'sys/fs/cgroup';
+  const put = (group: string, files: Record<string, string>): void => {
+    for (const [name, text] of Object.entries(files)) {
+      mkdirSync(join(root, cgroup, group), { recursive: true });
+      writeFileSync(join(root, cgroup, group, name), text);
+    }
+  };
+  const limits = () => new RunningLimits(new HostReader(root)).of(unit);
+
+  test('are those of the unit in whatever slice on cgroup v2, without swap where it has none', () => {
+    const group = `machine.slice/machine-web.slice/${unit}`;
+    put('.', { 'cgroup.controllers': '' });
+    put(group, { 'memory.events': '', 'memory.max': 'max\n', 'memory.high': '4096\n' });
+    put(`${group}/lxc.monitor.web-1`, { 'cgroup.procs': '' });
+    expect(limits()).toEqual({});
+    put(`${group}/lxc.pivot/lxc.monitor.web`, { 'cgroup.procs': '7\n' });
+    expect(limits()).toEqual({ MemoryMax: unlimited, MemoryHigh: 4096n });
+    put(group, { 'memory.swap.max': '8192\n' });
+    expect(limits()).toEqual({ MemoryMax: unlimited, MemoryHigh: 4096n, MemorySwapMax: 8192n });
+  });
+
+  test('are that of memory alone on cgroup v1', () => {
+    const group = `memory/system.slice/${unit}`;
+    put(group, { 'memory.usage_in_bytes': '0\n', 'memory.limit_in_bytes': '4096\n' });
+    put(`${group}/lxc.monitor.web`, { 'cgroup.procs': '7\n' });
+    expect(limits()).toEqual({ MemoryMax: 4096n });
+  });
+
+  test('are none where the kernel has no memory controller, which is known of a unit', () => {
+    put('.', { 'cgroup.controllers': '' });
+    put(`system.slice/${unit}/lxc.monitor.web`, { 'cgroup.procs': '7\n' });
+    expect([limits(), lacksMemory(`/system.slice/${unit}`, join(root, cgroup))]).toEqual([
+      {},
+      true,
+    ]);
+    expect(lacksMemory('/system.slice/other.service', join(root, cgroup))).toBe(false);
+    put(`system.slice/${unit}`, { 'memory.events': '' });
+    expect(lacksMemory(`/system.slice/${unit}`, join(root, cgroup))).toBe(false);
   });
 });
 
@@ -260,13 +312,33 @@ describe('a size in an LXC configuration', () => {
 });
 
 describe('limits of a configuration', () => {
-  const decide = (...entries: [string, string][]) =>
-    decideMemory(
-      entries.map(([key, value], index) => ({
+  const decideWhile = (running: Record<string, bigint>, ...entries: [string, string][]) =>
+    decideMemory({
+      entries: entries.map(([key, value], index) => ({
         key,
         located: { value, file: '/c', line: index + 1 },
       })),
-    );
+      running,
+    });
+  const decide = (...entries: [string, string][]) => decideWhile({}, ...entries);
+
+  test('wait for the next start where a running container has more', () => {
+    const all = { MemoryMax: unlimited, MemoryHigh: 2n ** 29n, MemorySwapMax: 2n ** 30n };
+    const held = (max: string, high: string, swap: string) =>
+      decideWhile(
+        all,
+        ['lxc.cgroup2.memory.max', max],
+        ['lxc.cgroup2.memory.high', high],
+        ['lxc.cgroup2.memory.swap.max', swap],
+      ).held;
+    expect(held('1G', '300M', '0')).toEqual([
+      { name: 'MemoryHigh', size: 2n ** 29n },
+      { name: 'MemoryMax', size: 'unlimited' },
+      { name: 'MemorySwapMax', size: 2n ** 30n },
+    ]);
+    // What is raised, the same or lifted holds at once.
+    expect(held('max', '512M', '2G')).toEqual([]);
+  });
 
   test('what cgroup v1 calls the sum is swap for systemd', () => {
     const { limits, taken } = decide(

@@ -329,7 +329,8 @@ describe('a container outside its unit', () => {
     await expect(started(stop)).rejects.toMatchObject({
       code: 'Failed',
       message:
-        'container "web" runs outside its unit lxc@web.service; stop it with: lxc-stop -n web',
+        'container "web" runs outside its unit lxc@web.service; ' +
+        'to start it there, first stop it with: lxc-stop -n web',
     });
     expect(await codeOf(started(verb('reboot')))).toBe('Failed');
     // A unit that tries and fails takes nothing away from it.
@@ -1062,6 +1063,16 @@ describe('the world', () => {
         expect(told).toHaveLength(code === 'Failed' ? 2 : 0);
       },
     );
+
+    test('is told of once where the container cannot live with it, and left to its next start', async () => {
+      outside.unit('web', { memoryMax: 8192n });
+      await outside.clock.pass(3000);
+      outside.fail('apply-limits web', new LockerdError('LimitBelowUsage', 'it needs more'));
+      await outside.clock.pass(3_600_000);
+      expect(outside.done).toEqual(['apply-limits web']);
+      const told = outside.journal.filter(({ message }) => message.includes('it needs more'));
+      expect(told).toHaveLength(1);
+    });
 
     test('may fail to get there', async () => {
       for (const code of ['JobConflict', 'Failed'] as const) {

@@ -120,6 +120,14 @@ describe('the guest of a unit', () => {
     expect(look(guests(), 'db')).toEqual(stopped);
   });
 
+  test('is found beside many processes that hooks have left', () => {
+    for (let pid = 1000; pid < 1210; pid++) {
+      run(pid, { name: 'sleep', group: `${unit}/lockerd${pid % 3}` });
+    }
+    runUnit();
+    expect(look()).toEqual(running);
+  });
+
   test('is found where LXC has put it after a reboot', () => {
     run(100, { group: `${unit}/lxc.pivot/lxc.monitor.web` });
     run(101, { parent: 100, namespaces: '\t1', group: `${unit}/lxc.pivot/lxc.payload.web` });

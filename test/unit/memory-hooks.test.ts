@@ -21,6 +21,7 @@ beforeEach(() => {
     fs.mkdirSync(path.join(root, name), { recursive: true });
   }
   fakeSystemctl('echo infinity');
+  put('self-cgroup', `0::/system.slice/${unit}\n`);
 });
 afterEach(() => {
   fs.rmSync(root, { recursive: true });
@@ -48,7 +49,10 @@ function run(hook: string, ...args: string[]): string {
     .replaceAll('/run/lockerd/balloon', `${root}/notes`)
     .replaceAll('/sys/fs/cgroup', `${root}/cgroup`)
     .replaceAll('/run/systemd/system.control', `${root}/run`)
-    .replaceAll('/etc/systemd/system.control', `${root}/etc`);
+    .replaceAll('/etc/systemd/system.control', `${root}/etc`)
+    .replaceAll('/run/systemd/generator', `${root}/generator`)
+    .replaceAll('/usr/lib/systemd /run/systemd /etc/systemd', `${root}/systemd`)
+    .replaceAll('/proc/self/cgroup', `${root}/self-cgroup`);
   const { stdout, stderr } = spawnSync('sh', ['-c', text, hook, ...args], {
     encoding: 'utf8',
     env: { PATH: `${root}/bin:${process.env['PATH'] ?? ''}`, LOCKERD_UNIT: unit },
@@ -207,5 +211,73 @@ describe('autoballoon-gone', () => {
     fakeSystemctl('case "$*" in *Group*) echo /unit ;; *) echo infinity ;; esac');
     run('autoballoon-gone');
     expect([textOf(note), textOf(kernel)]).toEqual([undefined, 'max']);
+  });
+});
+
+describe('memory-limits', () => {
+  const v2 = `cgroup/system.slice/${unit}`;
+  const v1 = `cgroup/memory/system.slice/${unit}`;
+  beforeEach(() => {
+    for (const group of [v1, v2]) fs.mkdirSync(path.join(root, group), { recursive: true });
+    put('self-cgroup', `8:cpu,memory:/system.slice/${unit}\n0::/system.slice/${unit}\n`);
+    const files = {
+      [`generator/${unit}.d/40-limits.conf`]: 'MemoryMax=4096\nMemorySwapMax=infinity\n',
+      [`system/${unit}.d/own.conf`]: '[Service]\nTasksMax=9\nMemorySwapMax=1G\n',
+    };
+    for (const [name, text] of Object.entries(files)) {
+      const file = path.join(root, 'systemd', name);
+      fs.mkdirSync(path.dirname(file), { recursive: true });
+      fs.writeFileSync(file, text);
+    }
+  });
+  const onV2 = (): void => {
+    put('self-cgroup', `0::/system.slice/${unit}\n`);
+    put('cgroup/cgroup.controllers', '');
+  };
+  /** The limits that are said to have no effect. */
+  const useless = () =>
+    [...run('memory-limits').matchAll(/^<4>\S+: (Memory\S+) has no/gm)].map((m) => m[1]);
+
+  test.each([
+    ['v1', () => undefined],
+    ['v2', onV2],
+  ])('says on cgroup %s which limits do not hold without a memory controller', (_, version) => {
+    version();
+    expect(useless()).toEqual(['MemoryMax=4096', 'MemorySwapMax=1G']);
+  });
+
+  test.each([
+    [
+      'v1',
+      () => {
+        put(`${v1}/memory.limit_in_bytes`, '4096\n');
+      },
+    ],
+    [
+      'v2',
+      () => {
+        onV2();
+        put(`${v2}/memory.max`, '4096\n');
+      },
+    ],
+  ])('says on cgroup %s that swap is not accounted', (_, version) => {
+    version();
+    expect(useless()).toEqual(['MemorySwapMax=1G']);
+  });
+
+  test('says nothing where all limits hold', () => {
+    onV2();
+    put(`${v2}/memory.max`, '4096\n');
+    put(`${v2}/memory.swap.max`, 'max\n');
+    expect(run('memory-limits')).toBe('');
+    expect(textOf(`${v2}/memory.swap.max`)).toBe('max\n');
+  });
+
+  test('limits the sum of memory and swap on cgroup v1', () => {
+    put(`${v1}/memory.limit_in_bytes`, '4096\n');
+    put(`${v1}/memory.memsw.limit_in_bytes`, '9223372036854771712\n');
+    fakeSystemctl('echo 8192');
+    expect(run('memory-limits')).toBe('');
+    expect(textOf(`${v1}/memory.memsw.limit_in_bytes`)).toBe('12288\n');
   });
 });
