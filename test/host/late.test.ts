@@ -239,7 +239,7 @@ test('containers on a file system that is mounted late are loaded, and start if 
   await host.writeFile('/etc/fstab', '/var/lib/lxc /srv/lxc none bind,noauto 0 0\n');
   await host.reboot();
   await expectState(host, 'lockerd-late.service', 'active');
-  expect((await host.unit('lxc@bound'))['SourcePath']).toBe('');
+  expect((await host.unit('lxc@bound'))['SourcePath']).toBeUndefined();
   await systemctl(host, 'start', 'srv-lxc.mount');
   await until('lxc@bound.service', 'active');
   await until('lockerd-late.service', 'inactive');
