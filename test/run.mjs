@@ -283,6 +283,15 @@ const tiers = [
     },
   },
   {
+    name: 'bench',
+    needsBuild: true,
+    run: () => {
+      const isGood = showTypeScript('test/bench/bench.ts', ['generator', '--short']);
+      if (!isGood) remarks.push('FAILED: bench: the generator is far slower than recorded');
+      return { passed: isGood ? 1 : 0, failed: isGood ? 0 : 1, skipped: 0 };
+    },
+  },
+  {
     name: 'swap',
     needsBuild: true,
     run: async () => {
@@ -388,9 +397,17 @@ function tableLine([name = '', ...numbers]) {
  * @param {string} file
  * @param {string[]} args
  */
-function runTypeScript(file, args) {
+function showTypeScript(file, args) {
   const loader = new URL('./typescript.mjs', import.meta.url).href;
-  return build() && show(process.execPath, ['--import', loader, file, ...args]);
+  return show(process.execPath, ['--import', loader, file, ...args]);
+}
+
+/**
+ * @param {string} file
+ * @param {string[]} args
+ */
+function runTypeScript(file, args) {
+  return build() && showTypeScript(file, args);
 }
 
 /**

@@ -42,6 +42,8 @@ if (which === undefined) {
 } else if (named !== undefined) {
   if (!(await named(args))) process.exitCode = 1;
 } else {
-  console.error(`npm run bench [-- ${[...Object.keys(usual), ...Object.keys(others)].join(' | ')}]`);
+  console.error(
+    `npm run bench [-- ${[...Object.keys(usual), ...Object.keys(others)].join(' | ')}]`,
+  );
   process.exitCode = 2;
 }

@@ -1,4 +1,4 @@
-// npm run bench -- generator [--short] [--record]: what one run of the generator costs beside
+// npm run bench [-- --short|--record]: what one run of the generator costs beside
 // Podman's Quadlet and systemd's fstab generator on the same machine, as ratios. Absolute times
 // differ between machines; ratios much less. Writes dist/bench-generator.json; with --record, the
 // table and the plot beside this file. With --short, n = 1 and 100, and a ratio that is three times
