@@ -18,8 +18,7 @@ import type { Files } from '../host/files.ts';
 import { system } from '../host/system.ts';
 import type { FoundInit } from '../host/guest-init.ts';
 import { crypttabDevices, interfaceNames, isWithoutUnit } from '../host/host-names.ts';
-import type { WormholeLink } from '../host/locate.ts';
-import { locateLockers, wormholeLinks } from '../host/locate.ts';
+import { locateLockers } from '../host/locate.ts';
 import { lxcRelease } from '../host/lxc-release.ts';
 import { parseLxcConfig } from '../host/parse-lxc.ts';
 import { createLxcReader } from '../host/read-lxc.ts';
@@ -71,9 +70,8 @@ export function readFacts(root: string, files: Files): Facts {
   const { containers: found, others } =
     lxcpath === undefined ? { containers: [], others: [] } : host.lookBelow(lxcpath);
 
-  const linkOf = wormholeLinks(host, settings.host.wormholeDirectory);
   const containers = gatherAll(found, settings, (container) =>
-    gatherFacts(container, { host, lxc, release, linkOf }, settings, {
+    gatherFacts(container, { host, lxc, release }, settings, {
       settingsNames,
       runlevelNames,
       unitLinks,
@@ -141,7 +139,6 @@ interface Readers {
   readonly host: HostReader;
   readonly lxc: ReturnType<typeof createLxcReader>;
   readonly release: ReturnType<typeof lxcRelease>;
-  readonly linkOf: (name: string) => WormholeLink | undefined;
 }
 
 function gatherFacts(
@@ -183,7 +180,6 @@ function gatherFacts(
       ...(mountFstabPath === undefined ? [] : [mountFstabPath]),
       ...bindSources(config, mountFstab.text),
     ]).set(found.directory, host.realPath(found.directory, true)),
-    ...linked(readers.linkOf(found.name)),
     settings: parsed.settings,
     problems,
     hasRunlevelLink: own.runlevelNames.has(found.name),
@@ -224,10 +220,6 @@ function bindSources(config: LxcConfig, mountFstabText: string | undefined): str
     .map((entry) => cleanAbsolutePath(entry?.source ?? ''))
     .filter((source) => source !== undefined)
     .filter((source) => !kernelPaths.some((path) => isAtOrBelow(source, path)));
-}
-
-function linked(wormholeLink: WormholeLink | undefined): Pick<GatheredFacts, 'wormholeLink'> {
-  return wormholeLink === undefined ? {} : { wormholeLink };
 }
 
 /** Paths that symbolic links lead elsewhere, each with where that is. */
