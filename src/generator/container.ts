@@ -4,7 +4,6 @@ import type { Problem } from '../model/problem.ts';
 import type { GuestInit } from '../model/sight.ts';
 import type { BootDecision, BootPolicy, UnitLinks } from '../host/boot-policy.ts';
 import type { Lockers, Wormhole } from '../host/lockers.ts';
-import type { WormholeLink } from '../host/locate.ts';
 import type { ContainerSettings, HostSettings } from '../host/settings.ts';
 import type { MemoryFacts, MemoryLimits } from './unit-limits.ts';
 
@@ -19,8 +18,6 @@ export interface ContainerFacts {
   readonly mountFstabText?: string;
   /** Paths that the container needs, each with what it is without symbolic links. */
   readonly realPaths?: ReadonlyMap<string, string>;
-  /** Where a symbolic link is in the place of its wormhole. */
-  readonly wormholeLink?: WormholeLink;
   readonly settings: ContainerSettings;
   /** Problems found outside the configuration: the directory, the settings file. */
   readonly problems: readonly Problem[];

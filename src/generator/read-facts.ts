@@ -18,8 +18,7 @@ import type { Files } from '../host/files.ts';
 import { system } from '../host/system.ts';
 import type { FoundInit } from '../host/guest-init.ts';
 import { crypttabDevices, interfaceNames, isWithoutUnit } from '../host/host-names.ts';
-import type { WormholeLink } from '../host/locate.ts';
-import { locateLockers, wormholeLinks } from '../host/locate.ts';
+import { locateLockers } from '../host/locate.ts';
 import { RunningLimits } from '../host/running-limits.ts';
 import { lxcRelease } from '../host/lxc-release.ts';
 import { parseLxcConfig } from '../host/parse-lxc.ts';
@@ -73,9 +72,8 @@ export function readFacts(root: string, files: Files): Facts {
     lxcpath === undefined ? { containers: [], others: [] } : host.lookBelow(lxcpath);
 
   const running = new RunningLimits(host);
-  const linkOf = wormholeLinks(host, settings.host.wormholeDirectory);
   const containers = gatherAll(found, settings, (container) =>
-    gatherFacts(container, { host, lxc, release, linkOf, running }, settings, {
+    gatherFacts(container, { host, lxc, release, running }, settings, {
       settingsNames,
       runlevelNames,
       unitLinks,
@@ -144,7 +142,6 @@ interface Readers {
   readonly lxc: ReturnType<typeof createLxcReader>;
   readonly release: ReturnType<typeof lxcRelease>;
   readonly running: RunningLimits;
-  readonly linkOf: (name: string) => WormholeLink | undefined;
 }
 
 function gatherFacts(
@@ -185,7 +182,6 @@ function gatherFacts(
       ...(mountFstabPath === undefined ? [] : [mountFstabPath]),
       ...bindSources(config, mountFstab.text),
     ]).set(found.directory, host.realPath(found.directory, true)),
-    ...linked(readers.linkOf(found.name)),
     settings: parsed.settings,
     problems,
     runningLimits: limitsToKeep(readers, found.name, config, parsed.settings),
@@ -253,10 +249,6 @@ function bindSources(config: LxcConfig, mountFstabText: string | undefined): str
   }
   if (mountFstabText !== undefined) for (const entry of parseFstab(mountFstabText)) add(entry);
   return sources;
-}
-
-function linked(wormholeLink: WormholeLink | undefined): Pick<GatheredFacts, 'wormholeLink'> {
-  return wormholeLink === undefined ? {} : { wormholeLink };
 }
 
 /** Paths that symbolic links lead elsewhere, each with where that is. */

@@ -82,7 +82,7 @@ export function straysOf(
   before: ReadonlySet<string>,
   now: readonly Mount[],
   a: Attachment,
-  wormholePlaces: readonly string[],
+  wormholeDirectory: string,
 ): Mount[] {
   const source = mountAt(now, a.source);
   if (source === undefined) return [];
@@ -95,7 +95,7 @@ export function straysOf(
       !places.includes(mount.mountPoint) &&
       // Other containers' attachments come and go meanwhile.
       (mount.mountPoint.startsWith(wormhole) ||
-        !wormholePlaces.some((place) => mount.mountPoint.startsWith(`${place}/`))),
+        !mount.mountPoint.startsWith(`${wormholeDirectory}/`)),
   );
 }
 
@@ -105,7 +105,8 @@ async function removeStrays(
   view: ContainerView,
   a: Attachment,
 ): Promise<string> {
-  const find = (): Mount[] => straysOf(before, hostMounts(), a, view.wormholePlaces);
+  const { wormholeDirectory } = view.settings.host;
+  const find = (): Mount[] => straysOf(before, hostMounts(), a, wormholeDirectory);
   const strays = find();
   if (strays.length === 0) return '';
   const places = strays.map(({ mountPoint }) => mountPoint);

@@ -5,7 +5,7 @@
  */
 
 import { Files } from '../host/files.ts';
-import { locateLockers, wormholeLinks } from '../host/locate.ts';
+import { locateLockers } from '../host/locate.ts';
 import { decideLockers } from '../host/lockers.ts';
 import type { Lockers, Wormhole } from '../host/lockers.ts';
 import { parseLxcConfig } from '../host/parse-lxc.ts';
@@ -30,8 +30,6 @@ export interface ContainerView {
   readonly wormholeWith: (lockers: readonly LockerChoice[]) => Wormhole | undefined;
   /** The reason if there is no wormhole. */
   readonly whyNoWormhole: string;
-  /** Below these are the wormholes of all containers. */
-  readonly wormholePlaces: readonly string[];
 }
 
 /** The container's own settings file. */
@@ -79,9 +77,6 @@ export function viewContainer(name: string): ContainerView {
   const { lockers, settings: located } = locateLockers(host, written.host);
   const settings = { ...written, host: located };
   const own = readOwnSettings(host, name, settings);
-  const linkOf = wormholeLinks(host, located.wormholeDirectory);
-  const links = new Map(containers.map((container) => [container.name, linkOf(container.name)]));
-  const link = links.get(name);
   const config = parseLxcConfig(createLxcReader('', files).read(found.configFile));
   const decide = (choices: readonly LockerChoice[]) =>
     decideLockers(
@@ -89,7 +84,6 @@ export function viewContainer(name: string): ContainerView {
         name,
         config,
         settings: { ...own.merged, lockers: { value: choices, file: own.path, line: 0 } },
-        ...(link === undefined ? {} : { wormholeLink: link }),
       },
       lockers,
       settings.host,
@@ -106,10 +100,6 @@ export function viewContainer(name: string): ContainerView {
     settings,
     own,
     wormholeWith: (choices) => decide(choices).wormhole,
-    wormholePlaces: [
-      located.wormholeDirectory,
-      ...[...links.values()].flatMap((one) => (one && 'target' in one ? one.target : [])),
-    ],
     whyNoWormhole:
       own.merged.wormhole === false ? 'its settings have "wormhole = no"' : (why ?? 'it has none'),
   };

@@ -1,7 +1,6 @@
 /** Where things of the host really are: systemd names mount units after paths without links. */
 import type { FstabEntry } from '../model/fstab.ts';
 import { parseFstab } from '../model/fstab.ts';
-import { isAtOrBelow } from '../model/path.ts';
 import { escapePath } from '../model/unit-name.ts';
 import type { Lockers } from './lockers.ts';
 import { findLockers } from './lockers.ts';
@@ -15,42 +14,6 @@ function readFstab(host: HostReader): FstabEntry[] {
     const target = host.realPath(entry.target);
     return target === entry.target ? entry : { ...entry, target, written: entry.target };
   });
-}
-
-/** What a symbolic link in the place of a container's wormhole leads to, or why none can be there. */
-export type WormholeLink = { readonly target: string } | { readonly why: string };
-
-/**
- * Looks for symbolic links in the place of wormholes, container by container in their order: what one
- * has got there, no other gets. What is mounted would hide whatever is behind a link, so that has to
- * be nothing, an empty directory or the wormhole itself.
- */
-export function wormholeLinks(
-  host: HostReader,
-  directory: string,
-): (name: string) => WormholeLink | undefined {
-  const taken = new Set<string>();
-  let mounted: ReadonlySet<string> | undefined;
-  const isMounted = (path: string): boolean => {
-    mounted ??= new Set(
-      host.hostMounts().flatMap(({ type, mountPoint }) => (type === 'tmpfs' ? mountPoint : [])),
-    );
-    return mounted.has(path);
-  };
-  return (name) => {
-    const path = `${directory}/${name}`;
-    const target = host.realPath(path);
-    if (target === path) return undefined;
-    const isEmpty = host.isThere(`${target}/.`) && host.list(target).length === 0;
-    if (!isEmpty && host.isThere(target) && !isMounted(target)) {
-      return { why: `is a link to ${target}, which is no empty directory` };
-    }
-    if (taken.has(target) || isAtOrBelow(target, directory)) {
-      return { why: `is a link to ${target}, which is the place of another container` };
-    }
-    taken.add(target);
-    return { target };
-  };
 }
 
 export interface Located {

@@ -210,8 +210,6 @@ export interface LockerFacts {
   readonly name: string;
   readonly config: LxcConfig;
   readonly settings: ContainerSettings;
-  /** What a link in the place of the wormhole leads to, or why none can be there. */
-  readonly wormholeLink?: { readonly target: string } | { readonly why: string };
 }
 
 export interface LockerDecision {
@@ -355,7 +353,7 @@ function chooseLockers(
 
 /** Why a container gets no wormhole although its settings do not forbid one. */
 function whyNoWormhole(
-  { name, config, settings, wormholeLink: link }: LockerFacts,
+  { name, config, settings }: LockerFacts,
   { path, slots }: { path: string; slots: string },
 ): LockerDecision | undefined {
   const hook = classicHook(config);
@@ -367,14 +365,12 @@ function whyNoWormhole(
     const warning = { file: hook.file, line: hook.line, reason, remedy };
     return { problems: [], warnings: [warning] };
   }
-  const isLinked = link !== undefined && 'why' in link;
-  const why = isLinked ? printable(link.why) : (whyNoMountUnit(path) ?? whyNoMountUnit(slots));
+  const why = whyNoMountUnit(path) ?? whyNoMountUnit(slots);
   if (why === undefined) return undefined;
-  const remedy = isLinked ? 'remove the link' : 'rename the container';
   const problem = {
     ...chosenAt({ name, config, settings }),
     reason: `no wormhole can be made, for "${printable(path)}" ${why}`,
-    remedy: `${remedy}, or write "wormhole = no" in its settings`,
+    remedy: 'rename the container, or write "wormhole = no" in its settings',
   };
   return settings.lockers === undefined
     ? { problems: [], warnings: [problem] }
@@ -402,9 +398,8 @@ export function decideLockers(
     const conflict = wormholeConflict(settings);
     return { problems: conflict === undefined ? [] : [conflict], warnings: [] };
   }
-  const link = facts.wormholeLink;
-  const isElsewhere = link !== undefined && 'target' in link;
-  const path = isElsewhere ? link.target : `${host.wormholeDirectory}/${name}`;
+  // The mount of the wormholes covers whatever is in this place, also a link.
+  const path = `${host.wormholeDirectory}/${name}`;
   const slots = slotsPath(name);
   const without = whyNoWormhole(facts, { path, slots });
   if (without !== undefined) return without;

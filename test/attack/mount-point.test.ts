@@ -36,7 +36,7 @@ async function hostMounts(): Promise<string[]> {
   const mountinfo = await host.readFile('/proc/self/mountinfo');
   return [...mountinfo.matchAll(/^(?:\S+ ){4}(\S+)/gm)]
     .map(([, path = '']) => path)
-    .filter((path) => !path.startsWith('/var/locker-mappings/') && !path.startsWith('/run/'))
+    .filter((path) => !/^\/(?:var\/locker-mappings|run)(?:\/|$)/.test(path))
     .sort();
 }
 

@@ -148,7 +148,7 @@ test('nothing is held, locked or mounted once no container has it', async () => 
     });
   }
   await host.waitFor('no copy of a locker is mounted', async () => {
-    return !/ \/(?:run\/lockerd|var\/locker-mappings)\//.test(
+    return !/ \/(?:run\/lockerd\/(?!slots)|var\/locker-mappings\/)/.test(
       await host.readFile('/proc/self/mountinfo'),
     );
   });

@@ -201,7 +201,6 @@ const exposed: Readonly<Record<string, number>> = {
   'lockerd-return.service': 5,
   'lockerd-late.service': 5,
   'lockerd-pin@.service': 3,
-  'lockerd-slot@.service': 4,
   // It unmounts, so it has the host's mounts and whatever would need others is missing.
   'lockerd-helper@.service': 4.5,
 };

@@ -44,10 +44,12 @@ test('a locker that was mounted somewhere else', () => {
     readOnlyOnHost: false,
   };
   const more = (text: string) =>
-    straysOf(new Set(host.map(mountKey)), [...host, ...parseMountinfo(text)], a, [
+    straysOf(
+      new Set(host.map(mountKey)),
+      [...host, ...parseMountinfo(text)],
+      a,
       '/var/locker-mappings',
-      '/srv/hole',
-    ]).map(({ mountPoint }) => mountPoint);
+    ).map(({ mountPoint }) => mountPoint);
   const mount = (id: number, path: string, device = '8:1') =>
     `${id} 99 ${device} / ${path} rw - ext4 /dev/sda1 rw\n`;
   expect(more(mount(400, '/etc/victim.d'))).toEqual(['/etc/victim.d']);

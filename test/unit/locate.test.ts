@@ -13,7 +13,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { Files } from '../../src/host/files.ts';
-import { locateLockers, wormholeLinks } from '../../src/host/locate.ts';
+import { locateLockers } from '../../src/host/locate.ts';
 import { HostReader } from '../../src/host/read.ts';
 import { parseSettings } from '../../src/host/settings.ts';
 import { mountUnit } from '../../src/model/unit-name.ts';
@@ -150,32 +150,4 @@ test('links on a file system that may hang are followed only where it is read an
   expect(asked).toEqual([]);
   expect(host.realPath(`${root}/to-nfs/link/x`, true)).toBe('/elsewhere/x');
   expect(asked).toEqual([`${root}/nfs`]);
-});
-
-test('a link in the place of a wormhole is followed where that hides nothing', () => {
-  link('/holes/away', '../srv/away');
-  link('/holes/again', '/srv/away');
-  link('/holes/mounted', '/srv/mounted');
-  link('/holes/full', '/srv/full');
-  link('/holes/file', '/srv/full/file');
-  link('/holes/above', '/empty');
-  link('/holes/beside', 'plain');
-  link('/empty', 'srv/empty');
-  mkdirSync(join(root, 'srv/empty'), { recursive: true });
-  put('/srv/full/file');
-  put('/srv/mounted/slot');
-  put('/holes/plain/x');
-  put('/proc/1/mountinfo', '30 1 0:5 / /srv/mounted ro - tmpfs tmpfs ro\n');
-  const linkOf = wormholeLinks(new HostReader(root), '/holes');
-  expect(linkOf('plain')).toBeUndefined();
-  expect(linkOf('absent')).toBeUndefined();
-  expect(linkOf('away')).toEqual({ target: '/srv/away' });
-  expect(linkOf('mounted')).toEqual({ target: '/srv/mounted' });
-  expect(linkOf('above')).toEqual({ target: '/srv/empty' });
-  for (const name of ['again', 'full', 'file', 'beside']) {
-    expect({ name, link: linkOf(name) }).toEqual({
-      name,
-      link: { why: expect.stringContaining('is a link to /') as string },
-    });
-  }
 });
