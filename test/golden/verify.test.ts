@@ -33,6 +33,7 @@ const standInTexts: Readonly<Record<string, string>> = {
 /** Programs that the units start; systemd-analyze looks whether they can be executed. */
 const programs = [
   'bin/true',
+  'usr/bin/env',
   'usr/bin/mkdir',
   'usr/lib/lockerd/lockerd',
   'usr/lib/lockerd/lockerd-autoballoon',
