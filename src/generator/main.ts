@@ -74,8 +74,15 @@ function automountOutputs(idle: readonly string[]): Output[] {
   return [{ path: 'lockerd-automounts', text: paths.map((path) => `${path}\n`).join('') }];
 }
 
-/** The whole program: arguments in, exit status out. */
-export function main(args: readonly string[], environment: Environment): number {
+/**
+ * The whole program: arguments in, exit status out.
+ * @param mountinfo in place of that of this process
+ */
+export function main(
+  args: readonly string[],
+  environment: Environment,
+  mountinfo?: string,
+): number {
   const [first] = args;
   if (first === '--help' || first === '-h') {
     system.print('output', usage);
@@ -99,7 +106,7 @@ export function main(args: readonly string[], environment: Environment): number 
     const watched = dryRun ? new Files() : watchedFiles(environment);
     const files =
       watched ??
-      runSafely(args, (text) => {
+      runSafely(args, mountinfo, (text) => {
         log.write(4, text);
       });
     if (typeof files === 'number') return files;

@@ -40,10 +40,14 @@ export function noteDone(): void {
  * @param say hears what was given up
  * @returns the exit status of the run that has written everything, or how this one reads files
  */
-export function runSafely(args: readonly string[], say: (text: string) => void): number | Files {
-  const all = new Files();
+export function runSafely(
+  args: readonly string[],
+  mountinfo: string | undefined,
+  say: (text: string) => void,
+): number | Files {
+  const all = new Files(mountinfo);
   if (!all.mayWait) return all;
-  const others = new Files(undefined, undefined, { distrusted: 'other disks' });
+  const others = new Files(mountinfo, undefined, { distrusted: 'other disks' });
   const hung = new Set<string>();
   const end = system.now() + totalMs;
   for (;;) {
