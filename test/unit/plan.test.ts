@@ -112,7 +112,7 @@ test('each thing has its place', () => {
     startDelaySec: 5,
     bridges: ['br0'],
   });
-  expect([...plan([web], { initScripts: ['web', 'gone'] }).keys()]).toEqual([
+  expect([...plan([web], { initScripts: ['web', 'gone'] }).keys()].sort()).toEqual([
     'lockerd-rescan.service.d/60-paths.conf',
     'lockerd.service.d/60-host.conf',
     'lxc-autostart.target.wants/lxc@web.service',
