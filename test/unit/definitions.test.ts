@@ -2,16 +2,20 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { GeneratedDefinitions } from '../../src/adapters/definitions.ts';
 import { main } from '../../src/generator/main.ts';
+import { system } from '../../src/host/system.ts';
 import { hostFactsFile } from '../../src/model/facts.ts';
 
 let directory: string;
 beforeEach(() => {
+  // This process is no generator that could be run once more, whatever is mounted here.
+  vi.spyOn(system, 'runWatched').mockReturnValue({ status: -1 });
   directory = mkdtempSync(join(tmpdir(), 'lockerd-definitions-'));
 });
 afterEach(() => {
+  vi.restoreAllMocks();
   rmSync(directory, { recursive: true });
 });
 

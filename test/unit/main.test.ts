@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { main } from '../../src/generator/main.ts';
+import { system } from '../../src/host/system.ts';
 
 const fixtures = new URL('../fixtures/generator', import.meta.url).pathname;
 
@@ -16,6 +17,8 @@ beforeEach(() => {
   cpSync(join(fixtures, 'broken-unknown-key/root'), root, { recursive: true });
   stdout = '';
   stderr = '';
+  // This process is no generator that could be run once more, whatever is mounted here.
+  vi.spyOn(system, 'runWatched').mockReturnValue({ status: -1 });
   vi.spyOn(process.stdout, 'write').mockImplementation((text) => {
     stdout += String(text);
     return true;
