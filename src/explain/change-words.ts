@@ -153,6 +153,11 @@ export function changeWords(
   if (main !== undefined && hasProblem(main.before)) return ['can be started again'];
   const before = valuesByKey(own.map((change) => change.before ?? '').join('\n'));
   const after = valuesByKey(own.map((change) => change.after ?? '').join('\n'));
+  // Whatever is started for the container and waited for is told of once.
+  for (const values of [before, after]) {
+    const awaited = new Set(values.get('After'));
+    values.set('Wants', values.get('Wants')?.filter((unit) => !awaited.has(unit)) ?? []);
+  }
   const order = Object.keys(phrases);
   const others = [...before.keys(), ...after.keys()].filter((key) => !(key in phrases));
   return [...new Set([...order, ...others])].flatMap((key) =>

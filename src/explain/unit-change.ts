@@ -102,5 +102,5 @@ export function unifiedDiff({ path, before, after }: UnitChange): string {
   const file = `${generatorDirectory}/${path}`;
   const [from, to] = [before, after].map((text) => (text === undefined ? '/dev/null' : file));
   const patch = createTwoFilesPatch(from ?? '', to ?? '', before ?? '', after ?? '');
-  return patch.replace(/^=+\n/, '').trimEnd();
+  return patch.slice(patch.indexOf('--- ')).trimEnd();
 }

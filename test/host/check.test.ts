@@ -61,23 +61,23 @@ test('the unit sees in its sandbox what root sees', async () => {
 
 test('"diff" says what a reload would change, and nothing is left to say after it', async () => {
   const before = await host.run('lockerctl', ['diff']);
-  expect(before.stdout).toContain('web: ');
+  expect(before.stdout).toContain('busybox: starts after sys-subsystem-net-devices-br7.device');
   await systemctl(host, 'daemon-reload');
-  expect((await host.run('lockerctl', ['diff'])).stdout).toBe(
+  expect((await host.run('lockerctl', ['diff'])).stdout.trim()).toBe(
     'A daemon-reload would change nothing.',
   );
-  await host.shell('echo "stop-timeout = 33s" > /etc/lockerd/containers/web.conf');
-  const { stdout } = await host.run('lockerctl', ['diff', 'web']);
-  expect(stdout).toContain('web: has for its shutdown 33s instead of the default');
+  await host.shell('echo "stop-timeout = 33s" > /etc/lockerd/containers/busybox.conf');
+  const { stdout } = await host.run('lockerctl', ['diff', 'busybox']);
+  expect(stdout).toContain('busybox: has for its shutdown 33s instead of the default');
   expect(stdout).toContain('+TimeoutStopSec=33s');
   await systemctl(host, 'daemon-reload');
   expect((await host.run('lockerctl', ['diff'])).stdout).toMatch(/^A daemon-reload/);
 });
 
 test('"explain" names the line that made a line of the unit that systemd has', async () => {
-  const { stdout } = await host.run('lockerctl', ['explain', 'web']);
-  const line = /^ *TimeoutStopSec=33s\n.*\/etc\/lockerd\/containers\/web.conf:1: /m;
+  const { stdout } = await host.run('lockerctl', ['explain', 'busybox']);
+  const line = /^ *TimeoutStopSec=33s\n.*\/etc\/lockerd\/containers\/busybox.conf:1: /m;
   expect(stdout).toMatch(line);
-  const shown = await host.run('systemctl', ['show', '-P', 'TimeoutStopUSec', 'lxc@web']);
-  expect(shown.stdout).toBe('33s');
+  const shown = await host.run('systemctl', ['show', '-P', 'TimeoutStopUSec', 'lxc@busybox']);
+  expect(shown.stdout.trim()).toBe('33s');
 });
