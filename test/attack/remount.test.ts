@@ -93,6 +93,19 @@ describe('root in a privileged guest', () => {
     expect(await answerOfGuest(host, 'web', 'touch /lockers/data/by-web')).toBe('0\n');
   });
 
+  test('and what holds that off, LXC can make dependent without an error', async () => {
+    expect(await journalOf(host, 'lxc@web.service')).not.toContain('dependent mount');
+  });
+
+  test('cannot keep the host from making mount points in wormholes', async () => {
+    const made = 'mkdir /run/lockerd/slots/probe && rmdir /run/lockerd/slots/probe';
+    await host.shell(made);
+    const remount = 'my ($n, $e) = ("none", ""); syscall 165, $n, my $p = "/lockers", $n, 33, $e;';
+    await perlInGuest(host, 'evil', `${remount} print $!{EBUSY} ? "busy" : "done: $!"`);
+    await answerOfGuest(host, 'evil', 'mount -o remount,ro /lockers');
+    await host.shell(made);
+  });
+
   test('cannot make a read-only locker writable', async () => {
     expect(await answerOfGuest(host, 'evil', 'cat /lockers/music/by-host')).toBe('0\n');
     expect((await perlInGuest(host, 'evil', attack, 'writable')).output).toBe('');
