@@ -232,7 +232,10 @@ export class UnitWatch<Status extends object> {
     const { always, whenUsed } = this.#wanted;
     const names = activeState === 'inactive' ? always : [...always, ...whenUsed];
     const [service, since] = await Promise.all([
-      this.#manager.get(unit, 'Service', names),
+      // systemd would load it for each of them.
+      loaded === undefined
+        ? this.#manager.getAll(unit, 'Service')
+        : this.#manager.get(unit, 'Service', names),
       loaded && this.#manager.get(unit, 'Unit', ['StateChangeTimestamp']),
     ]);
     return {
