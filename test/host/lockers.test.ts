@@ -129,7 +129,6 @@ describe('a container with own, shared and configured lockers', () => {
     // The one that is noauto and the native one were mounted for it.
     expect(await seenBy('web_vm')).toEqual(['data', 'native', 'sandbox', 'web_vol']);
     expect(await wormholes()).toEqual([
-      'web_vm',
       ...['data', 'native', 'sandbox', 'web_vol'].map((name) => `web_vm/${name}`),
     ]);
   });
