@@ -6,8 +6,8 @@ import {
   fstatSync,
   lstatSync,
   mkdirSync,
+  opendirSync,
   openSync,
-  readdirSync,
   readlinkSync,
   readSync,
   rmSync,
@@ -61,6 +61,20 @@ function read(
   } finally {
     closeSync(fd);
   }
+}
+
+/** Names as the directory has them, which is the order of LXC; readdirSync would sort them. */
+function names(path: string): string[] {
+  const found: string[] = [];
+  const directory = opendirSync(path);
+  try {
+    for (let entry = directory.readSync(); entry !== null; entry = directory.readSync()) {
+      found.push(entry.name);
+    }
+  } finally {
+    directory.closeSync();
+  }
+  return found;
 }
 
 /** Makes a file or link, in the place of another one if need be. */
@@ -156,7 +170,7 @@ export const system: System = {
     if (status === undefined) return undefined;
     return status.isSymbolicLink() ? readlinkSync(path) : null;
   },
-  names: (path) => readdirSync(path),
+  names,
   openDirectory: (path, inside) => openSync(path, inside ? directoryInside : directoryOnly),
   close: closeSync,
   read,

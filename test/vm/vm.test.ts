@@ -323,7 +323,7 @@ describe('containers and lockers on logical volumes', () => {
     }
     for (const kind of guestKinds) expect(await vm.marker(kind)).toBeUndefined();
     expect(await vm.readFile('/lockers/project/kept')).toBe('kept\n');
-    expect(await wormholes()).toEqual(['bare', 'dir', 'dir/demand', 'dir/project', 'lvm']);
+    expect(await wormholes()).toEqual(['dir/demand', 'dir/project']);
     const { stdout } = await vm.run('journalctl', ['--no-pager', '--boot=-1']);
     expect(stdout).not.toContain('Reached target poweroff.target');
     expect((await vm.run('systemctl', ['is-system-running'])).stdout.trim()).toBe('running');
