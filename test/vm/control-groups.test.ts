@@ -125,6 +125,9 @@ test('a limit that is lowered in the configuration waits for the next start', as
   expect(await applyLimits()).toMatchObject({ ok: false, error: 'LimitBelowUsage' });
   expect(await limits()).toEqual([all(100)[0], all(400)[1]]);
   expect(await vm.readFile(`${group}/memory.events`)).toMatch(/^oom_kill 0$/m);
+  // Once the kernel has it again, a higher one holds at once.
+  await guest('rm /tmp/y');
+  expect(await applyLimits()).toMatchObject({ ok: true });
   await setLimit('200M');
   await vm.waitFor('the higher one holds', async () => {
     return JSON.stringify(await limits()) === JSON.stringify(all(200));
