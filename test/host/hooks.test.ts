@@ -191,6 +191,12 @@ describe.each(guestKinds)('%s guest', (kind) => {
       expect((await inGuest(name, `echo x > ${file}`)).exitCode, file).not.toBe(0);
     }
 
+    // Root in this guest has every capability that LXC leaves it.
+    for (const option of ['remount,rw', 'remount,bind,rw']) {
+      await inGuest(name, `mount -o ${option} /lockers/music`);
+    }
+    expect((await inGuest(name, 'echo x > /lockers/music/new')).exitCode).not.toBe(0);
+
     const wormhole = `/run/lockerd/wormholes/${name}`;
     await host.run('mkdir', [`${wormhole}/late`]);
     await host.run('mount', ['--bind', '/lockers/late', `${wormhole}/late`]);
