@@ -144,6 +144,10 @@ export const checks = {
     severity: 'warning',
     why: 'The locker cannot be mounted. A container whose own or configured locker it is does not start.',
   },
+  'read-only-unlocked': {
+    severity: 'warning',
+    why: 'Read-only is only advice then: root in a privileged container can make the locker writable.',
+  },
   'second-starter': {
     severity: 'warning',
     why: 'A container that something else starts runs outside its unit, which then cannot start it, and nothing stops it in time.',

@@ -45,6 +45,14 @@ interface Row {
   readonly silent?: readonly HostTree[];
 }
 
+/** web has a read-only locker, and the kernel allows so many user namespaces. */
+const readOnly = (namespaces: string): HostTree => ({
+  '/etc/fstab': '/dev/sda1 / ext4 defaults 0 1\n/dev/sdb1 /lockers/data ext4 nosuid,nodev 0 2\n',
+  '/dev/sdb1': '',
+  '/etc/lockerd/containers/web.conf': 'lockers = data:ro\n',
+  '/proc/sys/user/max_user_namespaces': `${namespaces}\n`,
+});
+
 const rows: Readonly<Record<CheckId, Row>> = {
   'config-refused': {
     fires: [
@@ -441,6 +449,13 @@ const rows: Readonly<Record<CheckId, Row>> = {
         '/dev/sdb1': undefined,
         '/proc/self/mountinfo': `${mountinfo}24 21 8:17 / /lockers/web rw - ext4 x rw\n`,
       },
+    ],
+  },
+  'read-only-unlocked': {
+    fires: [[readOnly('0'), '/proc/sys/user/max_user_namespaces', '"data"']],
+    silent: [
+      readOnly('63432'),
+      { ...readOnly('0'), '/etc/lockerd/containers/web.conf': 'lockers = data\n' },
     ],
   },
   'second-starter': {
