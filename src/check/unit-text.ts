@@ -1,18 +1,13 @@
 /** Unit files of the host as far as the checks read them: assignments with their lines. */
 import type { HostReader } from '../host/read.ts';
+import { unitDirectories } from '../host/read.ts';
 
 /** Where systemd looks for drop-ins, the first directory of one name winning. */
 const dropInDirectories = [
   '/etc/systemd/system.control',
   '/run/systemd/system.control',
   '/run/systemd/transient',
-  '/run/systemd/generator.early',
-  '/etc/systemd/system',
-  '/run/systemd/system',
-  '/run/systemd/generator',
-  '/usr/local/lib/systemd/system',
-  '/usr/lib/systemd/system',
-  '/run/systemd/generator.late',
+  ...unitDirectories,
 ];
 
 /** One `KEY=VALUE` of a unit file. */

@@ -1,18 +1,7 @@
-import {
-  closeSync,
-  fchmodSync,
-  fchownSync,
-  fsyncSync,
-  lstatSync,
-  mkdirSync,
-  openSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs';
+import { lstatSync, mkdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
 import type { Stats } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
+import { syncDirectory, writeNewFile } from '../host/write-file.ts';
 import { codeOf, errnoText } from '../model/errno.ts';
 import { LockerdError } from '../model/errors.ts';
 
@@ -22,15 +11,6 @@ function statOf(path: string): Stats | undefined {
   } catch (error) {
     if (codeOf(error) === 'ENOENT') return undefined;
     throw error;
-  }
-}
-
-function syncDirectory(path: string): void {
-  const fd = openSync(path, 'r');
-  try {
-    fsyncSync(fd);
-  } finally {
-    closeSync(fd);
   }
 }
 
@@ -61,15 +41,7 @@ export function writeSettingsFile(path: string, text: string): void {
     }
     mkdirSync(directory, { recursive: true, mode: 0o755 });
     rmSync(temporary, { force: true });
-    const fd = openSync(temporary, 'wx', 0o600);
-    try {
-      writeFileSync(fd, text);
-      if (old !== undefined) fchownSync(fd, old.uid, old.gid);
-      fchmodSync(fd, old === undefined ? 0o644 : old.mode & 0o7777);
-      fsyncSync(fd);
-    } finally {
-      closeSync(fd);
-    }
+    writeNewFile(temporary, text, old);
     renameSync(temporary, path);
     syncDirectory(directory);
   } catch (error) {

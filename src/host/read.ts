@@ -33,7 +33,7 @@ interface ReadText {
  * Where systemd looks for unit files, the first one winning. Other generators write at the same time
  * as ours; hooks/rescan sees to it that it looks again for what it has missed.
  */
-const unitDirectories = [
+export const unitDirectories = [
   '/run/systemd/generator.early',
   '/etc/systemd/system',
   '/run/systemd/system',

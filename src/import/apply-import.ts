@@ -4,14 +4,9 @@
  * before anything is changed.
  */
 import {
-  closeSync,
-  fchmodSync,
-  fchownSync,
-  fsyncSync,
   linkSync,
   lstatSync,
   mkdirSync,
-  openSync,
   readFileSync,
   readlinkSync,
   renameSync,
@@ -19,9 +14,9 @@ import {
   rmSync,
   symlinkSync,
   unlinkSync,
-  writeFileSync,
 } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { syncDirectory, writeNewFile } from '../host/write-file.ts';
 import { errnoText } from '../model/errno.ts';
 import { shellWord } from '../model/shell-quote.ts';
 import type { Change } from './changes.ts';
@@ -150,18 +145,10 @@ class Application {
     text: string,
     like: { readonly uid: number; readonly gid: number; readonly mode: number } | undefined,
   ): void {
-    const fd = openSync(path, 'wx', 0o600);
+    writeNewFile(path, text, like);
     this.#undo.push(() => {
       rmSync(path, { force: true });
     });
-    try {
-      writeFileSync(fd, text);
-      if (like !== undefined) fchownSync(fd, like.uid, like.gid);
-      fchmodSync(fd, like === undefined ? 0o644 : like.mode & 0o7777);
-      fsyncSync(fd);
-    } finally {
-      closeSync(fd);
-    }
   }
 
   #commit({ change, path, backup, temporary }: Step): void {
@@ -235,13 +222,4 @@ function freeName(path: string): string {
     name = `${path}.${number}`;
   }
   return name;
-}
-
-function syncDirectory(path: string): void {
-  const fd = openSync(path, 'r');
-  try {
-    fsyncSync(fd);
-  } finally {
-    closeSync(fd);
-  }
 }
