@@ -2,6 +2,7 @@ import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import { bootHost, type Host } from './host.ts';
 import { attachJournalOnFailure } from '../machines/journal.ts';
 import { MemoryGuest, mib } from '../machines/memory-guest.ts';
+import { expectOldUnitIsTold, untilServiceSees } from '../machines/old-unit.ts';
 import { runAs } from '../machines/service.ts';
 import { journalOf, offline, systemctl } from '../machines/support.ts';
 
@@ -29,14 +30,7 @@ beforeAll(async () => {
 afterAll(() => host.close());
 attachJournalOnFailure(() => host);
 
-/** Until the service has seen the guest, which takes its time on a busy machine. */
-async function untilSeen(name: string): Promise<void> {
-  await host.waitForGuest(name);
-  await host.waitFor(`the service sees ${name}`, async () => {
-    const { output } = await lockerctl('--json', 'status', name);
-    return (JSON.parse(output) as { leader: number }[])[0]?.leader !== 0;
-  });
-}
+const untilSeen = (name: string) => untilServiceSees(host, name);
 
 const lockerctl = (...args: string[]) => runAs(host, 'root', 'lockerctl', ...args);
 
@@ -72,27 +66,7 @@ test('a limit that is lowered in the configuration waits for the next start', as
 });
 
 test('what runs since before the installation is said to, with what to do', async () => {
-  // As the unit of the lxc package does it, which lockerd's drop-ins then change.
-  const plain = '/run/systemd/system/lxc@old.service.d/99-plain.conf';
-  await host.writeFile(
-    plain,
-    '[Service]\nType=simple\nExecStart=\nExecStart=/usr/bin/lxc-start -F -n old\n',
-  );
-  await systemctl(host, 'daemon-reload');
-  await systemctl(host, 'start', 'lxc@old.service');
-  await untilSeen('old');
-  await host.run('rm', [plain]);
-  await systemctl(host, 'daemon-reload');
-  const { output } = await lockerctl('balloon', 'old', '100M');
-  expect(output).toMatch(
-    /not in the control group of its unit.*systemctl restart lxc@old\.service/,
-  );
-  for (const verb of ['freeze', 'thaw', 'restart']) {
-    const { exitCode, output } = await lockerctl(verb, 'old');
-    expect({ verb, exitCode, output }).toMatchObject({ exitCode: 0 });
-  }
-  await untilSeen('old');
-  expect(await lockerctl('balloon', 'old', '100M')).toMatchObject({ exitCode: 0 });
+  await expectOldUnitIsTold(host, 'old');
 });
 
 test('a limit that no controller can keep is warned of, and a balloon says why', async () => {

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import { attachJournalOnFailure } from '../machines/journal.ts';
+import { expectOldUnitIsTold, untilServiceSees } from '../machines/old-unit.ts';
 import { configurePackage, runAs } from '../machines/service.ts';
 import { journalOf, offline, systemctl } from '../machines/support.ts';
 import { bootVm, type VirtualHost } from './vm.ts';
@@ -32,14 +33,7 @@ beforeAll(async () => {
 afterAll(() => vm.close());
 attachJournalOnFailure(() => vm);
 
-/** Until the service has seen the guest, which takes its time on a busy machine. */
-async function untilSeen(name: string): Promise<void> {
-  await vm.waitForGuest(name);
-  await vm.waitFor(`the service sees ${name}`, async () => {
-    const { output } = await lockerctl('--json', 'status', name);
-    return (JSON.parse(output) as { leader: number }[])[0]?.leader !== 0;
-  });
-}
+const untilSeen = (name: string) => untilServiceSees(vm, name);
 
 const lockerctl = (...args: string[]) => runAs(vm, 'root', 'lockerctl', ...args);
 
@@ -137,27 +131,7 @@ test('a limit that is lowered in the configuration waits for the next start', as
 const all = (size: number): string[] => [1, 2].map(() => String(size * mib));
 
 test('what runs since before the installation is said to, with what to do', async () => {
-  // As the unit of the lxc package does it, which lockerd's drop-ins then change.
-  const plain = `/run/systemd/system/${unitOf('old')}.d/99-plain.conf`;
-  await vm.writeFile(
-    plain,
-    '[Service]\nType=simple\nExecStart=\nExecStart=/usr/bin/lxc-start -F -n old\n',
-  );
-  await systemctl(vm, 'daemon-reload');
-  await systemctl(vm, 'start', unitOf('old'));
-  await untilSeen('old');
-  await vm.run('rm', [plain]);
-  await systemctl(vm, 'daemon-reload');
-  const { output } = await lockerctl('balloon', 'old', '100M');
-  expect(output).toMatch(
-    /not in the control group of its unit.*systemctl restart lxc@old\.service/,
-  );
-  for (const verb of ['freeze', 'thaw', 'restart']) {
-    const { exitCode, output } = await lockerctl(verb, 'old');
-    expect({ verb, exitCode, output }).toMatchObject({ exitCode: 0 });
-  }
-  await untilSeen('old');
-  expect(await lockerctl('balloon', 'old', '100M')).toMatchObject({ exitCode: 0 });
+  await expectOldUnitIsTold(vm, 'old');
 });
 
 test('a limit that no controller can keep is warned of, and a balloon says why', async () => {
