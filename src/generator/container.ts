@@ -81,8 +81,6 @@ export interface Container {
   readonly requiredPaths: readonly string[];
   /** Paths whose mounts the start cannot do without, while the container can. */
   readonly startPaths: readonly string[];
-  /** Undefined where the root file system is not simply a directory. */
-  readonly rootfsDirectory?: string;
   /** Block devices that the start cannot do without; their units are among `wants`. */
   readonly devices: readonly string[];
   /** Units pulled in and ordered before the container, which starts without them if need be. */

@@ -5,7 +5,6 @@
 import type { KeyedLine, LxcConfig } from '../model/lxc-config.ts';
 import type { Problem } from '../model/problem.ts';
 import { shellWord } from '../model/shell-quote.ts';
-import { parseRootfs } from '../model/rootfs.ts';
 import {
   containerUnit,
   delayUnit,
@@ -45,20 +44,6 @@ export function modelContainers(all: readonly ContainerFacts[], host: HostFacts)
     else nameless.push(problem);
   }
   return { containers: orderContainers(ranked), nameless };
-}
-
-/** What not every container has. */
-function optionalOf({
-  rebootSignal,
-  rootfsPath,
-}: LxcConfig): Pick<Container, 'rebootSignal' | 'rootfsDirectory'> {
-  const parsed = rootfsPath === undefined ? undefined : parseRootfs(rootfsPath.value);
-  const rootfs = parsed !== undefined && 'rootfs' in parsed ? parsed.rootfs : undefined;
-  const directory = rootfs?.type === 'dir' ? rootfs.paths[0] : undefined;
-  return {
-    ...(rebootSignal === undefined ? {} : { rebootSignal: rebootSignal.value }),
-    ...(directory === undefined || !fitsUnitFile(directory) ? {} : { rootfsDirectory: directory }),
-  };
 }
 
 function groupFits(group: string): boolean {
@@ -153,7 +138,7 @@ function modelOne(facts: ContainerFacts, host: HostFacts): RankedContainer {
       ],
       hasLogFile: config.logFile !== undefined,
       halt: planHalt(config.haltSignal?.value, facts.init, settings.ready),
-      ...optionalOf(config),
+      ...(config.rebootSignal === undefined ? {} : { rebootSignal: config.rebootSignal.value }),
       requiredPaths,
       startPaths,
       mayComeLate:

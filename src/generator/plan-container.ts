@@ -44,14 +44,10 @@ function bootedStartArguments({ instance }: Container): string[] {
  * What container-start and show-wormhole have to know. What is mounted into the wormhole later appears in
  * the container too, and the guest can write into lockers only, not beside them.
  */
-function wormholeEnvironment(
-  { path, insidePath, attachments }: Wormhole,
-  rootfsDirectory: string | undefined,
-): string[] {
+function wormholeEnvironment({ path, insidePath, attachments }: Wormhole): string[] {
   return [
     `LOCKERD_WORMHOLE=${path}`,
     `LOCKERD_LOCKER_PATH=${insidePath}`,
-    ...(rootfsDirectory === undefined ? [] : [`LOCKERD_ROOTFS=${rootfsDirectory}`]),
     ...(attachments.some((a) => a.strict) ? ['LOCKERD_STRICT_LOCKERS=yes'] : []),
   ];
 }
@@ -163,7 +159,7 @@ function planEnvironment(c: Container): string[] {
     ...needsUnits(c).map((unit) => `LOCKERD_NEEDS=${unit}`),
     ...(settings.ready === 'booted' ? ['LOCKERD_READY=booted'] : []),
     ...(hasLogFile ? ['LOCKERD_LOG=own'] : []),
-    ...(wormhole === undefined ? [] : wormholeEnvironment(wormhole, c.rootfsDirectory)),
+    ...(wormhole === undefined ? [] : wormholeEnvironment(wormhole)),
   ];
 }
 
