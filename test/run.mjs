@@ -236,6 +236,8 @@ const busPrograms = /** @type {const} */ ([
   'shellcheck',
   'pkttyagent',
   'python3',
+  'zsh',
+  'fish',
   '/usr/share/bash-completion/bash_completion',
   '/usr/lib/polkit-1/polkitd',
   '/usr/lib/python3/dist-packages/dasbus',

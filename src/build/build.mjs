@@ -12,6 +12,7 @@ import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 import { esbuildDbusNext } from './dbus-next.mjs';
 import { esbuildHandlebars } from './handlebars.mjs';
+import { buildCompletion } from './completion.mjs';
 import { buildUnits } from './units.mjs';
 
 process.chdir(fileURLToPath(new URL('../..', import.meta.url)));
@@ -57,3 +58,4 @@ for (const hook of readdirSync('hooks')) {
 }
 
 buildUnits('dist/units/system');
+await buildCompletion('dist/completion');

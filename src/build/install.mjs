@@ -93,7 +93,15 @@ installProgram('lockerd', 'usr/lib/lockerd');
 installProgram('lockerd-helper', 'usr/lib/lockerd');
 installProgram('lockerd-autoballoon', 'usr/lib/lockerd');
 installProgram('lockerctl', 'usr/bin');
-install('usr/share/bash-completion/completions/lockerctl', read('src/cli/completion/lockerctl'));
+/** Where each shell looks for completion. */
+const completions = /** @type {const} */ ([
+  ['lockerctl', 'usr/share/bash-completion/completions'],
+  ['_lockerctl', 'usr/share/zsh/vendor-completions'],
+  ['lockerctl.fish', 'usr/share/fish/vendor_completions.d'],
+]);
+for (const [name, directory] of completions) {
+  install(`${directory}/${name}`, read(`dist/completion/${name}`));
+}
 for (const hook of filesIn('dist/hooks')) {
   // mount(8) finds its helpers nowhere else.
   const directory = hook.startsWith('mount.') ? 'usr/sbin' : 'usr/lib/lockerd/hooks';

@@ -1,13 +1,15 @@
 /** Commands that change something: a request for each container, and a report of its end. */
 
+import pMap from 'p-map';
 import { errorNames } from '../api/names.ts';
 import { busError, DBusError } from '../bus/values.ts';
 import type { Invocation } from './arguments.ts';
+import { complain } from './complain.ts';
 import { asCommandError, CommandError, exitStatus } from './exit.ts';
 import { JobProgress, runJob, type JobOutcome } from './run-job.ts';
-import { toJson, type JsonValue } from './json.ts';
-import { mapParallel } from './parallel.ts';
+import type { JsonValue } from './json.ts';
 import type { JobRequest, Service } from './lockerd-client.ts';
+import { NameGuess } from './name-guess.ts';
 import { unlimited } from '../model/memory-limit.ts';
 import { changedLimit, formatLimit, parseSizeChange } from './size.ts';
 import type { Terminal } from './terminal.ts';
@@ -222,16 +224,6 @@ function printReport(context: ActionContext, report: Report): void {
   terminal.print(escapeText(`${container}: ${text}`));
 }
 
-/** Prints what went wrong, and the hint where there is one. */
-export function complain(
-  terminal: Terminal,
-  what: string,
-  problem: { readonly message: string; readonly hint?: string | undefined },
-): void {
-  terminal.complain(`lockerctl: ${what === '' ? '' : `${what}: `}${problem.message}`);
-  if (problem.hint !== undefined) terminal.complain(problem.hint);
-}
-
 function reportJson(report: Report, verb: string): JsonValue {
   const { container, outcome, facts } = report;
   const { result, job, error, message, warnings = [] } = outcome;
@@ -284,16 +276,24 @@ export async function runAction(
     );
   }
   const context = { service, terminal, invocation, progress };
-  const reports = await mapParallel(containers, parallelJobs, async (container) => {
-    const report = await runVerb(context, container).catch((error: unknown) =>
+  const guess = new NameGuess(service);
+  const run = async (container: string): Promise<Report> => {
+    const ended = await runVerb(context, container).catch((error: unknown) =>
       reportOfError(container, error),
     );
+    const { outcome } = ended;
+    const hint = await guess.hint(outcome.error, { container, locker: operands[1] });
+    const report = { ...ended, outcome: { ...outcome, hint: hint ?? outcome.hint } };
     printReport(context, report);
     return report;
-  });
+  };
+  const reports = await pMap(containers, run, { concurrency: parallelJobs });
   terminal.status('');
   if (invocation.json) {
-    terminal.print(toJson(reports.map((report) => reportJson(report, command))));
+    terminal.printJson(
+      reports.map((report) => reportJson(report, command)),
+      invocation.json,
+    );
   }
   return reports.find(({ outcome }) => outcome.status !== exitStatus.ok)?.outcome.status ?? 0;
 }
@@ -330,6 +330,6 @@ export async function cancelJobs(
       if (status === exitStatus.ok) status = problem.status;
     }
   }
-  if (invocation.json) terminal.print(toJson(results));
+  if (invocation.json) terminal.printJson(results, invocation.json);
   return status;
 }

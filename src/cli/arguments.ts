@@ -1,152 +1,32 @@
-/** The command line of lockerctl: commands, options, help. */
+/** The command line of lockerctl: what it asks for, by the tables of commands and options. */
 
 import { parseArgs } from 'node:util';
-import { UsageError } from './exit.ts';
 import { unlimited } from '../model/memory-limit.ts';
 import { parseTimespan } from '../model/timespan.ts';
+import {
+  commandNames,
+  commandSpec,
+  isCommand,
+  operandsText,
+  type CommandName,
+} from './command-table.ts';
+import { UsageError } from './exit.ts';
+import type { JsonMode } from './json.ts';
+import {
+  containerStates,
+  jsonModes,
+  optionNames,
+  optionSpec,
+  optionSpecs,
+  type ContainerState,
+  type OptionName,
+} from './option-table.ts';
 import { parseBytes } from './size.ts';
-
-/** Options that some commands have; each names the commands' own use of it. */
-type OwnOption = 'apply' | 'force' | 'persist' | 'read-only' | 'state' | 'swap';
-
-interface CommandSpec {
-  /** As the help shows them. */
-  readonly operands: string;
-  readonly least: number;
-  readonly most: number;
-  readonly options: readonly OwnOption[];
-  readonly help: string;
-}
-
-const any = Number.POSITIVE_INFINITY;
-
-/** Every command of lockerctl, in the order of the help. */
-export const commandSpecs = {
-  list: {
-    operands: '',
-    least: 0,
-    most: 0,
-    options: ['state'],
-    help: 'List containers',
-  },
-  status: {
-    operands: '[NAME...]',
-    least: 0,
-    most: any,
-    options: [],
-    help: 'Show state, lockers, jobs, problems of containers',
-  },
-  start: { operands: 'NAME...', least: 1, most: any, options: [], help: 'Start containers' },
-  stop: {
-    operands: 'NAME...',
-    least: 1,
-    most: any,
-    options: ['force'],
-    help: 'Shut containers down; with --force, kill them',
-  },
-  restart: {
-    operands: 'NAME...',
-    least: 1,
-    most: any,
-    options: ['force'],
-    help: 'Stop containers, then start them',
-  },
-  reboot: {
-    operands: 'NAME...',
-    least: 1,
-    most: any,
-    options: ['force'],
-    help: 'Have the guests reboot',
-  },
-  freeze: {
-    operands: 'NAME...',
-    least: 1,
-    most: any,
-    options: [],
-    help: 'Freeze all processes of containers',
-  },
-  thaw: { operands: 'NAME...', least: 1, most: any, options: [], help: 'Let them run again' },
-  balloon: {
-    operands: 'NAME SIZE',
-    least: 2,
-    most: 2,
-    options: ['force', 'persist', 'swap'],
-    help: 'Change the memory limit: 2G, +512M, -25%, max',
-  },
-  attach: {
-    operands: 'NAME LOCKER',
-    least: 2,
-    most: 2,
-    options: ['read-only', 'persist'],
-    help: 'Mount a locker in a running container',
-  },
-  detach: {
-    operands: 'NAME LOCKER',
-    least: 2,
-    most: 2,
-    options: ['force', 'persist'],
-    help: 'Unmount a locker from a container',
-  },
-  lockers: { operands: '', least: 0, most: 0, options: [], help: 'List lockers' },
-  jobs: { operands: '', least: 0, most: 0, options: [], help: 'List jobs' },
-  cancel: { operands: 'JOB...', least: 1, most: any, options: [], help: 'Cancel jobs' },
-  console: {
-    operands: 'NAME',
-    least: 1,
-    most: 1,
-    options: [],
-    help: 'Log in on a console of a container (root only)',
-  },
-  shell: {
-    operands: 'NAME [-- COMMAND...]',
-    least: 1,
-    most: 1,
-    options: [],
-    help: 'Run a shell or a command in a container (root only)',
-  },
-  monitor: { operands: '', least: 0, most: 0, options: [], help: 'Show changes as they happen' },
-  check: {
-    operands: '[NAME...]',
-    least: 0,
-    most: any,
-    options: [],
-    help: 'Look for what will go wrong, before it does',
-  },
-  diff: {
-    operands: '[NAME...]',
-    least: 0,
-    most: any,
-    options: [],
-    help: 'Show what the next daemon-reload would change',
-  },
-  explain: {
-    operands: 'NAME',
-    least: 1,
-    most: 1,
-    options: [],
-    help: 'Show which line of which file made which directive',
-  },
-  import: {
-    operands: '[NAME...]',
-    least: 0,
-    most: any,
-    options: ['apply'],
-    help: "Show how to bring an older host's containers over",
-  },
-  permissions: {
-    operands: '[NAME]',
-    least: 0,
-    most: 1,
-    options: [],
-    help: 'Show what you may do',
-  },
-} as const satisfies Record<string, CommandSpec>;
-
-export type CommandName = keyof typeof commandSpecs;
+import { didYouMean } from './suggest.ts';
 
 /** A command with its operands and all options. */
 export interface Invocation {
-  readonly command: CommandName;
+  readonly command: Exclude<CommandName, 'help'>;
   readonly operands: readonly string[];
   /** What follows `--` of "shell". */
   readonly program: readonly string[];
@@ -158,7 +38,8 @@ export interface Invocation {
   readonly swap: bigint | undefined;
   /** States to list; empty for all. */
   readonly states: readonly string[];
-  readonly json: boolean;
+  /** Undefined for text. */
+  readonly json: JsonMode | undefined;
   readonly askPassword: boolean;
   readonly progress: boolean;
   readonly legend: boolean;
@@ -170,44 +51,17 @@ export interface Invocation {
   readonly host: string | undefined;
 }
 
-/** States of a container, as the service names them. */
-export const containerStates = [
-  'stopped',
-  'waiting',
-  'unmet',
-  'starting',
-  'running',
-  'freezing',
-  'frozen',
-  'stopping',
-  'failed',
-  'broken',
-  'unknown',
-] as const;
+/** What can be asked for that needs nothing of this host. */
+export type Information =
+  { readonly show: 'version' } | { readonly show: 'help'; readonly about: CommandName | undefined };
 
-const optionTypes = {
-  apply: { type: 'boolean' },
-  force: { type: 'boolean' },
-  persist: { type: 'boolean' },
-  'read-only': { type: 'boolean' },
-  state: { type: 'string' },
-  swap: { type: 'string' },
-  json: { type: 'boolean' },
-  'no-ask-password': { type: 'boolean' },
-  'no-progress': { type: 'boolean' },
-  'no-legend': { type: 'boolean' },
-  'no-block': { type: 'boolean' },
-  timeout: { type: 'string' },
-  quiet: { type: 'boolean', short: 'q' },
-  host: { type: 'string', short: 'H' },
-  help: { type: 'boolean', short: 'h' },
-  version: { type: 'boolean' },
-} as const;
-
-type OptionName = keyof typeof optionTypes;
-
-/** Long names of all options, without the dashes. */
-export const optionNames = Object.keys(optionTypes) as OptionName[];
+const optionTypes = Object.fromEntries(
+  optionNames.map((name) => {
+    const { short, value } = optionSpec(name);
+    const type = value === undefined || value.optional === true ? 'boolean' : 'string';
+    return [name, { type, ...(short === undefined ? {} : { short }) } as const];
+  }),
+);
 
 /** `-25%` is no option. No argument of a process can hold NUL, so that none is mistaken. */
 const hiddenDash = '\u0000';
@@ -222,7 +76,28 @@ function showSize(arg: string): string {
 
 interface RawArguments {
   readonly positionals: readonly string[];
-  readonly options: ReadonlyMap<OptionName, string | true>;
+  /** With their values; undefined for an option without one. */
+  readonly options: ReadonlyMap<OptionName, string | undefined>;
+}
+
+function isOption(name: string): name is OptionName {
+  return Object.hasOwn(optionSpecs, name);
+}
+
+/** What to do about wrong options or operands of a command. */
+function advice(command: string | undefined, guess?: string): string {
+  const page = command !== undefined && isCommand(command) ? `${command} --help` : '--help';
+  return `${guess === undefined ? '' : `${guess} `}See "lockerctl ${page}" or lockerctl(1).`;
+}
+
+function checkValue(name: OptionName, value: string | undefined, command?: string): void {
+  const expected = optionSpec(name).value;
+  if (expected === undefined && value !== undefined) {
+    throw new UsageError(`option --${name} takes no value`, advice(command));
+  }
+  if (expected !== undefined && value === undefined && expected.optional !== true) {
+    throw new UsageError(`option --${name} needs a value`, advice(command));
+  }
 }
 
 function readOptions(args: readonly string[]): RawArguments {
@@ -233,29 +108,24 @@ function readOptions(args: readonly string[]): RawArguments {
     allowPositionals: true,
     tokens: true,
   });
-  const options = new Map<OptionName, string | true>();
-  const positionals: string[] = [];
+  const positionals = tokens.flatMap((token) =>
+    token.kind === 'positional' ? [showSize(token.value)] : [],
+  );
+  const options = new Map<OptionName, string | undefined>();
   for (const token of tokens) {
-    if (token.kind === 'positional') positionals.push(showSize(token.value));
     if (token.kind !== 'option') continue;
-    if (!Object.hasOwn(optionTypes, token.name)) {
-      throw new UsageError(`unknown option "${token.rawName}"`);
+    const { name, rawName } = token;
+    const [command] = positionals;
+    if (!isOption(name)) {
+      const offered = optionNames.map((known) => `--${known}`);
+      const guess = rawName.startsWith('--') ? didYouMean(rawName, offered) : undefined;
+      throw new UsageError(`unknown option "${rawName}"`, advice(command, guess));
     }
-    const name = token.name as OptionName;
     const value = token.value === undefined ? undefined : showSize(token.value);
-    if (optionTypes[name].type === 'boolean') {
-      if (value !== undefined) throw new UsageError(`option --${name} takes no value`);
-      options.set(name, true);
-    } else {
-      if (value === undefined) throw new UsageError(`option --${name} needs a value`);
-      options.set(name, value);
-    }
+    checkValue(name, value, command);
+    options.set(name, value);
   }
   return { positionals, options };
-}
-
-function isCommand(name: string): name is CommandName {
-  return Object.hasOwn(commandSpecs, name);
 }
 
 function parseTimeout(text: string): bigint | undefined {
@@ -274,16 +144,28 @@ function parseSwap(text: string): bigint {
   );
 }
 
-function parseStates(text: string): string[] {
-  const states = text.split(',').filter((state) => state !== '');
-  for (const state of states) {
-    if (!(containerStates as readonly string[]).includes(state)) {
-      throw new UsageError(
-        `"${state}" is not a state: --state= takes ${containerStates.join(', ')}`,
-      );
-    }
-  }
-  return states;
+function isState(word: string): word is ContainerState {
+  return (containerStates as readonly string[]).includes(word);
+}
+
+function parseStates(text: string): ContainerState[] {
+  return text
+    .split(',')
+    .filter((word) => word !== '')
+    .map((word) => {
+      if (isState(word)) return word;
+      const message = `"${word}" is not a state: --state= takes ${containerStates.join(', ')}`;
+      throw new UsageError(message, advice('list', didYouMean(word, containerStates)));
+    });
+}
+
+/** Without a mode it is one for people where the output is a terminal, as busctl has it. */
+function parseJson(text: string | undefined, outputIsTerminal: boolean): JsonMode | undefined {
+  if (text === undefined) return outputIsTerminal ? 'pretty' : 'short';
+  if (text === 'off') return undefined;
+  if (text === 'pretty' || text === 'short') return text;
+  const message = `"${text}" is no kind of JSON: --json= takes ${jsonModes.join(', ')}`;
+  throw new UsageError(message, advice(undefined, didYouMean(text, jsonModes)));
 }
 
 function checkHost(host: string): string {
@@ -292,14 +174,32 @@ function checkHost(host: string): string {
   return host;
 }
 
+function knownCommand(name: string): CommandName {
+  if (isCommand(name)) return name;
+  const guess = didYouMean(name, commandNames);
+  throw new UsageError(`unknown command "${name}"`, advice(undefined, guess));
+}
+
 function checkOperands(command: CommandName, operands: readonly string[]): void {
-  const spec: CommandSpec = commandSpecs[command];
-  if (operands.length < spec.least) {
-    throw new UsageError(`"${command}" needs ${spec.operands}`);
+  const spec = commandSpec(command);
+  const least = spec.operands.filter(({ count }) => count === 'one' || count === 'some').length;
+  const isEndless = spec.operands.some(({ count }) => count === 'any' || count === 'some');
+  if (operands.length < least) {
+    throw new UsageError(`"${command}" needs ${operandsText(spec)}`, advice(command));
   }
-  if (operands.length > spec.most) {
-    const extra = operands[spec.most] ?? '';
-    throw new UsageError(`"${command}" has one argument too many: "${extra}"`);
+  const extra = isEndless ? undefined : operands[spec.operands.length];
+  if (extra !== undefined) {
+    const message = `"${command}" has one argument too many: "${extra}"`;
+    throw new UsageError(message, advice(command));
+  }
+}
+
+function checkOptions(command: CommandName, options: RawArguments['options']): void {
+  const own = commandSpec(command).options;
+  for (const name of options.keys()) {
+    if (optionSpec(name).scope === 'own' && own[name] === undefined) {
+      throw new UsageError(`"${command}" has no option --${name}`, advice(command));
+    }
   }
 }
 
@@ -310,33 +210,32 @@ function splitProgram(args: readonly string[]): [readonly string[], readonly str
 }
 
 /**
- * Reads the arguments of lockerctl; `help` and `version` stand for themselves.
+ * Reads the arguments of lockerctl.
  * @throws {UsageError}
  */
-export function parseArguments(args: readonly string[]): Invocation | 'help' | 'version' {
+export function parseArguments(
+  args: readonly string[],
+  { outputIsTerminal }: { readonly outputIsTerminal: boolean },
+): Invocation | Information {
   const [before, after] = splitProgram(args);
   // "--" ends the options of every command, but only those of "shell" take a program behind it.
   const hasProgram = readOptions(before).positionals[0] === 'shell';
   const { positionals, options } = readOptions(hasProgram ? before : args);
-  if (options.has('help')) return 'help';
-  if (options.has('version')) return 'version';
-
-  const [command = 'list', ...operands] = positionals;
-  if (!isCommand(command)) throw new UsageError(`unknown command "${command}"`);
-  const spec: CommandSpec = commandSpecs[command];
-  for (const own of ['apply', 'force', 'persist', 'read-only', 'state', 'swap'] as const) {
-    if (options.has(own) && !spec.options.includes(own)) {
-      throw new UsageError(`"${command}" has no option --${own}`);
-    }
-  }
+  if (options.has('version')) return { show: 'version' };
+  const [first, ...operands] = positionals;
+  if (options.has('help') && first === undefined) return { show: 'help', about: undefined };
+  const command = knownCommand(first ?? 'list');
+  if (options.has('help') && command !== 'help') return { show: 'help', about: command };
+  checkOptions(command, options);
   checkOperands(command, operands);
-  const text = (name: OptionName): string | undefined => {
+  if (command === 'help') {
+    const [about] = operands;
+    return { show: 'help', about: about === undefined ? undefined : knownCommand(about) };
+  }
+  const read = <T>(name: OptionName, reader: (text: string) => T): T | undefined => {
     const value = options.get(name);
-    return typeof value === 'string' ? value : undefined;
+    return value === undefined ? undefined : reader(value);
   };
-  const timeout = text('timeout');
-  const host = text('host');
-  const swap = text('swap');
   return {
     command,
     operands,
@@ -345,51 +244,15 @@ export function parseArguments(args: readonly string[]): Invocation | 'help' | '
     force: options.has('force'),
     persist: options.has('persist'),
     readOnly: options.has('read-only'),
-    swap: swap === undefined ? undefined : parseSwap(swap),
-    states: parseStates(text('state') ?? ''),
-    json: options.has('json'),
+    swap: read('swap', parseSwap),
+    states: read('state', parseStates) ?? [],
+    json: options.has('json') ? parseJson(options.get('json'), outputIsTerminal) : undefined,
     askPassword: !options.has('no-ask-password'),
     progress: !options.has('no-progress') && !options.has('quiet'),
     legend: !options.has('no-legend') && !options.has('quiet'),
     block: !options.has('no-block'),
     quiet: options.has('quiet'),
-    timeoutUsec: timeout === undefined ? undefined : parseTimeout(timeout),
-    host: host === undefined ? undefined : checkHost(host),
+    timeoutUsec: read('timeout', parseTimeout),
+    host: read('host', checkHost),
   };
-}
-
-/** What --help prints. */
-export function helpText(): string {
-  const commands = Object.entries(commandSpecs).map(([name, { operands, help }]) => {
-    const synopsis = `${name} ${operands}`.trimEnd();
-    return `  ${synopsis.padEnd(26)} ${help}`;
-  });
-  return `lockerctl [OPTION...] COMMAND ...
-
-Shows and controls LXC containers and lockers by the D-Bus service org.lockerd1.
-
-Commands:
-${commands.join('\n')}
-
-Options:
-  -h, --help                 Show this help
-      --version              Show the version
-  -H, --host=[USER@]HOST     Operate on another host, by ssh
-      --json                 Print JSON
-      --state=STATE[,...]    list: only containers in these states
-      --apply                import: make the changes that it shows
-      --force                stop, restart, reboot, balloon, detach: at once,
-                             with the loss that this may mean
-      --persist              balloon, attach, detach: also after the next start
-      --read-only            attach: mount read-only
-      --swap=SIZE            balloon: also limit swap, to 512M, 0 or max
-      --no-block             Do not wait until a job has ended
-      --timeout=SPAN         Give a job up after this time
-      --no-ask-password      Do not ask for passwords
-      --no-progress          Do not show the progress of jobs
-      --no-legend            Print no header and no count
-  -q, --quiet                Print errors only; list, lockers, jobs: names only
-
-See lockerctl(1).
-`;
 }

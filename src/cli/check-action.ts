@@ -7,7 +7,8 @@ import { withoutTrailingSlashes } from '../model/path.ts';
 import type { Invocation } from './arguments.ts';
 import { enter } from './enter.ts';
 import { exitStatus } from './exit.ts';
-import { toJson, type JsonValue } from './json.ts';
+import type { JsonValue } from './json.ts';
+import { complainOfUnknown } from './name-guess.ts';
 import type { Colour, Terminal } from './terminal.ts';
 import { escapeText, wrapText } from './text.ts';
 
@@ -79,8 +80,8 @@ export async function check(invocation: Invocation, terminal: Terminal): Promise
   if (invocation.host !== undefined) return enter(invocation);
   const root = withoutTrailingSlashes(process.env['LOCKERD_ROOT'] ?? '');
   const { findings, containers, unknown } = checkHost(root, invocation.operands);
-  for (const name of unknown) terminal.complain(`there is no container "${name}"`);
-  if (invocation.json) terminal.print(toJson(findings.map(toJsonValue)));
+  complainOfUnknown(terminal, root, unknown);
+  if (invocation.json) terminal.printJson(findings.map(toJsonValue), invocation.json);
   else {
     const shown = findings.filter(({ severity }) => !invocation.quiet || severity === 'error');
     for (const group of grouped(shown)) terminal.print(...toLines(terminal, group));

@@ -25,7 +25,7 @@ function asTyped({ command, operands, program, ...options }: Invocation): string
   const words = [
     ...['lockerctl', command],
     ...(options.apply ? ['--apply'] : []),
-    ...(options.json ? ['--json'] : []),
+    ...(options.json ? [`--json=${options.json}`] : []),
     ...(options.quiet ? ['--quiet'] : []),
     ...(options.legend || options.quiet ? [] : ['--no-legend']),
     ...(isLikeOption ? ['--'] : []),

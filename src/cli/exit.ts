@@ -36,8 +36,8 @@ export class CommandError extends Error {
 
 /** Wrong arguments. */
 export class UsageError extends CommandError {
-  constructor(message: string) {
-    super(message, exitStatus.usage, 'See "lockerctl --help" or lockerctl(1).');
+  constructor(message: string, hint = 'See "lockerctl --help" or lockerctl(1).') {
+    super(message, exitStatus.usage, hint);
   }
 }
 

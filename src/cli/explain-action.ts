@@ -8,11 +8,17 @@ import { withoutTrailingSlashes } from '../model/path.ts';
 import type { Invocation } from './arguments.ts';
 import { enter } from './enter.ts';
 import { CommandError, exitStatus } from './exit.ts';
-import { toJson, type JsonValue } from './json.ts';
+import type { JsonValue } from './json.ts';
+import { didYouMean } from './suggest.ts';
 import type { Colour, Terminal } from './terminal.ts';
 import { escapeText } from './text.ts';
 
 const hostRoot = (): string => withoutTrailingSlashes(process.env['LOCKERD_ROOT'] ?? '');
+
+function unknownContainer(name: string, known: readonly string[]): CommandError {
+  const message = `there is no container "${name}"`;
+  return new CommandError(message, exitStatus.noSuchObject, didYouMean(name, known));
+}
 
 const makerLine = (terminal: Terminal, { file, line, text }: Maker): string =>
   `      ${terminal.arrow} ${escapeText(`${file}:${line}: ${text}`)}`;
@@ -61,11 +67,11 @@ export async function explainUnits(invocation: Invocation, terminal: Terminal): 
   const containers = containerList(root);
   const [name = ''] = invocation.operands;
   if (!containers.names.includes(name)) {
-    throw new CommandError(`there is no container "${name}"`, exitStatus.noSuchObject);
+    throw unknownContainer(name, containers.names);
   }
   const { files, problems } = explain(root, containers, name);
   if (invocation.json) {
-    terminal.print(toJson({ container: name, problems, files: files.map(fileJson) }));
+    terminal.printJson({ container: name, problems, files: files.map(fileJson) }, invocation.json);
     return exitStatus.ok;
   }
   for (const problem of problems) terminal.print(escapeText(`${name} will not start: ${problem}`));
@@ -92,7 +98,7 @@ export async function diffUnits(invocation: Invocation, terminal: Terminal): Pro
   const known = new Set([...containerList(root).names, ...all.namesBefore]);
   const unknown = operands.find((name) => !known.has(name));
   if (unknown !== undefined) {
-    throw new CommandError(`there is no container "${unknown}"`, exitStatus.noSuchObject);
+    throw unknownContainer(unknown, [...known]);
   }
   const names = operands.length > 0 ? [...new Set(operands)] : [...known].sort();
   const sentences = names.flatMap((name) => {
@@ -111,7 +117,7 @@ export async function diffUnits(invocation: Invocation, terminal: Terminal): Pro
       before: before ?? null,
       after: after ?? null,
     }));
-    terminal.print(toJson({ sentences, changes: shown }));
+    terminal.printJson({ sentences, changes: shown }, invocation.json);
     return exitStatus.ok;
   }
   for (const { container, words } of sentences) {

@@ -8,7 +8,8 @@ import { withoutTrailingSlashes } from '../model/path.ts';
 import type { Invocation } from './arguments.ts';
 import { enter } from './enter.ts';
 import { CommandError, exitStatus } from './exit.ts';
-import { toJson, type JsonValue } from './json.ts';
+import type { JsonValue } from './json.ts';
+import { complainOfUnknown } from './name-guess.ts';
 import type { Terminal } from './terminal.ts';
 import { escapeText } from './text.ts';
 
@@ -77,7 +78,7 @@ export async function importContainers(
   if (invocation.host !== undefined) return enter(invocation);
   const root = withoutTrailingSlashes(process.env['LOCKERD_ROOT'] ?? '');
   const { changes, notes, unknown } = planImport(root, invocation.operands);
-  for (const name of unknown) terminal.complain(`there is no container "${name}"`);
+  complainOfUnknown(terminal, root, unknown);
   if (unknown.length > 0) return exitStatus.noSuchObject;
   let undo: string | undefined;
   if (invocation.apply && changes.length > 0) {
@@ -89,7 +90,10 @@ export async function importContainers(
     }
   }
   if (invocation.json) {
-    terminal.print(toJson({ changes: changes.map(toJsonValue), notes, undo: undo ?? null }));
+    terminal.printJson(
+      { changes: changes.map(toJsonValue), notes, undo: undo ?? null },
+      invocation.json,
+    );
     return exitStatus.ok;
   }
   if (!invocation.quiet) {

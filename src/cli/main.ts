@@ -7,19 +7,24 @@
 
 import { managerPath } from '../api/paths.ts';
 import { connectBus } from '../bus/connection.ts';
-import { cancelJobs, complain, runAction } from './actions.ts';
+import { DBusError } from '../bus/values.ts';
+import { cancelJobs, runAction } from './actions.ts';
 import { PasswordAgent } from './agent.ts';
-import { helpText, parseArguments, type Invocation } from './arguments.ts';
+import { parseArguments, type Information, type Invocation } from './arguments.ts';
 import { check } from './check-action.ts';
+import { complain } from './complain.ts';
 import { enter } from './enter.ts';
 import { diffUnits, explainUnits } from './explain-action.ts';
 import { asCommandError, CommandError, exitStatus } from './exit.ts';
+import { helpLines } from './help.ts';
 import { importContainers } from './import-action.ts';
-import { toJson, type JsonValue } from './json.ts';
+import type { JsonValue } from './json.ts';
 import { monitor } from './monitor.ts';
 import { isUp, type ContainerInfo, type JobInfo } from './object-info.ts';
 import { connectRemote } from './remote.ts';
 import { Service } from './lockerd-client.ts';
+import { NameGuess } from './name-guess.ts';
+import { didYouMean } from './suggest.ts';
 import { Terminal, type TerminalTraits } from './terminal.ts';
 import { escapeText } from './text.ts';
 import {
@@ -49,7 +54,8 @@ function printList<T>(
     readonly json: (item: T) => JsonValue;
   },
 ): void {
-  if (invocation.json) terminal.print(toJson(items.map((item) => view.json(item))));
+  const { json } = invocation;
+  if (json) terminal.printJson(items.map(view.json), json);
   else if (invocation.quiet) terminal.print(...items.map((item) => escapeText(view.name(item))));
   else view.table(terminal, items, invocation.legend);
 }
@@ -100,7 +106,9 @@ async function status({ service, terminal, invocation }: Session): Promise<numbe
     const container = containers.find((found) => found.name === name);
     let own: number = exitStatus.ok;
     if (container === undefined) {
-      complain(terminal, '', { message: `there is no container "${name}"` });
+      const known = containers.map((found) => found.name);
+      const message = `there is no container "${name}"`;
+      complain(terminal, '', { message, hint: didYouMean(name, known) });
       own = exitStatus.unknown;
     } else {
       // Without names it is the host that is asked about, and that runs.
@@ -115,18 +123,30 @@ async function status({ service, terminal, invocation }: Session): Promise<numbe
     if (result === exitStatus.ok) result = own;
   }
   if (json) {
-    terminal.print(
-      toJson(shown.map((container) => containerJson(container, jobsOf(container.name)))),
+    terminal.printJson(
+      shown.map((container) => containerJson(container, jobsOf(container.name))),
+      json,
     );
   }
   return result;
 }
 
+async function pathOf(service: Service, name: string): Promise<string> {
+  try {
+    return await service.containerPath(name);
+  } catch (error) {
+    const { message, status, hint } = asCommandError(error);
+    const errorName = error instanceof DBusError ? error.errorName : '';
+    const guess = await new NameGuess(service).hint(errorName, { container: name });
+    throw new CommandError(message, status, guess ?? hint, { cause: error });
+  }
+}
+
 async function permissions({ service, terminal, invocation }: Session): Promise<number> {
   const [name] = invocation.operands;
-  const path = name === undefined ? managerPath : await service.containerPath(name);
+  const path = name === undefined ? managerPath : await pathOf(service, name);
   const answers = await service.permissions(path);
-  if (invocation.json) terminal.print(toJson(answers));
+  if (invocation.json) terminal.printJson(answers, invocation.json);
   else printPermissions(terminal, answers, invocation.legend);
   return exitStatus.ok;
 }
@@ -216,6 +236,10 @@ async function runOnBus(invocation: Invocation, terminal: Terminal): Promise<num
   }
 }
 
+function informationLines(asked: Information): string[] {
+  return asked.show === 'help' ? helpLines(asked.about) : [`lockerctl ${LOCKERD_VERSION}`];
+}
+
 /** The whole program: arguments in, exit status out. */
 export async function main(args: readonly string[], traits: TerminalTraits): Promise<number> {
   const terminal = new Terminal(traits, {
@@ -223,12 +247,10 @@ export async function main(args: readonly string[], traits: TerminalTraits): Pro
     stderr: (text) => process.stderr.write(text),
   });
   try {
-    const invocation = parseArguments(args);
-    if (invocation === 'help' || invocation === 'version') {
-      process.stdout.write(invocation === 'help' ? helpText() : `lockerctl ${LOCKERD_VERSION}\n`);
-      return exitStatus.ok;
-    }
-    return await runOnBus(invocation, terminal);
+    const asked = parseArguments(args, { outputIsTerminal: traits.columns !== undefined });
+    if (!('show' in asked)) return await runOnBus(asked, terminal);
+    terminal.print(...informationLines(asked));
+    return exitStatus.ok;
   } catch (error) {
     terminal.status('');
     const problem = asCommandError(error);

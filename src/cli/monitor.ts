@@ -4,7 +4,7 @@ import { interfaces } from '../api/names.ts';
 import { parsePath } from '../api/paths.ts';
 import type { Signal } from '../bus/connection.ts';
 import { type Variant, type VariantMap } from '../bus/values.ts';
-import { toJson, type JsonValue } from './json.ts';
+import type { JsonMode, JsonValue } from './json.ts';
 import { formatProgress } from './run-job.ts';
 import { nameOf } from './object-info.ts';
 import type { Service } from './lockerd-client.ts';
@@ -143,12 +143,12 @@ function isOurs({ interface: name }: Signal): boolean {
 export async function monitor(
   service: Service,
   terminal: Terminal,
-  json: boolean,
+  json: JsonMode | undefined,
   signal: AbortSignal,
 ): Promise<void> {
   const print = (lines: readonly string[], value: Readonly<Record<string, JsonValue>>): void => {
     const now = new Date();
-    if (json) terminal.print(toJson({ time_usec: BigInt(now.getTime()) * 1000n, ...value }));
+    if (json) terminal.printJson({ time_usec: BigInt(now.getTime()) * 1000n, ...value }, json);
     else terminal.print(...lines.map((line) => `${formatClock(now)} ${escapeText(line)}`));
   };
   await service.onOwnerChanged((present) => {

@@ -1,6 +1,7 @@
 /** Standard output and error: widths, colours, and the line of progress. */
 
 import type { WriteStream } from 'node:tty';
+import { toJson, type JsonMode, type JsonValue } from './json.ts';
 import { ellipsize, escapeText, textWidth } from './text.ts';
 
 /** What the streams of this process are, decided once. */
@@ -114,6 +115,11 @@ export class Terminal {
       const escape = this.traits.colour ? escapeLine : escapeText;
       this.#output.stdout(lines.map((line) => `${escape(line)}\n`).join(''));
     });
+  }
+
+  /** Prints JSON on standard output. */
+  printJson(value: JsonValue, mode: JsonMode): void {
+    this.print(...toJson(value, mode).split('\n'));
   }
 
   /** Prints one line on standard error; it is escaped here. */

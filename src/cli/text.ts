@@ -1,5 +1,7 @@
 /** Text for terminals: widths, cuts, and names that somebody else chose. */
 
+import { eastAsianWidth } from 'get-east-asian-width';
+
 const unprintable =
   /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\u{e0000}-\u{e0fff}]/gu;
 
@@ -25,16 +27,13 @@ function jsonEscape(char: string): string {
     .join('');
 }
 
-const zeroWidth = /[\p{Mn}\p{Me}\p{Cf}]/u;
+/** What joins the character before it: marks, formats, and the vowels and finals of Hangul. */
+const zeroWidth = /[\p{Mn}\p{Me}\p{Cf}\u1160-\u11ff\ud7b0-\ud7fb]/u;
 
-/** East Asian wide and full-width characters and emoji, as wcwidth(3) of the C library has them. */
-const doubleWidth =
-  /[\u1100-\u115f\u2e80-\u303e\u3041-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60\uffe0-\uffe6\u{1f300}-\u{1f64f}\u{1f680}-\u{1f6ff}\u{1f900}-\u{1faff}\u{20000}-\u{3fffd}]/u;
-
+/** As wcwidth(3) of the C library has it, by which terminals go. */
 function characterWidth(char: string): number {
   if (char >= ' ' && char <= '~') return 1;
-  if (zeroWidth.test(char)) return 0;
-  return doubleWidth.test(char) ? 2 : 1;
+  return zeroWidth.test(char) ? 0 : eastAsianWidth(char.codePointAt(0) ?? 0);
 }
 
 /** Columns that a text takes on a terminal. */

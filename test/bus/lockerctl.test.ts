@@ -11,11 +11,11 @@ import {
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import pMap from 'p-map';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { Variant, type VariantMap } from '../../src/bus/values.ts';
 import type { Limits } from '../../src/core/user-quota.ts';
 import type { Decision } from '../../src/core/ports.ts';
-import { mapParallel } from '../../src/cli/parallel.ts';
 import { LockerdError, type ErrorCode } from '../../src/model/errors.ts';
 import { startPrivateBus, type PrivateBus } from './bus.ts';
 import { LockerdOnFakes, never, type ContainerSetup } from './lockerd-on-fakes.ts';
@@ -289,12 +289,13 @@ web       running yes (config)   1234 120.5M    2G sandbox:ro,web_vol
         ...onContainers.map(([, command], at) => command(names[at] ?? '')),
         ...inGeneral,
       ];
-      await mapParallel(commands, 4, async (command) => {
+      const showsText = async (command: readonly string[]): Promise<void> => {
         const { stdout, stderr } = await onTerminal(command);
         const shown = plain(stdout + stderr).replaceAll('\u001b[K', '');
         const said = `${command.join(' ')}: ${JSON.stringify(shown)}`;
         expect(bad.exec(shown)?.[0], said).toBe(undefined);
-      });
+      };
+      await pMap(commands, showsText, { concurrency: 4 });
       // Whatever is done with a container, its job must have been reached.
       const verbs = new Set(service.jobs.map(({ verb }) => verb));
       expect([...verbs].sort()).toEqual(jobVerbs);
@@ -1106,70 +1107,6 @@ describe('usage', () => {
       'lockerctl: unknown command "strat"\nSee "lockerctl --help" or lockerctl(1).\n',
     );
     expect(service.calls).toEqual([]);
-  });
-});
-
-describe('completion', () => {
-  const completion = join(project, 'src/cli/completion/lockerctl');
-
-  /** What bash offers for the last word of a line. */
-  async function complete(line: string): Promise<string[]> {
-    // bash splits at "=" and ":" as well, which are words of their own.
-    const words = line.split(' ').flatMap((word) => (word === '' ? [''] : word.split(/([=:])/)));
-    const script = `
-      source /usr/share/bash-completion/bash_completion || exit 9
-      source ${completion}
-      COMP_LINE=$1 COMP_POINT=\${#1}
-      shift
-      COMP_WORDS=("$@") COMP_CWORD=$(($# - 1)) COMP_TYPE=9 COMP_KEY=9
-      compopt() { :; }
-      _lockerctl
-      printf '%s\\n' "\${COMPREPLY[@]}"`;
-    const args = ['-c', script, 'bash', line, ...words.filter((word, i) => word !== '' || i > 0)];
-    const { status, stdout, stderr } = await collect(start('bash', args));
-    expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
-    return stdout.split('\n').filter((word) => word !== '');
-  }
-
-  beforeEach(async () => {
-    chmodSync(join(bin, 'lockerctl'), 0o755);
-    await service.define({ 'my web': { state: 'running' } });
-  });
-
-  test.each([
-    ['lockerctl st', ['status', 'start', 'stop']],
-    ['lockerctl start ', ['db']],
-    ['lockerctl stop ', ['mail', 'my\\ web', 'web']],
-    ['lockerctl stop w', ['web']],
-    ['lockerctl -q thaw ', ['mail']],
-    ['lockerctl attach web ', ['data', 'sandbox', 'web_vol']],
-    ['lockerctl attach web web_', ['web_vol']],
-    ['lockerctl balloon web ', []],
-    ['lockerctl balloon web -25% ', []],
-    ['lockerctl stop --fo', ['--force']],
-    ['lockerctl start --fo', []],
-    ['lockerctl balloon --sw', ['--swap=']],
-    ['lockerctl balloon --swap 1G ', ['db', 'mail', 'my\\ web', 'web']],
-    ['lockerctl stop --sw', []],
-    ['lockerctl attach --re', ['--read-only']],
-    ['lockerctl import --ap', ['--apply']],
-    ['lockerctl check --ap', []],
-    ['lockerctl check w', ['web']],
-    ['lockerctl list --state=fr', ['freezing', 'frozen']],
-    ['lockerctl shell web -- l', []],
-    ['lockerctl -H other start ', []],
-    ['lockerctl --js', ['--json']],
-  ])('%s', async (line, words) => {
-    expect((await complete(line)).sort()).toEqual([...words].sort());
-  });
-
-  test('without a service nothing is offered and nothing is said', async () => {
-    await service.stop();
-    expect(await complete('lockerctl start ')).toEqual([]);
-  });
-
-  test('pleases shellcheck', () => {
-    expect(execFileSync('shellcheck', [completion], { encoding: 'utf8' })).toBe('');
   });
 });
 

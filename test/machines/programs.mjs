@@ -20,6 +20,8 @@ const packageOf = {
   busctl: 'systemd',
   gdbus: 'libglib2.0-bin',
   script: 'bsdutils',
+  zsh: 'zsh',
+  fish: 'fish',
   pkttyagent: 'polkitd',
   python3: 'python3',
   'qemu-system-x86_64': 'qemu-system-x86',

@@ -37,6 +37,8 @@ describe('widths', () => {
     ['容器', 4],
     ['e\u0301', 1],
     ['🦆', 2],
+    ['✅', 2],
+    ['\u1112\u1161\u11ab', 2],
   ])('%s', (text, width) => {
     expect(textWidth(text)).toBe(width);
   });

@@ -1,0 +1,285 @@
+/** Every command of lockerctl. Parsing, help and completion are made from this table. */
+
+import { containerStates, type ContainerState, type OptionName } from './option-table.ts';
+
+/** What an operand is, which decides what completion offers for it. */
+export type OperandKind = 'command' | 'container' | 'job' | 'locker' | 'size';
+
+export interface Operand {
+  readonly kind: OperandKind;
+  /** As the help shows it. */
+  readonly name: string;
+  readonly count: 'one' | 'optional' | 'any' | 'some';
+  /** In which states containers can use the command; completion offers only those. */
+  readonly states?: readonly ContainerState[];
+}
+
+export interface CommandSpec {
+  readonly operands: readonly Operand[];
+  /** Behind "--" stands a command for the container. */
+  readonly program?: true;
+  /** Options beside those of every command, with what they mean here; empty for what they always mean. */
+  readonly options: Readonly<Partial<Record<OptionName, string>>>;
+  /** One line. */
+  readonly summary: string;
+  /** What it does, beside the summary. */
+  readonly help: string;
+  readonly examples: readonly string[];
+  /** Exit statuses, where they are not the usual ones. */
+  readonly statuses?: readonly (readonly [status: string, meaning: string])[];
+}
+
+/** Exit statuses of a command that has no others. */
+export const usualStatuses = [
+  ['0', 'all is well'],
+  ['1', 'something failed'],
+  ['2', 'wrong usage'],
+  ['4', 'not permitted'],
+  ['5', 'no such container, locker or job'],
+] as const;
+
+const up = ['running', 'frozen'] as const;
+
+/** One or more containers, in these states or in any. */
+function containers(count: 'any' | 'some', states?: readonly ContainerState[]): [Operand] {
+  return [{ kind: 'container', name: 'NAME', count, ...(states ? { states } : {}) }];
+}
+
+function container(count: 'one' | 'optional', states?: readonly ContainerState[]): Operand {
+  return { kind: 'container', name: 'NAME', count, ...(states ? { states } : {}) };
+}
+
+const job = { 'no-block': '', timeout: '', 'no-ask-password': '', 'no-progress': '' };
+
+const ofProgram = [
+  ['2', 'wrong usage'],
+  ['4', 'the caller is not root'],
+  ['*', 'otherwise that of the program'],
+] as const;
+
+/** In the order of the help. */
+export const commandSpecs = {
+  list: {
+    operands: [],
+    options: { state: '' },
+    summary: 'List containers',
+    help:
+      'State, whether the next boot starts them and who decided that, process id of init on the host, memory in use and its limit, lockers. This is what lockerctl does without a command. ' +
+      `STATE is ${containerStates.slice(0, -1).join(', ')} or ${containerStates.at(-1) ?? ''}.`,
+    examples: ['lockerctl list --state=running,frozen', 'lockerctl list --json=short | jq length'],
+  },
+  status: {
+    operands: containers('any'),
+    options: {},
+    summary: 'Show state, lockers, jobs, problems of containers',
+    help: 'Without a name it shows all of them.',
+    examples: ['lockerctl status web'],
+    statuses: [
+      ['0', 'the named containers run; a frozen one counts as running'],
+      ['1', 'something failed'],
+      ['2', 'wrong usage'],
+      ['3', 'a named container does not run'],
+      ['4', 'there is no such container, or nobody knows whether it runs'],
+    ],
+  },
+  start: {
+    operands: containers('some', ['stopped', 'unmet', 'failed']),
+    options: job,
+    summary: 'Start containers',
+    help: 'If one runs already, that is no failure.',
+    examples: ['lockerctl start web db'],
+  },
+  stop: {
+    operands: containers('some', [
+      ...(['waiting', 'unmet', 'starting', 'running', 'freezing', 'frozen', 'stopping'] as const),
+    ]),
+    options: { force: 'Kill all processes of the containers at once', ...job },
+    summary: 'Shut containers down; with --force, kill them',
+    help: 'Asks the guests to shut down and waits. If one does not run, that is no failure.',
+    examples: ['lockerctl stop web db', 'lockerctl stop --timeout=2min db'],
+  },
+  restart: {
+    operands: containers('some', [
+      ...(['waiting', 'unmet', 'starting', 'running', 'freezing', 'frozen', 'stopping'] as const),
+    ]),
+    options: { force: 'Kill all processes instead of shutting down', ...job },
+    summary: 'Stop containers, then start them',
+    help: 'One that does not run is started. One that does not stop is not started.',
+    examples: ['lockerctl restart web'],
+  },
+  reboot: {
+    operands: containers('some', ['running']),
+    options: { force: 'Kill all processes instead of asking the guest', ...job },
+    summary: 'Have the guests reboot',
+    help: '',
+    examples: ['lockerctl reboot web'],
+  },
+  freeze: {
+    operands: containers('some', ['running']),
+    options: job,
+    summary: 'Freeze all processes of containers',
+    help: '',
+    examples: ['lockerctl freeze batch'],
+  },
+  thaw: {
+    operands: containers('some', ['freezing', 'frozen']),
+    options: job,
+    summary: 'Let them run again',
+    help: '',
+    examples: ['lockerctl thaw batch'],
+  },
+  balloon: {
+    operands: [container('one'), { kind: 'size', name: 'SIZE', count: 'one' }],
+    options: {
+      force: 'Set it even if the kernel then kills processes of the guest',
+      persist: '',
+      swap: '',
+      ...job,
+    },
+    summary: 'Change the memory limit: 2G, +512M, -25%, max',
+    help: 'SIZE is in bytes, or has a suffix K, M, G, T, P or E, which count by 1024. With + or - it changes the present limit, by a size or by per cent; max means no limit. A limit that cannot be reached without killing processes is refused.',
+    examples: [
+      'lockerctl balloon web 1.5G',
+      'lockerctl balloon --persist web +512M',
+      'lockerctl balloon --swap=0 web -25%',
+    ],
+  },
+  attach: {
+    operands: [container('one', up), { kind: 'locker', name: 'LOCKER', count: 'one' }],
+    options: { 'read-only': '', persist: 'Later starts mount it too', ...job },
+    summary: 'Mount a locker in a running container',
+    help: '',
+    examples: ['lockerctl attach --read-only web music'],
+  },
+  detach: {
+    operands: [container('one', up), { kind: 'locker', name: 'LOCKER', count: 'one' }],
+    options: {
+      force: 'Unmount it although it is in use; its users keep it',
+      persist: 'Later starts do not mount it either',
+      ...job,
+    },
+    summary: 'Unmount a locker from a container',
+    help: 'A locker that is in use stays, unless --force is given. With --persist the container need not run.',
+    examples: ['lockerctl detach web music'],
+  },
+  lockers: {
+    operands: [],
+    options: {},
+    summary: 'List lockers',
+    help: 'Whether the host has mounted them, from what, and which containers see them.',
+    examples: ['lockerctl lockers'],
+  },
+  jobs: {
+    operands: [],
+    options: {},
+    summary: 'List jobs',
+    help: 'Those that have not ended.',
+    examples: ['lockerctl jobs'],
+  },
+  cancel: {
+    operands: [{ kind: 'job', name: 'JOB', count: 'some' }],
+    options: { 'no-ask-password': '' },
+    summary: 'Cancel jobs',
+    help: 'JOB is a number that "lockerctl jobs" shows.',
+    examples: ['lockerctl cancel 12'],
+  },
+  console: {
+    operands: [container('one', ['running'])],
+    options: {},
+    summary: 'Log in on a console of a container (root only)',
+    help: 'Runs lxc-console.',
+    examples: ['lockerctl console web'],
+    statuses: ofProgram,
+  },
+  shell: {
+    operands: [container('one', ['running'])],
+    program: true,
+    options: {},
+    summary: 'Run a shell or a command in a container (root only)',
+    help: 'Runs lxc-attach. The command gets a new environment, except for TERM.',
+    examples: ['lockerctl shell web', 'lockerctl shell web -- ls -l /'],
+    statuses: ofProgram,
+  },
+  monitor: {
+    operands: [],
+    options: {},
+    summary: 'Show changes as they happen',
+    help: 'Until it is interrupted.',
+    examples: ['lockerctl monitor --json=short'],
+  },
+  check: {
+    operands: containers('any'),
+    options: {},
+    summary: 'Look for what will go wrong, before it does',
+    help: "Says for each finding how to mend it; see lockerctl-check(8). It reads the host's files, needs no service, and should be run by root.",
+    examples: ['lockerctl check', 'lockerctl check web'],
+    statuses: [
+      ['0', 'nothing was found that needs mending'],
+      ['1', 'there are errors'],
+      ['2', 'wrong usage'],
+      ['5', 'there is no such container'],
+      ['6', 'there are warnings, and no errors'],
+    ],
+  },
+  diff: {
+    operands: containers('any'),
+    options: {},
+    summary: 'Show what the next daemon-reload would change',
+    help: 'First in words, then as a unified diff of the generated files; with --quiet only in words. It writes nothing, and needs no service.',
+    examples: ['lockerctl diff web'],
+  },
+  explain: {
+    operands: [container('one')],
+    options: {},
+    summary: 'Show which line of which file made which directive',
+    help: 'It writes nothing, and needs no service.',
+    examples: ['lockerctl explain web'],
+  },
+  import: {
+    operands: containers('any'),
+    options: { apply: '' },
+    summary: "Show how to bring an older host's containers over",
+    help: 'Changes nothing without --apply; see lockerctl-import(8).',
+    examples: ['lockerctl import', 'lockerctl import --apply'],
+  },
+  permissions: {
+    operands: [container('optional')],
+    options: {},
+    summary: 'Show what you may do',
+    help: 'What polkit says about each action, for a container or in general: yes, no, or challenge where a password is needed.',
+    examples: ['lockerctl permissions web'],
+  },
+  help: {
+    operands: [{ kind: 'command', name: 'COMMAND', count: 'optional' }],
+    options: {},
+    summary: 'Show this help, or that of a command',
+    help: '',
+    examples: ['lockerctl help balloon'],
+    statuses: [
+      ['0', 'all is well'],
+      ['2', 'wrong usage'],
+    ],
+  },
+} as const satisfies Readonly<Record<string, CommandSpec>>;
+
+export type CommandName = keyof typeof commandSpecs;
+
+export const commandNames = Object.keys(commandSpecs) as CommandName[];
+
+export function isCommand(name: string): name is CommandName {
+  return Object.hasOwn(commandSpecs, name);
+}
+
+/** A command by its name; its type is the general one. */
+export function commandSpec(name: CommandName): CommandSpec {
+  return commandSpecs[name];
+}
+
+/** `NAME...`, `[NAME]`, `NAME SIZE`: the operands of a command as the help shows them. */
+export function operandsText({ operands, program }: CommandSpec): string {
+  const shown = operands.map(({ name, count }) => {
+    const repeated = count === 'any' || count === 'some' ? `${name}...` : name;
+    return count === 'any' || count === 'optional' ? `[${repeated}]` : repeated;
+  });
+  return [...shown, ...(program ? ['[-- COMMAND...]'] : [])].join(' ');
+}
