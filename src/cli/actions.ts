@@ -282,7 +282,11 @@ export async function runAction(
       reportOfError(container, error),
     );
     const { outcome } = ended;
-    const hint = await guess.hint(outcome.error, { container, locker: operands[1] });
+    const hint = await guess.hint(outcome.error, {
+      container,
+      locker: operands[1],
+      others: containers,
+    });
     const report = { ...ended, outcome: { ...outcome, hint: hint ?? outcome.hint } };
     printReport(context, report);
     return report;

@@ -64,7 +64,7 @@ export const commandSpecs = {
     options: { state: '' },
     summary: 'List containers',
     help:
-      'State, whether the next boot starts them and who decided that, process id of init on the host, memory in use and its limit, lockers. This is what lockerctl does without a command. ' +
+      'State, whether the next boot starts them and who decided that, process id of init on the host, memory in use and its limit, lockers. This is also what is done without a command. ' +
       `STATE is ${containerStates.slice(0, -1).join(', ')} or ${containerStates.at(-1) ?? ''}.`,
     examples: ['lockerctl list --state=running,frozen', 'lockerctl list --json=short | jq length'],
   },

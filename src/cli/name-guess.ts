@@ -32,7 +32,12 @@ export class NameGuess {
   /** `Did you mean "web"?` for an error that says that there is no such container or locker. */
   async hint(
     errorName: string,
-    names: { readonly container: string; readonly locker?: string | undefined },
+    names: {
+      readonly container: string;
+      readonly locker?: string | undefined;
+      /** Containers that the same command names rightly: they are not meant twice. */
+      readonly others?: readonly string[];
+    },
   ): Promise<string | undefined> {
     const isContainer = errorName === errorNames.NoSuchContainer;
     if (!isContainer && errorName !== errorNames.NoSuchLocker) return undefined;
@@ -43,7 +48,9 @@ export class NameGuess {
       const word = isContainer ? names.container : (names.locker ?? '');
       return didYouMean(
         word,
-        known.map(({ name }) => name),
+        known
+          .map(({ name }) => name)
+          .filter((name) => !isContainer || names.others?.includes(name) !== true),
       );
     } catch (error) {
       // The error that is to be explained is the one that counts.

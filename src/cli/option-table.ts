@@ -76,8 +76,8 @@ export const optionSpecs = {
     help: 'Only containers in these states',
   },
   force: { scope: 'own', help: 'At once, with the loss that this may mean' },
-  persist: { scope: 'own', help: 'Also for later starts' },
   'read-only': { scope: 'own', help: 'Mount it read-only' },
+  persist: { scope: 'own', help: 'Also for later starts' },
   swap: {
     value: { kind: 'size', shown: 'SIZE' },
     scope: 'own',

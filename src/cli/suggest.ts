@@ -5,6 +5,7 @@ import damerauLevenshtein from 'damerau-levenshtein';
 /** How many steps of typing lie between two words; infinity where they are too different. */
 function distance(word: string, name: string): number {
   const [typed, meant] = [word.toLowerCase(), name.toLowerCase()];
+  if (typed === meant) return 0;
   // Somebody may have typed no more than the beginning.
   if (typed.length > 1 && meant.startsWith(typed)) return 1;
   const allowed = Math.min(3, Math.ceil(typed.length / 3));

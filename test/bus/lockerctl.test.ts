@@ -1,4 +1,4 @@
-import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
+import { spawn, type ChildProcess } from 'node:child_process';
 import {
   chmodSync,
   copyFileSync,
@@ -221,6 +221,15 @@ web       running yes (config)   1234 120.5M    2G sandbox:ro,web_vol
       ],
     });
     expect(containers[0]).toMatchObject({ leader: null, memory: null, memory_limit: null });
+  });
+
+  test('-j is for people on a terminal and for programs elsewhere', async () => {
+    const short = (await lockerctl(['-j', 'lockers'])).stdout;
+    expect(short.trimEnd().split('\n')).toHaveLength(1);
+    expect((await lockerctl(['lockers', '--json=off'])).stdout).toMatch(/^LOCKER /);
+    const shown = withoutColours((await onTerminal(['lockers', '-j'])).stdout);
+    expect(shown).toBe(`${JSON.stringify(JSON.parse(short), null, 2)}\n`);
+    expect((await onTerminal(['lockers', '--json=short'])).stdout.trimEnd()).toBe(short.trimEnd());
   });
 
   test('a hostile service sends nothing to a terminal but text', async () => {
@@ -555,6 +564,28 @@ describe('commands that make jobs', () => {
     await lockerctl(['attach', 'web', 'web_vol']);
     const { stdout } = await lockerctl(['detach', 'web', 'web_vol', '--force', '--json']);
     expect(JSON.parse(stdout)).toMatchObject([{ warnings: [warning] }]);
+  });
+
+  test.each([
+    [['start', 'wbe'], 5, 'Did you mean "web"?'],
+    [['start', '--no-block', 'wbe'], 5, 'Did you mean "web"?'],
+    [['balloon', 'mial', '1G'], 5, 'Did you mean "mail"?'],
+    [['attach', 'web', 'dta'], 5, 'Did you mean "data"?'],
+    [['attach', 'wbe', 'data'], 5, 'Did you mean "web"?'],
+    [['status', 'DB'], 4, 'Did you mean "db"?'],
+    [['permissions', 'wbe'], 5, 'Did you mean "web"?'],
+    [['permissions', 'printer'], 5, undefined],
+  ])('%j names what was probably meant', async (args, status, guess) => {
+    const run = await lockerctl(args);
+    expect(run.status).toBe(status);
+    const [, ...rest] = run.stderr.trimEnd().split('\n');
+    expect(rest).toEqual(guess === undefined ? [] : [guess]);
+  });
+
+  test('one snapshot is enough to guess many names', async () => {
+    await lockerctl(['start', 'wbe', 'mial', 'dbb']);
+    const asked = service.calls.filter(({ member }) => member === 'GetManagedObjects');
+    expect(asked.length).toBeLessThanOrEqual(1);
   });
 
   test('--no-ask-password lets nobody be asked', async () => {
@@ -1094,6 +1125,10 @@ describe('usage', () => {
     const help = await lockerctl(['--help']);
     expect(help).toMatchObject({ status: 0, stderr: '' });
     expect(help.stdout).toMatch(/^lockerctl \[OPTION\.\.\.\] COMMAND/);
+    expect(await lockerctl(['help'])).toEqual(help);
+    const start = await lockerctl(['start', '--help']);
+    expect(start.stdout).toMatch(/^lockerctl start \[OPTION\.\.\.\] NAME/);
+    expect(await lockerctl(['help', 'start'])).toEqual(start);
     const { version } = JSON.parse(readFileSync(join(project, 'package.json'), 'utf8')) as {
       version: string;
     };
@@ -1104,7 +1139,7 @@ describe('usage', () => {
     const { status, stderr, stdout } = await lockerctl(['strat', 'web']);
     expect({ status, stdout }).toEqual({ status: 2, stdout: '' });
     expect(stderr).toBe(
-      'lockerctl: unknown command "strat"\nSee "lockerctl --help" or lockerctl(1).\n',
+      'lockerctl: unknown command "strat"\nDid you mean "start"? See "lockerctl --help" or lockerctl(1).\n',
     );
     expect(service.calls).toEqual([]);
   });

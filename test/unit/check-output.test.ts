@@ -97,7 +97,7 @@ describe('the text', () => {
 
   test('names what is no container', async () => {
     await lockerctl({}, 'wbe');
-    expect(stderr).toBe('there is no container "wbe"\n');
+    expect(stderr).toBe('lockerctl: there is no container "wbe"\nDid you mean "web"?\n');
   });
 });
 

@@ -1,32 +1,47 @@
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
+import { parseArguments, type Information, type Invocation } from '../../src/cli/arguments.ts';
 import {
-  commandSpecs,
-  containerStates,
-  helpText,
-  optionNames,
-  parseArguments,
-  type Invocation,
-} from '../../src/cli/arguments.ts';
+  commandNames,
+  commandSpec,
+  usualStatuses,
+  type CommandName,
+} from '../../src/cli/command-table.ts';
 import { DBusError } from '../../src/bus/values.ts';
 import { localCommand, remoteCommand } from '../../src/cli/enter.ts';
-import { asCommandError, UsageError } from '../../src/cli/exit.ts';
+import { asCommandError, exitStatus, UsageError } from '../../src/cli/exit.ts';
+import { helpLines } from '../../src/cli/help.ts';
+import { containerStates, optionNames, optionSpec } from '../../src/cli/option-table.ts';
 import { sshArguments } from '../../src/cli/remote.ts';
+import { didYouMean } from '../../src/cli/suggest.ts';
 import { readTraits } from '../../src/cli/terminal.ts';
 
 const project = fileURLToPath(new URL('../..', import.meta.url));
 
+const pipe = { outputIsTerminal: false };
+const terminal = { outputIsTerminal: true };
+
 function parse(...args: string[]): Invocation {
-  const invocation = parseArguments(args);
-  if (typeof invocation === 'string') throw new Error(invocation);
+  const invocation = parseArguments(args, pipe);
+  if ('show' in invocation) throw new Error(invocation.show);
   return invocation;
+}
+
+function hintOf(...args: string[]): string | undefined {
+  try {
+    parseArguments(args, pipe);
+  } catch (error) {
+    return asCommandError(error).hint;
+  }
+  throw new Error(`"${args.join(' ')}" is right`);
 }
 
 describe('arguments', () => {
   test('without a command containers are listed', () => {
-    expect(parse()).toMatchObject({ command: 'list', operands: [], json: false, legend: true });
-    expect(parse('--json')).toMatchObject({ command: 'list', json: true });
+    expect(parse()).toMatchObject({ command: 'list', operands: [], legend: true });
+    expect(parse().json).toBeUndefined();
+    expect(parse('--json')).toMatchObject({ command: 'list', json: 'short' });
   });
 
   test('options may stand anywhere', () => {
@@ -45,7 +60,8 @@ describe('arguments', () => {
 
   test('a command in a container keeps its own options', () => {
     const invocation = parse('shell', '-q', 'web', '--', 'ls', '-l', '--', '--json', '-5');
-    expect(invocation).toMatchObject({ operands: ['web'], quiet: true, json: false });
+    expect(invocation).toMatchObject({ operands: ['web'], quiet: true });
+    expect(invocation.json).toBeUndefined();
     expect(invocation.program).toEqual(['ls', '-l', '--', '--json', '-5']);
   });
 
@@ -59,10 +75,69 @@ describe('arguments', () => {
     expect(parse('-Hdb', 'list', '--timeout', 'infinity').timeoutUsec).toBeUndefined();
   });
 
-  test('help and version come before any fault', () => {
-    expect(parseArguments(['start', '--help'])).toBe('help');
-    expect(parseArguments(['-h'])).toBe('help');
-    expect(parseArguments(['frobnicate', '--version'])).toBe('version');
+  test.each<[string[], Information]>([
+    [['-h'], { show: 'help', about: undefined }],
+    [['help'], { show: 'help', about: undefined }],
+    [['help', '--help'], { show: 'help', about: undefined }],
+    [['start', '--help'], { show: 'help', about: 'start' }],
+    [['--help', 'start', '--timeout=soon'], { show: 'help', about: 'start' }],
+    [['help', 'start'], { show: 'help', about: 'start' }],
+    [['shell', 'web', '-h', '--', 'ls'], { show: 'help', about: 'shell' }],
+    [['frobnicate', '--version'], { show: 'version' }],
+  ])('%j tells, whatever else is wrong', (args, information) => {
+    expect(parseArguments(args, pipe)).toEqual(information);
+  });
+
+  test.each([
+    [['-j', 'list'], 'short', 'pretty'],
+    [['list', '-j'], 'short', 'pretty'],
+    [['list', '--json'], 'short', 'pretty'],
+    [['--json=short', 'list'], 'short', 'short'],
+    [['list', '--json=pretty'], 'pretty', 'pretty'],
+    [['-j', 'list', '--json=off'], undefined, undefined],
+    [['-qj'], 'short', 'pretty'],
+  ])('%j is JSON as busctl has it', (args, inPipe, onTerminal) => {
+    expect(parseArguments(args, pipe)).toHaveProperty('json', inPipe);
+    expect(parseArguments(args, terminal)).toHaveProperty('json', onTerminal);
+  });
+
+  test('what does no harm is accepted by every command', () => {
+    for (const command of commandNames.filter((name) => name !== 'help')) {
+      const operands = { attach: ['a', 'b'], balloon: ['a', '1G'], detach: ['a', 'b'] };
+      const least = commandSpec(command).operands.some(
+        ({ count }) => count !== 'any' && count !== 'optional',
+      );
+      const own = Object.hasOwn(operands, command)
+        ? operands[command as keyof typeof operands]
+        : least
+          ? ['1']
+          : [];
+      expect(parse(command, '--no-pager', '--no-legend', '--no-block', ...own)).toMatchObject({
+        command,
+        legend: false,
+        block: false,
+      });
+    }
+  });
+
+  test.each([
+    [['strat', 'web'], 'Did you mean "start"? See "lockerctl --help" or lockerctl(1).'],
+    [['st'], 'Did you mean "status", "start" or "stop"? See "lockerctl --help" or lockerctl(1).'],
+    [['help', 'chek'], 'Did you mean "check"? See "lockerctl --help" or lockerctl(1).'],
+    [['--jsn'], 'Did you mean "--json"? See "lockerctl --help" or lockerctl(1).'],
+    [
+      ['stop', 'web', '--froce'],
+      'Did you mean "--force"? See "lockerctl stop --help" or lockerctl(1).',
+    ],
+    [
+      ['list', '--state=running,forzen'],
+      'Did you mean "frozen"? See "lockerctl list --help" or lockerctl(1).',
+    ],
+    [['list', '--json=prety'], 'Did you mean "pretty"? See "lockerctl --help" or lockerctl(1).'],
+    [['frobnicate'], 'See "lockerctl --help" or lockerctl(1).'],
+    [['balloon', 'web'], 'See "lockerctl balloon --help" or lockerctl(1).'],
+  ])('%j gets advice', (args, hint) => {
+    expect(hintOf(...args)).toBe(hint);
   });
 
   test.each([
@@ -78,7 +153,12 @@ describe('arguments', () => {
     [['start', 'web', '--force'], '"start" has no option --force'],
     [['detach', 'web', 'data', '--read-only'], '"detach" has no option --read-only'],
     [['stop', 'web', '--persist'], '"stop" has no option --persist'],
-    [['list', '--json=yes'], 'option --json takes no value'],
+    [['list', '--json=yes'], '"yes" is no kind of JSON: --json= takes pretty, short, off'],
+    [['list', '--json='], /^"" is no kind of JSON/],
+    [['list', '--quiet=yes'], 'option --quiet takes no value'],
+    [['help', 'frobnicate'], 'unknown command "frobnicate"'],
+    [['frobnicate', '--help'], 'unknown command "frobnicate"'],
+    [['help', '--force'], '"help" has no option --force'],
     [['list', '--state'], 'option --state needs a value'],
     [['list', '--state=tired'], /^"tired" is not a state: --state= takes stopped, /],
     [
@@ -89,45 +169,147 @@ describe('arguments', () => {
     [['list', '-H', ''], '"" is not a host'],
     [['list', '--host=-oProxyCommand=x'], '"-oProxyCommand=x" is not a host'],
   ])('%j is wrong', (args, message) => {
-    expect(() => parseArguments(args)).toThrow(UsageError);
-    expect(() => parseArguments(args)).toThrow(message);
+    expect(() => parseArguments(args, pipe)).toThrow(UsageError);
+    expect(() => parseArguments(args, pipe)).toThrow(message);
     try {
-      parseArguments(args);
+      parseArguments(args, pipe);
     } catch (error) {
       expect(asCommandError(error).status).toBe(2);
     }
   });
 });
 
-describe('what describes the arguments', () => {
+describe('didYouMean', () => {
+  const names = ['web', 'web2', 'mail', 'database', 'Müller', '-dash'];
+  test.each([
+    ['wbe', 'Did you mean "web"?'],
+    ['WEB', 'Did you mean "web"?'],
+    ['wep2', 'Did you mean "web2"?'],
+    ['we', 'Did you mean "web" or "web2"?'],
+    ['datbase', 'Did you mean "database"?'],
+    ['dtaabsae', 'Did you mean "database"?'],
+    ['müler', 'Did you mean "Müller"?'],
+    ['dash', 'Did you mean "-dash"?'],
+    ['x', undefined],
+    ['', undefined],
+    ['printer', undefined],
+    ['w'.repeat(100_000), undefined],
+  ])('%j', (word, said) => {
+    expect(didYouMean(word, names)).toBe(said);
+  });
+
+  test('guesses nothing where there is nothing', () => {
+    expect(didYouMean('web', [])).toBeUndefined();
+  });
+});
+
+describe('the help', () => {
+  const help = helpLines(undefined);
+
+  test('has each command and option', () => {
+    for (const name of commandNames) {
+      expect(help.filter((line) => new RegExp(`^  ${name}( |$)`).test(line))).toHaveLength(1);
+    }
+    for (const name of optionNames) {
+      expect(
+        help.filter((line) => new RegExp(`^  .*--${name}(?![a-z-])`).test(line)).length,
+      ).toBeGreaterThan(0);
+    }
+  });
+
+  test.each(commandNames)('of "%s" has its options and examples that are right', (name) => {
+    const lines = helpLines(name);
+    const { options, examples } = commandSpec(name);
+    expect(lines[0]).toMatch(new RegExp(`^lockerctl ${name} \\[OPTION\\.\\.\\.\\]`));
+    const shown = lines.flatMap(
+      (line) => /^ {2}(?:-\w, {1}| {4})--([a-z-]+)/.exec(line)?.[1] ?? [],
+    );
+    const general = optionNames.filter((option) => optionSpec(option).scope === 'every');
+    expect(shown.sort()).toEqual([...Object.keys(options), ...general].sort());
+    expect(examples.length).toBeGreaterThan(0);
+    for (const example of examples) {
+      const [words = ''] = example.split(' | ');
+      const [program, ...args] = words.split(' ');
+      expect(program).toBe('lockerctl');
+      const asked = parseArguments(args, pipe);
+      expect('show' in asked ? 'help' : asked.command).toBe(name);
+    }
+  });
+
+  test('fits 80 columns, and nothing in it is more than text', () => {
+    for (const about of [undefined, ...commandNames]) {
+      for (const line of helpLines(about)) {
+        expect(line.length).toBeLessThanOrEqual(80);
+        expect(line).toMatch(/^[ -~]*$/);
+        expect(line).toBe(line.trimEnd());
+      }
+    }
+  });
+
+  test('names exit statuses that the program has', () => {
+    const known = new Set([...Object.values(exitStatus).map(String), '*']);
+    for (const name of commandNames) {
+      for (const [status] of commandSpec(name).statuses ?? usualStatuses) {
+        expect(known).toContain(status);
+      }
+    }
+  });
+});
+
+describe('lockerctl(1)', () => {
   const page = readFileSync(`${project}/src/man/lockerctl.1`, 'utf8');
-  const completion = readFileSync(`${project}/src/cli/completion/lockerctl`, 'utf8');
-  const names = Object.keys(commandSpecs);
+  const described = page.slice(page.indexOf('.Ss Options'), page.indexOf('.Sh ENVIRONMENT'));
 
-  test('the help has each command and option, and fits 80 columns', () => {
-    for (const name of names) expect(helpText()).toMatch(new RegExp(`^  ${name} `, 'm'));
-    for (const name of optionNames) expect(helpText()).toContain(` --${name}`);
-    for (const line of helpText().split('\n')) expect(line.length).toBeLessThanOrEqual(80);
+  /** The head of an item as the page has it: own options, operands, what follows "--". */
+  function head(name: CommandName): string {
+    const { operands, options, program } = commandSpec(name);
+    const own = optionNames.filter(
+      (option) => options[option] !== undefined && optionSpec(option).scope === 'own',
+    );
+    const shownOptions = own.map((option) => {
+      const { value } = optionSpec(option);
+      // --state has an item of its own below.
+      return `Oo Fl -${option}${value === undefined ? '' : ` Ns = Ns Ar ${value.shown}`} Oc`;
+    });
+    const repeated = operands.some(({ count }) => count === 'any' || count === 'some');
+    const isNeeded = operands.every(({ count }) => count === 'one' || count === 'some');
+    const names = operands.map((operand) => operand.name).join(' ') + (repeated ? ' ...' : '');
+    const shownOperands = operands.length === 0 ? [] : [`${isNeeded ? '' : 'Op '}Ar ${names}`];
+    const shownProgram = program ? ['Op Cm -- Ar COMMAND ...'] : [];
+    return ['Cm', name, ...shownOptions, ...shownOperands, ...shownProgram].join(' ');
+  }
+
+  test('has each command with its options and operands, and no other', () => {
+    const items = [...page.matchAll(/^\.It (Cm .*)$/gm)].flatMap(([, line = '']) =>
+      line.split(' , '),
+    );
+    const expected = commandNames.map((name) => (name === 'list' ? 'Cm list' : head(name)));
+    expect(items.sort()).toEqual(expected.sort());
   });
 
-  test('lockerctl(1) has each command and option, and no other', () => {
-    const commands = [...page.matchAll(/^\.It Cm (.*)$/gm)].flatMap(([, line = '']) =>
-      line.split(' , Cm ').map((part) => part.split(' ')[0]),
+  test('has each option with its short form, and no other', () => {
+    const items = [...described.matchAll(/^\.It Fl .*/gm)].flatMap(([line]) =>
+      line.split(' , Fl '),
     );
-    expect(commands.sort()).toEqual([...names].sort());
-    const described = page.slice(page.indexOf('.Ss Options'), page.indexOf('.Sh ENVIRONMENT'));
-    const options = [...described.matchAll(/^\.It .*/gm)].flatMap(([line]) =>
-      [...line.matchAll(/Fl -([a-z-]+)/g)].map(([, name]) => name),
-    );
-    expect(options.sort()).toEqual([...optionNames].sort());
+    const letters = new Set(items.flatMap((text) => /^(?:\.It Fl )?(\w)$/.exec(text)?.[1] ?? []));
+    const words = items.flatMap((text) => /^(?:\.It Fl )?-([a-z-]+)/.exec(text)?.[1] ?? []);
+    expect(words.sort()).toEqual([...optionNames].sort());
+    const short = optionNames.flatMap((name) => optionSpec(name).short ?? []);
+    expect([...letters].sort()).toEqual(short.sort());
   });
 
-  test('the completion has each command, option and state', () => {
-    const list = (name: string): string[] =>
-      new RegExp(`local (?:-r )?${name}='([^']*)'`).exec(completion)?.[1]?.split(/\s+/) ?? [];
-    expect(list('commands').sort()).toEqual([...names].sort());
-    expect(list('states').sort()).toEqual([...containerStates].sort());
-    for (const name of optionNames) expect(completion).toContain(`--${name}`);
+  test('has each state, in the order of the table', () => {
+    const text = described.slice(described.indexOf('.It Fl -state'));
+    const states = [...text.slice(0, text.indexOf('\n.It ', 5)).matchAll(/^\.Ql ([a-z]+)/gm)];
+    expect(states.map(([, state]) => state).slice(0, containerStates.length)).toEqual([
+      ...containerStates,
+    ]);
+  });
+
+  test('has each exit status, and no other', () => {
+    const section = page.slice(page.indexOf('.Sh EXIT STATUS'), page.indexOf('.Sh EXAMPLES'));
+    const statuses = [...section.matchAll(/^\.It (\d)$/gm)].map(([, status]) => status);
+    expect(statuses).toEqual([...new Set(Object.values(exitStatus).map(String))].sort());
   });
 });
 
@@ -187,7 +369,7 @@ describe('programs of others', () => {
 
   test('"check" takes its options along to another host', () => {
     const words = remoteCommand(parse('check', '--json', '--no-legend', 'my web'), 'db');
-    expect(words.at(-1)).toBe("lockerctl check --json --no-legend 'my web'");
+    expect(words.at(-1)).toBe("lockerctl check --json=short --no-legend 'my web'");
     expect(remoteCommand(parse('check', '-q', '--', '-web'), 'db').at(-1)).toBe(
       'lockerctl check --quiet -- -web',
     );
@@ -204,12 +386,12 @@ describe('programs of others', () => {
 
 describe('terminals', () => {
   const tty = (columns: number): never => ({ isTTY: true, columns }) as never;
-  const pipe = {} as never;
+  const noTerminal = {} as never;
   const traits = (stdout: never, stderr: never, environment: NodeJS.ProcessEnv) =>
     readTraits({ stdin: tty(80), stdout, stderr }, environment);
 
   test('a pipe has no width, no colour and no progress', () => {
-    expect(traits(pipe, pipe, { TERM: 'xterm', COLUMNS: '40' })).toMatchObject({
+    expect(traits(noTerminal, noTerminal, { TERM: 'xterm', COLUMNS: '40' })).toMatchObject({
       columns: undefined,
       progressColumns: undefined,
       colour: false,

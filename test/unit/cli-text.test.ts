@@ -139,6 +139,26 @@ describe('toJson', () => {
     );
   });
 
+  test('pretty is the same with a value a line', () => {
+    const value = { a: [1n, 'x\u001b'], empty: [], none: {}, b: { c: null, d: undefined } };
+    expect(toJson(value, 'pretty')).toBe(`{
+  "a": [
+    1,
+    "x\\u001b"
+  ],
+  "empty": [],
+  "none": {},
+  "b": {
+    "c": null
+  }
+}`);
+    fc.assert(
+      fc.property(fc.jsonValue(), (any) => {
+        expect(toJson(any, 'pretty')).toBe(JSON.stringify(JSON.parse(toJson(any)), null, 2));
+      }),
+    );
+  });
+
   test('64-bit integers keep their digits, undefined members are left out', () => {
     expect(toJson({ a: 2n ** 64n - 2n, b: undefined, c: null })).toBe(
       '{"a":18446744073709551614,"c":null}',

@@ -113,6 +113,8 @@ describe('installed files', () => {
       ...installedFrom('units/polkit', '.policy', '/usr/share/polkit-1/actions'),
       ...installedFrom('units/polkit', '.rules', '/usr/share/polkit-1/rules.d'),
       '/usr/share/bash-completion/completions/lockerctl',
+      '/usr/share/zsh/vendor-completions/_lockerctl',
+      '/usr/share/fish/vendor_completions.d/lockerctl.fish',
       '/usr/share/doc/lockerd/examples',
       ...filesBelow('hooks').map((name) =>
         name.startsWith('mount.') ? `/usr/sbin/${name}` : `/usr/lib/lockerd/hooks/${name}`,
