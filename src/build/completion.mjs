@@ -1,6 +1,7 @@
 // Writes the completion of lockerctl for bash, zsh and fish, which is made from its tables.
-import { mkdirSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { rmSync, writeFileSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+import { pathToFileURL } from 'node:url';
 import { build } from 'esbuild';
 import { esbuildHandlebars } from './handlebars.mjs';
 
@@ -9,19 +10,19 @@ import { esbuildHandlebars } from './handlebars.mjs';
  * @param {string} target
  */
 export async function buildCompletion(target) {
-  const { outputFiles } = await build({
+  const program = resolve(target, 'scripts.mjs');
+  await build({
     entryPoints: ['src/cli/completion/scripts.ts'],
+    outfile: program,
     bundle: true,
-    write: false,
     platform: 'node',
     format: 'esm',
     plugins: [esbuildHandlebars],
     logLevel: 'warning',
   });
-  const code = Buffer.from(outputFiles[0]?.contents ?? []).toString('base64');
   /** @type {{ completionScripts: Record<string, string> }} */
-  const { completionScripts } = await import(`data:text/javascript;base64,${code}`);
-  mkdirSync(target, { recursive: true });
+  const { completionScripts } = await import(pathToFileURL(program).href);
+  rmSync(program);
   for (const [name, script] of Object.entries(completionScripts)) {
     writeFileSync(join(target, name), script);
   }

@@ -1,6 +1,11 @@
 /** Every command of lockerctl. Parsing, help and completion are made from this table. */
 
-import { containerStates, type ContainerState, type OptionName } from './option-table.ts';
+import {
+  containerStates,
+  optionSpec,
+  type ContainerState,
+  type OptionName,
+} from './option-table.ts';
 
 /** What an operand is, which decides what completion offers for it. */
 export type OperandKind = 'command' | 'container' | 'job' | 'locker' | 'size';
@@ -282,4 +287,10 @@ export function operandsText({ operands, program }: CommandSpec): string {
     return count === 'any' || count === 'optional' ? `[${repeated}]` : repeated;
   });
   return [...shown, ...(program ? ['[-- COMMAND...]'] : [])].join(' ');
+}
+
+/** What an option means with a command, or in general. */
+export function optionText(option: OptionName, command?: CommandName): string {
+  const own = command === undefined ? undefined : commandSpec(command).options[option];
+  return own === undefined || own === '' ? optionSpec(option).help : own;
 }

@@ -4,6 +4,7 @@ import {
   commandNames,
   commandSpec,
   operandsText,
+  optionText,
   usualStatuses,
   type CommandName,
 } from './command-table.ts';
@@ -74,9 +75,7 @@ function commandHelp(name: CommandName): string[] {
   );
   const general = optionNames.filter((option) => optionSpec(option).scope === 'every');
   const list = (options: readonly OptionName[]): string[] =>
-    options.flatMap((option) =>
-      optionItem(option, spec.options[option] || optionSpec(option).help),
-    );
+    options.flatMap((option) => optionItem(option, optionText(option, name)));
   const section = (title: string, lines: readonly string[]): string[] =>
     lines.length === 0 ? [] : ['', title, ...lines];
   return [

@@ -213,8 +213,10 @@ export async function typed(
       .map((run) => run.split('\n'));
   };
   const until = async (condition: () => boolean): Promise<void> => {
-    for (const deadline = Date.now() + 20_000; !condition(); await sleep(20)) {
+    const deadline = Date.now() + 60_000;
+    while (!condition()) {
       if (Date.now() > deadline) throw new Error(`${shell} does not go on:\n${screen}`);
+      await sleep(20);
     }
   };
   try {

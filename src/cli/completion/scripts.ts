@@ -1,7 +1,13 @@
 /** Completion for bash, zsh and fish, made from the tables of commands and options. */
 
 import { shellWord } from '../../model/shell-quote.ts';
-import { commandNames, commandSpec, type CommandName, type Operand } from '../command-table.ts';
+import {
+  commandNames,
+  commandSpec,
+  optionText,
+  type CommandName,
+  type Operand,
+} from '../command-table.ts';
 import {
   containerStates,
   jsonModes,
@@ -19,11 +25,6 @@ const general = optionNames.filter((name) => optionSpec(name).scope === 'every')
 /** Options that only some commands use, in the order of the table. */
 function usedBy(command: CommandName): OptionName[] {
   return optionNames.filter((name) => commandSpec(command).options[name] !== undefined);
-}
-
-function textOf(option: OptionName, command?: CommandName): string {
-  const own = command === undefined ? undefined : commandSpec(command).options[option];
-  return own === undefined || own === '' ? optionSpec(option).help : own;
 }
 
 /** Options whose value may be a word of its own, as patterns of a shell's `case`. */
@@ -136,7 +137,7 @@ const zshValues: Readonly<Record<ValueKind, string>> = {
 /** Arguments of _arguments for an option, quoted. */
 function zshOption(name: OptionName, command?: CommandName): string {
   const { short, value } = optionSpec(name);
-  const text = `[${textOf(name, command).replaceAll(/[[\]\\]/g, '\\$&')}]`;
+  const text = `[${optionText(name, command).replaceAll(/[[\]\\]/g, '\\$&')}]`;
   const isInformation = name === 'help' || name === 'version';
   const others = isInformation ? '- *' : short === undefined ? '' : `-${short} --${name}`;
   const excluded = others === '' ? '' : `(${others})`;
@@ -225,10 +226,10 @@ function fishOffer(operand: Operand): string {
 function fishScript(): string {
   const some = optionNames.filter((name) => optionSpec(name).scope !== 'every');
   const options = [
-    ...general.flatMap((name) => fishOption(name, textOf(name), [])),
+    ...general.flatMap((name) => fishOption(name, optionSpec(name).help, [])),
     ...some.flatMap((name) => {
       const commands = commandNames.filter((command) => usedBy(command).includes(name));
-      return grouped(commands, (command) => textOf(name, command)).flatMap(([text, takers]) =>
+      return grouped(commands, (command) => optionText(name, command)).flatMap(([text, takers]) =>
         fishOption(name, text, takers),
       );
     }),
