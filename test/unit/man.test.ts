@@ -77,6 +77,7 @@ describe('installed files', () => {
     'lockerctl.1',
     'lockerctl-check.8',
     'lockerd.7',
+    'lockerd-hooks.7',
     'lockerd.8',
     'lockerd-generator.8',
     'lockerd-helper.8',
