@@ -115,6 +115,7 @@ describe('installed files', () => {
       ...installedFrom('units/polkit', '.rules', '/usr/share/polkit-1/rules.d'),
       '/usr/share/bash-completion/completions/lockerctl',
       '/usr/share/doc/lockerd/examples',
+      ...installedFrom('src/doc', '.svg', '/usr/share/doc/lockerd'),
       ...filesBelow('hooks').map((name) =>
         name.startsWith('mount.') ? `/usr/sbin/${name}` : `/usr/lib/lockerd/hooks/${name}`,
       ),
