@@ -155,6 +155,18 @@ test('lockerd(8) has the numbers of calls that a user may make', () => {
   );
 });
 
+test('lockerd(8) has each field of the journal', () => {
+  const described = section('lockerd.8', 'DIAGNOSTICS')
+    .filter((line) => /^\.(?:It )?Ev /.test(line))
+    .flatMap((line) => line.match(/LOCKERD_[A-Z_]+/g) ?? []);
+  const files = ['core/audit-log.ts', 'adapters/journal.ts', 'autoballoon/shares.ts'];
+  const fields = files
+    .map((file) => read(`src/${file}`))
+    .flatMap((text) => [...text.matchAll(/(?<=[{ ])([A-Z][A-Z_]+): /g)])
+    .map(([, name = '']) => `LOCKERD_${name}`);
+  expect(described.sort()).toEqual([...new Set(fields)].sort());
+});
+
 describe('installed files', () => {
   const documented = [
     'lockerctl.1',
@@ -206,14 +218,16 @@ describe('installed files', () => {
     expect(documented.sort()).toEqual(installed.sort());
   });
 
-  test('Documentation= of a packaged unit names a manual page of ours', () => {
-    for (const unit of filesBelow('units/system')) {
-      for (const [, name = '', number = ''] of read(`units/system/${unit}`).matchAll(
-        /man:(\S+)\((\d)\)/g,
-      )) {
-        expect(pages, unit).toContain(`${name}.${number}`);
+  test('what units and the catalog name as documentation are manual pages of ours', () => {
+    let seen = 0;
+    for (const file of filesBelow('units')) {
+      const named = read(`units/${file}`).matchAll(/man:(\S*lockerd\S*)\((\d)\)/g);
+      for (const [, name = '', number = ''] of named) {
+        expect(pages, file).toContain(`${name}.${number}`);
+        seen++;
       }
     }
+    expect(seen).toBeGreaterThan(20);
   });
 });
 
