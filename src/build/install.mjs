@@ -127,6 +127,7 @@ const places = /** @type {const} */ ([
   ['units/polkit', '.policy', 'usr/share/polkit-1/actions'],
   ['units/polkit', '.rules', 'usr/share/polkit-1/rules.d'],
   ['src/examples', '', 'usr/share/doc/lockerd/examples'],
+  ['src/doc', '.svg', 'usr/share/doc/lockerd'],
 ]);
 for (const [source, end, target] of places) {
   for (const file of filesIn(source).filter((name) => name.endsWith(end))) {

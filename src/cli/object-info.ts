@@ -20,7 +20,7 @@ export interface ContainerInfo {
   /** File, line, reason and remedy, one a line; empty for a sound container. */
   readonly problem: string;
   readonly autostart: boolean;
-  /** Who decided that, as words; see lockerd(8). */
+  /** Who decided that, as words; see org.lockerd1(5). */
   readonly autostartReasons: readonly string[];
   /** Process id of init on the host; 0 for none. */
   readonly leader: number;

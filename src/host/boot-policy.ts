@@ -194,7 +194,7 @@ export function startsAtBoot(
 
 /**
  * Who decides that a container starts at boot, or why it does not although its configuration says
- * so. Callers of the service see these words; lockerd(8) explains them.
+ * so. Callers of the service see these words; org.lockerd1(5) explains them.
  */
 export type BootReason =
   | 'config'

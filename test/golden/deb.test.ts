@@ -92,7 +92,9 @@ describe('the Debian package', () => {
     );
     expect(existsSync(join(extracted, overrides))).toBe(isCompiled);
     expect(new Map(packaged)).toEqual(readTree(staged));
-    expect(readdirSync(join(extracted, doc)).sort()).toEqual([...documentation, 'examples'].sort());
+    expect(readdirSync(join(extracted, doc)).sort()).toEqual(
+      [...documentation, 'boot.svg', 'examples'].sort(),
+    );
   });
 
   test('has nothing but directories and files of root, with modes as they should be', () => {

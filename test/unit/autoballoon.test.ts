@@ -10,6 +10,7 @@ import type { Setting } from '../../src/autoballoon/managed-container.ts';
 import type { PressureHandlers } from '../../src/autoballoon/pressure.ts';
 import { PressureWatch } from '../../src/autoballoon/pressure.ts';
 import { unlimited } from '../../src/model/memory-limit.ts';
+import { entriesDroppedId } from '../../src/adapters/journal.ts';
 import { messageIds } from '../../src/core/message-ids.ts';
 import type { JournalEntry, UnitStatus } from '../../src/core/ports.ts';
 import { containerUnit } from '../../src/model/unit-name.ts';
@@ -415,5 +416,7 @@ describe('the kernel', () => {
 test('the catalog explains every kind of entry', () => {
   const file = join(import.meta.dirname, '../../units/catalog/lockerd.catalog');
   const explained = [...readFileSync(file, 'utf8').matchAll(/^-- ([0-9a-f]{32})$/gm)];
-  expect(explained.map(([, id]) => id).sort()).toEqual(Object.values(messageIds).sort());
+  expect(explained.map(([, id]) => id).sort()).toEqual(
+    [...Object.values(messageIds), entriesDroppedId].sort(),
+  );
 });

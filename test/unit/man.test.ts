@@ -5,6 +5,8 @@ import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
 
 import { checks } from '../../src/check/catalog.ts';
+import { defaultLimits } from '../../src/core/user-quota.ts';
+import { parseRequest } from '../../src/helper/request.ts';
 import { settingsKeys } from '../../src/host/settings.ts';
 
 const project = fileURLToPath(new URL('../..', import.meta.url));
@@ -72,11 +74,105 @@ test('lockerctl-check(8) describes each check as the code has it, and no other',
   expect(Object.fromEntries(described)).toEqual(checks);
 });
 
+/** The texts of all programs in TypeScript below a directory. */
+function sources(...directories: string[]): string {
+  return directories
+    .flatMap((directory) => {
+      const names = readdirSync(join(project, directory), { recursive: true, encoding: 'utf8' });
+      return names.filter((name) => name.endsWith('.ts')).map((name) => `${directory}/${name}`);
+    })
+    .map(read)
+    .join('\n');
+}
+
+test('every environment variable that a program reads is under ENVIRONMENT of a page', () => {
+  const described = pages
+    .filter((page) => read(`src/man/${page}`).includes('\n.Sh ENVIRONMENT\n'))
+    .flatMap((page) => section(page, 'ENVIRONMENT'))
+    .filter((line) => line.startsWith('.It Ev '))
+    .flatMap((line) => line.slice('.It Ev '.length).split(' , '));
+  const all = sources('src', 'generators');
+  const used = [
+    ...all.matchAll(/\b(?:env|environment)\['([A-Z_]+)'\]/g),
+    ...all.matchAll(/^const \w*[vV]ariable = '([A-Z_]+)'/gm),
+  ]
+    .map(([, name = '']) => name)
+    // The generator tells it to the process that reads for it.
+    .filter((name) => name !== 'LOCKERD_GENERATOR_WATCHED');
+  expect(new Set(used).size).toBeGreaterThan(6);
+  expect(described).toEqual(expect.arrayContaining(used));
+});
+
+describe('lockerd-helper(8)', () => {
+  const requests = section('lockerd-helper.8', 'DESCRIPTION')
+    .map((line) => /^\.It Ic (\S+)(?: Ar (.*))?$/.exec(line))
+    .filter((found) => found !== null)
+    .map(([, verb = '', members = '']) => ({
+      verb,
+      optional: /Oo Ar (\S+) Oc/.exec(members)?.[1],
+      members: members.split(' ').filter((word) => !['Oo', 'Oc', 'Ar', ''].includes(word)),
+    }));
+  const values: Readonly<Record<string, unknown>> = { container: 'web', locker: 'data' };
+  const parse = (verb: string, members: readonly string[]) => {
+    const given = members.map((member) => {
+      const isLimit = member === 'limit' || member === 'swap';
+      return [member, values[member] ?? (isLimit ? 'max' : false)] as const;
+    });
+    return parseRequest(Buffer.from(JSON.stringify({ verb, ...Object.fromEntries(given) })));
+  };
+
+  test('has every request with its members', () => {
+    const types = /^const members[^]*?^};/m.exec(read('src/helper/request.ts'))?.[0] ?? '';
+    const verbs = [...types.matchAll(/^ {2}'?([a-z-]+)'?: \{/gm)].map(([, verb]) => verb);
+    expect(requests.map(({ verb }) => verb).sort()).toEqual(verbs.sort());
+    for (const { verb, members, optional } of requests) {
+      expect(() => parse(verb, members), verb).not.toThrow();
+      expect(() => parse(verb, [...members, 'other']), verb).toThrow('does not know');
+      for (const member of members) {
+        const others = members.filter((one) => one !== member);
+        if (member === optional) expect(() => parse(verb, others), verb).not.toThrow();
+        else expect(() => parse(verb, others), verb).toThrow(`"${member}" is missing`);
+      }
+    }
+  });
+
+  test('has every error that it answers with', () => {
+    const text = section('lockerd-helper.8', 'DESCRIPTION').join('\n');
+    const [, list = ''] = /\.Ql error ,\none of\n([^]*?\.Ql Failed) \./.exec(text) ?? [];
+    const described = [...list.matchAll(/^\.Ql (\w+)/gm)].map(([, code]) => code);
+    const thrown = sources('src/helper', 'src/balloon', 'src/systemd').matchAll(
+      /new LockerdError\(\s*'(\w+)'/g,
+    );
+    expect(described.sort()).toEqual([...new Set([...thrown].map(([, code]) => code))].sort());
+  });
+});
+
+test('lockerd(8) has the numbers of calls that a user may make', () => {
+  const words: Readonly<Record<number, string>> = { 8: 'eight' };
+  expect(section('lockerd.8', 'JOBS')).toContain(
+    `A user may make ${defaultLimits['calls-per-second']} calls of any kind a second and ` +
+      `${defaultLimits['calls-burst']} at once, root ${words[defaultLimits['root-factor']]} times as many.`,
+  );
+});
+
+test('lockerd(8) has each field of the journal', () => {
+  const described = section('lockerd.8', 'DIAGNOSTICS')
+    .filter((line) => /^\.(?:It )?Ev /.test(line))
+    .flatMap((line) => line.match(/LOCKERD_[A-Z_]+/g) ?? []);
+  const files = ['core/audit-log.ts', 'adapters/journal.ts', 'autoballoon/shares.ts'];
+  const fields = files
+    .map((file) => read(`src/${file}`))
+    .flatMap((text) => [...text.matchAll(/(?<=[{ ])([A-Z][A-Z_]+): /g)])
+    .map(([, name = '']) => `LOCKERD_${name}`);
+  expect(described.sort()).toEqual([...new Set(fields)].sort());
+});
+
 describe('installed files', () => {
   const documented = [
     'lockerctl.1',
     'lockerctl-check.8',
     'lockerd.7',
+    'lockerd-hooks.7',
     'lockerd.8',
     'lockerd-generator.8',
     'lockerd-helper.8',
@@ -116,6 +212,7 @@ describe('installed files', () => {
       '/usr/share/zsh/vendor-completions/_lockerctl',
       '/usr/share/fish/vendor_completions.d/lockerctl.fish',
       '/usr/share/doc/lockerd/examples',
+      ...installedFrom('src/doc', '.svg', '/usr/share/doc/lockerd'),
       ...filesBelow('hooks').map((name) =>
         name.startsWith('mount.') ? `/usr/sbin/${name}` : `/usr/lib/lockerd/hooks/${name}`,
       ),
@@ -123,14 +220,16 @@ describe('installed files', () => {
     expect(documented.sort()).toEqual(installed.sort());
   });
 
-  test('Documentation= of a packaged unit names a manual page of ours', () => {
-    for (const unit of filesBelow('units/system')) {
-      for (const [, name = '', number = ''] of read(`units/system/${unit}`).matchAll(
-        /man:(\S+)\((\d)\)/g,
-      )) {
-        expect(pages, unit).toContain(`${name}.${number}`);
+  test('what units and the catalog name as documentation are manual pages of ours', () => {
+    let seen = 0;
+    for (const file of filesBelow('units')) {
+      const named = read(`units/${file}`).matchAll(/man:(\S*lockerd\S*)\((\d)\)/g);
+      for (const [, name = '', number = ''] of named) {
+        expect(pages, file).toContain(`${name}.${number}`);
+        seen++;
       }
     }
+    expect(seen).toBeGreaterThan(20);
   });
 });
 
