@@ -110,12 +110,11 @@ describe.each(oddNames)('what is to be pasted for %j', (name) => {
   });
 
   test('of lockerctl', () => {
-    const traits = { outputIsTerminal: false };
-    const invocation = parseArguments(['console', '--', name], traits);
+    const invocation = parseArguments(['console', '--', name]);
     if ('show' in invocation) throw new Error(invocation.show);
     const [command, ...args] = wordsOf(remoteCommand(invocation, 'db').at(-1) ?? '');
     expect(command).toBe('lockerctl');
-    expect(parseArguments(args, traits)).toEqual(invocation);
+    expect(parseArguments(args)).toEqual(invocation);
   });
 
   test('of check-lockers', () => {
