@@ -40,6 +40,8 @@ export interface ContainerSettings {
   readonly strictNeeds?: boolean;
   /** When true, a container with user ids of its own sees the ids that are on the locker. */
   readonly idmapLockers?: boolean;
+  /** Whether systemd-machined is told of the guest; undefined: where it is installed. */
+  readonly machined?: boolean;
   /** Undefined for a container whose memory stays as it is set. */
   readonly autoballoon?: AutoballoonRange;
 }
@@ -147,6 +149,11 @@ export const settingsKeys: Readonly<Record<string, KeyRule>> = {
   'strict-lockers': { scope: 'container', accepts: isYesOrNo, form: yesOrNoForm },
   'strict-needs': { scope: 'container', accepts: isYesOrNo, form: yesOrNoForm },
   'idmap-lockers': { scope: 'container', accepts: isYesOrNo, form: yesOrNoForm },
+  machined: {
+    scope: 'container',
+    accepts: (value) => isYesOrNo(value) || value === 'auto',
+    form: '"yes", "no" or "auto"',
+  },
   autoballoon: {
     scope: 'container',
     accepts: (value) => value === 'no' || parseRange(value) !== undefined,
@@ -241,6 +248,8 @@ function containerSettings(
   const strictLockers = yesOrNo(text('strict-lockers'), base.strictLockers);
   const idmapLockers = yesOrNo(text('idmap-lockers'), base.idmapLockers);
   const strictNeeds = yesOrNo(text('strict-needs'), base.strictNeeds);
+  const machine = text('machined');
+  const machined = machine === 'auto' ? undefined : yesOrNo(machine, base.machined);
   const range = text('autoballoon');
   const autoballoon = range === undefined ? base.autoballoon : parseRange(range);
   return {
@@ -253,6 +262,7 @@ function containerSettings(
     ...(strictLockers === undefined ? {} : { strictLockers }),
     ...(strictNeeds === undefined ? {} : { strictNeeds }),
     ...(idmapLockers === undefined ? {} : { idmapLockers }),
+    ...(machined === undefined ? {} : { machined }),
     ...(autoballoon === undefined ? {} : { autoballoon }),
   };
 }

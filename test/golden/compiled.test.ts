@@ -184,6 +184,7 @@ const settings = fc
       'log-level = debug',
       'autoballoon = 64M 1G',
       'strict-needs = yes',
+      'machined = no',
       'nonsense = 1',
       '[section]',
       'lockers[] = x',

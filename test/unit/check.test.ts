@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
 import { checks } from '../../src/check/catalog.ts';
@@ -560,6 +561,12 @@ const rows: Readonly<Record<CheckId, Row>> = {
       },
       // Ours comes later.
       { '/etc/systemd/system/lxc@web.service.d/00.conf': '[Service]\nKillMode=control-group\n' },
+      Object.fromEntries(
+        ['lxc@', 'lxc'].map((unit) => {
+          const file = `system/${unit}.service.d/50-lockerd.conf`;
+          return [`/usr/lib/systemd/${file}`, readFileSync(join('units', file), 'utf8')];
+        }),
+      ),
     ],
   },
 };
@@ -590,6 +597,15 @@ describe.each(Object.entries(rows))('%s', (id, { fires, silent = [] }) => {
   test.each(silent.map((changes) => [changes]))('is silent %#', (changes) => {
     expect(findingsOf(changes).filter((finding) => finding.id === id)).toEqual([]);
   });
+});
+
+test('a drop-in of the template is told once, of the host', () => {
+  const changes = {
+    '/etc/systemd/system/lxc@.service.d/90.conf': '[Service]\nPrivateTmp=yes\n',
+    ...second('lxc.net.0.type = empty\n'),
+  };
+  const found = findingsOf(changes).filter(({ id }) => id === 'drop-in-defeats');
+  expect(found.map(({ container }) => container)).toEqual([undefined]);
 });
 
 test('with names, only they and the host are told of', () => {
