@@ -144,7 +144,17 @@ const rows: Readonly<Record<CheckId, Row>> = {
       [{ '/etc/fstab': '/dev/sdc1 /srv ext4 noauto 0 2\n' }, `${web}:2`, 'not mounted now'],
       [{ ...plus('lxc.rootfs.path = lvm:/dev/vg/web'), '/dev/vg/web': '' }, `${web}:8`, 'init'],
     ],
-    silent: [{ '/etc/fstab': '/dev/sdc1 /mnt ext4 noauto 0 2\n' }],
+    silent: [
+      { '/etc/fstab': '/dev/sdc1 /mnt ext4 noauto 0 2\n' },
+      // With its signal in the configuration, nobody needs to know the init.
+      {
+        ...plus('lxc.rootfs.path = lvm:/dev/vg/web', 'lxc.signal.halt = SIGUSR1'),
+        '/dev/vg/web': '',
+      },
+      // The guest has the host's tree, or none that LXC would take.
+      { [web]: config.replace('dir:/srv/web', 'none') },
+      plus('lxc.rootfs.path = overlay:/srv/web'),
+    ],
   },
   'lxc-missing': {
     fires: [[{ '/usr/bin/lxc-start': undefined }, '/usr/bin/lxc-start', 'not installed']],
@@ -274,7 +284,11 @@ const rows: Readonly<Record<CheckId, Row>> = {
       [guest({ '/sbin/init': undefined, '/etc/hostname': 'web' }), `${web}:2`, '/sbin/init'],
       [plus('lxc.init.cmd = /opt/init --quick'), `${web}:8`, '/opt/init'],
     ],
-    silent: [guest({ '/sbin/init': '#!/bin/sh\nexec /lib/systemd/systemd\n' })],
+    silent: [
+      guest({ '/sbin/init': '#!/bin/sh\nexec /lib/systemd/systemd\n' }),
+      // LXC looks for it in the guest's PATH.
+      plus('lxc.init.cmd = my-init --quick'),
+    ],
   },
   'halt-unheard': {
     fires: [
@@ -541,6 +555,11 @@ const rows: Readonly<Record<CheckId, Row>> = {
         'PrivateTmp',
       ],
       [
+        { '/etc/systemd/system/lxc@web.service.d/zz.conf': '[Unit]\nDefaultDependencies=no\n' },
+        '/etc/systemd/system/lxc@web.service.d/zz.conf:2',
+        'DefaultDependencies',
+      ],
+      [
         { '/etc/systemd/system/service.d/all.conf': '[Service]\nProtectHome=yes\n' },
         '/etc/systemd/system/service.d/all.conf:2',
         'ProtectHome',
@@ -559,6 +578,7 @@ const rows: Readonly<Record<CheckId, Row>> = {
         '/etc/systemd/system/lxc@web.service.d/zz.conf':
           '[Service]\nKillMode=mixed\nPrivateTmp=no\nMemoryMax=1G\n',
       },
+      { '/etc/systemd/system/lxc@web.service.d/zz.conf': '[Unit]\nDefaultDependencies=yes\n' },
       // Ours comes later.
       { '/etc/systemd/system/lxc@web.service.d/00.conf': '[Service]\nKillMode=control-group\n' },
       Object.fromEntries(
