@@ -380,11 +380,15 @@ const rows: Readonly<Record<CheckId, Row>> = {
   },
   'memory-over-host': {
     fires: [[plus('lxc.cgroup2.memory.max = 16G'), `${web}:8`, '16G']],
-    silent: [plus('lxc.cgroup2.memory.max = 2G'), plus('lxc.cgroup2.memory.max = max')],
+    silent: [
+      plus('lxc.cgroup2.memory.max = 2G'),
+      plus('lxc.cgroup2.memory.max = max'),
+      { ...plus('lxc.cgroup2.memory.max = 16G'), '/proc/meminfo': undefined },
+    ],
   },
   'cpus-over-host': {
     fires: [[plus('lxc.cgroup2.cpuset.cpus = 0-1,8'), `${web}:8`, 'processor 8']],
-    silent: [plus('lxc.cgroup2.cpuset.cpus = 0-3')],
+    silent: [plus('lxc.cgroup2.cpuset.cpus = 0-3'), plus('lxc.cgroup2.cpuset.cpus = all')],
   },
   'subid-refused': {
     fires: [
@@ -411,7 +415,15 @@ const rows: Readonly<Record<CheckId, Row>> = {
   },
   'subid-unreserved': {
     fires: [[mapped(), `${web}:8`, '/etc/subuid']],
-    silent: [{ ...mapped(), ...reserved('root:100000:65536\n') }],
+    silent: [
+      { ...mapped(), ...reserved('root:100000:65536\n') },
+      // Ids of users and of groups are reserved in files of their own.
+      {
+        ...plus('lxc.idmap = u 0 100000 65536', 'lxc.idmap = g 0 200000 65536'),
+        '/etc/subuid': 'root:100000:65536\n',
+        '/etc/subgid': 'root:200000:65536\n',
+      },
+    ],
   },
   'stop-timeout': {
     fires: [
@@ -464,6 +476,19 @@ const rows: Readonly<Record<CheckId, Row>> = {
         '/dev/sdb1': undefined,
         '/proc/self/mountinfo': `${mountinfo}24 21 8:17 / /lockers/web rw - ext4 x rw\n`,
       },
+      // Devices are those of a running host.
+      {
+        ...locker('nosuid,nodev'),
+        '/dev/sdb1': undefined,
+        '/proc/self/mountinfo': undefined,
+      },
+      // Opened on demand, and what is no device.
+      {
+        ...locker('nosuid,nodev', '/dev/mapper/x'),
+        '/dev/mapper/x': undefined,
+        '/etc/crypttab': 'x /dev/sdb none noauto\n',
+      },
+      { ...locker('nosuid,nodev', 'nas:/web'), 'nas:/web': undefined },
     ],
   },
   'read-only-unlocked': {
