@@ -158,6 +158,9 @@ function planEnvironment(c: Container): string[] {
     `LOCKERD_HALT_SIGNALS=${halt.heardBy.join(' ')}`,
     ...needsUnits(c).map((unit) => `LOCKERD_NEEDS=${unit}`),
     ...(settings.ready === 'booted' ? ['LOCKERD_READY=booted'] : []),
+    ...(settings.machined === undefined
+      ? []
+      : [`LOCKERD_MACHINED=${settings.machined ? 'yes' : 'no'}`]),
     ...(hasLogFile ? ['LOCKERD_LOG=own'] : []),
     ...(wormhole === undefined ? [] : wormholeEnvironment(wormhole)),
   ];

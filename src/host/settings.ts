@@ -46,6 +46,8 @@ export interface ContainerSettings {
   readonly needs?: Located<readonly string[]>;
   /** Containers that start first, without which it runs as well. */
   readonly wants?: Located<readonly string[]>;
+  /** Whether systemd-machined is told of the guest; undefined: where it is installed. */
+  readonly machined?: boolean;
   /** Undefined for a container whose memory stays as it is set. */
   readonly autoballoon?: AutoballoonRange;
 }
@@ -164,6 +166,11 @@ export const settingsKeys: Readonly<Record<string, KeyRule>> = {
   'strict-lockers': { scope: 'container', accepts: isYesOrNo, form: yesOrNoForm },
   'strict-needs': { scope: 'container', accepts: isYesOrNo, form: yesOrNoForm },
   'idmap-lockers': { scope: 'container', accepts: isYesOrNo, form: yesOrNoForm },
+  machined: {
+    scope: 'container',
+    accepts: (value) => isYesOrNo(value) || value === 'auto',
+    form: '"yes", "no" or "auto"',
+  },
   autoballoon: {
     scope: 'container',
     accepts: (value) => value === 'no' || parseRange(value) !== undefined,
@@ -272,6 +279,8 @@ function containerSettings(
   const needs = namesOf(values.get('needs'));
   const wants = namesOf(values.get('wants'));
   const autostart = yesOrNo(text('autostart'), base.autostart);
+  const machine = text('machined');
+  const machined = machine === 'auto' ? undefined : yesOrNo(machine, base.machined);
   const range = text('autoballoon');
   const autoballoon = range === undefined ? base.autoballoon : parseRange(range);
   return {
@@ -284,6 +293,7 @@ function containerSettings(
     ...(strictLockers === undefined ? {} : { strictLockers }),
     ...(strictNeeds === undefined ? {} : { strictNeeds }),
     ...(idmapLockers === undefined ? {} : { idmapLockers }),
+    ...(machined === undefined ? {} : { machined }),
     ...(autoballoon === undefined ? {} : { autoballoon }),
     ...(autostart === undefined ? {} : { autostart }),
     ...(needs === undefined ? {} : { needs }),

@@ -187,6 +187,7 @@ const settings = fc
       'autostart = yes',
       'needs = web db',
       'wants = db gone\\040one',
+      'machined = no',
       'nonsense = 1',
       '[section]',
       'lockers[] = x',

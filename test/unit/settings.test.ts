@@ -38,7 +38,7 @@ describe('of the host', () => {
       'log-level = debug\nbridge-timeout = 5\nlockers = a my\\040b:ro c:rw d:auto e:ro:auto\nwormhole = no\n' +
       'strict-lockers = no\nlocker-directory = /srv//vol/\nwormhole-directory = /run/holes\n' +
       'locker-path = /data/in\nshared-lockers =\nown-locker-suffixes = _vm:_vol .net:\n' +
-      'root-without-polkit = yes\n';
+      'root-without-polkit = yes\nmachined = no\n';
     expect(parseSettings([file(text)])).toEqual({
       host: {
         bridgeTimeout: '5',
@@ -59,6 +59,7 @@ describe('of the host', () => {
         logLevel: 'DEBUG',
         wormhole: false,
         strictLockers: false,
+        machined: false,
         lockers: {
           file: '/l.conf',
           line: 8,
