@@ -17,7 +17,7 @@ import { jobDetails } from '../../src/core/permissions.ts';
 import { actionIds } from '../../src/core/ports.ts';
 import { emptyDetails, planRequest } from '../../src/core/request-plan.ts';
 import { defaultLimits } from '../../src/core/user-quota.ts';
-import { LockerdError } from '../../src/model/errors.ts';
+import type { LockerdError } from '../../src/model/errors.ts';
 import { definition, unitStatus } from './core-fakes.ts';
 
 const project = fileURLToPath(new URL('../..', import.meta.url));
