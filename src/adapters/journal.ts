@@ -1,15 +1,13 @@
 /**
- * The journal, by logger(1): its native protocol needs datagram sockets, which Node.js has not.
- *
- * There is one process for each entry, one after another. It may have ended before the journal looks up
- * its unit, and the journal trusts a unit only from root: people look for the identifier.
+ * The journal, for a service that strangers call: entries wait in bounded queues, by user, until the
+ * journal takes them.
  */
 
-import type { JournalEntry, JournalPort } from '../core/ports.ts';
+import { logLevels, type LogLevel, type LogTarget } from '../api/log-control.ts';
+import type { JournalEntry, JournalPort, Logging } from '../core/ports.ts';
+import { encodeJournalEntry, oneLine } from './journal-entry.ts';
+import { JournalProgram } from './journal-program.ts';
 
-const program = '/usr/bin/logger';
-/** Longest value that is passed on, in characters. */
-const valueMax = 4096;
 /** How many entries about one user may wait: a flood is cut, and the journal says that it was. */
 const waitingOfOne = 64;
 /** The same of entries about no user. */
@@ -22,44 +20,53 @@ const defaultBounds = {
 };
 /** Of so many users it is counted by user what was dropped. */
 const droppedUsersMax = 256;
-const timeoutMs = 10_000;
 
-export class LoggerJournal implements JournalPort {
-  readonly #program: string;
+/** An entry on its way; the message is for people, where the journal does not take the entry. */
+interface Waiting {
+  readonly bytes: Uint8Array;
+  readonly message: string;
+}
+
+export class Journal implements JournalPort, Logging {
+  level: LogLevel = 'info';
+  target: LogTarget = 'journal';
+  readonly #program: JournalProgram;
   readonly #bounds: typeof defaultBounds;
   /** What must not be lost: while the journal takes anything, it does not come near its bound. */
-  readonly #kept: string[] = [];
+  readonly #kept: Waiting[] = [];
   #keptDropped = 0;
   /** The rest by user, in the order in which they are next. */
-  readonly #waiting = new Map<number | undefined, string[]>();
+  readonly #waiting = new Map<number | undefined, Waiting[]>();
   #waitingCount = 0;
   readonly #dropped = new Map<number | undefined, number>();
   #writing: Promise<void> | undefined;
 
-  constructor(loggerProgram = program, bounds = defaultBounds) {
-    this.#program = loggerProgram;
+  /** @param program hooks/write-journal */
+  constructor(program = new JournalProgram(), bounds = defaultBounds) {
+    this.#program = program;
     this.#bounds = bounds;
   }
 
   write(entry: JournalEntry): void {
-    const text = encodeJournalEntry(entry);
+    if (this.target === 'null' || entry.priority > logLevels.indexOf(this.level)) return;
+    const waiting = encoded(entry);
     const { uid, isKept = false } = entry;
-    if (!(isKept ? this.#keep(text) : this.#enqueue(uid, text))) return;
+    if (!(isKept ? this.#keep(waiting) : this.#enqueue(uid, waiting))) return;
     this.#writing ??= this.#writeAll().finally(() => {
       this.#writing = undefined;
     });
   }
 
-  #keep(text: string): boolean {
+  #keep(entry: Waiting): boolean {
     if (this.#kept.length >= this.#bounds.kept) {
       this.#keptDropped++;
       return false;
     }
-    this.#kept.push(text);
+    this.#kept.push(entry);
     return true;
   }
 
-  #enqueue(uid: number | undefined, text: string): boolean {
+  #enqueue(uid: number | undefined, entry: Waiting): boolean {
     const own = this.#waiting.get(uid);
     const ownMax = uid === undefined ? waitingOfNobody : waitingOfOne;
     if (this.#waitingCount >= this.#bounds.all || (own !== undefined && own.length >= ownMax)) {
@@ -68,8 +75,8 @@ export class LoggerJournal implements JournalPort {
       this.#dropped.set(about, (this.#dropped.get(about) ?? 0) + 1);
       return false;
     }
-    if (own === undefined) this.#waiting.set(uid, [text]);
-    else own.push(text);
+    if (own === undefined) this.#waiting.set(uid, [entry]);
+    else own.push(entry);
     this.#waitingCount++;
     return true;
   }
@@ -77,32 +84,23 @@ export class LoggerJournal implements JournalPort {
   /** Settles when all is written; for the end of the program. */
   async flush(): Promise<void> {
     await this.#writing;
+    await this.#program.end();
   }
 
   async #writeAll(): Promise<void> {
-    // Loading it takes a third of the time in which lockerd starts.
-    const { execa } = await import('execa');
-    for (let text = this.#next(); text !== undefined; text = this.#next()) {
-      const { failed, shortMessage = '' } = await execa(this.#program, ['--journald'], {
-        input: text,
-        // The logger needs nothing of ours.
-        env: {},
-        extendEnv: false,
-        stdout: 'ignore',
-        stderr: 'ignore',
-        timeout: timeoutMs,
-        killSignal: 'SIGKILL',
-        reject: false,
-      });
-      // Standard error reaches the journal as well, though not its fields.
-      if (failed)
+    for (let entry = this.#next(); entry !== undefined; entry = this.#next()) {
+      try {
+        await this.#program.send(entry.bytes);
+      } catch (error) {
+        // Standard error reaches the journal as well, though not its fields.
         process.stderr.write(
-          `<4>cannot write to the journal: ${shortMessage}\n<5>${firstMessage(text)}\n`,
+          `<4>cannot write to the journal: ${error instanceof Error ? error.message : String(error)}\n<5>${entry.message}\n`,
         );
+      }
     }
   }
 
-  #next(): string | undefined {
+  #next(): Waiting | undefined {
     const kept = this.#kept.shift();
     if (kept !== undefined) return kept;
     if (this.#keptDropped > 0) {
@@ -112,7 +110,7 @@ export class LoggerJournal implements JournalPort {
     }
     const [next] = this.#waiting;
     if (next === undefined) return this.#nextDropped();
-    const [uid, [text, ...others]] = next;
+    const [uid, [entry, ...others]] = next;
     this.#waiting.delete(uid);
     this.#waitingCount--;
     // A user who had a turn goes to the end of the queue. Dropped entries are counted at the end.
@@ -121,15 +119,15 @@ export class LoggerJournal implements JournalPort {
       this.#waiting.set(uid, [this.#droppedOf(uid)]);
       this.#waitingCount++;
     }
-    return text;
+    return entry;
   }
 
-  #nextDropped(): string | undefined {
+  #nextDropped(): Waiting | undefined {
     const [uid] = [...this.#dropped.keys()];
     return this.#dropped.size === 0 ? undefined : this.#droppedOf(uid);
   }
 
-  #droppedOf(uid: number | undefined): string {
+  #droppedOf(uid: number | undefined): Waiting {
     const dropped = this.#dropped.get(uid) ?? 0;
     this.#dropped.delete(uid);
     if (uid === undefined) return droppedEntry(dropped, '', 4);
@@ -142,9 +140,9 @@ function droppedEntry(
   which: string,
   priority: number,
   fields: Readonly<Record<string, string>> = {},
-): string {
+): Waiting {
   const what = which === '' ? 'journal entries' : `journal entries ${which}`;
-  return encodeJournalEntry({
+  return encoded({
     messageId: entriesDroppedId,
     priority,
     message: `${dropped} ${what} were dropped, because there were too many at once`,
@@ -152,39 +150,10 @@ function droppedEntry(
   });
 }
 
+function encoded(entry: JournalEntry): Waiting {
+  const [firstLine = ''] = entry.message.split('\n', 1);
+  return { bytes: encodeJournalEntry(entry), message: oneLine(firstLine) };
+}
+
 /** MESSAGE_ID= of the entry that counts what was dropped. */
 export const entriesDroppedId = 'e4b1c1a0f0c14f6b8a2b6f5d3c0f9a77';
-
-/**
- * The input of `logger --journald`: a field a line, and an empty line would be its end. Throws for
- * what cannot be a field; control characters in values become `?`.
- */
-export function encodeJournalEntry({ messageId, priority, message, fields }: JournalEntry): string {
-  if (!/^[0-9a-f]{32}$/.test(messageId)) throw new Error(`no message id: ${messageId}`);
-  if (!Number.isInteger(priority) || priority < 0 || priority > 7) {
-    throw new Error(`no priority: ${priority}`);
-  }
-  const lines = [
-    `MESSAGE_ID=${messageId}`,
-    `PRIORITY=${priority}`,
-    'SYSLOG_IDENTIFIER=lockerd',
-    `SYSLOG_PID=${process.pid}`,
-  ];
-  for (const [key, value] of Object.entries(fields)) {
-    // systemd.journal-fields(7): capitals, digits and underscores, at most 64.
-    if (!/^[A-Z][A-Z0-9_]{0,55}$/.test(key)) throw new Error(`no name of a journal field: ${key}`);
-    lines.push(`LOCKERD_${key}=${oneLine(value)}`);
-  }
-  // logger joins repeated MESSAGE= to one value of several lines.
-  const messageLines = message.split('\n').map(oneLine);
-  lines.push(...messageLines.map((line) => `MESSAGE=${line}`));
-  return `${lines.join('\n')}\n`;
-}
-
-function oneLine(text: string): string {
-  return text.slice(0, valueMax).replaceAll(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]/g, '?');
-}
-
-function firstMessage(text: string): string {
-  return /^MESSAGE=(.*)$/m.exec(text)?.[1] ?? '';
-}

@@ -7,7 +7,7 @@
  */
 
 import { GeneratedDefinitions } from '../adapters/definitions.ts';
-import { LoggerJournal } from '../adapters/journal.ts';
+import { Journal } from '../adapters/journal.ts';
 import { CgroupMemory } from '../adapters/cgroup-memory.ts';
 import { betweenReloads } from '../systemd/reload.ts';
 import { SystemdManager } from '../systemd/manager.ts';
@@ -43,7 +43,7 @@ export async function main(): Promise<number> {
   const connection = await connectBus();
   const manager = await SystemdManager.connect(connection);
   const definitions = betweenReloads(new GeneratedDefinitions(), manager);
-  const journal = new LoggerJournal();
+  const journal = new Journal();
   const pressure = new PressureWatch();
   const autoballoon = new Autoballoon({
     settings: async () => (await definitions.read()).containers,

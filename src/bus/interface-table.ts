@@ -86,7 +86,7 @@ export function method<
   return declaration;
 }
 
-/** A read-only property, of the object at `path`. */
+/** A property of the object at `path`. */
 export interface Property {
   readonly signature: string;
   /**
@@ -96,6 +96,8 @@ export interface Property {
   readonly emits: 'true' | 'const' | 'false';
   /** May answer later where `emits` is `false`; InterfacesAdded leaves the property out then. */
   readonly get: (path: string) => unknown;
+  /** Who may set it is for this function to decide. Without it, nobody may. */
+  readonly set?: (call: Call, value: unknown) => void | Promise<void>;
 }
 
 export interface Interface {

@@ -45,10 +45,10 @@ function interfaceElement({
         ...argumentsOf(declaration.out, 'out'),
       ]),
     ),
-    ...Object.entries(properties).flatMap(([member, { signature, emits }]) =>
+    ...Object.entries(properties).flatMap(([member, { signature, emits, set }]) =>
       element(
         'property',
-        { name: member, type: signature, access: 'read' },
+        { name: member, type: signature, access: set === undefined ? 'read' : 'readwrite' },
         element('annotation', { name: emitsChangedSignal, value: emits }),
       ),
     ),

@@ -33,6 +33,8 @@ export interface ServeOptions {
    * any pace is allowed.
    */
   readonly admit?: (user: number, cost: number) => Settle;
+  /** Called for each call that was answered or refused, with the error, for a log. */
+  readonly answered?: (frame: CallFrame, error?: unknown) => void;
   /** Called for each connection that leaves the bus. */
   readonly left?: (sender: string) => void;
   /** Path of the object that gets the interface ObjectManager, for all objects below it. */
@@ -59,7 +61,7 @@ const maximumAhead = 2 ** 16;
 /** What a caller learns about a fault of ours; the log has the rest. */
 const internalError = new DBusError(
   'org.lockerd1.Error.Failed',
-  'an internal error occurred; see: journalctl -t lockerd',
+  'an internal error occurred; see: journalctl -u lockerd',
 );
 
 /** Error texts are for people. */
@@ -173,7 +175,9 @@ class Server {
       // Nothing was sent to a caller that wanted no answer.
       if (bytes > 0) this.#answerBytes.set(declaration, bytes);
       settle?.(callCost(frame, bytes) - expected);
+      this.#options.answered?.(frame);
     } catch (error) {
+      this.#options.answered?.(frame, error);
       await this.#answerError(frame, error, presence);
     } finally {
       this.#quota.leave(sender);

@@ -159,12 +159,15 @@ export class MethodLookup {
             ['value', 'v'],
           ],
           out: [],
-          handler: ({ path }, [interfaceName, name]) => {
-            this.#property(path, interfaceName, name);
-            throw new DBusError(
-              busError.propertyReadOnly,
-              `the property ${shortened(name)} cannot be set`,
-            );
+          handler: (call, [interfaceName, name, { signature, value }]) => {
+            const property = this.#property(call.path, interfaceName, name);
+            if (property.set === undefined)
+              throw new DBusError(busError.propertyReadOnly, `the property ${name} cannot be set`);
+            if (signature !== property.signature) {
+              const text = `the property ${name} is of type "${property.signature}"`;
+              throw new DBusError(busError.invalidArgs, text);
+            }
+            return property.set(call, value);
           },
         }),
       },

@@ -215,7 +215,7 @@ function splitProgram(args: readonly string[]): [readonly string[], readonly str
  */
 export function parseArguments(
   args: readonly string[],
-  { outputIsTerminal }: { readonly outputIsTerminal: boolean } = { outputIsTerminal: false },
+  { outputIsTerminal }: { readonly outputIsTerminal: boolean },
 ): Invocation | Information {
   const [before, after] = splitProgram(args);
   // "--" ends the options of every command, but only those of "shell" take a program behind it.

@@ -98,7 +98,7 @@ export async function importContainers(
   }
   if (!invocation.quiet) {
     for (const change of changes) terminal.print(...toLines(terminal, change), '');
-    for (const note of notes) terminal.print(`note: ${note}`);
+    for (const note of notes) terminal.print(`note: ${escapeText(note)}`);
     if (invocation.legend) printEnd(terminal, changes.length, undo);
   }
   return exitStatus.ok;

@@ -48,6 +48,8 @@ function autostartWord({ autostart, autostartReasons: [reason] }: ContainerInfo)
 
 /** What the words of the property AutostartReasons mean. */
 const reasonTexts: Readonly<Record<string, string>> = {
+  setting: '"autostart" in its settings',
+  needed: 'a container that starts needs or wants it',
   config: 'lxc.start.auto',
   options: 'OPTIONS in /etc/default/lxc',
   runlevel: 'a link to its init script in a runlevel',

@@ -8,7 +8,7 @@ import type { ActionDetails, ActionId, Decision, JournalPort } from './ports.ts'
 /** How an authorization ended. */
 export type Verdict = Decision | 'unavailable' | 'left' | 'changed';
 
-const priority = { error: 3, warning: 4, notice: 5, info: 6 } as const;
+const priority = { error: 3, warning: 4, notice: 5, info: 6, debug: 7 } as const;
 
 const verdictWords: Record<Verdict, string> = {
   yes: 'allowed',
@@ -19,6 +19,13 @@ const verdictWords: Record<Verdict, string> = {
   left: 'the caller left first',
   changed: 'allowed, but what it was asked for had changed',
 };
+
+export interface CalledMethod {
+  readonly path: string;
+  /** Of the interface; empty where the caller named none. */
+  readonly name: string;
+  readonly member: string;
+}
 
 export class AuditLog {
   readonly #journal: JournalPort;
@@ -64,6 +71,24 @@ export class AuditLog {
         RESULT: job.result,
         ...(stallUsec !== undefined && { STALL_USEC: String(stallUsec) }),
         ...(job.error && { ERROR: job.error.code }),
+      },
+    });
+  }
+
+  /** A call on the bus; `error` is the name of the error that it was answered with. */
+  call(uid: number, sender: string, { path, name, member }: CalledMethod, error?: string): void {
+    this.#journal.write({
+      uid,
+      messageId: messageIds.call,
+      priority: priority.debug,
+      message: `${member} of ${path} for uid ${uid}: ${error ?? 'answered'}`,
+      fields: {
+        PATH: path,
+        INTERFACE: name,
+        MEMBER: member,
+        UID: String(uid),
+        SENDER: sender,
+        ...(error !== undefined && { ERROR: error }),
       },
     });
   }

@@ -248,7 +248,7 @@ export class Jobs {
       this.failedUnexpectedly.emit(job, error);
       return new LockerdError(
         'Failed',
-        `${describeJob(job)} failed for a reason that is not yours; see: journalctl -t lockerd`,
+        `${describeJob(job)} failed for a reason that is not yours; see: journalctl -u lockerd`,
       );
     }
   }

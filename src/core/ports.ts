@@ -1,5 +1,7 @@
 /** What the core needs from outside. Adapters implement these; each knows one outside system. */
 
+import type { LogLevel, LogTarget } from '../api/log-control.ts';
+
 /** One container as the generator has written it down and systemd has loaded it. */
 export interface ContainerDefinition {
   readonly name: string;
@@ -232,7 +234,7 @@ export interface JournalEntry {
   readonly isKept?: boolean;
   /** 128 bits in hex, from `src/core/message-ids.ts`. */
   readonly messageId: string;
-  /** As syslog(3): 3 error, 4 warning, 5 notice, 6 info. */
+  /** As syslog(3): 3 error, 4 warning, 5 notice, 6 info, 7 debug. */
   readonly priority: number;
   readonly message: string;
   /** Names without the prefix LOCKERD_: CONTAINER, LOCKER, VERB, JOB, UID, SENDER, DECISION, ... */
@@ -241,6 +243,13 @@ export interface JournalEntry {
 
 export interface JournalPort {
   write(entry: JournalEntry): void;
+}
+
+/** What of all this reaches the journal. */
+export interface Logging {
+  /** Entries of a lower priority are dropped. */
+  level: LogLevel;
+  target: LogTarget;
 }
 
 /** The clients of the service. */

@@ -63,6 +63,13 @@ const phrases: Readonly<Record<string, Phrase>> = {
     ),
     when: fromStart,
   },
+  BindsTo: {
+    say: each(
+      (unit) => `runs only while ${unit} does`,
+      (unit) => `runs also without ${unit}`,
+    ),
+    when: fromNow,
+  },
   RequiresMountsFor: {
     say: each(
       (path) => `needs what is mounted for ${path}`,

@@ -97,6 +97,8 @@ export interface Container {
   readonly boot: BootDecision;
   readonly groups: readonly string[];
   readonly startDelaySec: number;
+  /** Units of the containers that it needs, and of those that only start first. */
+  readonly companions?: { readonly needs: readonly string[]; readonly wants: readonly string[] };
   /** Containers ordered before this one, and the delays that must have passed. */
   readonly startsAfter: readonly string[];
   /** Undefined for a container that has none. */

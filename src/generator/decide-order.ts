@@ -9,7 +9,8 @@ export interface RankedContainer {
   readonly rank: readonly [number, number];
 }
 
-function compareRanks(a: readonly [number, number], b: readonly [number, number]): number {
+/** Whether the first rank comes before (negative) or after the second. */
+export function compareRanks(a: readonly [number, number], b: readonly [number, number]): number {
   return a[0] - b[0] || a[1] - b[1];
 }
 

@@ -13,11 +13,13 @@ import {
   unitNameFits,
 } from '../model/unit-name.ts';
 import { fitsUnitFile, printable } from '../model/unit-syntax.ts';
+import type { BootPolicy } from '../host/boot-policy.ts';
 import { bootPass, decideBoot, startsAtBoot } from '../host/boot-policy.ts';
 import { decideLockers } from '../host/lockers.ts';
 import { preStartHook } from '../host/lxc-values.ts';
 import type { Container, ContainerFacts, HostFacts } from './container.ts';
 import { planHalt } from './decide-halt.ts';
+import { decideCompanions } from './decide-companions.ts';
 import { findNeeds } from './decide-needs.ts';
 import type { RankedContainer } from './decide-order.ts';
 import { orderContainers } from './decide-order.ts';
@@ -43,7 +45,7 @@ export function modelContainers(all: readonly ContainerFacts[], host: HostFacts)
     if (problem === undefined) ranked.push(modelOne(facts, host));
     else nameless.push(problem);
   }
-  return { containers: orderContainers(ranked), nameless };
+  return { containers: orderContainers(decideCompanions(ranked)), nameless };
 }
 
 function groupFits(group: string): boolean {
@@ -100,6 +102,17 @@ function decideGroups(
   };
 }
 
+/** Whether a link of ours starts it at boot, and what happens then, whoever decided it. */
+function decideAutostart(
+  { config, settings, hasRunlevelLink, unitLinks }: ContainerFacts,
+  policy: BootPolicy,
+): Pick<Container, 'autostart' | 'boot'> {
+  return {
+    autostart: hasRunlevelLink || (settings.autostart ?? startsAtBoot(policy, config)),
+    boot: decideBoot(policy, config, unitLinks, hasRunlevelLink, settings.autostart),
+  };
+}
+
 function modelOne(facts: ContainerFacts, host: HostFacts): RankedContainer {
   const { config, settings } = facts;
   const needs = findNeeds(facts, host);
@@ -149,8 +162,7 @@ function modelOne(facts: ContainerFacts, host: HostFacts): RankedContainer {
       wants: [...wants].sort(),
       after: [...needs.after, ...behind.mounts].filter((unit) => !wants.has(unit)).sort(),
       bridges: [...needs.bridges].sort(),
-      autostart: facts.hasRunlevelLink || startsAtBoot(host.boot, config),
-      boot: decideBoot(host.boot, config, facts.unitLinks, facts.hasRunlevelLink),
+      ...decideAutostart(facts, host.boot),
       groups: groups.filter(groupFits),
       startDelaySec: config.startDelaySec,
       ...(wormhole === undefined ? {} : { wormhole }),

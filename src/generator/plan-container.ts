@@ -158,6 +158,9 @@ function planEnvironment(c: Container): string[] {
     `LOCKERD_HALT_SIGNALS=${halt.heardBy.join(' ')}`,
     ...needsUnits(c).map((unit) => `LOCKERD_NEEDS=${unit}`),
     ...(settings.ready === 'booted' ? ['LOCKERD_READY=booted'] : []),
+    ...(settings.machined === undefined
+      ? []
+      : [`LOCKERD_MACHINED=${settings.machined ? 'yes' : 'no'}`]),
     ...(hasLogFile ? ['LOCKERD_LOG=own'] : []),
     ...(wormhole === undefined ? [] : wormholeEnvironment(wormhole)),
   ];
@@ -171,6 +174,7 @@ export function planContainerDropIn(c: Container, isForwarded: boolean): Planned
   const attachments = c.wormhole?.attachments ?? [];
   const attachmentUnits = attachments.map(({ target }) => mountUnit(target));
   const wormholes = c.wormhole === undefined ? [] : [mountUnit(parentOf(c.wormhole.path))];
+  const { needs: companions = [], wants: wishes = [] } = broken ? {} : (c.companions ?? {});
   const delay = hasDelay(c) ? [delayUnit(c.name)] : [];
   const forward = isForwarded ? [forwardUnit(c.name)] : [];
   const autoballoon = c.settings.autoballoon === undefined || broken ? [] : [autoballoonUnit];
@@ -182,8 +186,10 @@ export function planContainerDropIn(c: Container, isForwarded: boolean): Planned
       configFile: unitText(c.configFile),
       hung: isHung(c),
       requiresMountsFor: needs.requiredPaths.map(unitWord),
+      bindsTo: companions,
       wants: [
         ...needs.wants,
+        ...wishes,
         ...(broken ? [] : [...wormholes, ...attachmentUnits]),
         ...delay,
         ...needsUnits(c),
@@ -194,11 +200,13 @@ export function planContainerDropIn(c: Container, isForwarded: boolean): Planned
       after: [
         ...needs.wants,
         ...needs.after,
+        ...companions,
+        ...wishes,
         ...needsUnits(c),
         // Also of what runs while its configuration is broken: none is unmounted before the stop.
         ...wormholes,
         ...attachmentUnits,
-        ...needs.startsAfter,
+        ...needs.startsAfter.filter((unit) => !companions.includes(unit) && !wishes.includes(unit)),
       ],
       late: c.mayComeLate && !broken ? lateUnit(c.name) : '',
       partOf: [...c.groups.map(groupTarget), ...forward],

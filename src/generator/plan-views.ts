@@ -36,6 +36,8 @@ export interface ContainerView {
   /** PID 1 looks at SourcePath=, and would wait for what does not answer. */
   readonly hung: boolean;
   readonly requiresMountsFor: readonly string[];
+  /** Containers whose stop stops this one. */
+  readonly bindsTo: readonly string[];
   readonly wants: readonly string[];
   readonly after: readonly string[];
   /** The unit that waits where the start lacks something; empty where it cannot. */

@@ -197,6 +197,8 @@ export function startsAtBoot(
  * so. Callers of the service see these words; org.lockerd1(5) explains them.
  */
 export type BootReason =
+  | 'setting'
+  | 'needed'
   | 'config'
   | 'options'
   | 'runlevel'
@@ -230,21 +232,28 @@ const bootTargets: ReadonlySet<string> = new Set([
   'remote-fs.target',
 ]);
 
-/** What happens to a container at the next boot, and who decided it. */
+/**
+ * What happens to a container at the next boot, and who decided it.
+ * @param setting `autostart` of lockerd.conf(5)
+ */
 export function decideBoot(
   policy: BootPolicy,
   container: { readonly startAuto: boolean; readonly groups: readonly string[] },
   { wantedBy, isMasked }: UnitLinks,
   hasRunlevelLink: boolean,
+  setting?: boolean,
 ): BootDecision {
   if (isMasked) return { starts: false, reasons: ['masked'] };
   const reasons: BootReason[] = [];
-  if (startsAtBoot(policy, container)) reasons.push(container.startAuto ? 'config' : 'options');
+  const byLxc = startsAtBoot(policy, container);
+  if (setting === true) reasons.push('setting');
+  else if (setting === undefined && byLxc) reasons.push(container.startAuto ? 'config' : 'options');
   if (hasRunlevelLink) reasons.push('runlevel');
   if (wantedBy.some((unit) => bootTargets.has(unit))) reasons.push('enabled');
   if (reasons.length > 0) return { starts: true, reasons };
   if (wantedBy.length > 0) reasons.push('other-unit');
-  if (container.startAuto) reasons.push(whyNotByLxc(policy));
+  if (setting === false && byLxc) reasons.push('setting');
+  else if (setting === undefined && container.startAuto) reasons.push(whyNotByLxc(policy));
   return { starts: false, reasons };
 }
 

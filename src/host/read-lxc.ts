@@ -17,7 +17,7 @@ const MAX_TOTAL_BYTES = 8 * 1024 * 1024;
 const MAX_FILES = 4096;
 
 /** Reads configurations and remembers the files they include, which most containers share. */
-interface LxcReader {
+export interface LxcReader {
   /** Never throws: what cannot be read is described in the result. */
   read(path: string): LxcSource;
 }

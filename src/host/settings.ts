@@ -40,6 +40,14 @@ export interface ContainerSettings {
   readonly strictNeeds?: boolean;
   /** When true, a container with user ids of its own sees the ids that are on the locker. */
   readonly idmapLockers?: boolean;
+  /** Whether it starts at boot; undefined: as lxc.start.auto says. */
+  readonly autostart?: boolean;
+  /** Containers without which it does not run. */
+  readonly needs?: Located<readonly string[]>;
+  /** Containers that start first, without which it runs as well. */
+  readonly wants?: Located<readonly string[]>;
+  /** Whether systemd-machined is told of the guest; undefined: where it is installed. */
+  readonly machined?: boolean;
   /** Undefined for a container whose memory stays as it is set. */
   readonly autoballoon?: AutoballoonRange;
 }
@@ -76,7 +84,8 @@ export interface Settings {
 const logLevels = ['TRACE', 'DEBUG', 'INFO', 'NOTICE', 'WARN', 'ERROR', 'CRIT', 'ALERT', 'FATAL'];
 
 interface KeyRule {
-  readonly scope: 'host' | 'container';
+  /** `own` can stand only in the file of one container. */
+  readonly scope: 'host' | 'container' | 'own';
   readonly accepts: (value: string) => boolean;
   /** The accepted form, for the message. */
   readonly form: string;
@@ -97,6 +106,15 @@ function parseLockers(value: string): LockerChoice[] {
 
 function areLockers(value: string): boolean {
   return parseLockers(value).every(({ name }) => !/^(?:\.{0,2})$|\//.test(name));
+}
+
+/** Names of containers, written as those of lockers are. */
+function parseNames(value: string): string[] {
+  return words(value).map(decodeField);
+}
+
+function areContainers(value: string): boolean {
+  return parseNames(value).every((name) => !/^\.|\//.test(name));
 }
 
 /** `FLOOR CEILING`; undefined for what is no such range. */
@@ -122,6 +140,7 @@ function isYesOrNo(value: string): boolean {
   return value === 'yes' || value === 'no';
 }
 
+const containersForm = 'names of containers';
 const yesOrNoForm = '"yes" or "no"';
 const directoryForm = 'an absolute path without ".."';
 const lockersForm =
@@ -147,11 +166,19 @@ export const settingsKeys: Readonly<Record<string, KeyRule>> = {
   'strict-lockers': { scope: 'container', accepts: isYesOrNo, form: yesOrNoForm },
   'strict-needs': { scope: 'container', accepts: isYesOrNo, form: yesOrNoForm },
   'idmap-lockers': { scope: 'container', accepts: isYesOrNo, form: yesOrNoForm },
+  machined: {
+    scope: 'container',
+    accepts: (value) => isYesOrNo(value) || value === 'auto',
+    form: '"yes", "no" or "auto"',
+  },
   autoballoon: {
     scope: 'container',
     accepts: (value) => value === 'no' || parseRange(value) !== undefined,
     form: '"no", or a floor of at least 16M and a ceiling above it, such as "512M 2G"',
   },
+  autostart: { scope: 'container', accepts: isYesOrNo, form: yesOrNoForm },
+  needs: { scope: 'own', accepts: areContainers, form: containersForm },
+  wants: { scope: 'own', accepts: areContainers, form: containersForm },
   'locker-directory': { scope: 'host', accepts: isDirectory, form: directoryForm },
   'wormhole-directory': { scope: 'host', accepts: isDirectory, form: directoryForm },
   'locker-path': { scope: 'host', accepts: isDirectory, form: directoryForm },
@@ -184,7 +211,7 @@ type Values = Map<string, Located<string>>;
  */
 function readKeys(
   file: SettingsFile,
-  allowed: (rule: KeyRule) => boolean,
+  forbidden: KeyRule['scope'],
 ): { values: Values; problems: Problem[] } {
   const values: Values = new Map();
   const problems: Problem[] = [];
@@ -202,12 +229,8 @@ function readKeys(
       });
     } else if (rule === undefined) {
       problems.push({ ...at, reason: `unknown key "${key}"`, remedy: 'see lockerd.conf(5)' });
-    } else if (!allowed(rule)) {
-      problems.push({
-        ...at,
-        reason: `"${key}" belongs to the whole host`,
-        remedy: 'move it to /etc/lockerd/lockerd.conf',
-      });
+    } else if (rule.scope === forbidden) {
+      problems.push({ ...at, ...misplaced(key, rule) });
     } else if (!rule.accepts(value)) {
       problems.push({
         ...at,
@@ -219,6 +242,18 @@ function readKeys(
     }
   }
   return { values, problems };
+}
+
+function misplaced(key: string, { scope }: KeyRule): { reason: string; remedy: string } {
+  return scope === 'host'
+    ? {
+        reason: `"${key}" belongs to the whole host`,
+        remedy: 'move it to /etc/lockerd/lockerd.conf',
+      }
+    : {
+        reason: `"${key}" belongs to one container`,
+        remedy: 'move it to /etc/lockerd/containers/NAME.conf',
+      };
 }
 
 function yesOrNo(value: string | undefined, base: boolean | undefined): boolean | undefined {
@@ -241,6 +276,11 @@ function containerSettings(
   const strictLockers = yesOrNo(text('strict-lockers'), base.strictLockers);
   const idmapLockers = yesOrNo(text('idmap-lockers'), base.idmapLockers);
   const strictNeeds = yesOrNo(text('strict-needs'), base.strictNeeds);
+  const needs = namesOf(values.get('needs'));
+  const wants = namesOf(values.get('wants'));
+  const autostart = yesOrNo(text('autostart'), base.autostart);
+  const machine = text('machined');
+  const machined = machine === 'auto' ? undefined : yesOrNo(machine, base.machined);
   const range = text('autoballoon');
   const autoballoon = range === undefined ? base.autoballoon : parseRange(range);
   return {
@@ -253,8 +293,16 @@ function containerSettings(
     ...(strictLockers === undefined ? {} : { strictLockers }),
     ...(strictNeeds === undefined ? {} : { strictNeeds }),
     ...(idmapLockers === undefined ? {} : { idmapLockers }),
+    ...(machined === undefined ? {} : { machined }),
     ...(autoballoon === undefined ? {} : { autoballoon }),
+    ...(autostart === undefined ? {} : { autostart }),
+    ...(needs === undefined ? {} : { needs }),
+    ...(wants === undefined ? {} : { wants }),
   };
+}
+
+function namesOf(named: Located<string> | undefined): Located<readonly string[]> | undefined {
+  return named === undefined ? undefined : { ...named, value: parseNames(named.value) };
 }
 
 function hostSettings(values: ReadonlyMap<string, Located<string>>): HostSettings {
@@ -277,7 +325,7 @@ export function parseSettings(files: readonly SettingsFile[]): Settings {
   const values: Values = new Map();
   const problems: Problem[] = [];
   for (const file of files) {
-    const read = readKeys(file, () => true);
+    const read = readKeys(file, 'own');
     problems.push(...read.problems);
     for (const [key, value] of read.values) values.set(key, value);
   }
@@ -294,6 +342,6 @@ export function parseContainerSettings(
   defaults: ContainerSettings,
 ): { settings: ContainerSettings; problems: readonly Problem[] } {
   if (file === undefined) return { settings: defaults, problems: [] };
-  const read = readKeys(file, (rule) => rule.scope === 'container');
+  const read = readKeys(file, 'host');
   return { settings: containerSettings(read.values, defaults), problems: read.problems };
 }

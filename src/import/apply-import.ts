@@ -54,6 +54,8 @@ class Application {
   readonly #root: string;
   readonly #steps: readonly Step[];
   readonly #undo: (() => void)[] = [];
+  /** Directories that were not there, each after the one that it is in. */
+  readonly #made: string[] = [];
 
   constructor(root: string, changes: readonly Change[]) {
     this.#root = root;
@@ -135,6 +137,7 @@ class Application {
     if (lstatSync(path, { throwIfNoEntry: false }) !== undefined) return;
     this.#makeDirectory(dirname(path));
     mkdirSync(path, { mode: 0o755 });
+    this.#made.push(path.slice(this.#root.length));
     this.#undo.push(() => {
       rmdirSync(path);
     });
@@ -204,9 +207,14 @@ class Application {
           return `[ -L ${word} ] || ln -s -- ${shellWord(change.target)} ${word}`;
       }
     });
+    // Something else may be in them by then.
+    const directories = [...this.#made].reverse().map((made) => {
+      const word = shellWord(made);
+      return `[ ! -d ${word} ] || rmdir --ignore-fail-on-non-empty -- ${word}`;
+    });
     const head = ['#!/bin/sh', '# Undoes "lockerctl import --apply".', 'set -e'];
     this.#makeDirectory(this.#root + undoDirectory);
-    this.#write(this.#root + path, [...head, ...lines, ''].join('\n'), undefined);
+    this.#write(this.#root + path, [...head, ...lines, ...directories, ''].join('\n'), undefined);
     return path;
   }
 }

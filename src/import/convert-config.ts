@@ -43,6 +43,9 @@ export function convertConfig(text: string, context: ConvertContext): Converted 
 /** Values that may have a "#" of their own. */
 const mayHaveHash = /^lxc\.(?:environment|hook\.|init|execute)/;
 
+/** Directories that whoever made them has to make again after each boot. */
+const belowVolatile = /^\/(?:(?:var\/)?run|tmp|dev\/shm)\/./;
+
 class Conversion {
   readonly #context: ConvertContext;
   readonly #raw: readonly string[];
@@ -101,14 +104,18 @@ class Conversion {
     if (key.startsWith('lxc.hook.') && isClassicHook(value)) return this.#classicHook(value);
     const match = matchKey(key);
     if (match.kind !== 'legacy') return undefined;
-    if (match.now === 'lxc.console.path') {
-      const directory = value.slice(0, value.lastIndexOf('/'));
-      if (value.startsWith('/') && !this.#context.isThere(directory)) {
-        return removed(`the directory of ${value} is gone; "lxc-console" needs no such file`);
-      }
-    }
+    const gone = match.now === 'lxc.console.path' ? this.#whyNoConsole(value) : undefined;
+    if (gone !== undefined) return removed(`${gone}; "lxc-console" needs no such file`);
     if (match.now === undefined) return removed(`LXC 3 and later have no ${key}`);
     return renamed(key, match.now, value);
+  }
+
+  /** LXC starts no container whose console it cannot open. */
+  #whyNoConsole(value: string): string | undefined {
+    const directory = value.slice(0, value.lastIndexOf('/'));
+    if (!value.startsWith('/')) return undefined;
+    if (!this.#context.isThere(directory)) return `${directory} is gone`;
+    return belowVolatile.test(directory) ? `${directory} is gone after a boot` : undefined;
   }
 
   #network(key: string, value: string): Result {

@@ -2,13 +2,18 @@
 import { readFacts } from '../generator/read-facts.ts';
 import type { Facts } from '../generator/read-facts.ts';
 import { editSettings } from '../helper/settings-edit.ts';
-import { startsAtBoot } from '../host/boot-policy.ts';
+import { decideBoot, startsAtBoot } from '../host/boot-policy.ts';
+import type { UnitLinks } from '../host/boot-policy.ts';
 import { Files } from '../host/files.ts';
 import { splitLxcText } from '../host/grammar.ts';
 import { lxcRelease } from '../host/lxc-release.ts';
 import { parseLxcConfig } from '../host/parse-lxc.ts';
+import { createLxcReader } from '../host/read-lxc.ts';
+import type { LxcReader } from '../host/read-lxc.ts';
 import { HostReader } from '../host/read.ts';
+import type { LxcConfig } from '../model/lxc-config.ts';
 import { defaultLxcpath, isAtOrBelow, withoutTrailingSlashes } from '../model/path.ts';
+import { shellWord } from '../model/shell-quote.ts';
 import { containerUnit } from '../model/unit-name.ts';
 import { printable } from '../model/unit-syntax.ts';
 import type { Change, ImportPlan, LineEdit } from './changes.ts';
@@ -39,6 +44,8 @@ class Planner {
   readonly #lxcpath: string;
   readonly #keepsCgroup1: boolean;
   readonly #startOf: (name: string) => OldStart;
+  readonly #unitLinks: (unit: string) => UnitLinks;
+  readonly #lxc: LxcReader;
   /** Edits by file: files may be included by several containers. */
   readonly #edited = new Map<string, { before: string; edits: readonly LineEdit[] }>();
   readonly #others: Change[] = [];
@@ -51,6 +58,8 @@ class Planner {
     this.#facts = readFacts(root, files);
     this.#lxcpath = this.#host.realPath(this.#facts.lxcpath ?? defaultLxcpath, true);
     this.#startOf = oldStarts(this.#host);
+    this.#unitLinks = this.#host.unitLinks();
+    this.#lxc = createLxcReader(root, files);
     const controllers = [...this.#host.mountPoints()].map((path) => path.split('/').at(-1) ?? '');
     const takes = lxcRelease(this.#host)()?.takesCgroup1 !== false;
     this.#keepsCgroup1 = takes && controllers.some((name) => /^(?:memory|devices)$/.test(name));
@@ -104,7 +113,11 @@ class Planner {
     else this.#edited.set(config, { before: text, edits: all });
     this.#link(container);
     this.#lockers(name, hookArguments);
-    this.#noteProblems(name, config, editedText(text, all));
+    const now = parsed(config, editedText(text, all));
+    if (all.length > 0 || isCopied || container.linkTo !== undefined) {
+      this.#noteStart(container, now);
+    }
+    this.#noteProblems(name, now);
   }
 
   /** Files of the site itself; those of packages change with their packages. */
@@ -244,14 +257,41 @@ class Planner {
     this.#edited.set(this.#host.realPath('/etc/fstab', true), { before: text, edits });
   }
 
+  /** What the next boot does with it, where somebody has to do something. */
+  #noteStart({ name, config, isCopied }: OldContainer, now: LxcConfig): void {
+    if (isCopied && /^(?:\/var)?\/run\/ganeti\//.test(config)) {
+      this.#notes.push(
+        `${name}: Ganeti starts this instance after a boot; have it shut down there ` +
+          `("gnt-instance shutdown ${name}"), so that only its unit starts it`,
+      );
+    }
+    const { reason, ownScript } = this.#startOf(name);
+    if (reason !== undefined || ownScript) return;
+    // The file on the disk has its includes, the new text has no comments behind values.
+    const before = parseLxcConfig(this.#lxc.read(config));
+    const how = {
+      startAuto: before.startAuto || now.startAuto,
+      groups: [...before.groups, ...now.groups],
+    };
+    const links = this.#unitLinks(containerUnit(name));
+    if (links.isMasked || decideBoot(this.#facts.host.boot, how, links, false).starts) return;
+    const enable = `systemctl enable ${shellWord(containerUnit(name))}`;
+    this.#notes.push(`${name}: nothing starts it at boot; if it should start: ${enable}`);
+  }
+
   /** What LXC would still refuse. */
-  #noteProblems(name: string, path: string, text: string): void {
-    const file = { path, text: splitLxcText(text), badLines: new Set<number>(), includes: [] };
-    for (const { line, reason, remedy } of parseLxcConfig({ file, paths: [] }).problems) {
+  #noteProblems(name: string, { problems }: LxcConfig): void {
+    for (const { line, reason, remedy } of problems) {
       const how = remedy === undefined ? '' : `; ${remedy}`;
       this.#notes.push(`${name}: line ${line} after the import: ${printable(reason + how)}`);
     }
   }
+}
+
+/** A configuration without what it includes. */
+function parsed(path: string, text: string): LxcConfig {
+  const file = { path, text: splitLxcText(text), badLines: new Set<number>(), includes: [] };
+  return parseLxcConfig({ file, paths: [] });
 }
 
 /** Whether a configuration lies in the root file system that it names. */

@@ -1,16 +1,20 @@
 /** Puts the core on the bus: who calls, at what pace, and which objects there are. */
 
 import { interfaces } from '../api/names.ts';
-import type { ServiceConnection } from '../bus/connection.ts';
+import { logControlPath } from '../api/log-control.ts';
+import type { CallFrame, ServiceConnection } from '../bus/connection.ts';
 import { serve } from '../bus/serve.ts';
+import { busError, DBusError } from '../bus/values.ts';
+import { AuditLog } from '../core/audit-log.ts';
 import type { Clock } from '../core/clock.ts';
 import { Core, type CorePorts } from '../core/core.ts';
 import { Listeners } from '../core/listeners.ts';
 import type { Limits } from '../core/user-quota.ts';
-import type { ClientsPort, MemoryFigures, MemoryPort } from '../core/ports.ts';
+import type { ClientsPort, Logging, MemoryFigures, MemoryPort } from '../core/ports.ts';
 import { asBusError } from './bus-errors.ts';
 import { Callers } from './callers.ts';
 import type { Occupation } from './idle.ts';
+import { logControlInterface } from './log-interface.ts';
 import type { ServiceContext } from './service-context.ts';
 import { managerPath } from '../api/paths.ts';
 import { Publisher } from './publisher.ts';
@@ -20,6 +24,7 @@ export interface ServiceOptions {
   readonly ports: CorePorts & { readonly clients: ClientsPort };
   readonly clock: Clock;
   readonly version: string;
+  readonly logging: Logging;
   readonly limits?: Limits;
 }
 
@@ -33,10 +38,11 @@ const figuresFreshMs = 100;
 export async function startService(
   options: ServiceOptions,
 ): Promise<{ readonly core: Core; readonly occupation: Occupation }> {
-  const { connection, ports, clock, version, limits } = options;
+  const { connection, ports, clock, version, limits, logging } = options;
   const core = new Core(ports, clock, limits);
   await core.start();
   const callers = new Callers(ports.clients);
+  const log = new AuditLog(ports.journal);
   const less = new Listeners<[]>();
   const context: ServiceContext = {
     core,
@@ -45,9 +51,12 @@ export async function startService(
     figures: readFigures(ports.memory, clock),
   };
   const tree = await serve(connection, {
-    objects: {},
+    objects: { [logControlPath]: [logControlInterface(logging, callers)] },
     objectManager: managerPath,
     userOf: (sender) => callers.uidOf(sender),
+    answered: (frame, error) => {
+      if (logging.level === 'debug') void logCall(log, callers, frame, error);
+    },
     left: (sender) => {
       callers.forget(sender);
       less.emit();
@@ -76,6 +85,22 @@ export async function startService(
   });
   const isIdle = () => callers.isEmpty && core.jobs.all.length === 0;
   return { core, occupation: { isIdle, onLess: (look) => less.add(look) } };
+}
+
+/** Never rejects. */
+async function logCall(
+  log: AuditLog,
+  callers: Callers,
+  { sender = '', path, member, interface: name = '' }: CallFrame,
+  error: unknown,
+): Promise<void> {
+  try {
+    const uid = await callers.uidOf(sender);
+    const failure = error instanceof DBusError ? error.errorName : busError.failed;
+    log.call(uid, sender, { path, name, member }, error === undefined ? undefined : failure);
+  } catch {
+    // The caller left first.
+  }
 }
 
 function readFigures(

@@ -6,11 +6,12 @@
  */
 
 import { setTimeout as sleep } from 'node:timers/promises';
+import { logLevels, type LogLevel } from '../api/log-control.ts';
 import { serviceName } from '../api/names.ts';
 import { GeneratedDefinitions } from '../adapters/definitions.ts';
 import { BusClients } from '../adapters/clients.ts';
 import { HelperClient } from '../adapters/helper-client.ts';
-import { LoggerJournal } from '../adapters/journal.ts';
+import { Journal } from '../adapters/journal.ts';
 import { CgroupMemory } from '../adapters/cgroup-memory.ts';
 import { SystemdMounts } from '../adapters/mount-units.ts';
 import { PolkitAuthority } from '../adapters/polkit.ts';
@@ -24,6 +25,7 @@ import { IdleExit, type Occupation } from './idle.ts';
 
 /** In the unit: `systemctl edit lockerd`. */
 const lingerVariable = 'LOCKERD_IDLE_EXIT';
+const levelVariable = 'LOCKERD_LOG_LEVEL';
 
 const helperSocket = '/run/lockerd/helper.sock';
 
@@ -39,7 +41,8 @@ const lastAnswersMs = 5_000;
  */
 export async function main(): Promise<number> {
   const lingerMs = lingerOf(process.env[lingerVariable]);
-  const journal = new LoggerJournal();
+  const journal = new Journal();
+  journal.level = levelOf(process.env[levelVariable]) ?? journal.level;
   const connection = await connectBus();
   let idle: IdleExit | undefined;
   const stopped = new Promise<number>((resolve) => {
@@ -74,13 +77,21 @@ function lingerOf(text: string | undefined): number {
   throw new Error(`${lingerVariable}=${text}: say after how many seconds, or "no"`);
 }
 
-async function serveOn(connection: ServiceConnection, journal: LoggerJournal): Promise<Occupation> {
+function levelOf(text = ''): LogLevel | undefined {
+  const level = logLevels.find((known) => known === text);
+  if (level === undefined && text !== '')
+    throw new Error(`${levelVariable}=${text}: say one of ${logLevels.join(', ')}`);
+  return level;
+}
+
+async function serveOn(connection: ServiceConnection, journal: Journal): Promise<Occupation> {
   const manager = await SystemdManager.connect(connection);
   const memory = new CgroupMemory();
   const { occupation } = await startService({
     connection,
     clock: systemClock,
     version: LOCKERD_VERSION,
+    logging: journal,
     ports: {
       definitions: betweenReloads(new GeneratedDefinitions(), manager),
       units: new SystemdUnits(manager, memory),

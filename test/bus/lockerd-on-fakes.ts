@@ -117,6 +117,7 @@ export class LockerdOnFakes {
       connection,
       clock: systemClock,
       version: 'test',
+      logging: this.outside.logging,
       limits: { ...defaultLimits, ...this.#limits },
       ports: { ...this.#ports(), clients: new BusClients(connection) },
     });

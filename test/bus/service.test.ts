@@ -68,6 +68,7 @@ beforeEach(async () => {
     connection,
     clock: systemClock,
     version: '1.2.3',
+    logging: outside.logging,
     limits: { ...defaultLimits, 'finished-job-seconds': 1 },
     ports: { ...outside.ports(), authority, clients: new BusClients(connection) },
   }));

@@ -4,7 +4,7 @@ import { BusClients } from '../../src/adapters/clients.ts';
 import { GeneratedDefinitions } from '../../src/adapters/definitions.ts';
 import { CgroupMemory } from '../../src/adapters/cgroup-memory.ts';
 import { SystemdManager } from '../../src/systemd/manager.ts';
-import { encodeJournalEntry } from '../../src/adapters/journal.ts';
+import { encodeJournalEntry } from '../../src/adapters/journal-entry.ts';
 import { SystemdMounts } from '../../src/adapters/mount-units.ts';
 import { SystemdUnits } from '../../src/adapters/units.ts';
 import { type BusConnection, connectBus } from '../../src/bus/connection.ts';
@@ -393,15 +393,21 @@ describe('memory', () => {
 });
 
 describe('the journal', () => {
-  test('has what logger(1) was given, field by field', async () => {
+  test('has what it was given, field by field', async () => {
     const messageId = '0123456789abcdef0123456789abcdef';
-    const input = encodeJournalEntry({
+    const entry = encodeJournalEntry({
       messageId,
       priority: 5,
       message: 'two\nlines',
       fields: { CONTAINER: 'my web=1', LOCKER: 'ü', EVIL: 'a\nMESSAGE=evil\n\nPRIORITY=0' },
     });
-    await host.run('logger', ['--journald'], { input });
+    const length = Buffer.alloc(4);
+    length.writeUInt32LE(entry.length);
+    const input = Buffer.concat([length, entry]);
+    const { stdout: answer } = await host.run('/usr/lib/lockerd/hooks/write-journal', [], {
+      input,
+    });
+    expect(answer).toBe('\n');
     await host.run('journalctl', ['--sync']);
     const { stdout } = await host.run('journalctl', [`MESSAGE_ID=${messageId}`, '--output=json']);
     expect(stdout.trim().split('\n')).toHaveLength(1);

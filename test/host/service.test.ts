@@ -386,6 +386,38 @@ describe('strangers', () => {
   });
 });
 
+describe('the journal', () => {
+  /** Messages of the service's own entries, the oldest first. */
+  const entries = async (...matches: string[]) => {
+    await host.run('journalctl', ['--sync']);
+    const { stdout } = await host.run('journalctl', ['--unit=lockerd', '--output=cat', ...matches]);
+    return stdout.split('\n');
+  };
+
+  test('has every entry of the service under its unit, also the last ones', async () => {
+    const uid = (await host.run('id', ['-u', 'stranger'])).stdout.trim();
+    const match = [`LOCKERD_UID=${uid}`, 'LOCKERD_CONTAINER=db'];
+    const before = (await entries(...match)).length;
+    for (let count = 0; count < 20; count++) {
+      await callAs('stranger', 'StopContainer', 'sa{sv}', 'db', '0');
+    }
+    await systemctl(host, 'stop', 'lockerd.service');
+    expect((await entries(...match)).length - before).toBe(20);
+  });
+
+  test('has what systemctl service-log-level says', async () => {
+    const level = (...args: string[]) => host.run('systemctl', ['service-log-level', ...args]);
+    expect((await level('lockerd')).stdout).toBe('info\n');
+    await level('lockerd', 'debug');
+    expect((await level('lockerd')).stdout).toBe('debug\n');
+    await callAs('stranger', 'ListContainers');
+    await host.waitFor('the call is told of', async () =>
+      (await entries('LOCKERD_MEMBER=ListContainers')).some((line) => line.includes('answered')),
+    );
+    await level('lockerd', 'info');
+  });
+});
+
 test('no container has to wait for news until the hook of another one ends', async () => {
   await systemctl(host, 'start', unitOf('web_vm'));
   await host.waitForGuest('web_vm');

@@ -268,4 +268,42 @@ describe('the next boot', () => {
   ] as const)('with %s', (_, boot, container, links, runlevel, starts, reasons) => {
     expect(decideBoot(boot, container, links, runlevel)).toEqual({ starts, reasons });
   });
+
+  const enabled = { wantedBy: ['multi-user.target'], isMasked: false };
+  const masked = { wantedBy: [], isMasked: true };
+  test.each([
+    ['yes', true, on, manual, nothing, false, true, ['setting']],
+    ['yes, which lxc.start.auto says too', true, on, auto, nothing, false, true, ['setting']],
+    [
+      'yes, while LXC_AUTO=false',
+      true,
+      policy('LXC_AUTO=false'),
+      auto,
+      nothing,
+      false,
+      true,
+      ['setting'],
+    ],
+    ['yes, and a runlevel', true, on, manual, nothing, true, true, ['setting', 'runlevel']],
+    ['yes, and a mask', true, on, auto, masked, false, false, ['masked']],
+    ['no', false, on, manual, nothing, false, false, []],
+    ['no, against lxc.start.auto', false, on, auto, nothing, false, false, ['setting']],
+    [
+      'no, where LXC would not start it',
+      false,
+      policy('LXC_AUTO=false'),
+      auto,
+      nothing,
+      false,
+      false,
+      [],
+    ],
+    ['no, against systemctl enable', false, on, auto, enabled, false, true, ['enabled']],
+    ['no, against a runlevel', false, on, auto, nothing, true, true, ['runlevel']],
+  ] as const)(
+    'with autostart = %s',
+    (_, setting, boot, container, links, runlevel, starts, reasons) => {
+      expect(decideBoot(boot, container, links, runlevel, setting)).toEqual({ starts, reasons });
+    },
+  );
 });

@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
 import { checks } from '../../src/check/catalog.ts';
@@ -143,7 +144,17 @@ const rows: Readonly<Record<CheckId, Row>> = {
       [{ '/etc/fstab': '/dev/sdc1 /srv ext4 noauto 0 2\n' }, `${web}:2`, 'not mounted now'],
       [{ ...plus('lxc.rootfs.path = lvm:/dev/vg/web'), '/dev/vg/web': '' }, `${web}:8`, 'init'],
     ],
-    silent: [{ '/etc/fstab': '/dev/sdc1 /mnt ext4 noauto 0 2\n' }],
+    silent: [
+      { '/etc/fstab': '/dev/sdc1 /mnt ext4 noauto 0 2\n' },
+      // With its signal in the configuration, nobody needs to know the init.
+      {
+        ...plus('lxc.rootfs.path = lvm:/dev/vg/web', 'lxc.signal.halt = SIGUSR1'),
+        '/dev/vg/web': '',
+      },
+      // The guest has the host's tree, or none that LXC would take.
+      { [web]: config.replace('dir:/srv/web', 'none') },
+      plus('lxc.rootfs.path = overlay:/srv/web'),
+    ],
   },
   'lxc-missing': {
     fires: [[{ '/usr/bin/lxc-start': undefined }, '/usr/bin/lxc-start', 'not installed']],
@@ -273,7 +284,11 @@ const rows: Readonly<Record<CheckId, Row>> = {
       [guest({ '/sbin/init': undefined, '/etc/hostname': 'web' }), `${web}:2`, '/sbin/init'],
       [plus('lxc.init.cmd = /opt/init --quick'), `${web}:8`, '/opt/init'],
     ],
-    silent: [guest({ '/sbin/init': '#!/bin/sh\nexec /lib/systemd/systemd\n' })],
+    silent: [
+      guest({ '/sbin/init': '#!/bin/sh\nexec /lib/systemd/systemd\n' }),
+      // LXC looks for it in the guest's PATH.
+      plus('lxc.init.cmd = my-init --quick'),
+    ],
   },
   'halt-unheard': {
     fires: [
@@ -365,11 +380,15 @@ const rows: Readonly<Record<CheckId, Row>> = {
   },
   'memory-over-host': {
     fires: [[plus('lxc.cgroup2.memory.max = 16G'), `${web}:8`, '16G']],
-    silent: [plus('lxc.cgroup2.memory.max = 2G'), plus('lxc.cgroup2.memory.max = max')],
+    silent: [
+      plus('lxc.cgroup2.memory.max = 2G'),
+      plus('lxc.cgroup2.memory.max = max'),
+      { ...plus('lxc.cgroup2.memory.max = 16G'), '/proc/meminfo': undefined },
+    ],
   },
   'cpus-over-host': {
     fires: [[plus('lxc.cgroup2.cpuset.cpus = 0-1,8'), `${web}:8`, 'processor 8']],
-    silent: [plus('lxc.cgroup2.cpuset.cpus = 0-3')],
+    silent: [plus('lxc.cgroup2.cpuset.cpus = 0-3'), plus('lxc.cgroup2.cpuset.cpus = all')],
   },
   'subid-refused': {
     fires: [
@@ -396,7 +415,15 @@ const rows: Readonly<Record<CheckId, Row>> = {
   },
   'subid-unreserved': {
     fires: [[mapped(), `${web}:8`, '/etc/subuid']],
-    silent: [{ ...mapped(), ...reserved('root:100000:65536\n') }],
+    silent: [
+      { ...mapped(), ...reserved('root:100000:65536\n') },
+      // Ids of users and of groups are reserved in files of their own.
+      {
+        ...plus('lxc.idmap = u 0 100000 65536', 'lxc.idmap = g 0 200000 65536'),
+        '/etc/subuid': 'root:100000:65536\n',
+        '/etc/subgid': 'root:200000:65536\n',
+      },
+    ],
   },
   'stop-timeout': {
     fires: [
@@ -449,6 +476,19 @@ const rows: Readonly<Record<CheckId, Row>> = {
         '/dev/sdb1': undefined,
         '/proc/self/mountinfo': `${mountinfo}24 21 8:17 / /lockers/web rw - ext4 x rw\n`,
       },
+      // Devices are those of a running host.
+      {
+        ...locker('nosuid,nodev'),
+        '/dev/sdb1': undefined,
+        '/proc/self/mountinfo': undefined,
+      },
+      // Opened on demand, and what is no device.
+      {
+        ...locker('nosuid,nodev', '/dev/mapper/x'),
+        '/dev/mapper/x': undefined,
+        '/etc/crypttab': 'x /dev/sdb none noauto\n',
+      },
+      { ...locker('nosuid,nodev', 'nas:/web'), 'nas:/web': undefined },
     ],
   },
   'read-only-unlocked': {
@@ -540,6 +580,11 @@ const rows: Readonly<Record<CheckId, Row>> = {
         'PrivateTmp',
       ],
       [
+        { '/etc/systemd/system/lxc@web.service.d/zz.conf': '[Unit]\nDefaultDependencies=no\n' },
+        '/etc/systemd/system/lxc@web.service.d/zz.conf:2',
+        'DefaultDependencies',
+      ],
+      [
         { '/etc/systemd/system/service.d/all.conf': '[Service]\nProtectHome=yes\n' },
         '/etc/systemd/system/service.d/all.conf:2',
         'ProtectHome',
@@ -558,8 +603,15 @@ const rows: Readonly<Record<CheckId, Row>> = {
         '/etc/systemd/system/lxc@web.service.d/zz.conf':
           '[Service]\nKillMode=mixed\nPrivateTmp=no\nMemoryMax=1G\n',
       },
+      { '/etc/systemd/system/lxc@web.service.d/zz.conf': '[Unit]\nDefaultDependencies=yes\n' },
       // Ours comes later.
       { '/etc/systemd/system/lxc@web.service.d/00.conf': '[Service]\nKillMode=control-group\n' },
+      Object.fromEntries(
+        ['lxc@', 'lxc'].map((unit) => {
+          const file = `system/${unit}.service.d/50-lockerd.conf`;
+          return [`/usr/lib/systemd/${file}`, readFileSync(join('units', file), 'utf8')];
+        }),
+      ),
     ],
   },
 };
@@ -590,6 +642,15 @@ describe.each(Object.entries(rows))('%s', (id, { fires, silent = [] }) => {
   test.each(silent.map((changes) => [changes]))('is silent %#', (changes) => {
     expect(findingsOf(changes).filter((finding) => finding.id === id)).toEqual([]);
   });
+});
+
+test('a drop-in of the template is told once, of the host', () => {
+  const changes = {
+    '/etc/systemd/system/lxc@.service.d/90.conf': '[Service]\nPrivateTmp=yes\n',
+    ...second('lxc.net.0.type = empty\n'),
+  };
+  const found = findingsOf(changes).filter(({ id }) => id === 'drop-in-defeats');
+  expect(found.map(({ container }) => container)).toEqual([undefined]);
 });
 
 test('with names, only they and the host are told of', () => {

@@ -219,7 +219,9 @@ describe('the help', () => {
 
   test('says which commands take an option that others refuse', () => {
     const text = help.join('\n').replaceAll(/\n {3,}/g, ' ');
-    expect(text).toContain('--force                stop, restart, reboot, balloon, detach: at once');
+    expect(text).toContain(
+      '--force                stop, restart, reboot, balloon, detach: at once',
+    );
     expect(text).toContain('--apply                import: make');
     expect(text).toContain('--quiet                Print errors only');
   });

@@ -110,11 +110,12 @@ describe.each(oddNames)('what is to be pasted for %j', (name) => {
   });
 
   test('of lockerctl', () => {
-    const invocation = parseArguments(['console', '--', name]);
+    const traits = { outputIsTerminal: false };
+    const invocation = parseArguments(['console', '--', name], traits);
     if ('show' in invocation) throw new Error(invocation.show);
     const [command, ...args] = wordsOf(remoteCommand(invocation, 'db').at(-1) ?? '');
     expect(command).toBe('lockerctl');
-    expect(parseArguments(args)).toEqual(invocation);
+    expect(parseArguments(args, traits)).toEqual(invocation);
   });
 
   test('of check-lockers', () => {

@@ -9,6 +9,7 @@ import type {
   Decision,
   Definitions,
   JournalEntry,
+  Logging,
   KernelLimits,
   LxcStatus,
   MountPoint,
@@ -113,6 +114,8 @@ export class FakeOutside {
   definitions: Definitions = definitions(definition('web'), definition('db'));
   readonly clock = new FakeClock();
   readonly journal: JournalEntry[] = [];
+  /** The journal above has all entries nevertheless. */
+  readonly logging: Logging = { level: 'info', target: 'journal' };
   /** What was asked for and is not answered yet. */
   readonly pending: Pending<unknown>[] = [];
   /** Everything that changed the world, in order. */

@@ -228,10 +228,62 @@ describe('hosts', () => {
   });
 
   test('what a partition of an image needs is told', () => {
-    const tree = { '/run/ganeti/lxc/a.conf': 'lxc.rootfs = /dev/mapper/loop0p1\n' };
+    const tree = {
+      '/run/ganeti/lxc/a.conf': 'lxc.rootfs = /dev/mapper/loop0p1\nlxc.start.auto = 1\n',
+    };
     withHostTree(tree, (root) => {
-      expect(plan(root).notes).toEqual([expect.stringContaining('kpartx')]);
+      expect(plan(root).notes).toEqual([
+        expect.stringContaining('kpartx'),
+        expect.stringContaining('gnt-instance shutdown a'),
+      ]);
     });
+  });
+
+  test.each<[string, HostTree, boolean]>([
+    ['nothing', {}, true],
+    ['its own configuration', { [config]: `${old}lxc.start.auto = 1 # yes\n` }, false],
+    [
+      'an included file',
+      { [config]: `${old}lxc.include = /etc/lxc/x\n`, '/etc/lxc/x': 'lxc.start.auto = 1\n' },
+      false,
+    ],
+    [
+      'a group that is no boot group',
+      { [config]: `${old}lxc.start.auto = 1\nlxc.group = night\n` },
+      true,
+    ],
+    [
+      'its unit',
+      { '/etc/systemd/system/multi-user.target.wants/lxc@a.service': '-> /lib/lxc@.service' },
+      false,
+    ],
+    ['a masked unit', { '/etc/systemd/system/lxc@a.service': '-> /dev/null' }, false],
+    ['a runlevel', { '/etc/init.d/lxc.a': '-> lxc', '/etc/rc2.d/S25lxc.a': '-> x' }, false],
+    [
+      "the site's script",
+      { '/etc/init.d/lxc.a': '#!/bin/sh\n', '/etc/rc2.d/S25lxc.a': '-> x' },
+      false,
+    ],
+    ['a unit, and it is up to date', { [config]: now }, false],
+  ])('started at boot by %s', (_, files, isNoted) => {
+    withHostTree({ [config]: old, ...files }, (root) => {
+      const noted = plan(root).notes.filter((note) => note.startsWith('a: nothing starts it'));
+      expect(noted).toHaveLength(isNoted ? 1 : 0);
+      for (const note of noted) expect(note).toContain('systemctl enable lxc@a.service');
+    });
+  });
+
+  test('a console where nothing is after a boot is left out', () => {
+    const console = (path: string): HostTree => ({
+      [config]: `${now}lxc.console = ${path}/a.console\nlxc.start.auto = 1\n`,
+      [`${path}/`]: '',
+    });
+    for (const gone of ['/run/ganeti/lxc', '/var/run/ganeti/lxc', '/tmp/lxc']) {
+      expect(imported(console(gone), config)).not.toContain('console');
+    }
+    for (const stays of ['/run', '/tmp', '/var/log/lxc']) {
+      expect(imported(console(stays), config)).toContain(`lxc.console.path = ${stays}/a.console`);
+    }
   });
 
   test('the include of a distribution that is not installed becomes the general one', () => {
@@ -247,9 +299,11 @@ describe('hosts', () => {
     const tree = {
       [config]: 'lxc.network.type = empty\nlxc.include = /etc/lxc/site.conf\n',
       '/var/lib/lxc/b/config': 'lxc.network.type = empty\nlxc.include = /etc/lxc/site.conf\n',
-      '/etc/lxc/site.conf': 'lxc.network.type = veth\nlxc.tty = 1\n',
+      '/etc/lxc/site.conf': 'lxc.network.type = veth\nlxc.start.auto = 1\n',
     };
-    expect(imported(tree, '/etc/lxc/site.conf')).toBe('lxc.net.1.type = veth\nlxc.tty.max = 1\n');
+    expect(imported(tree, '/etc/lxc/site.conf')).toBe(
+      'lxc.net.1.type = veth\nlxc.start.auto = 1\n',
+    );
     // Interfaces are counted in the order in which LXC reads the lines.
     const first = {
       ...tree,
@@ -286,7 +340,7 @@ describe('hosts', () => {
 
   test('arguments of the locker hooks become the setting', () => {
     const tree = {
-      [config]: `${now}lxc.hook.mount = /etc/lxc/locker_mount.sh music gone\n`,
+      [config]: `${now}lxc.start.auto = 1\nlxc.hook.mount = /etc/lxc/locker_mount.sh music gone\n`,
       '/etc/fstab': '/dev/vg/music /lockers/music ext4 nosuid,nodev 0 2\n',
     };
     const settings = '/etc/lockerd/containers/a.conf';
@@ -308,7 +362,8 @@ describe('hosts', () => {
   });
 
   test('what LXC would still refuse is told', () => {
-    withHostTree({ [config]: 'lxc.utsname = a\nlxc.uts.nmae = a\n' }, (root) => {
+    const wrong = 'lxc.utsname = a\nlxc.uts.nmae = a\nlxc.start.auto = 1\n';
+    withHostTree({ [config]: wrong }, (root) => {
       expect(plan(root).notes).toEqual([expect.stringMatching(/^a: line 2 .*lxc\.uts\.nmae/)]);
     });
   });
@@ -366,8 +421,8 @@ describe('applying', () => {
       const text = readFileSync(join(root, script), 'utf8');
       const here = text.replaceAll(/(?<=\s)\/(?=(?:etc|var|lxc)\/)/g, `${root}/`);
       execFileSync('sh', ['-c', here.replaceAll(`${root}/etc/init.d/lxc `, '/etc/init.d/lxc ')]);
-      // Directories that were made stay, and the script.
-      const made = ['var/backups', script.slice(1), 'var/lib/lxc/c'];
+      // The script stays.
+      const made = ['var/backups', script.slice(1)];
       const after = Object.entries(snapshot(root)).filter(([name]) => !made.includes(name));
       expect(Object.fromEntries(after)).toEqual(before);
     });
@@ -509,6 +564,7 @@ describe('the command', () => {
         '-lxc.utsname = a',
         '+lxc.uts.name = a',
         '',
+        'note: a: nothing starts it at boot; if it should start: systemctl enable lxc@a.service',
         '1 change, none of them made. To make them: lockerctl import --apply',
         '',
       ].join('\n'),

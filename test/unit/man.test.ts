@@ -31,7 +31,7 @@ function describedKeys(heading: string): string[] {
     .filter((key) => key !== undefined);
 }
 
-function keysOf(scope: 'host' | 'container'): string[] {
+function keysOf(scope: 'host' | 'container' | 'own'): string[] {
   return Object.keys(settingsKeys).filter((key) => settingsKeys[key]?.scope === scope);
 }
 
@@ -42,6 +42,10 @@ describe('the keys of the settings', () => {
 
   test('lockerd.conf(5) describes those of the host, and no other', () => {
     expect(describedKeys('HOST SETTINGS').sort()).toEqual(keysOf('host').sort());
+  });
+
+  test('lockerd.conf(5) describes those that are about others, and no other', () => {
+    expect(describedKeys('SETTINGS OF ONE CONTAINER').sort()).toEqual(keysOf('own').sort());
   });
 
   test('the packaged lockerd.conf shows each of them, commented out and acceptable', () => {

@@ -38,7 +38,7 @@ describe('of the host', () => {
       'log-level = debug\nbridge-timeout = 5\nlockers = a my\\040b:ro c:rw d:auto e:ro:auto\nwormhole = no\n' +
       'strict-lockers = no\nlocker-directory = /srv//vol/\nwormhole-directory = /run/holes\n' +
       'locker-path = /data/in\nshared-lockers =\nown-locker-suffixes = _vm:_vol .net:\n' +
-      'root-without-polkit = yes\n';
+      'root-without-polkit = yes\nmachined = no\n';
     expect(parseSettings([file(text)])).toEqual({
       host: {
         bridgeTimeout: '5',
@@ -59,6 +59,7 @@ describe('of the host', () => {
         logLevel: 'DEBUG',
         wormhole: false,
         strictLockers: false,
+        machined: false,
         lockers: {
           file: '/l.conf',
           line: 8,
@@ -153,6 +154,30 @@ describe('of a container', () => {
       '/l.conf:1: "bridge-timeout" belongs to the whole host; move it to /etc/lockerd/lockerd.conf',
     ]);
   });
+
+  test('only it can be about other containers', () => {
+    const text = 'needs = db my\\040web\nwants = log\n';
+    const { settings, problems } = parseContainerSettings(file(text), defaults);
+    expect([settings.needs?.value, settings.wants?.value, problems]).toEqual([
+      ['db', 'my web'],
+      ['log'],
+      [],
+    ]);
+    const of = parseSettings([file(text)]);
+    expect(of.defaults).toEqual({ ready: 'running' });
+    expect(of.problems.map(formatProblem)).toEqual([
+      '/l.conf:1: "needs" belongs to one container; move it to /etc/lockerd/containers/NAME.conf',
+      '/l.conf:2: "wants" belongs to one container; move it to /etc/lockerd/containers/NAME.conf',
+    ]);
+  });
+
+  test.each(['needs = ../db', 'needs = a/b', 'wants = .', 'wants = .hidden'])(
+    'it cannot name a path: %s',
+    (text) => {
+      const { problems: found } = parseContainerSettings(file(`${text}\n`), defaults);
+      expect(found[0]?.remedy).toBe('write names of containers');
+    },
+  );
 });
 
 test('no text makes it throw, pass an unchecked value or touch a prototype', () => {

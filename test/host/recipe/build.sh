@@ -126,7 +126,7 @@ build_busybox_guest() {
 build_host() {
   cp -a "$base" "$host"
   install_packages "$host" systemd-sysv dbus polkitd libpam-systemd lxc busybox-static \
-    dnsmasq-base iproute2 iptables nodejs udev procps kmod apparmor uidmap
+    dnsmasq-base iproute2 iptables nodejs udev procps kmod apparmor uidmap systemd-container
   slim_copy "$host"
   install -m 755 "$here/testhost-init" "$host/usr/local/sbin/testhost-init"
   configure_host "$host"
