@@ -143,6 +143,11 @@ const rows: Readonly<Record<CheckId, Row>> = {
       [{ '/proc/self/mountinfo': undefined }, '/proc', '/proc'],
       [{ '/etc/fstab': '/dev/sdc1 /srv ext4 noauto 0 2\n' }, `${web}:2`, 'not mounted now'],
       [{ ...plus('lxc.rootfs.path = lvm:/dev/vg/web'), '/dev/vg/web': '' }, `${web}:8`, 'init'],
+      [
+        { ...plus('lxc.rootfs.path = loop:/srv/ring'), '/srv/ring': '-> /srv/ring' },
+        `${web}:8`,
+        '/srv/ring cannot be looked at',
+      ],
     ],
     silent: [
       { '/etc/fstab': '/dev/sdc1 /mnt ext4 noauto 0 2\n' },
@@ -218,6 +223,8 @@ const rows: Readonly<Record<CheckId, Row>> = {
     fires: [[plus('lxc.rootfs.path = lvm:/dev/vg/web'), `${web}:8`, '/dev/vg/web']],
     silent: [
       { ...plus('lxc.rootfs.path = lvm:/dev/vg/web'), '/dev/vg/web': '' },
+      // Devices are those of a running host.
+      { ...plus('lxc.rootfs.path = lvm:/dev/vg/web'), '/proc/self/mountinfo': undefined },
       // A hook may make it.
       plus('lxc.rootfs.path = lvm:/dev/vg/web', 'lxc.hook.pre-start = /etc/lxc/open'),
       {
@@ -242,6 +249,8 @@ const rows: Readonly<Record<CheckId, Row>> = {
   'bridge-missing': {
     fires: [[plus('lxc.net.0.link = br7'), `${web}:8`, 'br7']],
     silent: [
+      // Interfaces are those of a running host.
+      { '/sys/class/net/br0/ifindex': undefined },
       { ...plus('lxc.net.0.link = br7'), '/etc/network/interfaces': 'iface br7 inet dhcp\n' },
       plus('lxc.net.0.type = empty', 'lxc.net.0.link = br7'),
     ],
@@ -276,6 +285,10 @@ const rows: Readonly<Record<CheckId, Row>> = {
       ],
     ],
     silent: [
+      {
+        ...plus('lxc.net.0.hwaddr = 00:16:3e:xx:xx:xx'),
+        ...second('lxc.net.0.type = veth\nlxc.net.0.hwaddr = 00:16:3e:xx:xx:xx\n'),
+      },
       second('lxc.net.0.type = veth\nlxc.net.0.hwaddr = 00:16:3e:00:00:02\nlxc.net.0.link = br0\n'),
     ],
   },
@@ -447,6 +460,11 @@ const rows: Readonly<Record<CheckId, Row>> = {
       ],
     ],
     silent: [
+      // Nothing bounds the host's shutdown.
+      {
+        '/etc/lockerd/containers/web.conf': 'stop-timeout = 1h\n',
+        '/usr/lib/systemd/system/poweroff.target': undefined,
+      },
       { '/etc/lockerd/containers/web.conf': 'stop-timeout = 25min\n' },
       {
         '/etc/lockerd/containers/web.conf': 'stop-timeout = 1h\n',
