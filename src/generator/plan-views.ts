@@ -94,6 +94,7 @@ export interface ForwardView {
   readonly sourcePath: string;
   readonly unit: string;
   readonly description: string;
+  readonly started: string;
   readonly execStart: string;
   readonly execStop: string;
 }

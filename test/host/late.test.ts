@@ -173,6 +173,36 @@ test('a strict locker that comes starts its container, which somebody else may d
   expect(await answerOfGuest(host, 'own', 'echo here > /lockers/own/word')).toBe('0\n');
 });
 
+test.each(['start', 'restart'])(
+  'lockerctl %s says that it starts later, and what for',
+  async (verb) => {
+    for (const [name, lacked] of [
+      ['own', 'dev-absent.device'],
+      ['bound', 'dev-absent.device'],
+    ] as const) {
+      await systemctl(host, 'stop', `lxc@${name}`);
+      await host.shell('umount /lockers/own /srv/data || true');
+      await untilUnmounted(host, '/lockers/own');
+      await untilUnmounted(host, '/srv/data');
+      const args = [verb, '--json', name];
+      const { exitCode, stdout } = await host.run('lockerctl', args, { reject: false });
+      expect(JSON.parse(stdout)).toMatchObject([
+        {
+          result: 'failed',
+          error: 'org.lockerd1.Error.StartsLater',
+          message: expect.stringContaining(
+            `the host lacks ${lacked}; the container starts`,
+          ) as string,
+        },
+      ]);
+      expect(exitCode).toBe(7);
+      expect(await stateOf(name)).toMatchObject({ state: 'unmet', waits_for: [lacked] });
+      await host.shell(`mount-here ${name === 'own' ? '/lockers/own' : '/srv/data'}`);
+      await until(`lxc@${name}.service`, 'active');
+    }
+  },
+);
+
 test('a container that fails for another reason is not started again', async () => {
   await host.shell('rm /var/lib/lxc/broken/rootfs/sbin/init');
   await host.shell(
@@ -187,6 +217,9 @@ test('a container that fails for another reason is not started again', async () 
   });
   await expectState(host, 'lxc-late@broken.service', 'inactive');
   expect((await stateOf('broken'))['state']).toBe('failed');
+  const again = await host.run('lockerctl', ['start', 'broken'], { reject: false });
+  expect(again).toMatchObject({ exitCode: 1 });
+  expect(again.stderr).toContain('did not start (exit-code); see: journalctl -u lxc@broken');
 });
 
 describe('a locker with auto', () => {
