@@ -13,7 +13,7 @@ export interface TemplateViews {
   readonly bridge: { readonly interface: string; readonly timeout: string };
   readonly forward: ForwardView;
   readonly limits: LimitsView;
-  readonly held: Omit<LimitsView, 'autoballoon'>;
+  readonly held: Pick<LimitsView, 'limits'>;
   readonly group: { readonly wants: readonly string[] };
   readonly wormholes: { readonly slots: string; readonly where: string };
   readonly attachment: AttachmentView;
