@@ -9,6 +9,7 @@ import type { UnitJobResult, UnitsPort, UnitStatus, Unwatch } from '../core/port
 import { shellWord } from '../model/shell-quote.ts';
 import { DBusError } from '../bus/values.ts';
 import type { SystemdManager } from '../systemd/manager.ts';
+import { isDown } from '../systemd/properties.ts';
 import type { UnitReading } from '../systemd/unit-watch.ts';
 import { UnitWatch } from '../systemd/unit-watch.ts';
 
@@ -127,7 +128,7 @@ const wantedProperties = {
 
 function unitStatus(
   unit: string,
-  { activeState, stateChangeUsec, service, heldStart }: UnitReading,
+  { activeState, stateChangeUsec, service, heldStart, isAwaited }: UnitReading,
 ): UnitStatus {
   if (!isActiveState(activeState)) {
     throw new Error(`systemd has a state of ${unit} that is not known: ${activeState}`);
@@ -142,6 +143,7 @@ function unitStatus(
     memorySwapMax: service.bigint('MemorySwapMax'),
     controlGroup: isUsed ? service.string('ControlGroup') : '',
     heldStart: heldStart?.kind,
+    isAwaited: isAwaited && isDown(activeState),
     // One text, as statuses are compared member by member.
     heldBy: heldStart?.units.join(' ') ?? '',
   };

@@ -38,6 +38,8 @@ export const busError = {
   nameHasNoOwner: 'org.freedesktop.DBus.Error.NameHasNoOwner',
   limitsExceeded: 'org.freedesktop.DBus.Error.LimitsExceeded',
   noReply: 'org.freedesktop.DBus.Error.NoReply',
+  /** Also of dbus-daemon, for a service that was not up in time. */
+  timedOut: 'org.freedesktop.DBus.Error.TimedOut',
   propertyReadOnly: 'org.freedesktop.DBus.Error.PropertyReadOnly',
   unknownInterface: 'org.freedesktop.DBus.Error.UnknownInterface',
   unknownMethod: 'org.freedesktop.DBus.Error.UnknownMethod',

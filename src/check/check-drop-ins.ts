@@ -3,7 +3,7 @@ import { shellWord } from '../model/shell-quote.ts';
 import { containerUnit } from '../model/unit-name.ts';
 import { printable } from '../model/unit-syntax.ts';
 import type { Subject } from './subject.ts';
-import { dropInsOf, unitAssignments } from './unit-text.ts';
+import { dropInsOf, unitAssignments } from '../host/unit-text.ts';
 
 /** Our own drop-ins by name. */
 const ours = ['40-limits.conf', '50-lockerd.conf', '60-container.conf', '70-memory.conf'];

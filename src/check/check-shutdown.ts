@@ -2,7 +2,7 @@
 import { parseTimespan } from '../model/timespan.ts';
 import type { Place } from './findings.ts';
 import type { CheckedContainer, Subject } from './subject.ts';
-import { dropInsOf, unitAssignments } from './unit-text.ts';
+import { dropInsOf, unitAssignments } from '../host/unit-text.ts';
 
 /** What units/system gives a guest without a setting. */
 const defaultStopUsec = 120_000_000n;

@@ -19,6 +19,8 @@ export const exitStatus = {
   noSuchObject: 5,
   /** "check": warnings, but no errors. */
   warnings: 6,
+  /** A start: the container does not run yet, and starts by itself when it can. */
+  startsLater: 7,
 } as const;
 
 /** What ends a command, said in one line, with how the program ends. */
@@ -67,6 +69,10 @@ const reactions = new Map<string, Reaction>(
     [errorNames.NoSuchContainer]: { status: exitStatus.noSuchObject },
     [errorNames.NoSuchLocker]: { status: exitStatus.noSuchObject },
     [busError.unknownObject]: { status: exitStatus.noSuchObject },
+    [errorNames.StartsLater]: {
+      status: exitStatus.startsLater,
+      hint: 'To end the waiting: "lockerctl stop NAME".',
+    },
     [errorNames.InvalidArgs]: { status: exitStatus.usage },
     [`${freedesktop}ServiceUnknown`]: {
       status: exitStatus.failure,

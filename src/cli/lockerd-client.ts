@@ -4,7 +4,7 @@ import { errorNames, interfaces, serviceName, unknownFigure } from '../api/names
 import { unlimited } from '../model/memory-limit.ts';
 import { jobPath, managerPath } from '../api/paths.ts';
 import type { BusConnection, CallRequest, Signal } from '../bus/connection.ts';
-import { DBusError, Variant, type VariantMap } from '../bus/values.ts';
+import { busError, DBusError, Variant, type VariantMap } from '../bus/values.ts';
 import {
   readContainer,
   readJob,
@@ -66,6 +66,12 @@ type ManagedObjects = Record<string, Record<string, VariantMap>>;
 /** How long to wait before asking again where the service has too much to do, milliseconds. */
 const retryDelaysMs = [100, 250, 500, 1000, 2000, 4000];
 
+/**
+ * The same where the service was not up in time: dbus-daemon delivers no call after 25 seconds, but systemd goes
+ * on starting the service, for 90 seconds.
+ */
+const lateRetryDelaysMs = [0, 0, 0];
+
 function delay(ms: number): Promise<void> {
   return new Promise((resolve) => {
     setTimeout(resolve, ms);
@@ -86,18 +92,22 @@ export class Service {
     this.#options = options;
   }
 
-  /** Calls; asks again where the service has too much to do. */
+  /** Calls; asks again where the service has too much to do, or has not come up yet. */
   async #call(request: Omit<CallRequest, 'destination'>): Promise<readonly unknown[]> {
-    for (const retryMs of [...retryDelaysMs, undefined]) {
+    const retries = new Map([
+      [errorNames.LimitsExceeded, [...retryDelaysMs]],
+      [busError.timedOut, [...lateRetryDelaysMs]],
+    ]);
+    for (;;) {
       try {
         return await this.bus.call({ destination: serviceName, ...request });
       } catch (error) {
-        const isBusy = error instanceof DBusError && error.errorName === errorNames.LimitsExceeded;
-        if (!isBusy || retryMs === undefined) throw error;
+        const delays = error instanceof DBusError ? retries.get(error.errorName) : undefined;
+        const retryMs = delays?.shift();
+        if (retryMs === undefined) throw error;
         await delay(retryMs);
       }
     }
-    throw new Error('unreachable');
   }
 
   #manager(member: string, signature = '', ...body: unknown[]): Promise<readonly unknown[]> {

@@ -18,3 +18,13 @@ export function runsOutside(container: Container): LockerdError {
       `to start it there, first stop it with: lxc-stop -n ${shellWord(container.name)}`,
   );
 }
+
+/** A start that has failed, and begins again by itself. */
+export function startsLater(container: Container, what: string): LockerdError {
+  const units = container.waitsFor.join(', ') || 'what it needs';
+  return new LockerdError(
+    'StartsLater',
+    `${quotedName(container)} ${what}: the host lacks ${units}; ` +
+      'the container starts by itself when the host has that, unless it is stopped before',
+  );
+}

@@ -7,7 +7,7 @@ import { LockerdError } from '../model/errors.ts';
 import { wholePages } from '../model/memory-limit.ts';
 import type { Request, RequestOptions } from './container-request.ts';
 import { isUp } from './container-state.ts';
-import { quotedName, runsOutside, seeJournal } from './container-words.ts';
+import { quotedName, runsOutside, seeJournal, startsLater } from './container-words.ts';
 import type { Container } from './host-objects.ts';
 import type { HostState } from './host-state.ts';
 import type { AbortReason, JobContext } from './job-queue.ts';
@@ -258,7 +258,16 @@ export class JobActions {
   }
 
   async #unitFailure(container: Container, what: string, result: string): Promise<LockerdError> {
-    await this.#host.until(container, ({ unit }) => unit?.activeState === 'failed', 1_000);
+    const isTold = ({ unit }: Container) =>
+      unit?.activeState === 'failed' || unit?.heldStart === 'unmet' || unit?.isAwaited === true;
+    await this.#host.until(container, isTold, 1_000);
+    // What looks for what the start lacked takes a moment to name it, or to find nothing and end.
+    const isNamed = ({ unit }: Container) =>
+      unit?.isAwaited !== true || (unit.heldStart === 'unmet' && unit.heldBy !== '');
+    await this.#host.until(container, isNamed, settleMs);
+    if (container.state === 'unmet' && container.unit?.isAwaited === true) {
+      return startsLater(container, what);
+    }
     const unitResult = container.unit?.result ?? 'success';
     const why = unitResult === 'success' ? result : unitResult;
     return new LockerdError(

@@ -71,6 +71,8 @@ export interface UnitStatus {
   readonly controlGroup: string;
   /** Of a unit that is down: its start waits, or ended for want of what it requires. */
   readonly heldStart?: 'waiting' | 'unmet' | undefined;
+  /** Of a unit that is down: something looks for what its start has lacked, to start it then. */
+  readonly isAwaited?: boolean;
   /** Units that the start waits for or lacks, with blanks between them. */
   readonly heldBy?: string;
 }

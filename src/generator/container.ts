@@ -23,6 +23,7 @@ export interface ContainerFacts {
   readonly problems: readonly Problem[];
   /** Limits with which the container runs; see {@link MemoryFacts}. */
   readonly runningLimits?: MemoryFacts['running'];
+  readonly setElsewhere?: MemoryFacts['setElsewhere'];
   readonly hasRunlevelLink: boolean;
   readonly unitLinks: UnitLinks;
 }

@@ -24,6 +24,7 @@ import { findNeeds } from './decide-needs.ts';
 import type { RankedContainer } from './decide-order.ts';
 import { orderContainers } from './decide-order.ts';
 import { behindLinks, wantsOfDataset } from './decide-places.ts';
+import type { MemoryLimits } from './unit-limits.ts';
 import { decideMemory } from './unit-limits.ts';
 
 /** What decoding leaves where a name's bytes are not UTF-8. */
@@ -61,13 +62,16 @@ function groupWarning(group: string, config: LxcConfig): Problem {
   };
 }
 
-function heldWarning(limit: string, { name, config }: ContainerFacts): Problem {
+function heldWarning(
+  { name: limit, lowered }: MemoryLimits['held'][number],
+  { name, config }: ContainerFacts,
+): Problem {
   const now =
     limit === 'MemoryMax' ? `; to lower it now: lockerctl balloon ${shellWord(name)}` : '';
   return {
-    file: config.file,
-    line: 0,
-    reason: `the container runs with a higher ${limit}= and keeps it until it stops`,
+    file: lowered?.file ?? config.file,
+    line: lowered?.line ?? 0,
+    reason: `container "${printable(name)}" runs with a higher ${limit}= and keeps it until it stops`,
     remedy: `for the lower one: systemctl restart ${shellWord(containerUnit(name))}${now}`,
   };
 }
@@ -86,16 +90,16 @@ function groupDirectoryWarning({ key, located: { file, line } }: KeyedLine): Pro
 function decideGroups(
   facts: ContainerFacts,
 ): Pick<Container, 'memory' | 'clearedKeys' | 'warnings' | 'hasPreStart'> {
-  const { config, settings, runningLimits = {} } = facts;
+  const { config, settings, runningLimits: running = {}, setElsewhere = [] } = facts;
   const { groupDirectories = [], makers = [] } = config;
   const ceiling = settings.autoballoon?.ceiling;
-  const memory = decideMemory({ entries: config.memory, ceiling, running: runningLimits });
+  const memory = decideMemory({ entries: config.memory, ceiling, running, setElsewhere });
   return {
     memory,
     clearedKeys: [...memory.taken, ...groupDirectories.map(({ key }) => key)],
     warnings: [
       ...memory.warnings,
-      ...memory.held.map(({ name }) => heldWarning(name, facts)),
+      ...memory.held.map((held) => heldWarning(held, facts)),
       ...groupDirectories.map(groupDirectoryWarning),
     ],
     hasPreStart: makers.some(({ key }) => key === preStartHook),

@@ -67,6 +67,7 @@ export function planForward(c: Container): Planned {
       sourcePath: fitsRestOfLine(initScript) ? unitText(initScript) : '',
       unit: containerUnit(c.name),
       description: unitText(`LXC container ${c.name} (init script name)`),
+      started: `lxc-started@${escapeInstance(c.name)}.service`,
       execStart: command('/usr/bin/systemctl', ['start', containerUnit(c.name)]),
       execStop: command(`${hookDirectory}/wait-stopped`, [containerUnit(c.name)]),
     },

@@ -13,7 +13,7 @@ export interface TemplateViews {
   readonly bridge: { readonly interface: string; readonly timeout: string };
   readonly forward: ForwardView;
   readonly limits: LimitsView;
-  readonly held: Omit<LimitsView, 'autoballoon'>;
+  readonly held: Pick<LimitsView, 'limits'>;
   readonly group: { readonly wants: readonly string[] };
   readonly wormholes: { readonly slots: string; readonly where: string };
   readonly attachment: AttachmentView;
@@ -96,6 +96,7 @@ export interface ForwardView {
   readonly sourcePath: string;
   readonly unit: string;
   readonly description: string;
+  readonly started: string;
   readonly execStart: string;
   readonly execStop: string;
 }

@@ -46,25 +46,28 @@ function limitLine({ name, size }: Limit): { name: string; size: string } {
 /** Files of their own: see the templates. */
 function planLimits(c: Container): Planned[] {
   const { limits, held } = c.memory;
-  if (limits.length === 0) return [];
   const directory = `${containerUnit(c.name)}.d`;
   const configFile = unitText(c.configFile);
   const autoballoon = c.settings.autoballoon !== undefined;
   return [
-    {
-      kind: 'file',
-      path: `${directory}/40-limits.conf`,
-      template: 'limits',
-      view: { configFile, autoballoon, limits: limits.map(limitLine) },
-    },
+    ...(limits.length === 0
+      ? []
+      : [
+          {
+            kind: 'file',
+            path: `${directory}/40-limits.conf`,
+            template: 'limits',
+            view: { configFile, autoballoon, limits: limits.map(limitLine) },
+          } as const,
+        ]),
     ...(held.length === 0
       ? []
       : [
           {
             kind: 'file',
-            path: `${directory}/45-held.conf`,
+            path: `${directory}/~held.conf`,
             template: 'held',
-            view: { configFile, limits: held.map(limitLine) },
+            view: { limits: held.map(limitLine) },
           } as const,
         ]),
   ];

@@ -20,6 +20,7 @@ import type { FoundInit } from '../host/guest-init.ts';
 import { crypttabDevices, interfaceNames, isWithoutUnit } from '../host/host-names.ts';
 import { locateLockers } from '../host/locate.ts';
 import { RunningLimits } from '../host/running-limits.ts';
+import { SetLimits } from '../host/set-limits.ts';
 import { lxcRelease } from '../host/lxc-release.ts';
 import { parseLxcConfig } from '../host/parse-lxc.ts';
 import { createLxcReader } from '../host/read-lxc.ts';
@@ -27,7 +28,7 @@ import type { FoundContainer } from '../host/read.ts';
 import { HostReader } from '../host/read.ts';
 import type { ContainerSettings, Settings } from '../host/settings.ts';
 import { parseContainerSettings, parseSettings } from '../host/settings.ts';
-import type { HostFacts } from './container.ts';
+import type { ContainerFacts, HostFacts } from './container.ts';
 import { filtersLog } from '../host/systemd-release.ts';
 import type { GatheredFacts } from './refused.ts';
 import { defect, refusedFacts } from './refused.ts';
@@ -72,8 +73,9 @@ export function readFacts(root: string, files: Files): Facts {
     lxcpath === undefined ? { containers: [], others: [] } : host.lookBelow(lxcpath);
 
   const running = new RunningLimits(host);
+  const setLimits = new SetLimits(host);
   const containers = gatherAll(found, settings, (container) =>
-    gatherFacts(container, { host, lxc, release, running }, settings, {
+    gatherFacts(container, { host, lxc, release, running, setLimits }, settings, {
       settingsNames,
       runlevelNames,
       unitLinks,
@@ -142,6 +144,7 @@ interface Readers {
   readonly lxc: ReturnType<typeof createLxcReader>;
   readonly release: ReturnType<typeof lxcRelease>;
   readonly running: RunningLimits;
+  readonly setLimits: SetLimits;
 }
 
 function gatherFacts(
@@ -184,7 +187,7 @@ function gatherFacts(
     ]).set(found.directory, host.realPath(found.directory, true)),
     settings: parsed.settings,
     problems,
-    runningLimits: limitsToKeep(readers, found.name, config, parsed.settings),
+    ...limitsOf(readers, found.name, config, parsed.settings),
     hasRunlevelLink: own.runlevelNames.has(found.name),
     uncertainTrees,
     unitLinks: own.unitLinks(containerUnit(found.name)),
@@ -201,24 +204,17 @@ function gatherFacts(
   };
 }
 
-/**
- * The limits with which a container runs, without those that "systemctl set-property" or a balloon has
- * set: these have the last word anyway.
- */
-function limitsToKeep(
-  { host, running }: { readonly host: HostReader; readonly running: RunningLimits },
+/** The limits with which a container runs, and what other unit files than ours say of them. */
+function limitsOf(
+  { running, setLimits }: Pick<Readers, 'running' | 'setLimits'>,
   name: string,
   { memory }: LxcConfig,
   { autoballoon }: ContainerSettings,
-): Readonly<Record<string, bigint>> {
-  if (memory.length === 0 && autoballoon === undefined) return {};
+): Pick<ContainerFacts, 'runningLimits' | 'setElsewhere'> {
   const unit = containerUnit(name);
-  const isSet = (limit: string): boolean =>
-    ['/run', '/etc'].some(
-      (place) =>
-        host.text(`${place}/systemd/system.control/${unit}.d/50-${limit}.conf`) !== undefined,
-    );
-  return Object.fromEntries(Object.entries(running.of(unit)).filter(([limit]) => !isSet(limit)));
+  const setElsewhere = setLimits.of(unit);
+  const hasLimits = memory.length > 0 || autoballoon !== undefined || setElsewhere.length > 0;
+  return hasLimits ? { runningLimits: running.of(unit), setElsewhere } : {};
 }
 
 /** What the root file system needs; undefined where it is not set or LXC would refuse it. */

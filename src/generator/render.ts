@@ -5,7 +5,7 @@ import containers from '../../units/generated/lockerd-containers.path.d/60-lxcpa
 import delay from '../../units/generated/lxc-delay@NAME.service.d/60-container.conf.hbs';
 import forward from '../../units/generated/lxc.NAME.service.hbs';
 import group from '../../units/generated/lxc-group@GROUP.target.d/60-members.conf.hbs';
-import held from '../../units/generated/lxc@NAME.service.d/45-held.conf.hbs';
+import held from '../../units/generated/lxc@NAME.service.d/~held.conf.hbs';
 import host from '../../units/generated/lockerd.service.d/60-host.conf.hbs';
 import journal from '../../units/generated/lxc@.service.d/60-journal.conf.hbs';
 import late from '../../units/generated/lockerd-late.service.d/60-paths.conf.hbs';

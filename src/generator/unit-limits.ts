@@ -2,6 +2,7 @@ import type { MemoryEntry } from '../model/lxc-config.ts';
 import type { MemorySize } from '../model/memory-size.ts';
 import { parseMemorySize } from '../model/memory-size.ts';
 import { unlimited } from '../model/memory-limit.ts';
+import type { SetLimit } from '../host/set-limits.ts';
 import type { Located, Problem } from '../model/problem.ts';
 import { printable } from '../model/unit-syntax.ts';
 
@@ -13,11 +14,19 @@ export interface Limit {
   readonly size: MemorySize;
 }
 
+interface HeldLimit extends Limit {
+  /** The unit file that says less; undefined where the configuration does. */
+  readonly lowered: SetLimit | undefined;
+}
+
+/** Which drop-in has the limits of the configuration. */
+const ownDropIn = '40-limits.conf';
+
 /** The memory limits of a container, taken over from LXC by its unit. */
 export interface MemoryLimits {
   readonly limits: readonly Limit[];
   /** Higher limits that a running container keeps until it stops. */
-  readonly held: readonly Limit[];
+  readonly held: readonly HeldLimit[];
   /** The keys that LXC must not apply as well: a second limit would hide the unit's. */
   readonly taken: readonly string[];
   readonly warnings: readonly Problem[];
@@ -75,21 +84,23 @@ export interface MemoryFacts {
   readonly ceiling?: bigint | undefined;
   /** The limits with which the container runs, by their names, in bytes; 2^64-1 for none. */
   readonly running: Readonly<Record<string, bigint>>;
+  /** What other unit files set, in systemd's order. */
+  readonly setElsewhere: readonly SetLimit[];
 }
 
 /** Decides the limits of a container's unit; pure. */
-export function decideMemory({ entries, ceiling, running }: MemoryFacts): MemoryLimits {
+export function decideMemory({ entries, ceiling, ...now }: MemoryFacts): MemoryLimits {
   const decision = new Decision(entries);
   for (const { name, keys } of sources) decision.take(name, keys);
   decision.takeSwap();
   if (ceiling !== undefined) decision.cap(ceiling);
-  decision.hold(running);
+  decision.hold(now);
   return decision;
 }
 
 class Decision implements MemoryLimits {
   readonly limits: { name: LimitName; size: MemorySize }[] = [];
-  readonly held: Limit[] = [];
+  readonly held: HeldLimit[] = [];
   readonly taken: string[] = [];
   readonly warnings: Problem[] = [];
   readonly #entries: readonly MemoryEntry[];
@@ -149,12 +160,23 @@ class Decision implements MemoryLimits {
     this.#warn(high, reason, 'remove the line, or set autoballoon = no');
   }
 
-  /** A reload must not take memory from a guest that uses it: the kernel would kill. */
-  hold(running: MemoryFacts['running']): void {
-    for (const { name, size } of this.limits) {
+  /**
+   * A reload must not take memory from a guest that uses it: the kernel would kill. Whoever wants that
+   * has commands which work at once.
+   */
+  hold({ running, setElsewhere }: Pick<MemoryFacts, 'running' | 'setElsewhere'>): void {
+    for (const name of ['MemoryHigh', 'MemoryMax', 'MemorySwapMax'] as const) {
       const now = running[name];
-      if (now === undefined || size === 'unlimited' || size >= now) continue;
-      this.held.push({ name, size: now === unlimited ? 'unlimited' : now });
+      const own = this.limits.find((limit) => limit.name === name);
+      const lowered = setElsewhere.filter(({ limit }) => limit === name).at(-1);
+      const isLast = lowered !== undefined && (own === undefined || lowered.dropIn >= ownDropIn);
+      const size = isLast ? lowered.size : own?.size;
+      if (now === undefined || size === undefined || size === 'unlimited' || size >= now) continue;
+      this.held.push({
+        name,
+        size: now === unlimited ? 'unlimited' : now,
+        lowered: isLast ? lowered : undefined,
+      });
     }
   }
 

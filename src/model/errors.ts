@@ -20,6 +20,7 @@ export const errorCodes = [
   'JobConflict',
   'Cancelled',
   'TimedOut',
+  'StartsLater',
   'AuthorizationDismissed',
   'AuthorityUnavailable',
   'Failed',

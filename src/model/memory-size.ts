@@ -22,3 +22,22 @@ export function parseMemorySize(text: string, unlimitedWord: 'max' | '-1'): Memo
   const bytes = number << BigInt(10 * (suffixes.indexOf(suffix.toUpperCase() || '-') + 1));
   return bytes >= largest ? 'unlimited' : bytes - (bytes % pageBytes);
 }
+
+/**
+ * Parses a limit as systemd reads it in a unit file: bytes with one suffix from K to E, a percentage of the
+ * host's memory, `infinity`, or nothing, which is no limit either. Undefined for anything else.
+ */
+export function parseUnitSize(text: string, hostMemory: () => bigint): MemorySize | undefined {
+  if (text === '' || text === 'infinity') return 'unlimited';
+  const parts = /^(\d{1,19})(?:\.(\d{1,9}))?[ \t]*([KMGTPE%]?)B?$/.exec(text);
+  const [, digits, fraction = '', suffix = ''] = parts ?? [];
+  if (digits === undefined) return undefined;
+  const scale = 10n ** BigInt(fraction.length);
+  const number = BigInt(digits + fraction);
+  if (suffix === '%') {
+    const pages = (hostMemory() / pageBytes) * number;
+    return (pages / (100n * scale)) * pageBytes;
+  }
+  const bytes = (number << BigInt(10 * (suffixes.indexOf(suffix || '-') + 1))) / scale;
+  return bytes >= largest ? 'unlimited' : bytes - (bytes % pageBytes);
+}

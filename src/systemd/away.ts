@@ -5,12 +5,10 @@ import { busError, DBusError } from '../bus/values.ts';
  * reloads all unit files. This file tells such failures from real ones and repeats calls.
  */
 
-const timedOut = 'org.freedesktop.DBus.Error.TimedOut';
-
 /** Errors of calls that were made while systemd was off the bus, for example in a daemon-reexec. */
 const awayErrors: ReadonlySet<string> = new Set([
   'org.freedesktop.DBus.Error.ServiceUnknown',
-  timedOut,
+  busError.timedOut,
   busError.nameHasNoOwner,
   busError.noReply,
 ]);
@@ -32,7 +30,7 @@ export function wasNotDelivered(error: unknown): boolean {
     systemdIsAway(error) &&
     error instanceof DBusError &&
     error.errorName !== busError.noReply &&
-    error.errorName !== timedOut
+    error.errorName !== busError.timedOut
   );
 }
 

@@ -15,6 +15,8 @@ export interface UnitReading {
   readonly service: Properties;
   /** Of a unit that is down: a start that waits, or that ended before it began. */
   readonly heldStart: HeldStart | undefined;
+  /** The unit that {@link lateUnit} names runs: it starts this one when that has what it lacked. */
+  readonly isAwaited: boolean;
 }
 
 /**
@@ -238,13 +240,15 @@ export class UnitWatch<Status extends object> {
         : this.#manager.get(unit, 'Service', names),
       loaded && this.#manager.get(unit, 'Unit', ['StateChangeTimestamp']),
     ]);
+    const isAwaited = late?.activeState === 'active' || late?.activeState === 'activating';
     return {
       activeState,
+      isAwaited,
       heldStart: await readHeldStart(this.#manager, unit, {
         activeState,
         job: loaded?.job,
         isUnmet: entry.isStartUnmet,
-        isAwaited: late?.activeState === 'active',
+        isAwaited,
       }),
       stateChangeUsec: since?.bigint('StateChangeTimestamp') ?? 0n,
       service,

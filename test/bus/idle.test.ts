@@ -3,8 +3,10 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { afterEach, expect, test } from 'vitest';
+import { connectBus } from '../../src/bus/connection.ts';
 import { marshal } from '../../src/bus/marshal.ts';
+import { Service } from '../../src/cli/lockerd-client.ts';
 import { startPrivateBus, type PrivateBus } from './bus.ts';
 import { bundle } from './bundle.ts';
 import { startFakeSystemd } from './fake-systemd.ts';
@@ -31,17 +33,17 @@ const start: RawMessage = {
 let bus: PrivateBus;
 let runs: string;
 
-beforeEach(async () => {
+async function begin(limits: Readonly<Record<string, number>> = {}): Promise<void> {
   const directory = fs.mkdtempSync(path.join(import.meta.dirname, '../../dist/idle-'));
   runs = path.join(directory, 'runs');
   const program = await bundle('test/bus/idle-service.ts', directory);
   const command = [`LOCKERD_TEST_RUNS=${runs}`, process.execPath, program];
-  bus = await startPrivateBus({ services: { [name]: command } });
+  bus = await startPrivateBus({ services: { [name]: command }, limits });
   bus.onClose(() => {
     fs.rmSync(directory, { recursive: true });
   });
   await startFakeSystemd(bus);
-});
+}
 afterEach(() => bus.close());
 
 function runsSoFar(): string[] {
@@ -62,6 +64,7 @@ async function callOnce(message: RawMessage): Promise<string> {
 }
 
 test('10,000 calls that race with its end are all answered', { timeout: 600_000 }, async () => {
+  await begin();
   const calls = Number(process.env['LOCKERD_TEST_RACES'] ?? 10_000);
   const atATime = 200;
   const answers = new Map<string, number>();
@@ -77,4 +80,20 @@ test('10,000 calls that race with its end are all answered', { timeout: 600_000 
   expect([...answers]).toEqual([['answered', calls]]);
   // It did end, again and again.
   expect(runsSoFar().length).toBeGreaterThan(calls / atATime / 2);
+});
+
+test('lockerctl asks again where the service comes up later than the bus waits for', async () => {
+  // Of dbus-daemon, in milliseconds.
+  await begin({ service_start_timeout: 8000 });
+  fs.writeFileSync(`${runs}.slow`, '');
+  const connection = await connectBus({ address: bus.address });
+  try {
+    const service = new Service(connection, { askPassword: false, timeoutUsec: undefined });
+    expect((await service.snapshot()).containers.map((container) => container.name)).toEqual([
+      'web',
+    ]);
+  } finally {
+    connection.close();
+  }
+  expect(runsSoFar()).toHaveLength(1);
 });

@@ -617,6 +617,41 @@ describe('commands that make jobs', () => {
     expect(changes()).toEqual(['StopContainer']);
   });
 
+  test.each([['start'], ['restart'], ['reboot', '--force']])(
+    '%s %s of a container whose data is not there says that it starts later',
+    async (command, ...options) => {
+      const name = command === 'reboot' ? 'web' : 'db';
+      service.work = ({ verb }) => (verb === 'stop' ? {} : { lacks: 'srv-db.mount' });
+      const message =
+        `container "${name}" did not ${command === 'reboot' ? 'restart' : 'start'}: the host lacks ` +
+        'srv-db.mount; the container starts by itself when the host has that, unless it is stopped before';
+      const args = [command, name, ...options];
+      expect(await lockerctl(args)).toEqual({
+        status: 7,
+        stdout: '',
+        stderr:
+          `lockerctl: cannot ${command} "${name}": ${message}\n` +
+          'To end the waiting: "lockerctl stop NAME".\n',
+      });
+      expect((await lockerctl(['status', name])).stdout).toContain('Needs: srv-db.mount\n');
+      expect(await lockerctl(['stop', name])).toMatchObject({ status: 0 });
+    },
+  );
+
+  test('a start that begins again by itself has an error of its own in JSON', async () => {
+    service.work = () => ({ lacks: 'srv-db.mount' });
+    const { stdout, status } = await lockerctl(['start', 'db', '--json']);
+    expect(status).toBe(7);
+    expect(JSON.parse(stdout)).toMatchObject([
+      {
+        container: 'db',
+        result: 'failed',
+        error: 'org.lockerd1.Error.StartsLater',
+        message: expect.stringContaining('the host lacks srv-db.mount') as string,
+      },
+    ]);
+  });
+
   test('what is so already is no failure, as with systemctl', async () => {
     const started = await lockerctl(['start', 'web']);
     expect(started).toEqual({ status: 0, stdout: 'web: runs already\n', stderr: '' });

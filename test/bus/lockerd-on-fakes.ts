@@ -61,6 +61,8 @@ export interface TaskResult {
   readonly stallUsec?: bigint;
   /** The locker is out of sight but still in use. */
   readonly lazy?: boolean;
+  /** A unit for want of which a start fails, and which is waited for. */
+  readonly lacks?: string;
 }
 
 /** For a task that never ends. */
@@ -267,6 +269,13 @@ export class LockerdOnFakes {
     this.outside.unit(container, { activeState: 'inactive', mainPid: 0, controlGroup: '' });
   }
 
+  /** A start that lacks something ends so. */
+  #fails(container: string, heldBy: string): void {
+    this.#goesDown(container);
+    const held = { isAwaited: true, heldStart: 'unmet', heldBy } as const;
+    this.outside.unit(container, { activeState: 'failed', result: 'exit-code', ...held });
+  }
+
   /** Does what the test says, then what a task does to the outside. */
   async #do(
     verb: Task['verb'],
@@ -275,7 +284,8 @@ export class LockerdOnFakes {
     progress: Task['progress'] = () => undefined,
   ): Promise<TaskResult> {
     const result = (await this.work({ verb, container, progress })) ?? {};
-    effect();
+    if (result.lacks === undefined) effect();
+    else this.#fails(container, result.lacks);
     return result;
   }
 
@@ -290,7 +300,8 @@ export class LockerdOnFakes {
       const done = this.#do(verb, container, () => {
         if (!signal.aborted) effect(container);
       });
-      return Promise.race([done.then(() => 'done' as const), cancelled]);
+      const result = done.then(({ lacks }) => (lacks === undefined ? 'done' : 'failed'));
+      return Promise.race([result, cancelled]);
     };
   }
 

@@ -65,6 +65,39 @@ test('a limit that is lowered in the configuration waits for the next start', as
   expect(await web.limit()).toBe(String(150 * mib));
 });
 
+test('a limit that is lowered by a drop-in waits for the next start, too', async () => {
+  await web.start();
+  await host.shell(`sed -i 's/memory.max = .*/memory.max = 400M/' /var/lib/lxc/web/config`);
+  await systemctl(host, 'daemon-reload');
+  expect(await web.limit()).toBe(String(400 * mib));
+  const files = [
+    '/etc/systemd/system/lxc@web.service.d/zzz.conf',
+    '/etc/systemd/system/lxc@.service.d/less.conf',
+    '/etc/systemd/system.control/lxc@web.service.d/50-MemoryMax.conf',
+    '/usr/lib/systemd/system/service.d/less.conf',
+  ];
+  for (const file of files) {
+    await host.writeFile(file, '[Service]\nMemoryMax=100M\n');
+    await systemctl(host, 'daemon-reload');
+    expect([file, await web.limit()]).toEqual([file, String(400 * mib)]);
+    expect((await host.unit(web.unit))['MemoryMax']).toBe(String(400 * mib));
+    if (file !== files[0]) await host.run('rm', [file]);
+  }
+  // Commands that work at once have the last word, for less as for more.
+  await systemctl(host, 'set-property', '--runtime', web.unit, 'MemoryMax=350M');
+  await systemctl(host, 'daemon-reload');
+  expect(await web.limit()).toBe(String(350 * mib));
+  await host.shell('rm /run/systemd/system.control/lxc@web.service.d/50-MemoryMax.conf');
+  await systemctl(host, 'daemon-reload');
+  expect(await web.limit()).toBe(String(350 * mib));
+  await systemctl(host, 'restart', web.unit);
+  await untilSeen('web');
+  expect(await web.limit()).toBe(String(100 * mib));
+  await host.shell('rm /etc/systemd/system/lxc@web.service.d/zzz.conf');
+  await systemctl(host, 'daemon-reload');
+  expect(await web.limit()).toBe(String(400 * mib));
+});
+
 test('what runs since before the installation is said to, with what to do', async () => {
   await expectOldUnitIsTold(host, 'old');
 });

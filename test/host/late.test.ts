@@ -173,6 +173,31 @@ test('a strict locker that comes starts its container, which somebody else may d
   expect(await answerOfGuest(host, 'own', 'echo here > /lockers/own/word')).toBe('0\n');
 });
 
+test.each([
+  ['start', 'own', '/lockers/own'],
+  ['restart', 'own', '/lockers/own'],
+  ['start', 'bound', '/srv/data'],
+  ['restart', 'bound', '/srv/data'],
+])('lockerctl %s %s says that it starts later, and what for', async (verb, name, place) => {
+  await systemctl(host, 'stop', `lxc@${name}`);
+  await host.shell(`umount ${place}`);
+  await untilUnmounted(host, place);
+  const args = [verb, '--json', name];
+  const { exitCode, stdout } = await host.run('lockerctl', args, { reject: false });
+  const lacked = 'dev-absent.device';
+  expect(JSON.parse(stdout)).toMatchObject([
+    {
+      result: 'failed',
+      error: 'org.lockerd1.Error.StartsLater',
+      message: expect.stringContaining(`the host lacks ${lacked}; the container starts`) as string,
+    },
+  ]);
+  expect(exitCode).toBe(7);
+  expect(await stateOf(name)).toMatchObject({ state: 'unmet', waits_for: [lacked] });
+  await host.shell(`mount-here ${place}`);
+  await until(`lxc@${name}.service`, 'active');
+});
+
 test('a container that fails for another reason is not started again', async () => {
   await host.shell('rm /var/lib/lxc/broken/rootfs/sbin/init');
   await host.shell(
@@ -183,10 +208,13 @@ test('a container that fails for another reason is not started again', async () 
   expect(exitCode).toBe(1);
   await until('lxc@broken.service', 'failed');
   await host.waitFor('the look at it has ended', async () => {
-    return (await host.unit('lxc-late@broken.service'))['ExecMainExitTimestamp'] !== '';
+    return /\d/.test((await host.unit('lxc-late@broken.service'))['ExecMainExitTimestamp'] ?? '');
   });
   await expectState(host, 'lxc-late@broken.service', 'inactive');
   expect((await stateOf('broken'))['state']).toBe('failed');
+  const again = await host.run('lockerctl', ['start', 'broken'], { reject: false });
+  expect(again).toMatchObject({ exitCode: 1 });
+  expect(again.stderr).toContain('did not start (exit-code); see: journalctl -u lxc@broken');
 });
 
 describe('a locker with auto', () => {

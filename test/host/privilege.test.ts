@@ -196,6 +196,7 @@ const exposed: Readonly<Record<string, number>> = {
   'lockerd-automounts.service': 3,
   'lockerd-check.service': 3,
   'lxc-delay@.service': 1.5,
+  'lxc-started@.service': 1.5,
   'lxc-needs@.service': 5,
   'lxc-late@.service': 5,
   'lockerd-return.service': 5,
@@ -215,7 +216,7 @@ test.each(Object.entries(exposed))('%s is exposed less than %d', async (unit, mo
 
 test('every packaged service but that of the containers has such a bound', async () => {
   const { stdout } = await host.shell(
-    "cd /usr/lib/systemd/system; ls | grep -E '^(lockerd|lxc-delay|lxc-needs|lxc-late).*[.]service$'",
+    "cd /usr/lib/systemd/system; ls | grep -E '^(lockerd|lxc-delay|lxc-needs|lxc-late|lxc-started).*[.]service$'",
   );
   expect(stdout.trim().split('\n').sort()).toEqual(Object.keys(exposed).sort());
 });

@@ -27,7 +27,7 @@ import { parseSizeChange } from '../../src/cli/size.ts';
 import { decideMemory } from '../../src/generator/unit-limits.ts';
 import { HostReader } from '../../src/host/read.ts';
 import { RunningLimits } from '../../src/host/running-limits.ts';
-import { parseMemorySize } from '../../src/model/memory-size.ts';
+import { parseMemorySize, parseUnitSize } from '../../src/model/memory-size.ts';
 
 const bytes = fc.bigInt({ min: 0n, max: 2n ** 50n });
 
@@ -311,6 +311,29 @@ describe('a size in an LXC configuration', () => {
   });
 });
 
+describe('limits of unit files', () => {
+  const gigabyte = 2n ** 30n;
+  test.each([
+    ['infinity', 'unlimited'],
+    ['', 'unlimited'],
+    ['100M', 100n * mebibyte],
+    ['100MB', 100n * mebibyte],
+    ['1.5G', 1536n * mebibyte],
+    ['4097', 4096n],
+    ['0', 0n],
+    ['50%', gigabyte / 2n],
+    ['12.5%', gigabyte / 8n],
+    ['100%', gigabyte],
+    ['9999999999999999999', 'unlimited'],
+    ['100m', undefined],
+    ['-1', undefined],
+    ['max', undefined],
+    ['1 000', undefined],
+  ])('"%s"', (text, size) => {
+    expect(parseUnitSize(text, () => gigabyte)).toBe(size);
+  });
+});
+
 describe('limits of a configuration', () => {
   const decideWhile = (running: Record<string, bigint>, ...entries: [string, string][]) =>
     decideMemory({
@@ -319,6 +342,7 @@ describe('limits of a configuration', () => {
         located: { value, file: '/c', line: index + 1 },
       })),
       running,
+      setElsewhere: [],
     });
   const decide = (...entries: [string, string][]) => decideWhile({}, ...entries);
 

@@ -333,6 +333,7 @@ describe('exit statuses', () => {
     ['org.lockerd1.Error.NoSuchContainer', 5],
     ['org.lockerd1.Error.NoSuchLocker', 5],
     ['org.lockerd1.Error.LockerBusy', 1],
+    ['org.lockerd1.Error.StartsLater', 7],
     ['org.example.Unheard', 1],
     ['constructor', 1],
     // dbus-broker does not say which service.

@@ -83,6 +83,42 @@ describe('start', () => {
     });
   });
 
+  test('that lacked something says so, and that it begins again by itself', async () => {
+    const job = await started(start);
+    const failed = { activeState: 'failed', result: 'exit-code', isAwaited: true } as const;
+    outside.unit('web', failed);
+    outside.answer('start lxc@web.service', 'failed');
+    await settled();
+    // What waits for it has not said yet what is missing.
+    expect(job.state).toBe('running');
+    outside.unit('web', {
+      ...failed,
+      heldStart: 'unmet',
+      heldBy: 'dev-sdb1.device srv-data.mount',
+    });
+    await settled();
+    expect(outcome(job)).toEqual(['failed', 'StartsLater']);
+    expect(job.error?.message).toBe(
+      'container "web" did not start: the host lacks dev-sdb1.device, srv-data.mount; ' +
+        'the container starts by itself when the host has that, unless it is stopped before',
+    );
+  });
+
+  test('that lacked nothing, or for which nothing waits, has just failed', async () => {
+    const looked = await started(start);
+    outside.unit('web', { activeState: 'failed', result: 'exit-code', isAwaited: true });
+    outside.answer('start lxc@web.service', 'failed');
+    await settled();
+    outside.unit('web', { activeState: 'failed', result: 'exit-code', isAwaited: false });
+    await settled();
+    expect(outcome(looked)).toEqual(['failed', 'Failed']);
+    const alone = await started(verb('start', 'db'));
+    outside.unit('db', { activeState: 'inactive', heldStart: 'unmet', heldBy: 'zfs.service' });
+    outside.answer('start lxc@db.service', 'dependency');
+    await settled();
+    expect(outcome(alone)).toEqual(['failed', 'Failed']);
+  });
+
   test('of what runs is an error, of a broken container too', async () => {
     outside.run('web');
     expect(await codeOf(started())).toBe('AlreadyRunning');

@@ -98,7 +98,7 @@ beforeAll(async () => {
   await forEach('lxc-start -n "$1"');
   await waitForGuests();
   await forEach('lxc-freeze -n "$1"; lxc-unfreeze -n "$1"; lxc-attach -n "$1" -- true');
-  await forEach('lxc-stop -n "$1"');
+  await forEach('lxc-stop -n "$1" --timeout=600');
   await vm.shell(`lxc-start -n ${real}`);
   await vm.waitForGuest(real);
   await vm.shell(`lxc-stop -n ${real}`, { timeoutMs: 120_000 });
@@ -307,10 +307,11 @@ describe('as plain lxc-start starts them with the hooks', () => {
     expect(await lockers()).toEqual(each(['data', 'music']));
     expect(await answers('touch /lockers/data/x')).toEqual(each(readOnly));
     expect(await writes('music')).toEqual(each('0\n'));
-    await forEach('lxc-stop -n "$1" --reboot');
+    // In emulation, some of them take longer than LXC's minute.
+    await forEach('lxc-stop -n "$1" --timeout=600 --reboot');
     await waitForGuests();
     expect(await lockers()).toEqual(each(['data', 'music']));
-    await forEach('lxc-stop -n "$1"');
+    await forEach('lxc-stop -n "$1" --timeout=600');
     expect(await leftovers()).toBe('');
   });
 

@@ -128,6 +128,26 @@ test('a limit that is lowered in the configuration waits for the next start', as
   });
 });
 
+test('a limit that is lowered by a drop-in kills nothing, and waits for the next start', async () => {
+  await setLimit('400M');
+  await systemctl(vm, 'restart', unitOf('web'));
+  await untilSeen('web');
+  const group = await groupOf('web');
+  await guest('mount -t tmpfs none /tmp && dd if=/dev/zero of=/tmp/x bs=1M count=150');
+  const file = `/etc/systemd/system/${unitOf('web')}.d/override.conf`;
+  await vm.writeFile(file, '[Service]\nMemoryMax=100M\nMemorySwapMax=0\n');
+  await systemctl(vm, 'daemon-reload');
+  // systemd tells the kernel when something changes nearby.
+  await systemctl(vm, 'set-property', '--runtime', unitOf('web'), 'CPUWeight=60');
+  expect((await vm.readFile(`${group}/memory.max`)).trim()).toBe(all(400)[1]);
+  expect(await vm.readFile(`${group}/memory.events`)).toMatch(/^oom_kill 0$/m);
+  await systemctl(vm, 'restart', unitOf('web'));
+  await untilSeen('web');
+  expect((await vm.readFile(`${await groupOf('web')}/memory.max`)).trim()).toBe(all(100)[1]);
+  await vm.run('rm', [file]);
+  await setLimit('200M');
+});
+
 const all = (size: number): string[] => [1, 2].map(() => String(size * mib));
 
 test('what runs since before the installation is said to, with what to do', async () => {

@@ -1,6 +1,6 @@
-/** Unit files of the host as far as the checks read them: assignments with their lines. */
-import type { HostReader } from '../host/read.ts';
-import { unitDirectories } from '../host/read.ts';
+/** Unit files of the host as far as others than systemd read them: assignments with their lines. */
+import type { HostReader } from './read.ts';
+import { unitDirectories } from './read.ts';
 
 /** Where systemd looks for drop-ins, the first directory of one name winning. */
 const dropInDirectories = [
