@@ -19,7 +19,7 @@ import { runTests } from './vitest.mjs';
 /** @typedef {import('./machines/programs.mjs').Program} Program */
 /**
  * Tests of vitest are those of `project`; the others `run` by themselves. Tiers of the same `share`
- * have one run of vitest, with as many files at a time as there are processors. What `moves` ends
+ * have one run of vitest. What `moves` ends
  * differently from day to day, so it runs only when it is named.
  * @typedef {object} Tier
  * @property {string} name

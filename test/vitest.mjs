@@ -19,6 +19,20 @@ const reporter = path.join(import.meta.dirname, 'results.mjs');
 /** What a project makes on a busy machine can differ, so its files may run once more. */
 const repeatable = new Set(['bus', 'broker', 'host', 'attack', 'swap', 'vm', 'next']);
 
+/** Tests of hosts that are not emulated leave most of two processors' time to others. */
+const waiting = new Set(['host', 'attack']);
+
+/**
+ * How many files run at a time.
+ * @param {string[]} projects
+ */
+function workers(projects) {
+  const processors = os.availableParallelism();
+  if (projects.every((project) => waiting.has(project))) return 2 * processors;
+  // One file of several waits at any time.
+  return projects.length > 1 ? processors + 1 : processors;
+}
+
 /**
  * One run over projects of vitest.config.ts, or over some of their files.
  * @param {string[]} projects
@@ -32,7 +46,14 @@ function runOnce(projects, files) {
     const chosen = projects.flatMap((project) => ['--project', project]);
     const { status, signal, error } = spawnSync(
       vitest,
-      ['run', ...chosen, '--reporter=default', `--reporter=${reporter}`, ...files],
+      [
+        'run',
+        `--maxWorkers=${workers(projects)}`,
+        ...chosen,
+        '--reporter=default',
+        `--reporter=${reporter}`,
+        ...files,
+      ],
       { stdio: 'inherit', env: { ...process.env, LOCKERD_TEST_RESULTS: results } },
     );
     const ended = error?.message ?? (signal ? `ended by ${signal}` : `exit status ${status}`);
