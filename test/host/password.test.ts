@@ -129,7 +129,10 @@ describe('without a password, root', () => {
     expect(await lockerctl('attach', '--persist', 'web_vm', 'data')).toMatchObject({ exitCode: 0 });
     expect(await host.readFile(settings)).toBe('lockers = data\n');
     expect(await lockerctl('stop', 'web_vm')).toMatchObject({ exitCode: 0 });
-    expect(await lockerctl('detach', 'web_vm', 'data')).toMatchObject({ exitCode: 1 });
+    expect(await lockerctl('detach', 'web_vm', 'data')).toMatchObject({
+      exitCode: 1,
+      output: expect.stringContaining('not running') as string,
+    });
     expect(await lockerctl('detach', '--persist', 'web_vm', 'data')).toMatchObject({ exitCode: 0 });
     expect(await host.exists(settings)).toBe(false);
   });
