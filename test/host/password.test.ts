@@ -131,7 +131,7 @@ describe('without a password, root', () => {
     expect(await lockerctl('stop', 'web_vm')).toMatchObject({ exitCode: 0 });
     expect(await lockerctl('detach', 'web_vm', 'data')).toMatchObject({
       exitCode: 1,
-      output: expect.stringContaining('not running') as string,
+      output: expect.stringContaining('is not in container') as string,
     });
     expect(await lockerctl('detach', '--persist', 'web_vm', 'data')).toMatchObject({ exitCode: 0 });
     expect(await host.exists(settings)).toBe(false);
