@@ -1,4 +1,6 @@
+import { availableParallelism } from 'node:os';
 import { defineConfig } from 'vitest/config';
+import { BaseSequencer, type TestSpecification } from 'vitest/node';
 import { viteHandlebars } from './src/build/handlebars.mjs';
 import { nextRelease } from './test/vm/image.mjs';
 
@@ -21,9 +23,49 @@ const busTests = (name: string, daemon: 'dbus-daemon' | 'dbus-broker') => ({
   hookTimeout: 60_000,
 });
 
-/** A tier each; test/run.mjs runs them in this order. */
+/** The files that take longest, as `npm test` shows them: begun last, one of them ends alone. */
+const longest = [
+  'vm/vm',
+  'vm/crypt',
+  'vm/balloon',
+  'vm/apparmor',
+  'vm/autoballoon',
+  'host/boot',
+  'host/attach',
+  'host/hooks',
+  'host/stop',
+  'host/lifecycle',
+  'host/service',
+  'host/lockers-edge',
+  'host/service-balloon',
+  'host/adapters',
+  'bus/lockerctl',
+  'golden/compiled',
+  'golden/verify',
+  'bus/idle',
+  'bus/polkit',
+  'bus/fuzz',
+  'golden/generator',
+  'unit/patterns',
+].map((name) => `/test/${name}.test.ts`);
+
+/** The longest files first; the others in the order of the projects, whose files share modules. */
+class LongestFirst extends BaseSequencer {
+  override sort(specifications: TestSpecification[]): Promise<TestSpecification[]> {
+    const rank = ({ moduleId }: TestSpecification) => {
+      const at = longest.findIndex((name) => moduleId.endsWith(name));
+      return at < 0 ? longest.length : at;
+    };
+    return Promise.resolve([...specifications].sort((a, b) => rank(a) - rank(b)));
+  }
+}
+
+/** A tier each; test/run.mjs runs them in this order, several of them in one run. */
 export default defineConfig({
   test: {
+    // By default vitest leaves one processor alone.
+    maxWorkers: availableParallelism(),
+    sequence: { sequencer: LongestFirst },
     projects: [
       {
         ...shared,

@@ -2,81 +2,36 @@
 //
 //   usage: run.mjs test [TIER...|fast] | lint | try [ARGUMENT...] | bench [ARGUMENT...]
 //
+// A run of tiers: install what they need; make the images of hosts in the background; lint while the
+// programs are built; the tests, in runs of vitest that several tiers share; a table.
+//
 // Node built-ins only: what npm installs may not be there yet.
 
 import { spawn, spawnSync } from 'node:child_process';
 import fs from 'node:fs';
-import os from 'node:os';
 import path from 'node:path';
-import { ensureImage } from './host/image.mjs';
+import { imagesFor } from './images.mjs';
+import { lint, showAtEnd } from './lint.mjs';
 import { ensurePrograms } from './machines/programs.mjs';
-import { ensureState, ensureVmImage, nextRelease, usualMachines } from './vm/image.mjs';
+import { runTests } from './vitest.mjs';
 
+/** @typedef {import('./vitest.mjs').Counts} Counts */
+/** @typedef {import('./machines/programs.mjs').Program} Program */
 /**
- * Tests; `unstable` ones failed at first and passed when they ran once more.
- * @typedef {{ passed: number, failed: number, skipped: number, unstable?: number }} Counts
+ * Tests of vitest are those of `project`; the others `run` by themselves. Tiers of the same `share`
+ * have one run of vitest. What `moves` ends
+ * differently from day to day, so it runs only when it is named.
+ * @typedef {object} Tier
+ * @property {string} name
+ * @property {string} [project]
+ * @property {'machine' | 'hosts'} [share]
+ * @property {() => Counts | Promise<Counts>} [run]
+ * @property {readonly Program[]} programs
+ * @property {keyof typeof imagesFor} [image]
+ * @property {boolean} [moves]
  */
-/**
- * What `moves` ends differently from day to day, so it runs only when it is named.
- * @typedef {{ name: string, run: () => Counts | Promise<Counts>, needsBuild?: boolean, moves?: boolean }} Tier
- */
 
-const root = path.resolve(import.meta.dirname, '..');
-process.chdir(root);
-
-/** Bundles, dependencies and the repository itself: nothing here was written by hand. */
-const generated = new Set(['node_modules', 'dist', 'coverage', '.git']);
-
-/**
- * @param {string} directory
- * @returns {string[]}
- */
-function filesBelow(directory) {
-  return fs.readdirSync(directory, { withFileTypes: true }).flatMap((entry) => {
-    const file = path.join(directory, entry.name);
-    if (entry.isDirectory()) return generated.has(entry.name) ? [] : filesBelow(file);
-    return entry.isFile() ? [file] : [];
-  });
-}
-
-/** @param {string} file */
-function isShellScript(file) {
-  const [firstLine = ''] = fs.readFileSync(file, 'latin1').split('\n', 1);
-  return /^#!\S*\/(env )?(ba|da)?sh\b/.test(firstLine);
-}
-
-/** @param {RegExp} pattern */
-function filesMatching(pattern) {
-  return filesBelow('.').filter((file) => pattern.test(file));
-}
-
-const bin = path.join('node_modules', '.bin');
-
-/**
- * One row a check: a program, its arguments, and for programs that take files those files. A row
- * whose list of files is empty has nothing to check. The longest come first, as they run side by
- * side. lintian is not here: the golden tier has it check the package that it builds.
- * @type {{ name: string, command: string, args: string[], files?: () => string[] }[]}
- */
-const lintSteps = [
-  { name: 'eslint', command: `${bin}/eslint`, args: ['.'] },
-  { name: 'tsc', command: `${bin}/tsc`, args: ['--noEmit'] },
-  { name: 'prettier', command: `${bin}/prettier`, args: ['--check', '.'] },
-  { name: 'depcruise', command: `${bin}/depcruise`, args: ['src', 'generators'] },
-  { name: 'knip', command: `${bin}/knip`, args: [] },
-  {
-    name: 'shellcheck',
-    command: 'shellcheck',
-    args: ['-x'],
-    files: () => filesBelow('.').filter(isShellScript),
-  },
-  {
-    name: 'mandoc',
-    command: 'mandoc',
-    args: ['-T', 'lint', '-W', 'warning'],
-    files: () => filesMatching(/^src\/man\/.*\.[1-8]$/),
-  },
-];
+process.chdir(path.resolve(import.meta.dirname, '..'));
 
 /**
  * @param {string} command
@@ -89,141 +44,19 @@ function show(command, args) {
   return status === 0;
 }
 
-/**
- * Like {@link show}, but shows the output when the program has ended.
- * @param {string} name
- * @param {string} command
- * @param {string[]} args
- * @returns {Promise<boolean>}
- */
-function showAtEnd(name, command, args) {
-  const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'] });
-  let output = '';
-  for (const stream of [child.stdout, child.stderr]) {
-    stream.setEncoding('utf8').on('data', (text) => (output += text));
-  }
-  child.once('error', (error) => (output += `${command}: ${error.message}\n`));
-  return new Promise((resolve) => {
-    child.once('close', (status, signal) => {
-      console.log(`--- ${name}`);
-      process.stdout.write(output);
-      if (signal) console.error(`${command}: ended by ${signal}`);
-      resolve(status === 0);
-    });
-  });
-}
-
 /** @returns {Promise<Counts>} */
-async function lint() {
-  const counts = { passed: 0, failed: 0, skipped: 0 };
-  const waiting = [...lintSteps];
-  const work = async () => {
-    for (let step = waiting.shift(); step; step = waiting.shift()) {
-      const { name, command, args, files } = step;
-      const list = files?.();
-      if (list?.length === 0) continue;
-      if (await showAtEnd(name, command, [...args, ...(list ?? [])])) counts.passed++;
-      else {
-        counts.failed++;
-        remarks.push(`FAILED: lint: ${name}`);
-      }
-    }
-  };
-  await Promise.all(Array.from({ length: os.availableParallelism() }, work));
-  return counts;
+async function runLint() {
+  const { passed, failures } = await lint();
+  const remarks = failures.map((name) => `FAILED: lint: ${name}`);
+  return { passed, failed: failures.length, skipped: 0, remarks };
 }
 
-/**
- * One run of vitest over a project, or over some of its files.
- * @param {string} project
- * @param {string[]} options
- * @returns {Counts & { files: string[], failures: string[] }} the files in which tests failed, and
- *   a line each for these tests
- */
-function vitestOnce(project, options) {
-  const directory = fs.mkdtempSync(path.join(os.tmpdir(), 'lockerd-results-'));
-  const file = path.join(directory, 'results.json');
-  try {
-    const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${file}`];
-    const args = ['run', '--project', project, ...reporters, ...options];
-    const good = show(path.join(bin, 'vitest'), args);
-    const results = fs.existsSync(file) ? JSON.parse(fs.readFileSync(file, 'utf8')) : {};
-    /** @type {{ name: string, status: string, message: string, assertionResults: { fullName: string, status: string, failureMessages: string[] }[] }[]} */
-    const files = results.testResults ?? [];
-    const unloadable = files.filter(
-      ({ status, assertionResults }) => status === 'failed' && assertionResults.length === 0,
-    );
-    const failures = files.flatMap(({ name, status, message, assertionResults }) => {
-      const failed = assertionResults.filter((one) => one.status === 'failed');
-      const tests = failed.map((one) => ({
-        test: one.fullName,
-        why: one.failureMessages[0] ?? '',
-      }));
-      // A file that cannot be loaded, or whose hook failed.
-      if (status === 'failed' && tests.length === 0) tests.push({ test: '', why: message });
-      return tests.map(({ test, why }) => {
-        const [firstLine = ''] = why.split('\n', 1);
-        return `${path.relative(root, name)}: ${test}: ${firstLine.slice(0, 300)}`;
-      });
-    });
-    const counts = {
-      passed: results.numPassedTests ?? 0,
-      failed: (results.numFailedTests ?? 0) + unloadable.length,
-      skipped: (results.numPendingTests ?? 0) + (results.numTodoTests ?? 0),
-    };
-    const ran = counts.passed + counts.failed > 0;
-    if (counts.failed === 0 && (!good || !ran)) {
-      failures.push(`${project}: ${ran ? 'vitest ended badly' : 'no test ran'}`);
-      counts.failed = 1;
-    }
-    const failedFiles = files.filter(({ status }) => status === 'failed').map(({ name }) => name);
-    return { ...counts, files: failedFiles, failures };
-  } finally {
-    fs.rmSync(directory, { recursive: true });
-  }
-}
-
-/** What is repeated below the table, where nobody has to look for it. @type {string[]} */
-const remarks = [];
-
-/**
- * The tests of one project of vitest.config.ts. A file that cannot be loaded counts as a failed
- * test, and so does a run that ends badly without one.
- * @param {string} project
- * @param {string[]} [options]
- * @returns {Counts}
- */
-function vitest(project, options = []) {
-  const { passed, failed, skipped, failures } = vitestOnce(project, options);
-  remarks.push(...failures.map((line) => `FAILED: ${line}`));
-  return { passed, failed, skipped };
-}
-
-/**
- * The same for tests of whole hosts, which a busy machine can disturb: files in which something
- * failed run once more. What passes then is not hidden but told of as unstable.
- * @param {string} project
- * @param {string[]} options
- * @returns {Counts}
- */
-function vitestOfHosts(project, options) {
-  const { files, failures, ...counts } = vitestOnce(project, options);
-  if (counts.failed === 0 || files.length === 0) {
-    remarks.push(...failures.map((line) => `FAILED: ${line}`));
-    return counts;
-  }
-  console.log(`\n--- ${project}: once more, the files in which tests failed`);
-  const again = vitestOnce(project, [...options, ...files]);
-  remarks.push(...again.failures.map((line) => `FAILED: ${line}`));
-  const mark = again.failed > 0 ? 'FAILED AT FIRST' : 'UNSTABLE';
-  remarks.push(...failures.map((line) => `${mark}: ${line}`));
-  const unstable = Math.max(0, counts.failed - again.failed);
-  return {
-    passed: counts.passed,
-    failed: again.failed,
-    skipped: counts.skipped,
-    unstable,
-  };
+/** @returns {Counts} */
+function runBench() {
+  const isGood = showTypeScript('test/bench/bench.ts', ['generator', '--short']);
+  if (isGood) return { passed: 1, failed: 0, skipped: 0 };
+  const remarks = ['FAILED: bench: the generator is far slower than recorded'];
+  return { passed: 0, failed: 1, skipped: 0, remarks };
 }
 
 /** What the tests of the bus run, and those of clients on a host. */
@@ -243,83 +76,44 @@ const busPrograms = /** @type {const} */ ([
   '/usr/lib/python3/dist-packages/dasbus',
   '/usr/lib/python3/dist-packages/jeepney',
 ]);
+const goldenPrograms = /** @type {const} */ (['debootstrap', 'systemd-analyze', 'lintian']);
+const hostPrograms = /** @type {const} */ (['debootstrap', 'systemd-nspawn']);
+const vmPrograms = /** @type {const} */ ([
+  ...hostPrograms,
+  'qemu-system-x86_64',
+  'qemu-img',
+  'qemu-storage-daemon',
+  'mke2fs',
+]);
 
-/** @type {Tier[]} */
+/**
+ * In the order in which they run.
+ * @type {Tier[]}
+ */
 const tiers = [
-  { name: 'lint', run: lint },
-  { name: 'unit', run: () => vitest('unit') },
-  { name: 'golden', run: () => vitest('golden') },
-  { name: 'differential', run: () => vitest('diff') },
-  {
-    name: 'bus',
-    needsBuild: true,
-    run: () => {
-      ensurePrograms([...busPrograms]);
-      return vitestOfHosts('bus', ['--maxWorkers=2']);
-    },
-  },
+  { name: 'lint', run: runLint, programs: ['shellcheck', 'mandoc'] },
+  { name: 'unit', project: 'unit', share: 'machine', programs: ['lxc-info'] },
+  { name: 'golden', project: 'golden', share: 'machine', programs: goldenPrograms },
+  { name: 'differential', project: 'diff', share: 'machine', programs: ['lxc-info'] },
+  { name: 'bus', project: 'bus', share: 'machine', programs: busPrograms },
   {
     name: 'broker',
-    needsBuild: true,
-    run: () => {
-      ensurePrograms([...busPrograms, 'dbus-broker-launch']);
-      return vitestOfHosts('broker', ['--maxWorkers=2']);
-    },
+    project: 'broker',
+    share: 'machine',
+    programs: [...busPrograms, 'dbus-broker-launch'],
   },
   {
     name: 'host',
-    needsBuild: true,
-    run: async () => {
-      ensurePrograms([...busPrograms]);
-      await ensureImage();
-      // Each file boots hosts of its own; more at once only slow each other down.
-      return vitestOfHosts('host', ['--maxWorkers=2']);
-    },
+    project: 'host',
+    share: 'hosts',
+    programs: [...busPrograms, ...hostPrograms],
+    image: 'host',
   },
-  {
-    name: 'attack',
-    needsBuild: true,
-    run: async () => {
-      await ensureImage();
-      return vitestOfHosts('attack', ['--maxWorkers=2']);
-    },
-  },
-  {
-    name: 'bench',
-    needsBuild: true,
-    run: () => {
-      const isGood = showTypeScript('test/bench/bench.ts', ['generator', '--short']);
-      if (!isGood) remarks.push('FAILED: bench: the generator is far slower than recorded');
-      return { passed: isGood ? 1 : 0, failed: isGood ? 0 : 1, skipped: 0 };
-    },
-  },
-  {
-    name: 'swap',
-    needsBuild: true,
-    run: async () => {
-      await ensureImage();
-      return vitestOfHosts('swap', []);
-    },
-  },
-  {
-    name: 'vm',
-    needsBuild: true,
-    run: async () => {
-      const image = await ensureVmImage();
-      for (const machine of usualMachines) await ensureState(image, machine);
-      return vitestOfHosts('vm', ['--maxWorkers=2']);
-    },
-  },
-  {
-    name: 'next',
-    needsBuild: true,
-    moves: true,
-    run: async () => {
-      const image = await ensureVmImage(nextRelease);
-      for (const machine of usualMachines) await ensureState(image, machine);
-      return vitestOfHosts('next', ['--maxWorkers=2']);
-    },
-  },
+  { name: 'attack', project: 'attack', share: 'hosts', programs: hostPrograms, image: 'host' },
+  { name: 'bench', run: runBench, programs: [] },
+  { name: 'swap', project: 'swap', programs: hostPrograms, image: 'host' },
+  { name: 'vm', project: 'vm', programs: vmPrograms, image: 'vm' },
+  { name: 'next', project: 'next', programs: vmPrograms, image: 'next', moves: true },
 ];
 
 /** What is tested between commits, in minutes: all that boots no host. */
@@ -335,59 +129,148 @@ function installDependencies() {
   if (!show('npm', ['ci', '--no-audit', '--no-fund'])) throw new Error('npm ci failed');
 }
 
-function build() {
-  console.log('--- build');
-  // Without a compiler, the hosts get the programs for Node.
-  return (
-    show(process.execPath, ['src/build/build.mjs']) &&
-    show(process.execPath, ['src/build/compile.mjs'])
-  );
+/** Whether the programs could be built. Without a compiler, the hosts get those for Node. */
+async function build() {
+  for (const program of ['src/build/build.mjs', 'src/build/compile.mjs']) {
+    if (!(await showAtEnd(program, process.execPath, [program]))) return false;
+  }
+  return true;
 }
 
 /**
- * @param {Tier} tier
- * @param {boolean} built
- * @returns {Promise<Counts>}
+ * Begins to make the images of the chosen tiers, with what the tiers before them leave of the
+ * processors. A tier that comes too early waits for its own, and says why one cannot be made.
+ * @param {Tier[]} chosen
+ * @returns {Promise<unknown>} that ends when nothing is made any more
  */
-async function runTier(tier, built) {
+function makeImages(chosen) {
+  const names = [...new Set(chosen.flatMap(({ image }) => image ?? []))];
+  if (names.length === 0 || process.getuid?.() !== 0) return Promise.resolve();
+  const make = [process.execPath, path.join(import.meta.dirname, 'images.mjs'), ...names];
+  const child = spawn('nice', ['-n', '19', ...make], { stdio: ['ignore', 'inherit', 'inherit'] });
+  return new Promise((resolve) => child.once('error', resolve).once('exit', resolve));
+}
+
+/**
+ * Tiers that run together, in the order in which they run.
+ * @param {Tier[]} chosen
+ * @returns {Tier[][]}
+ */
+function groups(chosen) {
+  /** @type {Tier[][]} */
+  const found = [];
+  for (const tier of chosen) {
+    const last = found.at(-1);
+    if (tier.share !== undefined && tier.share === last?.[0]?.share) last?.push(tier);
+    else found.push([tier]);
+  }
+  return found;
+}
+
+/**
+ * @param {Tier[]} group
+ * @returns {Promise<Counts[]>} of each tier
+ */
+async function runGroup(group) {
   try {
-    if (tier.needsBuild && !built) throw new Error('the build failed, so there is nothing to test');
-    return await tier.run();
+    for (const { programs, image } of group) {
+      ensurePrograms([...programs]);
+      if (image) await imagesFor[image]();
+    }
+    const [first] = group;
+    if (first?.run) return [await first.run()];
+    return runTests(group.flatMap(({ project }) => project ?? []));
   } catch (error) {
-    const reason = `${tier.name}: cannot run: ${error instanceof Error ? error.message : error}`;
-    console.log(reason);
-    remarks.push(`FAILED: ${reason}`);
-    return { passed: 0, failed: 1, skipped: 0 };
+    const reason = `cannot run: ${error instanceof Error ? error.message : error}`;
+    return group.map(({ name }) => notRun(name, reason));
   }
 }
 
+/**
+ * @param {string} name
+ * @param {string} reason
+ * @returns {Counts}
+ */
+function notRun(name, reason) {
+  console.log(`${name}: ${reason}`);
+  return { passed: 0, failed: 1, skipped: 0, remarks: [`FAILED: ${name}: ${reason}`] };
+}
+
+/**
+ * A line of the closing table.
+ * @typedef {Counts & { name: string, seconds: number }} Row
+ */
+
 /** @param {Tier[]} chosen */
 async function runTiers(chosen) {
-  const built = chosen.every(({ name }) => name === 'lint') || build();
+  const start = Date.now();
+  const images = makeImages(chosen);
+  const needsBuild = chosen.some(({ name }) => name !== 'lint');
+  const building = needsBuild ? build() : Promise.resolve(true);
+  /** @type {Row[]} */
   const rows = [];
-  // A failed build is a failure also where no chosen tier needs what it makes.
-  if (!built)
-    rows.push({ name: 'build', passed: 0, failed: 1, skipped: 0, seconds: 0, unstable: 0 });
-  for (const tier of chosen) {
-    console.log(`\n=== ${tier.name}`);
-    const start = Date.now();
-    const counts = await runTier(tier, built);
-    rows.push({ name: tier.name, ...counts, seconds: Math.round((Date.now() - start) / 1000) });
+  for (const group of groups(chosen)) {
+    const names = group.map(({ name }) => name);
+    const [name] = names;
+    // Only the sources are linted, which a build leaves alone.
+    const built = name === 'lint' || (await building);
+    // What measures wants the machine for itself.
+    if (name === 'bench' || name === 'swap') await images;
+    console.log(`\n=== ${names.join(', ')}`);
+    const begin = Date.now();
+    const results = built
+      ? await runGroup(group)
+      : names.map((one) => notRun(one, 'the build failed, so there is nothing to test'));
+    for (const [index, counts] of results.entries()) {
+      // Files of several tiers ran at the same time.
+      const own = counts.files?.reduce((seconds, file) => seconds + file.seconds, 0);
+      const seconds = own !== undefined && group.length > 1 ? own : (Date.now() - begin) / 1000;
+      rows.push({ name: names[index] ?? '', ...counts, seconds });
+    }
   }
+  // A failed build is a failure also where no chosen tier needs what it makes.
+  if (!(await building)) rows.unshift({ name: 'build', ...notRun('build', 'failed'), seconds: 0 });
+  await images;
+  return printResults(rows, (Date.now() - start) / 1000);
+}
+
+/**
+ * @param {Row[]} rows
+ * @param {number} seconds
+ * @returns {boolean} whether all is well
+ */
+function printResults(rows, seconds) {
+  printSlowest(rows.flatMap(({ files = [] }) => files));
   const total = { passed: 0, failed: 0, skipped: 0, unstable: 0 };
   console.log(`\n${tableLine(['tier', 'passed', 'unstable', 'failed', 'skipped', 'seconds'])}`);
   for (const { name, passed, unstable = 0, failed, skipped, seconds } of rows) {
-    console.log(tableLine([name, passed, unstable, failed, skipped, seconds]));
+    console.log(tableLine([name, passed, unstable, failed, skipped, Math.round(seconds)]));
     total.unstable += unstable;
     total.passed += passed;
     total.failed += failed;
     total.skipped += skipped;
   }
+  const remarks = rows.flatMap(({ remarks = [] }) => remarks);
   if (remarks.length > 0) console.log(`\n${remarks.join('\n')}`);
   const skipped = total.skipped > 0 ? `, ${total.skipped} skipped` : '';
   const unstable = total.unstable > 0 ? `, ${total.unstable} only at the second try` : '';
-  console.log(`\ntests: ${total.passed} passed, ${total.failed} failed${unstable}${skipped}`);
+  const time = `${Math.floor(seconds / 60)} min ${Math.round(seconds % 60)} s`;
+  console.log(
+    `\ntests: ${total.passed} passed, ${total.failed} failed${unstable}${skipped}, in ${time}`,
+  );
   return total.failed === 0 && total.passed > 0;
+}
+
+/** @param {import('./vitest.mjs').FileResult[]} files */
+function printSlowest(files) {
+  const slowest = [...files].sort((a, b) => b.seconds - a.seconds).slice(0, 15);
+  if (slowest.length === 0) return;
+  console.log('\nthe slowest files, in seconds');
+  for (const { project, file, seconds } of slowest) {
+    console.log(
+      `${String(Math.round(seconds)).padStart(5)}  ${project}: ${path.relative('.', file)}`,
+    );
+  }
 }
 
 /** @param {(string | number)[]} cells */
@@ -402,14 +285,6 @@ function tableLine([name = '', ...numbers]) {
 function showTypeScript(file, args) {
   const loader = new URL('./typescript.mjs', import.meta.url).href;
   return show(process.execPath, ['--import', loader, file, ...args]);
-}
-
-/**
- * @param {string} file
- * @param {string[]} args
- */
-function runTypeScript(file, args) {
-  return build() && showTypeScript(file, args);
 }
 
 /**
@@ -428,18 +303,19 @@ async function main(action, args) {
     return false;
   }
   installDependencies();
-  if (action === 'try') return runTypeScript('test/host/try.ts', args);
-  if (action === 'bench') return runTypeScript('test/bench/bench.ts', args);
+  if (action === 'try') return (await build()) && showTypeScript('test/host/try.ts', args);
+  if (action === 'bench') return (await build()) && showTypeScript('test/bench/bench.ts', args);
+  const wanted = action === 'lint' ? ['lint'] : names;
+  const chosen = tiers.filter(({ name, moves }) =>
+    wanted.length > 0 ? wanted.includes(name) : !moves,
+  );
   try {
-    ensurePrograms(['lxc-info', 'systemd-analyze', 'shellcheck', 'mandoc', 'lintian']);
+    ensurePrograms([...new Set(chosen.flatMap(({ programs }) => programs))]);
   } catch (error) {
     // The tiers that need them fail by themselves; the others still tell something.
     console.error(error instanceof Error ? error.message : error);
   }
-  const chosen = action === 'lint' ? ['lint'] : names;
-  return runTiers(
-    tiers.filter(({ name, moves }) => (chosen.length > 0 ? chosen.includes(name) : !moves)),
-  );
+  return runTiers(chosen);
 }
 
 process.exitCode = (await main(process.argv[2], process.argv.slice(3))) ? 0 : 1;

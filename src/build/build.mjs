@@ -1,4 +1,6 @@
 // Builds every installed program into dist/, each executable by its own path, and the units.
+//
+// src/build makes what is installed from all other folders. None of it runs on a host.
 import {
   chmodSync,
   cpSync,

@@ -74,12 +74,6 @@ export class ContainerTracker {
     await this.#guestsWatch.firstAttempt;
   }
 
-  async stop(): Promise<void> {
-    const watches = [...this.#containers.values()].flatMap(watchesOf);
-    if (this.#guestsWatch) watches.push(this.#guestsWatch);
-    await Promise.all(watches.map(async (watch) => watch.stop()));
-  }
-
   /** Why no guests are reported, with the remedy; empty when they are. */
   get helperProblem(): string {
     return this.#helperProblem;

@@ -83,10 +83,6 @@ export class Core {
     return this.host.start();
   }
 
-  stop(): Promise<void> {
-    return this.host.stop();
-  }
-
   get authorityState(): string {
     return this.#authority.state;
   }

@@ -60,10 +60,6 @@ export class HostState {
     await Promise.all([guests, this.reload()]);
   }
 
-  async stop(): Promise<void> {
-    await Promise.all([this.#containers.stop(), this.#mounts.stop()]);
-  }
-
   get rootNeedsNoAuthority(): boolean {
     return this.#rootNeedsNoAuthority;
   }

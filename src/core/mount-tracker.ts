@@ -74,10 +74,6 @@ export class MountTracker {
     await Promise.all([...this.#directories.values()].map(({ watch }) => watch.firstAttempt));
   }
 
-  async stop(): Promise<void> {
-    await Promise.all([...this.#directories.values()].map(async ({ watch }) => watch.stop()));
-  }
-
   /** Assigns the known mounts to the containers and lockers that are defined now. */
   assign(): void {
     const records = [...this.#containers.records.values()];

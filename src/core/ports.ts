@@ -1,44 +1,14 @@
 /** What the core needs from outside. Adapters implement these; each knows one outside system. */
 
 import type { LogLevel, LogTarget } from '../api/log-control.ts';
+import type { ContainerFactsRead, HostFactsRead } from '../model/facts.ts';
 
 /** One container as the generator has written it down and systemd has loaded it. */
-export interface ContainerDefinition {
-  readonly name: string;
-  /** `lxc@INSTANCE.service` */
-  readonly unit: string;
-  readonly configFile: string;
-  /** What will happen at the next boot. */
-  readonly autostart: boolean;
-  /** Who decided that, in words that callers see; see host/boot-policy.ts. */
-  readonly autostartReasons: readonly string[];
-  readonly groups: readonly string[];
-  /** File, line, reason and remedy, one a line; empty for a sound container. */
-  readonly problem: string;
-  /** The host's path of the wormhole; undefined where the container has none. */
-  readonly wormhole: string | undefined;
-  readonly lockers: readonly StaticLocker[];
-  /** What init reboots on, as a signal number. */
-  readonly rebootSignal: number;
-}
+export type ContainerDefinition = Omit<ContainerFactsRead, 'autoballoon'>;
+export type LockerDefinition = HostFactsRead['lockers'][number];
 
-export interface StaticLocker {
-  readonly name: string;
-  readonly readOnly: boolean;
-  readonly strict: boolean;
-}
-
-export interface LockerDefinition {
-  readonly name: string;
-  /** Where the host mounts it. */
-  readonly path: string;
-}
-
-export interface Definitions {
+export interface Definitions extends Pick<HostFactsRead, 'lockers' | 'rootNeedsNoAuthority'> {
   readonly containers: readonly ContainerDefinition[];
-  readonly lockers: readonly LockerDefinition[];
-  /** Without polkit, uid 0 may do everything (a setting of the admin's). */
-  readonly rootNeedsNoAuthority: boolean;
 }
 
 /** What the generator wrote at the last daemon-reload. */

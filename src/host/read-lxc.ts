@@ -55,11 +55,6 @@ export function createLxcReader(root: string, files = new Files()): LxcReader {
   };
 }
 
-/** Reads one container's configuration with all it includes; see createLxcReader(). */
-export function readLxcSource(root: string, path: string): LxcSource {
-  return createLxcReader(root).read(path);
-}
-
 class Reading {
   readonly #root: string;
   readonly #disk: Files;

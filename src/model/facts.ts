@@ -10,30 +10,35 @@ export const hostFactsFile = 'lockerd.service.d/60-host.conf';
 
 export interface ContainerFactsRead {
   readonly name: string;
+  /** `lxc@INSTANCE.service` */
   readonly unit: string;
   readonly configFile: string;
-  /** What will happen at the next boot, and who decided it. */
+  /** What will happen at the next boot. */
   readonly autostart: boolean;
+  /** Who decided that, in words that callers see; see host/boot-policy.ts. */
   readonly autostartReasons: readonly string[];
   readonly groups: readonly string[];
-  /** One problem per line; empty for a valid container. */
+  /** File, line, reason and remedy, one a line; empty for a sound container. */
   readonly problem: string;
+  /** The host's path of the wormhole; undefined where the container has none. */
   readonly wormhole: string | undefined;
   readonly lockers: readonly {
     readonly name: string;
     readonly readOnly: boolean;
     readonly strict: boolean;
   }[];
-  /** Signal number. */
+  /** What init reboots on, as a signal number. */
   readonly rebootSignal: number;
   /** Bounds of the automatic balloon, in bytes; undefined if its memory is not moved. */
   readonly autoballoon: { readonly floor: bigint; readonly ceiling: bigint } | undefined;
 }
 
 export interface HostFactsRead {
+  /** `path` is where the host mounts it. */
   readonly lockers: readonly { readonly name: string; readonly path: string }[];
   readonly lockerDirectory: string;
   readonly wormholeDirectory: string;
+  /** Without polkit, uid 0 may do everything (a setting of the admin's). */
   readonly rootNeedsNoAuthority: boolean;
 }
 

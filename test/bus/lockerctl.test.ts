@@ -171,7 +171,7 @@ beforeEach(async () => {
 afterEach(async () => {
   // What one of them runs, such as an agent, ends with its terminal.
   for (const child of children) child.kill('SIGKILL');
-  await service.stop();
+  service.stop();
   await bus.close();
 });
 
@@ -396,7 +396,7 @@ describe('status', () => {
     expect(JSON.parse(json.stdout)).toMatchObject([
       { container: 'web', jobs: [{ job: 1, verb: 'balloon', progress: 0.4, uid: 0 }] },
     ]);
-    await service.stop();
+    service.stop();
     await waiting;
   });
 
@@ -730,7 +730,7 @@ describe('commands that make jobs', () => {
   });
 
   test('asks again where the service has too much to do', async () => {
-    await service.stop();
+    service.stop();
     service = await serviceWithContainers({ jobs: 1 });
     let end: (value: undefined) => void = () => undefined;
     const ended = new Promise<undefined>((resolve) => (end = resolve));
@@ -880,7 +880,7 @@ describe('progress', () => {
 
 describe('without a service', () => {
   test('nobody owns the name', async () => {
-    await service.stop();
+    service.stop();
     for (const args of [['list'], ['start', 'web'], ['status', 'web'], ['monitor']]) {
       const { status, stderr } = await lockerctl(args);
       expect(status).toBe(1);
@@ -902,7 +902,7 @@ describe('without a service', () => {
     service.work = never;
     const starting = lockerctl(['start', 'db']);
     await until(() => service.calls.some(({ member }) => member === 'Wait'));
-    await service.stop();
+    service.stop();
     const { status, stdout, stderr } = await starting;
     expect({ status, stdout }).toEqual({ status: 1, stdout: '' });
     expect(stderr).toMatch(/^lockerctl: cannot start "db": lockerd ended while job 1 ran/);
@@ -944,7 +944,7 @@ describe('monitor', () => {
     };
     await lockerctl(['balloon', 'web', '1G']);
     await lockerctl(['stop', 'web']);
-    await service.stop();
+    service.stop();
     await service.start();
     // Whatever came before a reply of the service has been printed when that is there.
     await lockerctl(['list']);

@@ -134,15 +134,13 @@ export class LockerdOnFakes {
     const { connection, occupation } = this.#running;
     await new IdleExit(connection, occupation, systemClock, lingerMs).ended;
     await connection.untilSent(1);
-    await this.stop();
+    this.stop();
   }
 
   /** Leaves the bus, whatever is under way. */
-  async stop(): Promise<void> {
-    const running = this.#running;
+  stop(): void {
+    this.#running?.connection.close();
     this.#running = undefined;
-    running?.connection.close();
-    await running?.core.stop();
   }
 
   get #core(): Core {

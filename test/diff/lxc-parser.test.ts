@@ -15,7 +15,7 @@ import fc from 'fast-check';
 import { afterAll, describe, expect, test } from 'vitest';
 
 import { parseLxcConfig } from '../../src/host/parse-lxc.ts';
-import { readLxcSource } from '../../src/host/read-lxc.ts';
+import { createLxcReader } from '../../src/host/read-lxc.ts';
 import { formatProblem } from '../../src/model/problem.ts';
 import { askLxc, printLikeLxc, withUnsetTypes } from './lxc-info.ts';
 
@@ -27,7 +27,7 @@ afterAll(() => {
 
 /** Reads a file with our parser and with LXC's and demands the same; says what LXC said. */
 async function compare(path: string): Promise<'accepted' | 'refused'> {
-  const config = parseLxcConfig(readLxcSource('', path));
+  const config = parseLxcConfig(createLxcReader('').read(path));
   const answer = await askLxc(
     path,
     config.nets.map((net) => net.index),
@@ -143,7 +143,7 @@ describe.concurrent('a configuration written by hand', () => {
 
   test.each(Object.entries(deviations))('%s is refused on purpose', async (name, expected) => {
     const path = join(work, name);
-    const problems = parseLxcConfig(readLxcSource('', path)).problems;
+    const problems = parseLxcConfig(createLxcReader('').read(path)).problems;
     expect(problems.map((problem) => problem.reason)).toEqual([
       expect.stringContaining(expected.problem),
     ]);
@@ -154,7 +154,7 @@ describe.concurrent('a configuration written by hand', () => {
 
   test.each(Object.entries(otherValues))('%s has another value', async (name, { lxc, ours }) => {
     const path = join(work, name);
-    const config = parseLxcConfig(readLxcSource('', path));
+    const config = parseLxcConfig(createLxcReader('').read(path));
     expect(config.problems).toEqual([]);
     const answer = await askLxc(path, [0]);
     if (typeof answer === 'string') throw new Error(`LXC ${answer} it`);

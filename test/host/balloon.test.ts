@@ -153,7 +153,7 @@ describe('a hostile guest', () => {
       // From far below to a little above what it wants at most.
       const target = [240, 180, 150, 270, 210][round % 5] ?? 0;
       const answer = await web.balloon(target * mib);
-      if (!answer.ok) expect(answer.error).toBe('LimitBelowUsage');
+      if (!answer.ok) expect(answer).toMatchObject({ error: 'LimitBelowUsage' });
       await sleep(3000);
       expect(await web.limit()).toBe(answer.ok ? String(target * mib) : 'max');
       expect([await web.kills(), await web.leftovers()]).toEqual([0, []]);

@@ -17,9 +17,13 @@ export function attachJournalOnFailure(host: () => TestHost | undefined): void {
         console.error(`--- ${current.name}: ${unit}\n${await current.journal(unit)}`);
       }
       if (units.length > 0) return;
+      // A namespace host has a file there, with what the generators said.
+      const { stdout: said } = await current.run('tail', ['-n', '20', '/run/kmsg'], {
+        reject: false,
+      });
       const lately = ['--no-pager', '--boot', '--lines=40', '--output=short-precise'];
       const { stdout: journal } = await current.run('journalctl', lately, { reject: false });
-      console.error(`--- ${current.name}: no unit failed; the journal's end\n${journal}`);
+      console.error(`--- ${current.name}: no unit failed; the journal's end\n${journal}${said}`);
     });
   });
 }

@@ -53,7 +53,7 @@ function run(hook: string, ...args: string[]): string {
     .replaceAll('/run/systemd/generator', `${root}/generator`)
     .replaceAll('/usr/lib/systemd /run/systemd /etc/systemd', `${root}/systemd`)
     .replaceAll('/proc/self/cgroup', `${root}/self-cgroup`);
-  const { stdout, stderr } = spawnSync('sh', ['-c', text, hook, ...args], {
+  const { stdout, stderr } = spawnSync('sh', ['-c', text, path.join(hooks, hook), ...args], {
     encoding: 'utf8',
     env: { PATH: `${root}/bin:${process.env['PATH'] ?? ''}`, LOCKERD_UNIT: unit },
   });

@@ -14,8 +14,18 @@ afterEach(() => {
   rmSync(root, { recursive: true });
 });
 
-/** Runs a hook on a host where only some units are active. */
-function run(hook: string, instance: string, active: readonly string[], requires = '') {
+/**
+ * Runs a hook on a host where only some units are active.
+ * @param silences how many questions systemd does not answer before it does
+ */
+function run(
+  hook: string,
+  instance: string,
+  active: readonly string[],
+  requires = '',
+  silences = 0,
+) {
+  for (let index = 0; index < silences; index++) writeFileSync(join(root, `away-${index}`), '');
   const program = (name: string, text: string): void => {
     writeFileSync(join(root, name), `#!/bin/sh\n${text}\n`, { mode: 0o755 });
   };
@@ -23,7 +33,15 @@ function run(hook: string, instance: string, active: readonly string[], requires
   program(
     'systemctl',
     `for last; do :; done
+for away in '${root}'/away-*; do
+    [ ! -e "$away" ] || { rm "$away"; echo 'Connection reset by peer' >&2; exit 1; }
+done
 case "$*" in
+    *ActiveState*)
+        for unit in ${words}; do [ "$unit" != "$last" ] || exec echo active; done
+        echo inactive
+        exit 0
+        ;;
     show*) printf '%s\\n' '${requires}'; exit 0 ;;
     *is-active*) for unit in ${words}; do [ "$unit" != "$last" ] || exit 0; done; exit 3 ;;
 esac
@@ -45,6 +63,18 @@ describe('check-needs', () => {
     expect(run('check-needs', 'lxc-needs@web.service', [needs])).toMatchObject({
       status: 0,
       output: '',
+    });
+  });
+
+  test('asks again while systemd re-executes itself and answers nobody', () => {
+    const needs = 'lxc-needs@web.service';
+    expect(run('check-needs', needs, [needs], 'srv-a.mount', 2)).toMatchObject({
+      status: 0,
+      output: '',
+    });
+    expect(run('check-needs', needs, ['srv-a.mount'], 'srv-a.mount srv-b.mount', 1)).toMatchObject({
+      status: 1,
+      output: expect.stringMatching(/^<3>Dependency failed: srv-b\.mount, .*\n$/) as string,
     });
   });
 

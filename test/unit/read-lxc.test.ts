@@ -14,7 +14,7 @@ import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 
 import { parseLxcConfig } from '../../src/host/parse-lxc.ts';
-import { createLxcReader, readLxcSource } from '../../src/host/read-lxc.ts';
+import { createLxcReader } from '../../src/host/read-lxc.ts';
 import { formatProblem } from '../../src/model/problem.ts';
 
 let dir = '';
@@ -36,7 +36,7 @@ function put(path: string, content: string | Buffer): string {
 
 /** The problems of a file below the test's directory, whose name is cut out of the texts. */
 function problems(path: string): string[] {
-  const config = parseLxcConfig(readLxcSource('', join(dir, path)));
+  const config = parseLxcConfig(createLxcReader('').read(join(dir, path)));
   return config.problems.map((problem) => formatProblem(problem).replaceAll(dir, ''));
 }
 
@@ -48,14 +48,14 @@ function include(target: string): string[] {
 describe('the container’s own file', () => {
   test('is read with its path', () => {
     const path = put('config', 'lxc.uts.name = w\u00e4b');
-    const source = readLxcSource('', path);
+    const source = createLxcReader('').read(path);
     expect(source.file).toMatchObject({ path, includes: [] });
     expect(source.file.text.lines).toEqual([{ line: 1, key: 'lxc.uts.name', value: 'w\u00e4b' }]);
     expect(source.paths).toEqual([{ path, exists: true }]);
   });
 
   test('keeps a byte order mark', () => {
-    const source = readLxcSource('', put('config', '\uFEFFlxc.uts.name = web'));
+    const source = createLxcReader('').read(put('config', '\uFEFFlxc.uts.name = web'));
     expect(source.file.text.markHidesKey).toBe(true);
   });
 
@@ -63,7 +63,7 @@ describe('the container’s own file', () => {
     expect(problems('config')).toEqual([
       '/config: no such file; create it or remove what names it',
     ]);
-    expect(readLxcSource('', join(dir, 'config')).paths).toEqual([
+    expect(createLxcReader('').read(join(dir, 'config')).paths).toEqual([
       { path: join(dir, 'config'), exists: false },
     ]);
   });
@@ -71,9 +71,9 @@ describe('the container’s own file', () => {
   test('names the lines that are not UTF-8', () => {
     const bytes = Buffer.from('# \uFFFD\n# \xff\nlxc.uts.name = \xe4\n', 'latin1');
     const path = put('config', Buffer.concat([Buffer.from('# \uFFFD\n'), bytes]));
-    expect([...readLxcSource('', path).file.badLines]).toEqual([2, 3, 4]);
+    expect([...createLxcReader('').read(path).file.badLines]).toEqual([2, 3, 4]);
     const good = put('good', '# \uFFFD\n');
-    expect([...readLxcSource('', good).file.badLines]).toEqual([]);
+    expect([...createLxcReader('').read(good).file.badLines]).toEqual([]);
   });
 
   test('is looked for no includes when it is a program', () => {
@@ -85,7 +85,7 @@ describe('the container’s own file', () => {
 
   test('larger than one chunk', () => {
     const path = put('config', `${'# comment\n'.repeat(20_000)}lxc.uts.name = web\n`);
-    expect(readLxcSource('', path).file.text.lines).toHaveLength(1);
+    expect(createLxcReader('').read(path).file.text.lines).toHaveLength(1);
   });
 });
 
@@ -223,7 +223,10 @@ describe('loops', () => {
   test('the same file twice is no loop', () => {
     put('a', 'lxc.group = a');
     put('config', `lxc.include = ${dir}/a\nlxc.include = ${dir}/a\n`);
-    expect(parseLxcConfig(readLxcSource('', join(dir, 'config'))).groups).toEqual(['a', 'a']);
+    expect(parseLxcConfig(createLxcReader('').read(join(dir, 'config'))).groups).toEqual([
+      'a',
+      'a',
+    ]);
   });
 });
 
@@ -235,7 +238,7 @@ describe('directories', () => {
     put('d/c.conf.bak', 'lxc.foo');
     put('d/.h.conf', 'lxc.group = h');
     put('config', `lxc.include = ${dir}/d\nlxc.include = ${dir}/d/\n`);
-    const config = parseLxcConfig(readLxcSource('', join(dir, 'config')));
+    const config = parseLxcConfig(createLxcReader('').read(join(dir, 'config')));
     expect(config.problems).toEqual([]);
     expect(config.groups.slice(0, 3).sort()).toEqual(['a', 'b', 'h']);
     expect(config.groups.slice(3)).toEqual(config.groups.slice(0, 3));
@@ -248,7 +251,7 @@ describe('directories', () => {
     expect(include(`${dir}/none/`)).toEqual([]);
     expect(include(`${dir}/none`)).not.toEqual([]);
     put('config', `lxc.include = ${dir}/none/\nlxc.include = ${dir}/gone\nlxc.include =\n`);
-    expect(readLxcSource('', join(dir, 'config')).paths).toEqual([
+    expect(createLxcReader('').read(join(dir, 'config')).paths).toEqual([
       { path: join(dir, 'config'), exists: true },
       { path: join(dir, 'none/'), exists: false },
       { path: join(dir, 'gone'), exists: false },
@@ -274,7 +277,7 @@ describe('directories', () => {
 
 describe('below a root directory', () => {
   const names = (path: string) => {
-    const config = parseLxcConfig(readLxcSource(dir, path));
+    const config = parseLxcConfig(createLxcReader(dir).read(path));
     return [config.utsName?.value, ...config.problems.map(formatProblem)];
   };
 
@@ -282,7 +285,11 @@ describe('below a root directory', () => {
     put('etc/a', 'lxc.uts.name = inside');
     put('c', 'lxc.include = /etc/a');
     expect(names('/c')).toEqual(['inside']);
-    expect(readLxcSource(dir, '/c').paths.map((entry) => entry.path)).toEqual(['/c', '/etc/a']);
+    expect(
+      createLxcReader(dir)
+        .read('/c')
+        .paths.map((entry) => entry.path),
+    ).toEqual(['/c', '/etc/a']);
   });
 
   test.each(['../../../../../../etc/a', '/../etc/a', 'etc/./x/../a', '//etc//a'])(
@@ -332,7 +339,7 @@ describe('below a root directory', () => {
     symlinkSync('/d', join(dir, 'e'));
     put('c', 'lxc.include = e\nlxc.include = none/');
     expect(names('/c')).toEqual(['inside']);
-    expect(readLxcSource(dir, '/c').paths).toEqual([
+    expect(createLxcReader(dir).read('/c').paths).toEqual([
       { path: '/c', exists: true },
       { path: '/e', exists: true },
       { path: '/e/x.conf', exists: true },

@@ -1,0 +1,26 @@
+// Makes images and saved states before somebody waits for them: `npm test` runs this beside the
+// tiers that need none. Node built-ins only, because `npm ci` may not have run.
+//
+//   usage: images.mjs (host | vm | next)...
+
+import { ensureImage } from './host/image.mjs';
+import { ensureState, ensureVmImage, nextRelease, usualMachines } from './vm/image.mjs';
+
+/** @param {string} [release] */
+async function ensureMachines(release) {
+  const image = await ensureVmImage(release);
+  for (const machine of usualMachines) await ensureState(image, machine);
+}
+
+/** What a tier needs, by the name of what it boots. */
+export const imagesFor = {
+  host: async () => void (await ensureImage()),
+  vm: () => ensureMachines(),
+  next: () => ensureMachines(nextRelease),
+};
+
+if (process.argv[1] === import.meta.filename) {
+  for (const name of process.argv.slice(2)) {
+    await imagesFor[/** @type {keyof typeof imagesFor} */ (name)]();
+  }
+}
