@@ -39,11 +39,16 @@ export function modelContainers(all: readonly ContainerFacts[], host: HostFacts)
   const nameless: Problem[] = [];
   const ranked: RankedContainer[] = [];
   for (const facts of all) {
-    const problem = nameProblem(facts.name, facts.config.file);
-    if (problem === undefined) ranked.push(modelOne(facts, host));
-    else nameless.push(problem);
+    const decided = modelContainer(facts, host);
+    if ('rank' in decided) ranked.push(decided);
+    else nameless.push(decided);
   }
   return { containers: orderContainers(ranked), nameless };
+}
+
+/** Decides everything about one container but its order; or why it cannot have a unit at all. */
+export function modelContainer(facts: ContainerFacts, host: HostFacts): RankedContainer | Problem {
+  return nameProblem(facts.name, facts.config.file) ?? modelOne(facts, host);
 }
 
 function groupFits(group: string): boolean {
@@ -115,7 +120,7 @@ function modelOne(facts: ContainerFacts, host: HostFacts): RankedContainer {
     facts,
     host.lockers,
     host.settings,
-    host.mountMapsIds,
+    settings.idmapLockers === true && host.mountMapsIds?.() === true,
   );
   const requiredPaths = [...new Set([...needs.paths, ...behind.paths])].sort();
   // What holds for as long as the container runs holds at its start.

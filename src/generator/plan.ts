@@ -13,19 +13,30 @@ import type { Limit } from './unit-limits.ts';
 /** Plans every file and link; pure. */
 export function planUnits(containers: readonly Container[], context: PlanContext): Planned[] {
   const scripts = new Set(context.initScripts);
-  const bridges = new Set(
-    containers.filter((c) => c.problems.length === 0).flatMap((c) => c.bridges),
-  );
   return [
-    ...containers.flatMap((c) => [
-      planContainerDropIn(c, scripts.has(c.name)),
-      ...planLimits(c),
-      ...planNeeds(c),
-      ...planAttachments(c),
-      ...planDelay(c),
-      ...planAutostart(c),
-      ...(scripts.has(c.name) ? [planForward(c)] : []),
-    ]),
+    ...containers.flatMap((c) => planContainer(c, scripts.has(c.name))),
+    ...planOthers(containers, context),
+  ];
+}
+
+/** What belongs to one container alone; pure. */
+export function planContainer(c: Container, isForwarded: boolean): Planned[] {
+  const planned = [planContainerDropIn(c, isForwarded)];
+  // Most containers have not even half of these.
+  for (const plan of [planLimits, planNeeds, planAttachments, planDelay, planAutostart]) {
+    for (const one of plan(c)) planned.push(one);
+  }
+  if (isForwarded) planned.push(planForward(c));
+  return planned;
+}
+
+/** What belongs to the host or to several containers; pure. */
+export function planOthers(containers: readonly Container[], context: PlanContext): Planned[] {
+  const bridges = new Set<string>();
+  for (const c of containers) {
+    if (c.problems.length === 0) for (const bridge of c.bridges) bridges.add(bridge);
+  }
+  return [
     ...[...bridges].map((bridge) => planBridge(bridge, context.bridgeTimeout)),
     ...planGroups(containers),
     ...planWormholes(containers, context),

@@ -56,6 +56,20 @@ export interface Facts {
 
 /** Reads everything below `root` (the empty string for the host itself). */
 export function readFacts(root: string, files: Files): Facts {
+  const containers: GatheredFacts[] = [];
+  return { ...readEach(root, files, (container) => containers.push(container)), containers };
+}
+
+/**
+ * The same without holding the facts of the containers, which are more than all that is decided
+ * from them.
+ * @param take gets those of one container after the other, and what concerns all of them
+ */
+export function readEach(
+  root: string,
+  files: Files,
+  take: (container: GatheredFacts, host: HostFacts, settings: Settings) => void,
+): Omit<Facts, 'containers'> {
   const host = new HostReader(root, files);
   const lxc = createLxcReader(root, files);
   const release = lxcRelease(host);
@@ -72,29 +86,33 @@ export function readFacts(root: string, files: Files): Facts {
     lxcpath === undefined ? { containers: [], others: [] } : host.lookBelow(lxcpath);
 
   const running = new RunningLimits(host);
-  const containers = gatherAll(found, settings, (container) =>
-    gatherFacts(container, { host, lxc, release, running }, settings, {
-      settingsNames,
-      runlevelNames,
-      unitLinks,
-    }),
-  );
   const real = lxcpath === undefined ? '' : host.realPath(lxcpath, true);
-  return {
-    containers,
-    host: {
-      fstab,
-      crypttab: crypttabDevices(host.text('/etc/crypttab') ?? ''),
-      mountUnits: host.mountUnitPaths(),
-      isLxcNewer: () => release()?.isNewer === true,
-      isWithoutUnit: (path) => isWithoutUnit(host, path),
-      namesInterface: interfaceNames(host),
-      boot: boot.policy,
-      lxcpath: { path: lxcpath ?? '', real },
-      settings: settings.host,
-      lockers,
-      mountMapsIds: containers.some((c) => c.settings.idmapLockers === true) && host.mountMapsIds(),
+  let mapsIds: boolean | undefined;
+  const hostFacts: HostFacts = {
+    fstab,
+    crypttab: crypttabDevices(host.text('/etc/crypttab') ?? ''),
+    mountUnits: host.mountUnitPaths(),
+    isLxcNewer: () => release()?.isNewer === true,
+    isWithoutUnit: (path) => isWithoutUnit(host, path),
+    namesInterface: interfaceNames(host),
+    boot: boot.policy,
+    lxcpath: { path: lxcpath ?? '', real },
+    settings: settings.host,
+    lockers,
+    mountMapsIds: () => (mapsIds ??= host.mountMapsIds()),
+  };
+  const readers = { host, lxc, release, running };
+  const own = { settingsNames, runlevelNames, unitLinks };
+  gatherAll(
+    found,
+    settings,
+    (container) => gatherFacts(container, readers, settings, own),
+    (container) => {
+      take(container, hostFacts, settings);
     },
+  );
+  return {
+    host: hostFacts,
     settings,
     lxcpath,
     initScripts,
@@ -303,9 +321,10 @@ function gatherAll(
   found: readonly FoundContainer[],
   settings: Settings,
   gather: (container: FoundContainer) => GatheredFacts,
-): GatheredFacts[] {
+  take: (container: GatheredFacts) => void,
+): void {
   const end = system.now() + readingMaxMs;
-  return found.map((container) => {
+  const gatherOne = (container: FoundContainer): GatheredFacts => {
     if (system.now() > end) {
       return refusedFacts(container, settings.defaults, {
         file: container.configFile,
@@ -319,5 +338,6 @@ function gatherAll(
     } catch (error) {
       return refusedFacts(container, settings.defaults, defect(container.configFile, error));
     }
-  });
+  };
+  for (const container of found) take(gatherOne(container));
 }

@@ -102,20 +102,22 @@ function read(
 }
 
 /** Makes a file or link, in the place of another one if need be. */
-function make(path: string, create: () => number): number {
-  let result = create();
-  if (result === -EEXIST) {
+function make(path: string, content: string, create: Maker): void {
+  let errno = create(path, content);
+  if (errno === EEXIST) {
     const status = fileStatus(path, false);
     if (typeof status === 'object' && typeOf(status) === 'directory') fail(EISDIR, path);
     os.remove(path);
-    result = create();
+    errno = create(path, content);
   }
-  return check(result, path);
+  if (errno !== 0) fail(errno, path);
 }
 
-function write(path: string, text: string): void {
-  const formed = wellFormed(text);
-  make(path, () => -newFile(path, formed));
+/** Answers an errno, or 0. */
+type Maker = (path: string, content: string) => number;
+
+function newLink(path: string, target: string): number {
+  return -os.symlink(target, path);
 }
 
 /** What a program writes until it ends; it sees to it itself that it ends in time. */
@@ -198,12 +200,14 @@ export const system: System = {
   close: os.close,
   read,
 
-  write,
+  write: (path, text) => {
+    make(path, wellFormed(text), newFile);
+  },
   makeDirectory: (path) => {
     check(os.mkdir(path, 0o755), path);
   },
   symlink: (target, path) => {
-    make(path, () => os.symlink(target, path));
+    make(path, target, newLink);
   },
   remove: os.remove,
   print: (to, text) => {
