@@ -5,7 +5,7 @@
 import type { FstabEntry } from '../model/fstab.ts';
 import { parseFstab, parseMountEntry } from '../model/fstab.ts';
 import type { LxcConfig } from '../model/lxc-config.ts';
-import { cleanAbsolutePath, isAtOrBelow, kernelPaths } from '../model/path.ts';
+import { cleanAbsolutePath, isAtOrBelow, isOfKernel } from '../model/path.ts';
 import type { Problem } from '../model/problem.ts';
 import type { Rootfs } from '../model/rootfs.ts';
 import { parseRootfs } from '../model/rootfs.ts';
@@ -178,7 +178,7 @@ function gatherFacts(
   const hasSettings = own.settingsNames.has(found.name);
   const file = hasSettings ? host.containerSettings(found.name) : {};
   const parsed = parseContainerSettings(file.file, settings.defaults);
-  const problems = [...(file.problem === undefined ? [] : [file.problem]), ...parsed.problems];
+  const problems = file.problem === undefined ? parsed.problems.slice() : [file.problem];
 
   const { rootfs, warnings } = rootfsOf(config);
   const trees = rootfs?.trees ?? [];
@@ -189,33 +189,31 @@ function gatherFacts(
   if (mountFstab.problem !== undefined) problems.push(mountFstab.problem);
   // What hangs would hold up whoever takes the second look.
   const uncertainTrees = guest.init === 'unknown' && guest.isHung !== true ? trees : [];
+  // What is missing now may be there once local file systems are mounted.
+  const uncertainPaths: string[] = [];
+  for (const { path, exists } of source.paths) if (!exists) uncertainPaths.push(path);
+  for (const tree of uncertainTrees) uncertainPaths.push(tree);
+  const paths = (rootfs?.paths ?? []).concat(bindSources(config, mountFstab.text));
+  if (mountFstabPath !== undefined) {
+    paths.push(mountFstabPath);
+    if (mountFstab.text === undefined && mountFstab.problem?.isHung !== true) {
+      uncertainPaths.push(mountFstabPath);
+    }
+  }
   return {
     name: found.name,
     directory: found.directory,
     config: withWarnings(withInitWarning(config, guest), warnings),
     init: guest.init,
     ...(mountFstab.text === undefined ? {} : { mountFstabText: mountFstab.text }),
-    realPaths: realPaths(host, [
-      ...(rootfs?.paths ?? []),
-      ...(mountFstabPath === undefined ? [] : [mountFstabPath]),
-      ...bindSources(config, mountFstab.text),
-    ]).set(found.directory, host.realPath(found.directory, true)),
+    realPaths: realPaths(host, found.directory, paths),
     settings: parsed.settings,
     problems,
     runningLimits: limitsToKeep(readers, found.name, config, parsed.settings),
     hasRunlevelLink: own.runlevelNames.has(found.name),
     uncertainTrees,
     unitLinks: own.unitLinks(containerUnit(found.name)),
-    // What is missing now may be there once local file systems are mounted.
-    uncertainPaths: [
-      ...source.paths.filter(({ exists }) => !exists).map(({ path }) => path),
-      ...uncertainTrees,
-      ...(mountFstabPath !== undefined &&
-      mountFstab.text === undefined &&
-      mountFstab.problem?.isHung !== true
-        ? [mountFstabPath]
-        : []),
-    ],
+    uncertainPaths,
   };
 }
 
@@ -259,7 +257,7 @@ function bindSources(config: LxcConfig, mountFstabText: string | undefined): str
   const add = ({ options, source }: FstabEntry): void => {
     if (!options.includes('bind') && !options.includes('rbind')) return;
     const path = cleanAbsolutePath(source);
-    if (path !== undefined && !kernelPaths.some((of) => isAtOrBelow(path, of))) sources.push(path);
+    if (path !== undefined && !isOfKernel(path)) sources.push(path);
   };
   for (const { value, line } of config.mountEntries) {
     const entry = parseMountEntry(value, line);
@@ -270,9 +268,23 @@ function bindSources(config: LxcConfig, mountFstabText: string | undefined): str
 }
 
 /** Paths that symbolic links lead elsewhere, each with where that is. */
-function realPaths(host: HostReader, paths: readonly string[]): Map<string, string> {
-  return new Map(paths.map((path) => [path, host.realPath(path)]));
+function realPaths(
+  host: HostReader,
+  directory: string,
+  paths: readonly string[],
+): ReadonlyMap<string, string> {
+  let found: Map<string, string> | undefined;
+  for (const path of paths) {
+    const real = host.realPath(path);
+    if (real !== path) (found ??= new Map()).set(path, real);
+  }
+  const real = host.realPath(directory, true);
+  if (real !== directory) (found ??= new Map()).set(directory, real);
+  else found?.delete(directory);
+  return found ?? noPaths;
 }
+
+const noPaths: ReadonlyMap<string, string> = new Map();
 
 /** /etc/default/lxc, and whether lxc.service would have read it at boot at all. */
 function readBootPolicy(host: HostReader): { policy: BootPolicy; problems: readonly Problem[] } {

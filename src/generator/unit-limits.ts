@@ -79,6 +79,7 @@ export interface MemoryFacts {
 
 /** Decides the limits of a container's unit; pure. */
 export function decideMemory({ entries, ceiling, running }: MemoryFacts): MemoryLimits {
+  if (entries.length === 0 && ceiling === undefined) return noLimits;
   const decision = new Decision(entries);
   for (const { name, keys } of sources) decision.take(name, keys);
   decision.takeSwap();
@@ -86,6 +87,9 @@ export function decideMemory({ entries, ceiling, running }: MemoryFacts): Memory
   decision.hold(running);
   return decision;
 }
+
+/** Of most containers. */
+const noLimits: MemoryLimits = { limits: [], held: [], taken: [], warnings: [] };
 
 class Decision implements MemoryLimits {
   readonly limits: { name: LimitName; size: MemorySize }[] = [];

@@ -106,7 +106,7 @@ class Reading {
         false,
       );
     }
-    const text = splitLxcText(decoded);
+    const text = splitLxcText(decoded, content.isPlain);
     const includes: LxcInclude[] = [];
     let shareable = true;
     // What the bytes of a program seem to include is not looked for.
@@ -131,13 +131,13 @@ class Reading {
     const stats = this.#disk.stat(path);
     const unfit = whyUnfit(stats);
     if (unfit !== undefined) return unfit;
-    const { text: decoded, bytes } = this.#disk.readSeen(path, MAX_BYTES);
+    const { text: decoded, bytes, isPlain = false } = this.#disk.readSeen(path, MAX_BYTES);
     this.#bytes += bytes;
     // Only the decoder's replacement character can stand for bad bytes, and hardly a file has one.
-    const badLines = decoded.includes('\uFFFD')
+    const badLines = !isPlain && decoded.includes('\uFFFD')
       ? findBadLines(this.#disk.readSeen(path, MAX_BYTES, 'bytes').text)
       : NO_LINES;
-    return { decoded, badLines, id: `${stats.dev}:${stats.ino}` };
+    return { decoded, isPlain, badLines, id: `${stats.dev}:${stats.ino}` };
   }
 
   #isDangling(path: string): boolean {
@@ -227,6 +227,7 @@ function isThere(problem: ReadProblem | undefined): boolean {
 
 interface Content {
   readonly decoded: string;
+  readonly isPlain: boolean;
   readonly badLines: ReadonlySet<number>;
   /** The same for all names of a file. */
   readonly id: string;

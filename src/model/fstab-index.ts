@@ -20,6 +20,8 @@ export function indexOf(table: readonly FstabEntry[]): FstabIndex {
   return index;
 }
 
+const nothing: readonly FstabEntry[] = [];
+
 class FstabIndex {
   private readonly byTarget = new Map<string, Indexed[]>();
   private readonly sources = new Set<string>();
@@ -46,14 +48,18 @@ class FstabIndex {
    * What is mounted at paths or above them, the root directory left out, in the order of the table
    * and with clean targets.
    */
-  onTheWay(...paths: readonly string[]): FstabEntry[] {
-    const found = new Set<Indexed>();
+  onTheWay(...paths: readonly string[]): readonly FstabEntry[] {
+    let found: Set<Indexed> | undefined;
     for (const path of paths) {
       for (let at = path; at !== ''; at = at.slice(0, Math.max(at.lastIndexOf('/'), 0))) {
-        for (const indexed of this.byTarget.get(at) ?? []) found.add(indexed);
+        const here = this.byTarget.get(at);
+        if (here === undefined) continue;
+        found ??= new Set();
+        for (const indexed of here) found.add(indexed);
       }
     }
-    if (found.size === 0) return [];
+    if (found === undefined) return nothing;
+    if (found.size === 1) for (const { entry } of found) return [entry];
     return [...found].sort((a, b) => a.at - b.at).map(({ entry }) => entry);
   }
 }

@@ -53,6 +53,9 @@ export function escapeInstance(name: string): string {
 let lastName = '';
 let lastInstance = '';
 
+/** Paths whose only characters to escape are dashes. */
+const plainPath = /^(?:\/[0-9A-Za-z:_-][0-9A-Za-z:_.-]*)+$/;
+
 /** A last part of a path whose only characters to escape are dashes. */
 const plainPart = /^[0-9A-Za-z:_-][0-9A-Za-z:_.-]*$/;
 
@@ -91,6 +94,9 @@ function escapeAnew(path: string): string {
 }
 
 function escapeParts(path: string): string {
+  if (plainPath.test(path)) {
+    return path.slice(1).replaceAll('-', '\\x2d').replaceAll('/', '-');
+  }
   const parts = path.split('/').filter((part) => part !== '' && part !== '.');
   if (parts.length === 0) return '-';
   return parts
