@@ -3,13 +3,7 @@ import type { FstabEntry } from '../model/fstab.ts';
 import { parseFstab, parseMountEntry } from '../model/fstab.ts';
 import { indexOf } from '../model/fstab-index.ts';
 import type { LxcConfig } from '../model/lxc-config.ts';
-import {
-  cleanAbsolutePath,
-  isAtOrBelow,
-  isOfKernel,
-  pathMax,
-  systemPaths,
-} from '../model/path.ts';
+import { cleanAbsolutePath, isAtOrBelow, isOfKernel, pathMax, systemPaths } from '../model/path.ts';
 import type { Located, Problem } from '../model/problem.ts';
 import { parseRootfs } from '../model/rootfs.ts';
 import { deviceUnit, mountUnit, netDeviceUnit } from '../model/unit-name.ts';

@@ -84,7 +84,9 @@ function generateInto(root: string, files: Files, sink: Sink): Omit<Generated, '
     }),
   );
   automounts.forEach(sink.write);
-  for (const one of planOthers(planned, context)) sink.write(renderOutput(one));
+  planOthers(planned, context, (one) => {
+    sink.write(renderOutput(one));
+  });
   const model = { containers: planned, nameless };
   return {
     errors: errorMessages(facts, model),

@@ -13,10 +13,9 @@ import type { Limit } from './unit-limits.ts';
 /** Plans every file and link; pure. */
 export function planUnits(containers: readonly Container[], context: PlanContext): Planned[] {
   const scripts = new Set(context.initScripts);
-  return [
-    ...containers.flatMap((c) => planContainer(c, scripts.has(c.name))),
-    ...planOthers(containers, context),
-  ];
+  const planned = containers.flatMap((c) => planContainer(c, scripts.has(c.name)));
+  planOthers(containers, context, (one) => planned.push(one));
+  return planned;
 }
 
 /** What belongs to one container alone; pure. */
@@ -30,17 +29,24 @@ export function planContainer(c: Container, isForwarded: boolean): Planned[] {
   return planned;
 }
 
-/** What belongs to the host or to several containers; pure. */
-export function planOthers(containers: readonly Container[], context: PlanContext): Planned[] {
+/**
+ * What belongs to the host or to several containers, the file that marks completeness last; pure.
+ * @param emit gets one after the other, as there may be thousands
+ */
+export function planOthers(
+  containers: readonly Container[],
+  context: PlanContext,
+  emit: (planned: Planned) => void,
+): void {
   const bridges = new Set<string>();
   for (const c of containers) {
     if (c.problems.length === 0) for (const bridge of c.bridges) bridges.add(bridge);
   }
-  return [
-    ...[...bridges].map((bridge) => planBridge(bridge, context.bridgeTimeout)),
+  for (const bridge of bridges) emit(planBridge(bridge, context.bridgeTimeout));
+  planReadOnly(context.lockers, containers, emit);
+  const others = [
     ...planGroups(containers),
     ...planWormholes(containers, context),
-    ...planReadOnly(context.lockers, containers),
     ...planReturning(containers),
     ...planRescan(context),
     ...planLate(context),
@@ -48,6 +54,7 @@ export function planOthers(containers: readonly Container[], context: PlanContex
     ...planJournal(context),
     planHost(context),
   ];
+  for (const planned of others) emit(planned);
 }
 
 function limitLine({ name, size }: Limit): { name: string; size: string } {

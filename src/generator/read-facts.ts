@@ -4,6 +4,7 @@
  */
 import type { FstabEntry } from '../model/fstab.ts';
 import { parseFstab, parseMountEntry } from '../model/fstab.ts';
+import { indexOf } from '../model/fstab-index.ts';
 import type { LxcConfig } from '../model/lxc-config.ts';
 import { cleanAbsolutePath, isAtOrBelow, isOfKernel } from '../model/path.ts';
 import type { Problem } from '../model/problem.ts';
@@ -296,10 +297,9 @@ function readBootPolicy(host: HostReader): { policy: BootPolicy; problems: reado
 
 /** Mount points of fstab below some directories. */
 function mountPointsBelow(directories: readonly string[], fstab: readonly FstabEntry[]): string[] {
-  return fstab
-    .map(({ target }) => cleanAbsolutePath(target))
-    .filter((target) => target !== undefined)
-    .filter((target) => directories.some((directory) => isAtOrBelow(target, directory)));
+  return indexOf(fstab).targets.filter((target) =>
+    directories.some((directory) => isAtOrBelow(target, directory)),
+  );
 }
 
 /** Settings and init scripts that name no container are most likely typing errors. */

@@ -1,6 +1,6 @@
 import type { FstabEntry } from '../model/fstab.ts';
 import { indexOf } from '../model/fstab-index.ts';
-import { cleanAbsolutePath, isAtOrBelow } from '../model/path.ts';
+import { isAtOrBelow } from '../model/path.ts';
 import { mountUnit } from '../model/unit-name.ts';
 import { fitsUnitFile } from '../model/unit-syntax.ts';
 import type { PlanContext } from './plan-views.ts';
@@ -46,12 +46,11 @@ function mountsWithContainers(
   paths: readonly string[],
   { fstab }: Facts['host'],
 ): readonly string[] {
-  const targets = fstab.flatMap(({ target }) => cleanAbsolutePath(target) ?? []);
   const hasContainers = (target: string): boolean =>
     paths.some(
       (path) => isAtOrBelow(path, target) || target.slice(0, target.lastIndexOf('/')) === path,
     );
-  return [...new Set(targets)]
+  return [...new Set(indexOf(fstab).targets)]
     .filter((target) => target !== '/' && fitsUnitFile(target) && hasContainers(target))
     .slice(0, watchedPathsMax);
 }

@@ -26,7 +26,6 @@ declare module 'quickjs:os' {
   export function seek(fd: number, offset: number, whence: number): number;
   export function read(fd: number, buffer: ArrayBuffer, position: number, length: number): number;
   export function write(fd: number, buffer: ArrayBuffer, position: number, length: number): number;
-  export function readlink(path: string): [string | null, number];
   export function mkdir(path: string, mode: number): number;
   export function symlink(target: string, path: string): number;
   export function remove(path: string): number;
@@ -75,6 +74,9 @@ declare function fileBytes(
   | { readonly bytes: number; readonly text?: string; readonly isPlain?: boolean }
   | import('./system-calls.ts').Status
   | number;
+
+/** Where a symbolic link leads, each byte a character; or an errno. */
+declare function linkTarget(path: string): string | number;
 
 /** Makes a file; answers 0 or an errno, and then leaves none. */
 declare function newFile(path: string, text: string): number;

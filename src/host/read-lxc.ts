@@ -134,9 +134,10 @@ class Reading {
     const { text: decoded, bytes, isPlain = false } = this.#disk.readSeen(path, MAX_BYTES);
     this.#bytes += bytes;
     // Only the decoder's replacement character can stand for bad bytes, and hardly a file has one.
-    const badLines = !isPlain && decoded.includes('\uFFFD')
-      ? findBadLines(this.#disk.readSeen(path, MAX_BYTES, 'bytes').text)
-      : NO_LINES;
+    const badLines =
+      !isPlain && decoded.includes('\uFFFD')
+        ? findBadLines(this.#disk.readSeen(path, MAX_BYTES, 'bytes').text)
+        : NO_LINES;
     return { decoded, isPlain, badLines, id: `${stats.dev}:${stats.ino}` };
   }
 

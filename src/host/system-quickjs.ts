@@ -30,9 +30,16 @@ const quietly = O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
 const inside = O_NOFOLLOW | O_NONBLOCK;
 
 function fail(errno: number, path: string): never {
-  const code = errnoName(errno);
-  throw Object.assign(new Error(`${code}: ${path}`), { code });
+  // Many paths are looked for in vain, and the engine writes a backtrace into each new error.
+  if (errno === ENOENT) throw absent;
+  throw failure(errnoName(errno), path);
 }
+
+function failure(code: string, path: string): Error {
+  return Object.assign(new Error(`${code}: ${path}`), { code });
+}
+
+const absent = failure('ENOENT', 'there is no such file');
 
 /** Throws for what the functions of `os` answer where they fail. */
 function check(result: number, path: string): number {
@@ -56,11 +63,11 @@ function wellFormed(text: string): string {
   return formed.isWellFormed() ? text : formed.toWellFormed();
 }
 
-function linkTarget(path: string): string | null | undefined {
-  const [target, errno] = os.readlink(path);
-  if (target !== null && errno === 0) return wellFormed(target);
-  if (errno === EINVAL) return null;
-  return errno === ENOENT ? undefined : fail(errno, path);
+function targetOf(path: string): string | null | undefined {
+  const target = linkTarget(path);
+  if (typeof target === 'string') return decodeUtf8(target);
+  if (target === EINVAL) return null;
+  return target === ENOENT ? undefined : fail(target, path);
 }
 
 function names(path: string): string[] {
@@ -192,8 +199,8 @@ export const system: System = {
     const { dev, ino } = stat(path);
     return `${dev}:${ino}`;
   },
-  readlink: (path) => linkTarget(path) ?? fail(ENOENT, path),
-  linkTarget,
+  readlink: (path) => targetOf(path) ?? fail(ENOENT, path),
+  linkTarget: targetOf,
   names,
   openDirectory: (path, isInside) =>
     check(os.open(path, O_DIRECTORY | O_CLOEXEC | (isInside ? inside : 0)), path),

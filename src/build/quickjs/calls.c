@@ -6,6 +6,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -153,6 +154,19 @@ static JSValue file_bytes(JSContext *context, JSValueConst self, int argc, JSVal
   return content;
 }
 
+/* linkTarget(path): where a symbolic link leads, or the errno of why that cannot be told. */
+static JSValue link_target(JSContext *context, JSValueConst self, int argc, JSValueConst *argv) {
+  (void)self;
+  static char target[PATH_MAX];
+  const char *path = argc == 1 ? JS_ToCString(context, argv[0]) : NULL;
+  if (!path) return JS_EXCEPTION;
+  ssize_t length = readlink(path, target, sizeof target);
+  int error = errno;
+  JS_FreeCString(context, path);
+  return length < 0 ? JS_NewInt32(context, error)
+                    : string_of_bytes(context, (const unsigned char *)target, (size_t)length);
+}
+
 static int write_all(int fd, const char *text, size_t length) {
   while (length > 0) {
     ssize_t count = write(fd, text, length);
@@ -194,6 +208,7 @@ void add_calls(JSContext *context) {
     { "directoryNames", directory_names, 1 },
     { "fileStatus", file_status, 2 },
     { "fileBytes", file_bytes, 3 },
+    { "linkTarget", link_target, 1 },
     { "newFile", new_file, 2 },
   };
   mode_name = JS_NewAtom(context, "mode");
