@@ -14,7 +14,7 @@ import { badValue, Notes } from './lxc-problems.ts';
 import type { LxcRelease } from './lxc-release.ts';
 import type { LxcFile, LxcInclude, LxcSource } from './lxc-source.ts';
 import type { Step } from './lxc-steps.ts';
-import { stepsOf } from './lxc-steps.ts';
+import { stepsOf, stepsOfIncluded } from './lxc-steps.ts';
 import type { LxcValues } from './lxc-values.ts';
 import { makerKeys, setTableKey, ValueStore } from './lxc-values.ts';
 
@@ -54,7 +54,7 @@ export function parseLxcConfig(
     notes: new Notes(release),
     release,
   };
-  visit(state, source.file);
+  visit(state, source.file, stepsOf);
   const { values, notes } = state;
   const rootfs = values.get('rootfs');
   const makers = values.get('hooks').filter(({ key }) => makerKeys.includes(key));
@@ -99,14 +99,14 @@ function setPresent<K extends keyof LxcConfig>(
   if (value !== undefined) config[key] = value;
 }
 
-function visit(state: State, file: LxcFile): void {
+function visit(state: State, file: LxcFile, stepsIn: typeof stepsOf): void {
   state.visits++;
   if (file.problem !== undefined) {
     state.notes.report({ file: file.path, line: 0, ...file.problem });
     return;
   }
   state.files.add(file.path);
-  const steps = stepsOf(file);
+  const steps = stepsIn(file);
   state.steps += steps.count;
   for (const step of steps.acting) take(state, file.path, step);
   noteCgroup1(state, file.path, steps.cgroup1);
@@ -172,7 +172,7 @@ function include(state: State, file: string, line: number, included: LxcInclude)
       });
       return;
     }
-    visit(state, child);
+    visit(state, child, stepsOfIncluded);
   }
 }
 

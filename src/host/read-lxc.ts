@@ -308,18 +308,19 @@ function findBadLines(bytes: string): ReadonlySet<number> {
 
 function pathsOf(top: LxcFile): LxcSource['paths'] {
   const paths = new Map<string, boolean>();
-  const seen = new Set<LxcFile>();
-  const walk = (file: LxcFile): void => {
-    if (seen.has(file)) return;
-    seen.add(file);
-    paths.set(file.path, isThere(file.problem));
-    for (const included of file.includes) {
-      paths.set(included.path, included.exists);
-      for (const child of included.files) walk(child);
-    }
-  };
-  walk(top);
-  return [...paths]
-    .filter(([path]) => !path.includes('\uFFFD'))
-    .map(([path, exists]) => ({ path, exists }));
+  addPathsOf(top, paths, new Set());
+  const found: { path: string; exists: boolean }[] = [];
+  for (const [path, exists] of paths) if (!path.includes('\uFFFD')) found.push({ path, exists });
+  return found;
+}
+
+/** Not a function inside the other: one that calls itself there is never freed by QuickJS alone. */
+function addPathsOf(file: LxcFile, paths: Map<string, boolean>, seen: Set<LxcFile>): void {
+  if (seen.has(file)) return;
+  seen.add(file);
+  paths.set(file.path, isThere(file.problem));
+  for (const included of file.includes) {
+    paths.set(included.path, included.exists);
+    for (const child of included.files) addPathsOf(child, paths, seen);
+  }
 }
