@@ -128,7 +128,7 @@ function findSetSteps(
     return;
   }
   found.push(step);
-  if (INLINE_COMMENT.test(line.value)) {
+  if (line.value.includes('#') && INLINE_COMMENT.test(line.value)) {
     found.push(
       warning(
         path,

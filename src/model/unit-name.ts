@@ -78,8 +78,10 @@ function remember(path: string, escapedPath: string): string {
   return escapedPath;
 }
 
+const depthMax = 8;
+
 /** The directories are few, so a path is what its directory is and its last part. */
-function escapeAnew(path: string): string {
+function escapeAnew(path: string, depth = 0): string {
   const slash = path.lastIndexOf('/');
   const last = path.slice(slash + 1);
   if (last !== lastPart) {
@@ -87,10 +89,16 @@ function escapeAnew(path: string): string {
     lastPart = last;
     lastEscapedPart = last.includes('-') ? last.replaceAll('-', '\\x2d') : last;
   }
-  if (slash <= 0) return lastEscapedPart;
+  const name = lastEscapedPart;
+  if (slash <= 0) return name;
   const directory = path.slice(0, slash);
-  const parent = escaped.get(directory) ?? remember(directory, escapeParts(directory));
-  return parent === '-' ? lastEscapedPart : `${parent}-${lastEscapedPart}`;
+  let parent = escaped.get(directory);
+  if (parent === undefined) {
+    // No further than paths of containers are deep: a path may have thousands of parts.
+    parent = depth < depthMax ? escapeAnew(directory, depth + 1) : escapeParts(directory);
+    remember(directory, parent);
+  }
+  return parent === '-' ? name : `${parent}-${name}`;
 }
 
 function escapeParts(path: string): string {
