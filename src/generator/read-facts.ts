@@ -88,19 +88,15 @@ export function readEach(
 
   const running = new RunningLimits(host);
   const real = lxcpath === undefined ? '' : host.realPath(lxcpath, true);
-  let mapsIds: boolean | undefined;
   const hostFacts: HostFacts = {
+    ...askedLater(host, release),
     fstab,
     crypttab: crypttabDevices(host.text('/etc/crypttab') ?? ''),
     mountUnits: host.mountUnitPaths(),
-    isLxcNewer: () => release()?.isNewer === true,
-    isWithoutUnit: (path) => isWithoutUnit(host, path),
-    namesInterface: interfaceNames(host),
     boot: boot.policy,
     lxcpath: { path: lxcpath ?? '', real },
     settings: settings.host,
     lockers,
-    mountMapsIds: () => (mapsIds ??= host.mountMapsIds()),
   };
   const readers = { host, lxc, release, running };
   const own = { settingsNames, runlevelNames, unitLinks };
@@ -123,14 +119,30 @@ export function readEach(
     identify: (path) => host.identify(path),
     realPath: (path) => host.realPath(path),
     watchedDirectories:
-      lxcpath === undefined
-        ? []
-        : [
-            lxcpath,
-            // A container whose own directory is a mount is not to be seen before that is made.
-            ...mountPointsBelow([lxcpath, real], fstab),
-            ...others,
-          ],
+      lxcpath === undefined ? [] : watchedDirectories({ path: lxcpath, real }, fstab, others),
+  };
+}
+
+function watchedDirectories(
+  { path, real }: HostFacts['lxcpath'],
+  fstab: readonly FstabEntry[],
+  others: readonly string[],
+): string[] {
+  // A container whose own directory is a mount is not to be seen before that is made.
+  return [path, ...mountPointsBelow([path, real], fstab), ...others];
+}
+
+/** What is read where a decision asks for it. */
+function askedLater(
+  host: HostReader,
+  release: Readers['release'],
+): Pick<HostFacts, 'isLxcNewer' | 'isWithoutUnit' | 'namesInterface' | 'mountMapsIds'> {
+  let mapsIds: boolean | undefined;
+  return {
+    isLxcNewer: () => release()?.isNewer === true,
+    isWithoutUnit: (path) => isWithoutUnit(host, path),
+    namesInterface: interfaceNames(host),
+    mountMapsIds: () => (mapsIds ??= host.mountMapsIds()),
   };
 }
 

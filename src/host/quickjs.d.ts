@@ -56,11 +56,17 @@ declare const LOCKERD_ARCHITECTURE: string;
 /** Names in a directory, each byte a character, or an errno; QuickJS's own function loses bytes. */
 declare function directoryNames(path: string): string[] | number;
 
+/** As in system-calls.ts, which a file without imports cannot name. */
+interface StatusOfFile {
+  readonly mode: number;
+  readonly size: number;
+  readonly dev: number;
+  readonly ino: number;
+  readonly rdev: number;
+}
+
 /** What stat(2), or lstat(2), tells; or an errno. */
-declare function fileStatus(
-  path: string,
-  isFollowed: boolean,
-): import('./system-calls.ts').Status | number;
+declare function fileStatus(path: string, isFollowed: boolean): StatusOfFile | number;
 
 /**
  * A regular file's bytes as characters, unless they are more than `most`; the status of anything
@@ -72,7 +78,7 @@ declare function fileBytes(
   most: number,
 ):
   | { readonly bytes: number; readonly text?: string; readonly isPlain?: boolean }
-  | import('./system-calls.ts').Status
+  | StatusOfFile
   | number;
 
 /** Where a symbolic link leads, each byte a character; or an errno. */
