@@ -107,10 +107,12 @@ async function compile() {
   const work = mkdtempSync(join(tree, 'tmp/lockerd-'));
   try {
     await bundle(join(work, 'program.js'));
-    copyFileSync(join(sources, 'main.c'), join(work, 'main.c'));
+    for (const name of ['main.c', 'calls.c', 'calls.h']) {
+      copyFileSync(join(sources, name), join(work, name));
+    }
     const steps = `cd "$1" &&
       qjsc -s -m -c -N program -o program.c program.js &&
-      gcc -O2 -Wall -static -s -I/usr/include/quickjs -o program main.c program.c \\
+      gcc -O2 -Wall -static -s -I/usr/include/quickjs -o program main.c calls.c program.c \\
         /usr/lib/*/quickjs/libquickjs.a -lm -lpthread`;
     run('chroot', tree, 'sh', '-c', steps, 'sh', work.slice(tree.length));
     mkdirSync('dist/compiled', { recursive: true });

@@ -23,7 +23,8 @@ function valueOf(expression, context) {
   if (path.type !== 'PathExpression' || path.data || path.depth > 0) refuse('this value', path);
   if (path.parts.length === 0) return context;
   if (path.parts.length > 1) refuse('a path', path);
-  return `get(${context}, ${JSON.stringify(path.parts[0])})`;
+  const name = JSON.stringify(path.parts[0]);
+  return `(${context}[${name}] ?? missing(${name}))`;
 }
 
 /**
@@ -38,7 +39,9 @@ function blockCode(block, context) {
   const kind = /** @type {hbs.AST.PathExpression} */ (block.path).original;
   if (kind === 'each') {
     const item = `${context}1`;
-    return `for (const ${item} of ${value}) {\n${code(block.program, item)}}\n`;
+    // Not "for of", which makes an iterator and an object for each item where nothing is compiled.
+    return `{\nconst list = ${value};\nfor (let at = 0; at < list.length; at++) {
+const ${item} = list[at];\n${code(block.program, item)}}\n}\n`;
   }
   if (kind !== 'if' && kind !== 'unless') refuse(`#${String(kind)}`, block);
   return `if (${kind === 'if' ? '' : '!'}holds(${value})) {\n${code(block.program, context)}}\n`;
@@ -73,13 +76,11 @@ function code(program, context) {
  */
 export function templateModule(source) {
   // Values are put in as they are: they were quoted before, by model/unit-syntax.ts.
-  return `function get(view, name) {
-  const value = view[name];
-  if (value === undefined) throw new Error('a template needs "' + name + '"');
-  return value;
+  return `function missing(name) {
+  throw new Error('a template needs "' + name + '"');
 }
 function holds(value) {
-  return Array.isArray(value) ? value.length > 0 : Boolean(value);
+  return typeof value === 'object' ? value.length > 0 : Boolean(value);
 }
 export default function render(view) {
 let text = '';

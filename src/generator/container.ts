@@ -45,7 +45,7 @@ export interface HostFacts {
   readonly settings: HostSettings;
   readonly lockers: Lockers;
   /** Whether mount(8) can bind with ids mapped. */
-  readonly mountMapsIds?: boolean;
+  readonly mountMapsIds?: () => boolean;
   /** The containers' directory, and what it is with symbolic links resolved. */
   readonly lxcpath: { readonly path: string; readonly real: string };
 }

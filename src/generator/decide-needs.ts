@@ -3,13 +3,7 @@ import type { FstabEntry } from '../model/fstab.ts';
 import { parseFstab, parseMountEntry } from '../model/fstab.ts';
 import { indexOf } from '../model/fstab-index.ts';
 import type { LxcConfig } from '../model/lxc-config.ts';
-import {
-  cleanAbsolutePath,
-  isAtOrBelow,
-  kernelPaths,
-  pathMax,
-  systemPaths,
-} from '../model/path.ts';
+import { cleanAbsolutePath, isAtOrBelow, isOfKernel, pathMax, systemPaths } from '../model/path.ts';
 import type { Located, Problem } from '../model/problem.ts';
 import { parseRootfs } from '../model/rootfs.ts';
 import { deviceUnit, mountUnit, netDeviceUnit } from '../model/unit-name.ts';
@@ -71,21 +65,22 @@ class Needs {
   }
 
   private addPath(paths: Set<string>, path: string, from: Located<string>): void {
-    const shown = printable(path.slice(0, 80));
-    const at = { file: from.file, line: from.line };
     if (!fitsUnitFile(path)) {
-      const reason = `the path "${shown}" has control characters`;
-      this.problems.push({ ...at, reason, remedy: 'rename it' });
+      this.refuse(from, `"${printable(path.slice(0, 80))}" has control characters`, 'rename it');
     } else if (path.length > pathMax) {
       // Beyond a mebibyte systemd would not even load the unit.
-      const reason = `the path "${shown}..." is longer than ${pathMax} characters`;
-      this.problems.push({ ...at, reason, remedy: 'shorten it' });
+      const shown = printable(path.slice(0, 80));
+      this.refuse(from, `"${shown}..." is longer than ${pathMax} characters`, 'shorten it');
     } else {
       paths.add(path);
       // systemd compares paths by their text and would miss the mount behind a link.
       const { path: lxcpath, real } = this.host.lxcpath;
       if (isAtOrBelow(path, lxcpath)) paths.add(real + path.slice(lxcpath.length));
     }
+  }
+
+  private refuse({ file, line }: Located<string>, path: string, remedy: string): void {
+    this.problems.push({ file, line, reason: `the path ${path}`, remedy });
   }
 
   /** The mounts that the host makes at boot on the way to what LXC does without if need be. */
@@ -103,13 +98,14 @@ class Needs {
   /** Whether one of the paths may be missing for now: the host mounts something on the way there. */
   mayComeLate(paths: Iterable<string>): boolean {
     const units = this.host.mountUnits ?? [];
-    return [...paths].some(
-      (path) =>
-        this.mountsOf(path).length > 0 || units.some((mounted) => isAtOrBelow(path, mounted)),
-    );
+    for (const path of paths) {
+      if (this.mountsOf(path).length > 0) return true;
+      if (units.some((mounted) => isAtOrBelow(path, mounted))) return true;
+    }
+    return false;
   }
 
-  private mountsOf(path: string): FstabEntry[] {
+  private mountsOf(path: string): readonly FstabEntry[] {
     return indexOf(this.host.fstab).onTheWay(path);
   }
 
@@ -211,9 +207,10 @@ function needRootfs(needs: Needs, rootfsPath: Located<string>): void {
     if (!needs.isMadeByHook(path, rootfsPath, beforeAll)) needs.requirePath(path, rootfsPath);
   }
   for (const device of result.rootfs.devices) needs.requireDevice(device, rootfsPath, beforeAll);
-  if (result.rootfs.type === 'zfs') {
-    // zfs-mount.service may fail for a dataset of somebody else, and a host may have ZFS without
-    // these units.
+  const { type, dataset } = result.rootfs;
+  if (type === 'zfs' || (type === 'other' && dataset !== undefined)) {
+    // LXC may find a dataset also where no prefix says so. zfs-mount.service may fail for a dataset of
+    // somebody else, and a host may have ZFS without these units.
     needs.wants.add('zfs-import.target');
     needs.wants.add('zfs-mount.service');
   }
@@ -224,9 +221,8 @@ function needMount(needs: Needs, entry: FstabEntry, from: Located<string>): void
   // LXC looks for a "relative" source in the guest.
   if (source === undefined || entry.options.includes('relative')) return;
   const optional = entry.options.includes('optional');
-  const isBind = entry.options.some((option) => option === 'bind' || option === 'rbind');
-  if (isBind) {
-    if (kernelPaths.some((path) => isAtOrBelow(source, path))) return;
+  if (entry.options.includes('bind') || entry.options.includes('rbind')) {
+    if (isOfKernel(source)) return;
     if (systemPaths.includes(source)) return;
     if (optional) needs.followMountsFor(source);
     else if (!needs.isMadeByHook(source, from, beforeMounts)) needs.requireAtStart(source, from);

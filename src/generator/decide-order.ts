@@ -23,17 +23,18 @@ export function orderContainers(ranked: readonly RankedContainer[]): Container[]
   const sorted = [...ranked].sort(
     (a, b) => compareRanks(a.rank, b.rank) || compareText(a.container.name, b.container.name),
   );
-  const earlier: string[] = [];
+  let earlier: readonly string[] = [];
   let sameRank: string[] = [];
   let previous: readonly [number, number] | undefined;
   return sorted.map(({ container, rank }) => {
     if (previous !== undefined && compareRanks(previous, rank) !== 0) {
-      earlier.push(...sameRank);
+      // A new list, as those of the rank before share theirs.
+      earlier = [...earlier, ...sameRank];
       sameRank = [];
     }
     previous = rank;
     sameRank.push(containerUnit(container.name));
     if (hasDelay(container)) sameRank.push(delayUnit(container.name));
-    return { ...container, startsAfter: [...earlier] };
+    return Object.assign(container, { startsAfter: earlier });
   });
 }

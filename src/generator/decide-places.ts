@@ -2,7 +2,6 @@
 import type { FstabEntry } from '../model/fstab.ts';
 import { indexOf } from '../model/fstab-index.ts';
 import { cleanAbsolutePath, pathMax } from '../model/path.ts';
-import { parseRootfs } from '../model/rootfs.ts';
 import { mountUnit } from '../model/unit-name.ts';
 import { fitsUnitFile } from '../model/unit-syntax.ts';
 
@@ -11,6 +10,14 @@ interface NeededPaths {
   readonly paths: ReadonlySet<string>;
   readonly startPaths: ReadonlySet<string>;
 }
+
+interface Behind {
+  readonly paths: readonly string[];
+  readonly startPaths: readonly string[];
+  readonly mounts: readonly string[];
+}
+
+const nothingBehind: Behind = { paths: [], startPaths: [], mounts: [] };
 
 /**
  * systemd compares paths by their text and would miss the mount behind a link. The mounts are those
@@ -21,11 +28,8 @@ export function behindLinks(
   realPaths: ReadonlyMap<string, string>,
   needed: NeededPaths,
   fstab: readonly FstabEntry[],
-): {
-  readonly paths: readonly string[];
-  readonly startPaths: readonly string[];
-  readonly mounts: readonly string[];
-} {
+): Behind {
+  if (realPaths.size === 0) return nothingBehind;
   const paths: string[] = [];
   const startPaths: string[] = [];
   const mounts = new Set<string>();
@@ -38,15 +42,6 @@ export function behindLinks(
     else for (const unit of mountsOnTheWay(real, fstab)) mounts.add(unit);
   }
   return { paths, startPaths, mounts: [...mounts] };
-}
-
-/** What is waited for where LXC may find a dataset of ZFS; without ZFS there are no such units. */
-export function wantsOfDataset(rootfsPath: string | undefined): readonly string[] {
-  const parsed = rootfsPath === undefined ? undefined : parseRootfs(rootfsPath);
-  const rootfs = parsed !== undefined && 'rootfs' in parsed ? parsed.rootfs : undefined;
-  return rootfs?.type === 'other' && rootfs.dataset !== undefined
-    ? ['zfs-import.target', 'zfs-mount.service']
-    : [];
 }
 
 /** Mounts that the boot makes. */

@@ -23,7 +23,7 @@ import { decideCompanions } from './decide-companions.ts';
 import { findNeeds } from './decide-needs.ts';
 import type { RankedContainer } from './decide-order.ts';
 import { orderContainers } from './decide-order.ts';
-import { behindLinks, wantsOfDataset } from './decide-places.ts';
+import { behindLinks } from './decide-places.ts';
 import type { MemoryLimits } from './unit-limits.ts';
 import { decideMemory } from './unit-limits.ts';
 
@@ -42,11 +42,16 @@ export function modelContainers(all: readonly ContainerFacts[], host: HostFacts)
   const nameless: Problem[] = [];
   const ranked: RankedContainer[] = [];
   for (const facts of all) {
-    const problem = nameProblem(facts.name, facts.config.file);
-    if (problem === undefined) ranked.push(modelOne(facts, host));
-    else nameless.push(problem);
+    const decided = modelContainer(facts, host);
+    if ('rank' in decided) ranked.push(decided);
+    else nameless.push(decided);
   }
   return { containers: orderContainers(decideCompanions(ranked)), nameless };
+}
+
+/** Decides everything about one container but its order; or why it cannot have a unit at all. */
+export function modelContainer(facts: ContainerFacts, host: HostFacts): RankedContainer | Problem {
+  return nameProblem(facts.name, facts.config.file) ?? modelOne(facts, host);
 }
 
 function groupFits(group: string): boolean {
@@ -94,6 +99,11 @@ function decideGroups(
   const { groupDirectories = [], makers = [] } = config;
   const ceiling = settings.autoballoon?.ceiling;
   const memory = decideMemory({ entries: config.memory, ceiling, running, setElsewhere });
+  const isPlain = memory.limits.length === 0 && memory.held.length === 0;
+  if (isPlain && groupDirectories.length === 0 && makers.length === 0) {
+    const { taken, warnings } = memory;
+    return { memory, clearedKeys: taken, warnings, hasPreStart: false };
+  }
   return {
     memory,
     clearedKeys: [...memory.taken, ...groupDirectories.map(({ key }) => key)],
@@ -117,42 +127,46 @@ function decideAutostart(
   };
 }
 
+const noPaths: ReadonlyMap<string, string> = new Map();
+
+function sorted(texts: ReadonlySet<string>): string[] {
+  const list = [...texts];
+  return list.length > 1 ? list.sort() : list;
+}
+
 function modelOne(facts: ContainerFacts, host: HostFacts): RankedContainer {
   const { config, settings } = facts;
   const needs = findNeeds(facts, host);
-  const behind = behindLinks(facts.realPaths ?? new Map(), needs, host.fstab);
-  const wants = new Set([
-    ...needs.wants,
-    ...(settings.strictNeeds === true ? behind.mounts : []),
-    ...wantsOfDataset(config.rootfsPath?.value),
-  ]);
-  const groups = [...new Set(config.groups)].sort();
+  const { wants, after } = needs;
+  const behind = behindLinks(facts.realPaths ?? noPaths, needs, host.fstab);
+  for (const mount of behind.mounts) (settings.strictNeeds === true ? wants : after).add(mount);
+  const groups = sorted(new Set(config.groups));
   const controlGroup = decideGroups(facts);
   const { wormhole, ...decided } = decideLockers(
     facts,
     host.lockers,
     host.settings,
-    host.mountMapsIds,
+    settings.idmapLockers === true && host.mountMapsIds?.() === true,
   );
-  const requiredPaths = [...new Set([...needs.paths, ...behind.paths])].sort();
+  for (const path of behind.paths) needs.paths.add(path);
+  for (const path of behind.startPaths) needs.startPaths.add(path);
+  const requiredPaths = sorted(needs.paths);
   // What holds for as long as the container runs holds at its start.
-  const startPaths = [...new Set([...needs.startPaths, ...behind.startPaths])]
-    .filter((path) => !needs.paths.has(path) && !behind.paths.includes(path))
-    .sort();
+  const startPaths = sorted(needs.startPaths).filter((path) => !needs.paths.has(path));
+  const attachments = wormhole?.attachments ?? [];
   return {
     container: {
       ...controlGroup,
       name: facts.name,
       instance: escapeInstance(facts.name),
       configFile: config.file,
-      problems: [...facts.problems, ...config.problems, ...needs.problems, ...decided.problems],
-      warnings: [
-        ...config.warnings,
-        ...decided.warnings,
-        ...needs.warnings,
-        ...controlGroup.warnings,
-        ...groups.filter((group) => !groupFits(group)).map((group) => groupWarning(group, config)),
-      ],
+      problems: facts.problems.concat(config.problems, needs.problems, decided.problems),
+      warnings: config.warnings.concat(
+        decided.warnings,
+        needs.warnings,
+        controlGroup.warnings,
+        groups.filter((group) => !groupFits(group)).map((group) => groupWarning(group, config)),
+      ),
       hasLogFile: config.logFile !== undefined,
       halt: planHalt(config.haltSignal?.value, facts.init, settings.ready),
       ...(config.rebootSignal === undefined ? {} : { rebootSignal: config.rebootSignal.value }),
@@ -160,12 +174,13 @@ function modelOne(facts: ContainerFacts, host: HostFacts): RankedContainer {
       startPaths,
       mayComeLate:
         needs.devices.size > 0 ||
-        needs.mayComeLate([...requiredPaths, ...startPaths]) ||
-        wormhole?.attachments.some(({ strict }) => strict) === true,
-      devices: [...needs.devices].sort(),
-      wants: [...wants].sort(),
-      after: [...needs.after, ...behind.mounts].filter((unit) => !wants.has(unit)).sort(),
-      bridges: [...needs.bridges].sort(),
+        needs.mayComeLate(requiredPaths) ||
+        needs.mayComeLate(startPaths) ||
+        attachments.some(({ strict }) => strict),
+      devices: sorted(needs.devices),
+      wants: sorted(wants),
+      after: sorted(after).filter((unit) => !wants.has(unit)),
+      bridges: sorted(needs.bridges),
       ...decideAutostart(facts, host.boot),
       groups: groups.filter(groupFits),
       startDelaySec: config.startDelaySec,

@@ -4,7 +4,6 @@
  * render them by the templates in units/generated, and write. What the disk says and how its files
  * are read belongs to src/host.
  */
-import { hostFactsFile } from '../model/facts.ts';
 import { defaultLxcpath, withoutTrailingSlashes } from '../model/path.ts';
 import { errnoText } from '../model/errno.ts';
 import { formatProblem } from '../model/problem.ts';
@@ -12,18 +11,17 @@ import { fitsUnitFile } from '../model/unit-syntax.ts';
 import { Files } from '../host/files.ts';
 import { system } from '../host/system.ts';
 import { compareText } from './container.ts';
-import { modelContainers } from './decide.ts';
+import { Decisions, withoutDefect } from './decisions.ts';
 import { KernelLog } from './kernel-log.ts';
 import { errorMessages, warningMessages } from './messages.ts';
-import { planUnits } from './plan.ts';
-import { readFacts } from './read-facts.ts';
-import { withoutDefects } from './refused.ts';
+import { planContainer, planOthers } from './plan.ts';
+import { readEach } from './read-facts.ts';
 import { renderOutput } from './render.ts';
 import { watchPaths } from './watch-paths.ts';
 import type { Environment } from './watched-run.ts';
 import { noteDone, runSafely, watchedFiles } from './watched-run.ts';
-import type { Output } from './write.ts';
-import { writeOutputs } from './write.ts';
+import type { Output, WriteError } from './write.ts';
+import { OutputWriter } from './write.ts';
 
 /** What a run decided: the files to write and what the admin should hear. */
 export interface Generated {
@@ -40,27 +38,61 @@ export interface Generated {
  * generator writes. Nothing is written here.
  */
 export function generate(root: string, files: Files): Generated {
-  const facts = readFacts(root, files);
-  const { host, settings } = facts;
-  const { model, outputs } = withoutDefects(facts.containers, settings.defaults, (containers) => {
-    const model = modelContainers(containers, host);
-    const planned = planUnits(model.containers, {
-      host: settings.host,
-      bridgeTimeout: settings.host.bridgeTimeout,
-      lockers: host.lockers,
-      initScripts: facts.initScripts,
-      filtersLog: facts.filtersLog,
-      lxcpath: facts.lxcpath ?? defaultLxcpath,
-      ...watchPaths(facts, containers),
-    });
-    return { model, outputs: planned.map(renderOutput) };
+  const outputs: Output[] = [];
+  const said = generateInto(root, files, {
+    ready: () => undefined,
+    write: (output) => outputs.push(output),
   });
+  return { outputs, ...said };
+}
+
+interface Sink {
+  /** Called when all is read. */
+  readonly ready: () => void;
+  /** Gets what is to be written, the file that marks completeness last. */
+  readonly write: (output: Output) => void;
+}
+
+/**
+ * The same without holding what is written: of thousands of containers, no more is in memory at a
+ * time than what was decided about each, and the text of one.
+ */
+function generateInto(root: string, files: Files, sink: Sink): Omit<Generated, 'outputs'> {
+  const decided = new Decisions();
+  const facts = readEach(root, files, (container, host, settings) => {
+    decided.add(container, host, settings.defaults);
+  });
+  const { host, settings } = facts;
+  const { containers, nameless } = decided.model();
+  const context = {
+    host: settings.host,
+    bridgeTimeout: settings.host.bridgeTimeout,
+    lockers: host.lockers,
+    initScripts: facts.initScripts,
+    filtersLog: facts.filtersLog,
+    lxcpath: facts.lxcpath ?? defaultLxcpath,
+    ...watchPaths(facts, decided.uncertain),
+  };
+  const automounts = automountOutputs(files.idleAutomounts);
+  sink.ready();
+  const scripts = new Set(context.initScripts);
+  const planned = containers.map((c) =>
+    withoutDefect(c, settings.defaults, host, (sound) => {
+      // All of a container's texts before any is written.
+      const outputs = planContainer(sound, scripts.has(sound.name)).map(renderOutput);
+      outputs.forEach(sink.write);
+    }),
+  );
+  automounts.forEach(sink.write);
+  planOthers(planned, context, (one) => {
+    sink.write(renderOutput(one));
+  });
+  const model = { containers: planned, nameless };
   return {
-    outputs: [...outputs, ...automountOutputs(files.idleAutomounts)],
     errors: errorMessages(facts, model),
     warnings: warningMessages(facts, model),
     refused: new Map(
-      model.containers
+      planned
         .filter(({ problems }) => problems.length > 0)
         .map(({ name, problems }) => [name, problems.map(formatProblem)]),
     ),
@@ -110,9 +142,17 @@ export function main(
         log.write(4, text);
       });
     if (typeof files === 'number') return files;
-    const generated = generate(root, files);
-    if (watched !== undefined && !dryRun) noteDone();
-    return run(log, generated, dryRun ? undefined : first);
+    if (dryRun) return printDryRun(log, generate(root, files));
+    const writer = new OutputWriter(first);
+    const said = generateInto(root, files, {
+      ready: () => {
+        if (watched !== undefined) noteDone();
+      },
+      write: (output) => {
+        writer.write(output);
+      },
+    });
+    return tell(log, said, writer.errors);
   } catch (error) {
     // A defect of ours: say so in one line, systemd goes on with the other generators.
     log.write(3, `internal error: ${error instanceof Error ? error.message : errnoText(error)}`);
@@ -122,17 +162,14 @@ export function main(
   }
 }
 
-function run(log: KernelLog, { outputs, errors, warnings }: Generated, directory?: string): number {
+/** @returns the exit status */
+function tell(
+  log: KernelLog,
+  { errors, warnings }: Pick<Generated, 'errors' | 'warnings'>,
+  writeErrors: readonly WriteError[],
+): number {
   for (const warning of warnings) log.write(4, warning);
   for (const error of errors) log.write(3, error);
-  if (directory === undefined) {
-    printDryRun(outputs);
-    return errors.length > 0 ? 1 : 0;
-  }
-  // lockerd treats the set as complete once this file exists, so it is written last.
-  const isLast = ({ path }: { path: string }): boolean => path === hostFactsFile;
-  const ordered = [...outputs.filter((output) => !isLast(output)), ...outputs.filter(isLast)];
-  const writeErrors = writeOutputs(directory, ordered);
   const [first] = writeErrors;
   if (first !== undefined) {
     // A full disk fails for every file alike: one line says enough.
@@ -142,13 +179,17 @@ function run(log: KernelLog, { outputs, errors, warnings }: Generated, directory
   return errors.length > 0 || writeErrors.length > 0 ? 1 : 0;
 }
 
-function printDryRun(outputs: Generated['outputs']): void {
-  for (const { path, text, target } of [...outputs].sort((a, b) => compareText(a.path, b.path))) {
+function printDryRun(log: KernelLog, generated: Generated): number {
+  const status = tell(log, generated, []);
+  for (const { path, text, target } of [...generated.outputs].sort((a, b) =>
+    compareText(a.path, b.path),
+  )) {
     system.print(
       'output',
       target === undefined ? `# ${path}\n${text ?? ''}\n` : `# ${path} -> ${target}\n\n`,
     );
   }
+  return status;
 }
 
 const usage = `Usage: lockerd-generator NORMAL [EARLY LATE]

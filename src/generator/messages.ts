@@ -6,7 +6,10 @@ import type { Model } from './decide.ts';
 import type { Facts } from './read-facts.ts';
 
 /** What an admin must mend; the generator exits 1. */
-export function errorMessages(facts: Facts, { containers, nameless }: Model): string[] {
+export function errorMessages(
+  facts: Pick<Facts, 'problems'>,
+  { containers, nameless }: Model,
+): string[] {
   return [
     // A directory that cannot be listed is found so by each who tries.
     ...new Set(facts.problems.map(formatProblem)),
@@ -17,17 +20,17 @@ export function errorMessages(facts: Facts, { containers, nameless }: Model): st
   ];
 }
 
-export function warningMessages({ host, warnings }: Facts, { containers }: Model): string[] {
-  const all = [
-    ...warnings,
-    ...warnOfUnprotected(
-      containers.flatMap((c) => c.wormhole ?? []),
-      host.lockers,
-    ),
-    ...containers.flatMap((c) => c.warnings),
-  ];
+export function warningMessages(
+  { host, warnings }: Pick<Facts, 'host' | 'warnings'>,
+  { containers }: Model,
+): string[] {
+  const wormholes = containers.map((c) => c.wormhole).filter((wormhole) => wormhole !== undefined);
   // Containers that include the same file have the same to say of it.
-  return [...new Set(all.map(formatProblem))];
+  const all = new Set(
+    [...warnings, ...warnOfUnprotected(wormholes, host.lockers)].map(formatProblem),
+  );
+  for (const c of containers) for (const warning of c.warnings) all.add(formatProblem(warning));
+  return [...all];
 }
 
 /** The problems of one container on one line, as /dev/kmsg has lines only. */

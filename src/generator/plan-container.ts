@@ -11,7 +11,7 @@ import { SIGPWR, SIGRTMIN_3 } from './decide-halt.ts';
 import { forwardUnit } from './plan-boot.ts';
 import { lateNeeds, lateUnit, needsUnits, planDevicesCheck } from './plan-needs.ts';
 import { hasReturning, returnUnit } from './plan-lockers.ts';
-import type { Fact, Planned } from './plan-views.ts';
+import type { ContainerView, Fact, Planned } from './plan-views.ts';
 import { command, hookDirectory, isHung } from './plan-views.ts';
 
 const autoballoonUnit = 'lockerd-autoballoon.service';
@@ -44,12 +44,13 @@ function bootedStartArguments({ instance }: Container): string[] {
  * What container-start and show-wormhole have to know. What is mounted into the wormhole later appears in
  * the container too, and the guest can write into lockers only, not beside them.
  */
-function wormholeEnvironment({ path, insidePath, attachments }: Wormhole): string[] {
-  return [
-    `LOCKERD_WORMHOLE=${path}`,
-    `LOCKERD_LOCKER_PATH=${insidePath}`,
-    ...(attachments.some((a) => a.strict) ? ['LOCKERD_STRICT_LOCKERS=yes'] : []),
-  ];
+function addWormholeEnvironment(
+  environment: string[],
+  { path, insidePath, attachments }: Wormhole,
+): void {
+  environment.push(unitWord(`LOCKERD_WORMHOLE=${path}`));
+  environment.push(unitWord(`LOCKERD_LOCKER_PATH=${insidePath}`));
+  if (attachments.some((a) => a.strict)) environment.push('LOCKERD_STRICT_LOCKERS=yes');
 }
 
 /** ExecStart= of a container; empty where the packaged one says the same. */
@@ -83,11 +84,19 @@ function signalsAtStop({ isSentAtStop, heardBy }: Container['halt']): readonly n
   return heardBy.includes(SIGRTMIN_3) ? [SIGRTMIN_3, SIGPWR] : heardBy;
 }
 
-function planExecStop(c: Container): string[] {
-  return [
+/** By the signals, as nearly all containers have the same. */
+const execStops = new Map<string, readonly string[]>();
+
+function planExecStop(c: Container): readonly string[] {
+  const signals = signalsAtStop(c.halt);
+  const key = signals.join(' ');
+  let execStop = execStops.get(key);
+  if (execStop === undefined) {
     // A frozen guest hears no signal.
-    `-${command(`${hookDirectory}/stop-guest`, signalsAtStop(c.halt).map(String))}`,
-  ];
+    execStop = [`-${command(`${hookDirectory}/stop-guest`, signals.map(String))}`];
+    execStops.set(key, execStop);
+  }
+  return execStop;
 }
 
 const refusedProblemsShown = 10;
@@ -113,103 +122,110 @@ function planLockerCheck({ wormhole, problems }: Container): string {
   );
 }
 
-function planLockerFacts({ wormhole }: Container): [string, string][] {
-  if (wormhole === undefined) return [];
-  return [
-    ['Wormhole', unitWord(wormhole.path)],
-    ...wormhole.attachments.map((a): [string, string] => [
-      'Locker',
-      `${unitWord(a.locker)} ${a.readOnly ? 'ro' : 'rw'} ${a.strict ? 'strict' : 'soft'}`,
-    ]),
-  ];
-}
-
-function planAutoballoon({ settings: { autoballoon } }: Container): [string, string][] {
-  return autoballoon === undefined
-    ? []
-    : [['Autoballoon', `${autoballoon.floor} ${autoballoon.ceiling}`]];
+function addLockerFacts(facts: Fact[], { path, attachments }: Wormhole): void {
+  facts.push({ key: 'Wormhole', value: unitWord(path) });
+  for (const { locker, readOnly, strict } of attachments) {
+    const how = `${readOnly ? 'ro' : 'rw'} ${strict ? 'strict' : 'soft'}`;
+    facts.push({ key: 'Locker', value: `${unitWord(locker)} ${how}` });
+  }
 }
 
 /** SIGINT, which lxc-stop(1) sends unless lxc.signal.reboot says otherwise. */
 const defaultRebootSignal = 2;
 
 function planFacts(c: Container): Fact[] {
-  const facts: [string, string][] = [
-    ['Container', unitWord(c.name)],
-    ['ConfigFile', unitWord(c.configFile)],
-    ['Autostart', c.boot.starts ? 'yes' : 'no'],
-    ...c.boot.reasons.map((reason): [string, string] => ['AutostartReason', reason]),
-    ['RebootSignal', String(c.rebootSignal ?? defaultRebootSignal)],
-    ...c.groups.map((group): [string, string] => ['Group', unitWord(group)]),
-    ...planAutoballoon(c),
-    ...planLockerFacts(c),
-    ...lateNeeds(c).map((unit): [string, string] => ['Needs', unit]),
-    ...c.problems.map((problem): [string, string] => [
-      'Problem',
-      unitWord(printable(formatProblem(problem))),
-    ]),
+  const facts: Fact[] = [
+    { key: 'Container', value: unitWord(c.name) },
+    { key: 'ConfigFile', value: unitWord(c.configFile) },
+    { key: 'Autostart', value: c.boot.starts ? 'yes' : 'no' },
   ];
-  return facts.map(([key, value]) => ({ key, value }));
+  for (const reason of c.boot.reasons) facts.push({ key: 'AutostartReason', value: reason });
+  facts.push({ key: 'RebootSignal', value: String(c.rebootSignal ?? defaultRebootSignal) });
+  for (const group of c.groups) facts.push({ key: 'Group', value: unitWord(group) });
+  const { autoballoon } = c.settings;
+  if (autoballoon !== undefined) {
+    facts.push({ key: 'Autoballoon', value: `${autoballoon.floor} ${autoballoon.ceiling}` });
+  }
+  if (c.wormhole !== undefined) addLockerFacts(facts, c.wormhole);
+  for (const unit of lateNeeds(c)) facts.push({ key: 'Needs', value: unit });
+  for (const problem of c.problems) {
+    facts.push({ key: 'Problem', value: unitWord(printable(formatProblem(problem))) });
+  }
+  return facts;
 }
 
 function planEnvironment(c: Container): string[] {
-  const { halt, settings, hasLogFile, wormhole } = c;
-  return [
-    `LOCKERD_HALT_SIGNALS=${halt.heardBy.join(' ')}`,
-    ...needsUnits(c).map((unit) => `LOCKERD_NEEDS=${unit}`),
-    ...(settings.ready === 'booted' ? ['LOCKERD_READY=booted'] : []),
-    ...(settings.machined === undefined
-      ? []
-      : [`LOCKERD_MACHINED=${settings.machined ? 'yes' : 'no'}`]),
-    ...(hasLogFile ? ['LOCKERD_LOG=own'] : []),
-    ...(wormhole === undefined ? [] : wormholeEnvironment(wormhole)),
-  ];
+  const environment = [unitWord(`LOCKERD_HALT_SIGNALS=${c.halt.heardBy.join(' ')}`)];
+  for (const unit of needsUnits(c)) environment.push(unitWord(`LOCKERD_NEEDS=${unit}`));
+  if (c.settings.ready === 'booted') environment.push('LOCKERD_READY=booted');
+  if (c.settings.machined !== undefined)
+    environment.push(`LOCKERD_MACHINED=${c.settings.machined ? 'yes' : 'no'}`);
+  if (c.hasLogFile) environment.push('LOCKERD_LOG=own');
+  if (c.wormhole !== undefined) addWormholeEnvironment(environment, c.wormhole);
+  return environment;
+}
+
+const noNeeds: Pick<Container, 'wants' | 'after' | 'startsAfter'> = {
+  wants: [],
+  after: [],
+  startsAfter: [],
+};
+
+/** What the unit wants and is ordered after, and the units that it is a part of. */
+function planRelations(
+  c: Container,
+  isForwarded: boolean,
+): Pick<ContainerView, 'bindsTo' | 'wants' | 'after' | 'partOf'> {
+  const broken = c.problems.length > 0;
+  // A unit that refuses to start need not wait for anything first.
+  const needs = broken ? noNeeds : c;
+  const wants = needs.wants.slice();
+  const after = needs.wants.concat(needs.after);
+  const { needs: bindsTo = [], wants: wishes = [] } = broken ? {} : (c.companions ?? {});
+  for (const unit of wishes) wants.push(unit);
+  for (const unit of [...bindsTo, ...wishes]) after.push(unit);
+  const partOf = c.groups.length === 0 ? [] : c.groups.map(groupTarget);
+  const units = needsUnits(c);
+  for (const unit of units) after.push(unit);
+  if (c.wormhole !== undefined) {
+    // Ordered also before what runs while its configuration is broken: none is unmounted before the stop.
+    const mounts = [mountUnit(parentOf(c.wormhole.path))];
+    for (const { target } of c.wormhole.attachments) mounts.push(mountUnit(target));
+    for (const unit of mounts) {
+      if (!broken) wants.push(unit);
+      after.push(unit);
+    }
+  }
+  for (const unit of needs.startsAfter)
+    if (!bindsTo.includes(unit) && !wishes.includes(unit)) after.push(unit);
+  if (hasDelay(c)) wants.push(delayUnit(c.name));
+  for (const unit of units) wants.push(unit);
+  if (isForwarded) {
+    wants.push(forwardUnit(c.name));
+    partOf.push(forwardUnit(c.name));
+  }
+  if (c.settings.autoballoon !== undefined && !broken) wants.push(autoballoonUnit);
+  if (hasReturning(c)) wants.push(returnUnit);
+  return { bindsTo, wants, after, partOf };
 }
 
 /** Plans the drop-in of one container. Pure: fixtures run it without a file system. */
 export function planContainerDropIn(c: Container, isForwarded: boolean): Planned {
   const broken = c.problems.length > 0;
-  // A unit that refuses to start need not wait for anything first.
-  const needs = broken ? { requiredPaths: [], wants: [], after: [], startsAfter: [] } : c;
-  const attachments = c.wormhole?.attachments ?? [];
-  const attachmentUnits = attachments.map(({ target }) => mountUnit(target));
-  const wormholes = c.wormhole === undefined ? [] : [mountUnit(parentOf(c.wormhole.path))];
-  const { needs: companions = [], wants: wishes = [] } = broken ? {} : (c.companions ?? {});
-  const delay = hasDelay(c) ? [delayUnit(c.name)] : [];
-  const forward = isForwarded ? [forwardUnit(c.name)] : [];
-  const autoballoon = c.settings.autoballoon === undefined || broken ? [] : [autoballoonUnit];
+  const { bindsTo, wants, after, partOf } = planRelations(c, isForwarded);
   return {
     kind: 'file',
     path: `${containerUnit(c.name)}.d/60-container.conf`,
     template: 'container',
     view: {
       configFile: unitText(c.configFile),
-      hung: isHung(c),
-      requiresMountsFor: needs.requiredPaths.map(unitWord),
-      bindsTo: companions,
-      wants: [
-        ...needs.wants,
-        ...wishes,
-        ...(broken ? [] : [...wormholes, ...attachmentUnits]),
-        ...delay,
-        ...needsUnits(c),
-        ...forward,
-        ...autoballoon,
-        ...(hasReturning(c) ? [returnUnit] : []),
-      ],
-      after: [
-        ...needs.wants,
-        ...needs.after,
-        ...companions,
-        ...wishes,
-        ...needsUnits(c),
-        // Also of what runs while its configuration is broken: none is unmounted before the stop.
-        ...wormholes,
-        ...attachmentUnits,
-        ...needs.startsAfter.filter((unit) => !companions.includes(unit) && !wishes.includes(unit)),
-      ],
+      hung: broken && isHung(c),
+      requiresMountsFor: broken ? [] : c.requiredPaths.map(unitWord),
+      bindsTo,
+      wants,
+      after,
       late: c.mayComeLate && !broken ? lateUnit(c.name) : '',
-      partOf: [...c.groups.map(groupTarget), ...forward],
+      partOf,
       refuse: planRefusal(c),
       checkDevices: planDevicesCheck(c),
       checkLockers: planLockerCheck(c),
@@ -218,7 +234,7 @@ export function planContainerDropIn(c: Container, isForwarded: boolean): Planned
       execStopPost:
         c.name === c.instance ? '' : command(`${hookDirectory}/container-gone`, [c.name]),
       killSignal: c.halt.signal,
-      environment: planEnvironment(c).map(unitWord),
+      environment: planEnvironment(c),
       // Some four hundred lines tell of one start.
       logBurst: c.settings.logLevel === undefined ? '' : '5000',
       startTimeout: c.settings.startTimeout ?? '',

@@ -4,7 +4,7 @@ import { defaultLxcpath } from '../model/path.ts';
 import { netDeviceUnit } from '../model/unit-name.ts';
 import { fitsRestOfLine, fitsUnitFile, unitText, unitWord } from '../model/unit-syntax.ts';
 import { compareText } from './container.ts';
-import type { PlanContext, Planned } from './plan-views.ts';
+import type { Fact, PlanContext, Planned } from './plan-views.ts';
 import { bootTarget, command, hookDirectory, planLink } from './plan-views.ts';
 
 export function planBridge(name: string, timeout: string): Planned {
@@ -75,19 +75,20 @@ export function planJournal({ filtersLog }: PlanContext): Planned[] {
 
 /** What concerns no container in particular, beside the unit of the service that reads it. */
 export function planHost({ host, lockers }: PlanContext): Planned {
-  const facts: [string, string][] = [
-    ['LockerDirectory', unitWord(host.lockerDirectory)],
-    ['WormholeDirectory', unitWord(host.wormholeDirectory)],
-    ['RootWithoutPolkit', host.rootWithoutPolkit ? 'yes' : 'no'],
-    ...[...lockers.values()]
-      .filter(({ path }) => fitsUnitFile(path))
-      .sort((a, b) => compareText(a.name, b.name))
-      .map(({ name, path }): [string, string] => ['Locker', `${unitWord(name)} ${unitWord(path)}`]),
+  const facts: Fact[] = [
+    { key: 'LockerDirectory', value: unitWord(host.lockerDirectory) },
+    { key: 'WormholeDirectory', value: unitWord(host.wormholeDirectory) },
+    { key: 'RootWithoutPolkit', value: host.rootWithoutPolkit ? 'yes' : 'no' },
   ];
+  for (const name of [...lockers.keys()].sort(compareText)) {
+    const path = lockers.get(name)?.path ?? '';
+    if (!fitsUnitFile(path)) continue;
+    facts.push({ key: 'Locker', value: `${unitWord(name)} ${unitWord(path)}` });
+  }
   return {
     kind: 'file',
     path: hostFactsFile,
     template: 'host',
-    view: { facts: facts.map(([key, value]) => ({ key, value })) },
+    view: { facts },
   };
 }

@@ -75,21 +75,29 @@ export function planReturning(containers: readonly Container[]): Planned[] {
  * Where read-only attachments are bound from; systemd loads the unit of a locker only while there
  * is one. Each locker has it, as it may be attached read-only at any time.
  */
-export function planReadOnly(lockers: Lockers, containers: readonly Container[]): Planned[] {
-  const attached = containers.flatMap(({ wormhole }) => wormhole?.attachments ?? []);
-  const late = attached.map(({ locker, source }) => ({ name: locker, path: source }));
-  const all = new Map([...late, ...lockers.values()].map((locker) => [locker.name, locker]));
-  return [...all.values()]
-    .filter(({ name, path }) => [readOnlyPath(name), path].every((p) => !whyNoMountUnit(p)))
-    .map(({ name, path }) => ({
-      kind: 'file',
-      path: mountUnit(readOnlyPath(name)),
-      template: 'readOnly',
-      view: {
-        description: unitText(`Locker "${name}", read-only`),
-        mount: mountUnit(path),
-        what: unitText(path),
-        where: unitText(readOnlyPath(name)),
-      },
-    }));
+export function planReadOnly(
+  lockers: Lockers,
+  containers: readonly Container[],
+  emit: (planned: Planned) => void,
+): void {
+  for (const { name, path } of lockers.values()) planReadOnlyOf(name, path, emit);
+  const late = new Map<string, string>();
+  for (const { wormhole } of containers) {
+    for (const { locker, source } of wormhole?.attachments ?? []) {
+      if (!lockers.has(locker)) late.set(locker, source);
+    }
+  }
+  for (const [name, path] of late) planReadOnlyOf(name, path, emit);
+}
+
+function planReadOnlyOf(name: string, path: string, emit: (planned: Planned) => void): void {
+  const where = readOnlyPath(name);
+  if (whyNoMountUnit(where) !== undefined || whyNoMountUnit(path) !== undefined) return;
+  const description = unitText(`Locker "${name}", read-only`);
+  emit({
+    kind: 'file',
+    path: mountUnit(where),
+    template: 'readOnly',
+    view: { description, mount: mountUnit(path), what: unitText(path), where: unitText(where) },
+  });
 }

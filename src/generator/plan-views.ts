@@ -159,7 +159,9 @@ export function planLink(directory: string, unit: string, template: string): Pla
 
 /** A line of Exec*=. */
 export function command(program: string, args: readonly string[]): string {
-  return [program, ...args].map(execArgument).join(' ');
+  let line = execArgument(program);
+  for (const arg of args) line += ` ${execArgument(arg)}`;
+  return line;
 }
 
 /** Whether what the container needs lies on a file system that does not answer. */

@@ -13,23 +13,40 @@ import type { Limit } from './unit-limits.ts';
 /** Plans every file and link; pure. */
 export function planUnits(containers: readonly Container[], context: PlanContext): Planned[] {
   const scripts = new Set(context.initScripts);
-  const bridges = new Set(
-    containers.filter((c) => c.problems.length === 0).flatMap((c) => c.bridges),
-  );
-  return [
-    ...containers.flatMap((c) => [
-      planContainerDropIn(c, scripts.has(c.name)),
-      ...planLimits(c),
-      ...planNeeds(c),
-      ...planAttachments(c),
-      ...planDelay(c),
-      ...planAutostart(c),
-      ...(scripts.has(c.name) ? [planForward(c)] : []),
-    ]),
-    ...[...bridges].map((bridge) => planBridge(bridge, context.bridgeTimeout)),
+  const planned = containers.flatMap((c) => planContainer(c, scripts.has(c.name)));
+  planOthers(containers, context, (one) => planned.push(one));
+  return planned;
+}
+
+/** What belongs to one container alone; pure. */
+export function planContainer(c: Container, isForwarded: boolean): Planned[] {
+  const planned = [planContainerDropIn(c, isForwarded)];
+  // Most containers have not even half of these.
+  for (const plan of [planLimits, planNeeds, planAttachments, planDelay, planAutostart]) {
+    for (const one of plan(c)) planned.push(one);
+  }
+  if (isForwarded) planned.push(planForward(c));
+  return planned;
+}
+
+/**
+ * What belongs to the host or to several containers, the file that marks completeness last; pure.
+ * @param emit gets one after the other, as there may be thousands
+ */
+export function planOthers(
+  containers: readonly Container[],
+  context: PlanContext,
+  emit: (planned: Planned) => void,
+): void {
+  const bridges = new Set<string>();
+  for (const c of containers) {
+    if (c.problems.length === 0) for (const bridge of c.bridges) bridges.add(bridge);
+  }
+  for (const bridge of bridges) emit(planBridge(bridge, context.bridgeTimeout));
+  planReadOnly(context.lockers, containers, emit);
+  const others = [
     ...planGroups(containers),
     ...planWormholes(containers, context),
-    ...planReadOnly(context.lockers, containers),
     ...planReturning(containers),
     ...planRescan(context),
     ...planLate(context),
@@ -37,6 +54,7 @@ export function planUnits(containers: readonly Container[], context: PlanContext
     ...planJournal(context),
     planHost(context),
   ];
+  for (const planned of others) emit(planned);
 }
 
 function limitLine({ name, size }: Limit): { name: string; size: string } {

@@ -4,8 +4,9 @@
  */
 import type { FstabEntry } from '../model/fstab.ts';
 import { parseFstab, parseMountEntry } from '../model/fstab.ts';
+import { indexOf } from '../model/fstab-index.ts';
 import type { LxcConfig } from '../model/lxc-config.ts';
-import { cleanAbsolutePath, isAtOrBelow, kernelPaths } from '../model/path.ts';
+import { cleanAbsolutePath, isAtOrBelow, isOfKernel } from '../model/path.ts';
 import type { Problem } from '../model/problem.ts';
 import type { Rootfs } from '../model/rootfs.ts';
 import { parseRootfs } from '../model/rootfs.ts';
@@ -57,6 +58,20 @@ export interface Facts {
 
 /** Reads everything below `root` (the empty string for the host itself). */
 export function readFacts(root: string, files: Files): Facts {
+  const containers: GatheredFacts[] = [];
+  return { ...readEach(root, files, (container) => containers.push(container)), containers };
+}
+
+/**
+ * The same without holding the facts of the containers, which are more than all that is decided
+ * from them.
+ * @param take gets those of one container after the other, and what concerns all of them
+ */
+export function readEach(
+  root: string,
+  files: Files,
+  take: (container: GatheredFacts, host: HostFacts, settings: Settings) => void,
+): Omit<Facts, 'containers'> {
   const host = new HostReader(root, files);
   const lxc = createLxcReader(root, files);
   const release = lxcRelease(host);
@@ -74,29 +89,29 @@ export function readFacts(root: string, files: Files): Facts {
 
   const running = new RunningLimits(host);
   const setLimits = new SetLimits(host);
-  const containers = gatherAll(found, settings, (container) =>
-    gatherFacts(container, { host, lxc, release, running, setLimits }, settings, {
-      settingsNames,
-      runlevelNames,
-      unitLinks,
-    }),
-  );
   const real = lxcpath === undefined ? '' : host.realPath(lxcpath, true);
-  return {
-    containers,
-    host: {
-      fstab,
-      crypttab: crypttabDevices(host.text('/etc/crypttab') ?? ''),
-      mountUnits: host.mountUnitPaths(),
-      isLxcNewer: () => release()?.isNewer === true,
-      isWithoutUnit: (path) => isWithoutUnit(host, path),
-      namesInterface: interfaceNames(host),
-      boot: boot.policy,
-      lxcpath: { path: lxcpath ?? '', real },
-      settings: settings.host,
-      lockers,
-      mountMapsIds: containers.some((c) => c.settings.idmapLockers === true) && host.mountMapsIds(),
+  const hostFacts: HostFacts = {
+    ...askedLater(host, release),
+    fstab,
+    crypttab: crypttabDevices(host.text('/etc/crypttab') ?? ''),
+    mountUnits: host.mountUnitPaths(),
+    boot: boot.policy,
+    lxcpath: { path: lxcpath ?? '', real },
+    settings: settings.host,
+    lockers,
+  };
+  const readers = { host, lxc, release, running, setLimits };
+  const own = { settingsNames, runlevelNames, unitLinks };
+  gatherAll(
+    found,
+    settings,
+    (container) => gatherFacts(container, readers, settings, own),
+    (container) => {
+      take(container, hostFacts, settings);
     },
+  );
+  return {
+    host: hostFacts,
     settings,
     lxcpath,
     initScripts,
@@ -106,14 +121,30 @@ export function readFacts(root: string, files: Files): Facts {
     identify: (path) => host.identify(path),
     realPath: (path) => host.realPath(path),
     watchedDirectories:
-      lxcpath === undefined
-        ? []
-        : [
-            lxcpath,
-            // A container whose own directory is a mount is not to be seen before that is made.
-            ...mountPointsBelow([lxcpath, real], fstab),
-            ...others,
-          ],
+      lxcpath === undefined ? [] : watchedDirectories({ path: lxcpath, real }, fstab, others),
+  };
+}
+
+function watchedDirectories(
+  { path, real }: HostFacts['lxcpath'],
+  fstab: readonly FstabEntry[],
+  others: readonly string[],
+): string[] {
+  // A container whose own directory is a mount is not to be seen before that is made.
+  return [path, ...mountPointsBelow([path, real], fstab), ...others];
+}
+
+/** What is read where a decision asks for it. */
+function askedLater(
+  host: HostReader,
+  release: Readers['release'],
+): Pick<HostFacts, 'isLxcNewer' | 'isWithoutUnit' | 'namesInterface' | 'mountMapsIds'> {
+  let mapsIds: boolean | undefined;
+  return {
+    isLxcNewer: () => release()?.isNewer === true,
+    isWithoutUnit: (path) => isWithoutUnit(host, path),
+    namesInterface: interfaceNames(host),
+    mountMapsIds: () => (mapsIds ??= host.mountMapsIds()),
   };
 }
 
@@ -163,7 +194,7 @@ function gatherFacts(
   const hasSettings = own.settingsNames.has(found.name);
   const file = hasSettings ? host.containerSettings(found.name) : {};
   const parsed = parseContainerSettings(file.file, settings.defaults);
-  const problems = [...(file.problem === undefined ? [] : [file.problem]), ...parsed.problems];
+  const problems = file.problem === undefined ? parsed.problems.slice() : [file.problem];
 
   const { rootfs, warnings } = rootfsOf(config);
   const trees = rootfs?.trees ?? [];
@@ -174,33 +205,31 @@ function gatherFacts(
   if (mountFstab.problem !== undefined) problems.push(mountFstab.problem);
   // What hangs would hold up whoever takes the second look.
   const uncertainTrees = guest.init === 'unknown' && guest.isHung !== true ? trees : [];
+  // What is missing now may be there once local file systems are mounted.
+  const uncertainPaths: string[] = [];
+  for (const { path, exists } of source.paths) if (!exists) uncertainPaths.push(path);
+  for (const tree of uncertainTrees) uncertainPaths.push(tree);
+  const paths = (rootfs?.paths ?? []).concat(bindSources(config, mountFstab.text));
+  if (mountFstabPath !== undefined) {
+    paths.push(mountFstabPath);
+    if (mountFstab.text === undefined && mountFstab.problem?.isHung !== true) {
+      uncertainPaths.push(mountFstabPath);
+    }
+  }
   return {
     name: found.name,
     directory: found.directory,
     config: withWarnings(withInitWarning(config, guest), warnings),
     init: guest.init,
     ...(mountFstab.text === undefined ? {} : { mountFstabText: mountFstab.text }),
-    realPaths: realPaths(host, [
-      ...(rootfs?.paths ?? []),
-      ...(mountFstabPath === undefined ? [] : [mountFstabPath]),
-      ...bindSources(config, mountFstab.text),
-    ]).set(found.directory, host.realPath(found.directory, true)),
+    realPaths: realPaths(host, found.directory, paths),
     settings: parsed.settings,
     problems,
     ...limitsOf(readers, found.name, config, parsed.settings),
     hasRunlevelLink: own.runlevelNames.has(found.name),
     uncertainTrees,
     unitLinks: own.unitLinks(containerUnit(found.name)),
-    // What is missing now may be there once local file systems are mounted.
-    uncertainPaths: [
-      ...source.paths.filter(({ exists }) => !exists).map(({ path }) => path),
-      ...uncertainTrees,
-      ...(mountFstabPath !== undefined &&
-      mountFstab.text === undefined &&
-      mountFstab.problem?.isHung !== true
-        ? [mountFstabPath]
-        : []),
-    ],
+    uncertainPaths,
   };
 }
 
@@ -237,7 +266,7 @@ function bindSources(config: LxcConfig, mountFstabText: string | undefined): str
   const add = ({ options, source }: FstabEntry): void => {
     if (!options.includes('bind') && !options.includes('rbind')) return;
     const path = cleanAbsolutePath(source);
-    if (path !== undefined && !kernelPaths.some((of) => isAtOrBelow(path, of))) sources.push(path);
+    if (path !== undefined && !isOfKernel(path)) sources.push(path);
   };
   for (const { value, line } of config.mountEntries) {
     const entry = parseMountEntry(value, line);
@@ -248,9 +277,23 @@ function bindSources(config: LxcConfig, mountFstabText: string | undefined): str
 }
 
 /** Paths that symbolic links lead elsewhere, each with where that is. */
-function realPaths(host: HostReader, paths: readonly string[]): Map<string, string> {
-  return new Map(paths.map((path) => [path, host.realPath(path)]));
+function realPaths(
+  host: HostReader,
+  directory: string,
+  paths: readonly string[],
+): ReadonlyMap<string, string> {
+  let found: Map<string, string> | undefined;
+  for (const path of paths) {
+    const real = host.realPath(path);
+    if (real !== path) (found ??= new Map()).set(path, real);
+  }
+  const real = host.realPath(directory, true);
+  if (real !== directory) (found ??= new Map()).set(directory, real);
+  else found?.delete(directory);
+  return found ?? noPaths;
 }
+
+const noPaths: ReadonlyMap<string, string> = new Map();
 
 /** /etc/default/lxc, and whether lxc.service would have read it at boot at all. */
 function readBootPolicy(host: HostReader): { policy: BootPolicy; problems: readonly Problem[] } {
@@ -262,10 +305,9 @@ function readBootPolicy(host: HostReader): { policy: BootPolicy; problems: reado
 
 /** Mount points of fstab below some directories. */
 function mountPointsBelow(directories: readonly string[], fstab: readonly FstabEntry[]): string[] {
-  return fstab
-    .map(({ target }) => cleanAbsolutePath(target))
-    .filter((target) => target !== undefined)
-    .filter((target) => directories.some((directory) => isAtOrBelow(target, directory)));
+  return indexOf(fstab).targets.filter((target) =>
+    directories.some((directory) => isAtOrBelow(target, directory)),
+  );
 }
 
 /** Settings and init scripts that name no container are most likely typing errors. */
@@ -299,9 +341,10 @@ function gatherAll(
   found: readonly FoundContainer[],
   settings: Settings,
   gather: (container: FoundContainer) => GatheredFacts,
-): GatheredFacts[] {
+  take: (container: GatheredFacts) => void,
+): void {
   const end = system.now() + readingMaxMs;
-  return found.map((container) => {
+  const gatherOne = (container: FoundContainer): GatheredFacts => {
     if (system.now() > end) {
       return refusedFacts(container, settings.defaults, {
         file: container.configFile,
@@ -315,5 +358,6 @@ function gatherAll(
     } catch (error) {
       return refusedFacts(container, settings.defaults, defect(container.configFile, error));
     }
-  });
+  };
+  for (const container of found) take(gatherOne(container));
 }

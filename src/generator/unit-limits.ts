@@ -90,6 +90,8 @@ export interface MemoryFacts {
 
 /** Decides the limits of a container's unit; pure. */
 export function decideMemory({ entries, ceiling, ...now }: MemoryFacts): MemoryLimits {
+  if (entries.length === 0 && ceiling === undefined && now.setElsewhere.length === 0)
+    return noLimits;
   const decision = new Decision(entries);
   for (const { name, keys } of sources) decision.take(name, keys);
   decision.takeSwap();
@@ -97,6 +99,9 @@ export function decideMemory({ entries, ceiling, ...now }: MemoryFacts): MemoryL
   decision.hold(now);
   return decision;
 }
+
+/** Of most containers. */
+const noLimits: MemoryLimits = { limits: [], held: [], taken: [], warnings: [] };
 
 class Decision implements MemoryLimits {
   readonly limits: { name: LimitName; size: MemorySize }[] = [];

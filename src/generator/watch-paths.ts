@@ -1,18 +1,19 @@
 import type { FstabEntry } from '../model/fstab.ts';
 import { indexOf } from '../model/fstab-index.ts';
-import { cleanAbsolutePath, isAtOrBelow } from '../model/path.ts';
+import { isAtOrBelow } from '../model/path.ts';
 import { mountUnit } from '../model/unit-name.ts';
 import { fitsUnitFile } from '../model/unit-syntax.ts';
 import type { PlanContext } from './plan-views.ts';
 import type { Facts } from './read-facts.ts';
+import type { GatheredFacts } from './refused.ts';
 
 /** More than these need no watching: one changed directory is enough for a second look. */
 const watchedPathsMax = 64;
 
 /** Where a second look is needed once local file systems are mounted, and what that waits for. */
 export function watchPaths(
-  { host, identify, lxcpath, realPath, watchedDirectories }: Facts,
-  containers: Facts['containers'],
+  { host, identify, lxcpath, realPath, watchedDirectories }: Omit<Facts, 'containers'>,
+  containers: readonly Pick<GatheredFacts, 'uncertainPaths' | 'uncertainTrees'>[],
 ): Pick<PlanContext, 'watched' | 'watchedMounts' | 'lateMounts'> {
   const uncertain = lxcpath === undefined ? [] : containers.flatMap((c) => c.uncertainPaths);
   // On what is mounted above them, a link may lead elsewhere.
@@ -45,12 +46,11 @@ function mountsWithContainers(
   paths: readonly string[],
   { fstab }: Facts['host'],
 ): readonly string[] {
-  const targets = fstab.flatMap(({ target }) => cleanAbsolutePath(target) ?? []);
   const hasContainers = (target: string): boolean =>
     paths.some(
       (path) => isAtOrBelow(path, target) || target.slice(0, target.lastIndexOf('/')) === path,
     );
-  return [...new Set(targets)]
+  return [...new Set(indexOf(fstab).targets)]
     .filter((target) => target !== '/' && fitsUnitFile(target) && hasContainers(target))
     .slice(0, watchedPathsMax);
 }

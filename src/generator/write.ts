@@ -43,10 +43,16 @@ function isDirectory(path: string): boolean {
   }
 }
 
+function isName(part: string): boolean {
+  return part !== '' && part !== '.' && part !== '..' && !part.includes('/');
+}
+
 /** Paths are made from escaped names; this is the last gate before the file system. */
 function checkInside(path: string): void {
-  const parts = path.split('/');
-  if (parts.length > 2 || parts.some((part) => part === '' || part === '.' || part === '..')) {
+  const slash = path.indexOf('/');
+  const isInside =
+    slash < 0 ? isName(path) : isName(path.slice(0, slash)) && isName(path.slice(slash + 1));
+  if (!isInside) {
     throw new WriteError(`refusing to write outside the generator's directory: ${path}`);
   }
 }
@@ -61,27 +67,37 @@ function writeOutput(path: string, { target, text }: Output): void {
   }
 }
 
-/**
- * Writes all outputs below a generator directory. One that fails does not keep back the others;
- * the errors come back in the order of the outputs.
- */
-export function writeOutputs(directory: string, outputs: readonly Output[]): WriteError[] {
-  const made = new Set<string>();
-  const errors: WriteError[] = [];
-  for (const output of outputs) {
+/** Writes below a generator directory. What fails does not keep back the others. */
+export class OutputWriter {
+  readonly #directory: string;
+  readonly #made = new Set<string>();
+  /** In the order of the outputs. */
+  readonly errors: WriteError[] = [];
+
+  constructor(directory: string) {
+    this.#directory = directory;
+  }
+
+  write(output: Output): void {
     try {
       checkInside(output.path);
-      const path = `${directory}/${output.path}`;
+      const path = `${this.#directory}/${output.path}`;
       const parent = path.slice(0, path.lastIndexOf('/'));
-      if (!made.has(parent)) {
+      if (!this.#made.has(parent)) {
         makeDirectory(parent);
-        made.add(parent);
+        this.#made.add(parent);
       }
       writeOutput(path, output);
     } catch (error) {
       if (!(error instanceof WriteError)) throw error;
-      errors.push(error);
+      this.errors.push(error);
     }
   }
-  return errors;
+}
+
+/** Writes all outputs below a generator directory, and tells which could not be written. */
+export function writeOutputs(directory: string, outputs: readonly Output[]): WriteError[] {
+  const writer = new OutputWriter(directory);
+  for (const output of outputs) writer.write(output);
+  return writer.errors;
 }

@@ -1,8 +1,9 @@
 /** Names of Linux's errno values on amd64 and arm64, for an engine that tells the numbers alone. */
-const first =
+const first = (
   'EPERM ENOENT ESRCH EINTR EIO ENXIO E2BIG ENOEXEC EBADF ECHILD EAGAIN ENOMEM EACCES EFAULT ' +
   'ENOTBLK EBUSY EEXIST EXDEV ENODEV ENOTDIR EISDIR EINVAL ENFILE EMFILE ENOTTY ETXTBSY EFBIG ' +
-  'ENOSPC ESPIPE EROFS EMLINK EPIPE EDOM ERANGE EDEADLK ENAMETOOLONG ENOLCK ENOSYS ENOTEMPTY ELOOP';
+  'ENOSPC ESPIPE EROFS EMLINK EPIPE EDOM ERANGE EDEADLK ENAMETOOLONG ENOLCK ENOSYS ENOTEMPTY ELOOP'
+).split(' ');
 
 /** Others that a file system may answer with. */
 const later: Readonly<Record<number, string>> = {
@@ -23,5 +24,5 @@ const later: Readonly<Record<number, string>> = {
 };
 
 export function errnoName(errno: number): string {
-  return first.split(' ')[errno - 1] ?? later[errno] ?? `errno ${errno}`;
+  return first[errno - 1] ?? later[errno] ?? `errno ${errno}`;
 }

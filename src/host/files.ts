@@ -43,7 +43,9 @@ export class Files {
   private known: MountGuard | undefined;
   /** Targets of symbolic links, and undefined for what is none, by clean path. */
   private readonly links = new Map<string, string | undefined>();
-  private readonly followers = new Map<string, LinkFollower>();
+  /** By root directory: for paths that are read in any case, and for others. */
+  private readonly readers = new Map<string, LinkFollower>();
+  private readonly seers = new Map<string, LinkFollower>();
   /** For {@link reach}: no part of a path is touched before its file system was seen to answer. */
   private readonly reached = new LinkFollower((here) => {
     this.guard.check(here);
@@ -121,6 +123,12 @@ export class Files {
     return system.stat(path);
   }
 
+  /** What {@link stat} tells; undefined for what is not there or cannot be seen. */
+  find(path: string): Status | undefined {
+    this.reach(path);
+    return system.find(path);
+  }
+
   /** Device and inode without loss of digits, as `DEVICE:INODE`. */
   identity(path: string): string {
     this.reach(path);
@@ -156,30 +164,30 @@ export class Files {
   }
 
   private follower(root: string, isRead: boolean): LinkFollower {
-    const key = `${isRead ? 'read' : 'seen'} ${root}`;
-    let follower = this.followers.get(key);
+    const followers = isRead ? this.readers : this.seers;
+    let follower = followers.get(root);
     if (follower === undefined) {
       follower = new LinkFollower((here, rest) => {
-        try {
-          if (root === '' ? isRead : this.guard.isNeeded) this.guard.check(root + here);
-          return this.linkBelow(root, here, isRead);
-        } catch (error) {
-          // Whatever is wrong with the path shows when it is opened, unless ".." is still to come.
-          if (codeOf(error) !== 'ENOENT' || rest.includes('..')) throw error;
-          return undefined;
-        }
+        if (root === '' ? isRead : this.guard.isNeeded) this.guard.check(root + here);
+        return this.linkBelow(root, here, isRead, rest);
       });
-      this.followers.set(key, follower);
+      followers.set(root, follower);
     }
     return follower;
   }
 
   /** Where the link at a clean path leads; undefined for what is none. */
-  private linkBelow(root: string, here: string, isRead: boolean): string | undefined {
+  private linkBelow(
+    root: string,
+    here: string,
+    isRead: boolean,
+    rest: readonly string[],
+  ): string | undefined {
     if (root === '' && !isRead && this.guard.riskAt(here) !== undefined) return undefined;
     this.how.note?.(root + here);
     const target = system.linkTarget(root + here);
-    if (target === undefined) throw absent;
+    // Whatever is wrong with the path shows when it is opened, unless ".." is still to come.
+    if (target === undefined && rest.includes('..')) throw absent;
     return target ?? undefined;
   }
 

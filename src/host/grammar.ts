@@ -34,8 +34,31 @@ const BINARY = /[\x01-\x08\x0e-\x1a\x1c-\x1f]/;
  * Cuts a configuration into assignments the way lxc_file_for_each_line_mmap() (LXC's parse.c) and
  * parse_line() (confile.c) do: lines end at a newline or a carriage return, only spaces and tabs
  * count as blank, and whatever does not start with `lxc.` is ignored. Linear in the text's length.
+ * @param isPlain see Content in system-calls.ts
  */
-export function splitLxcText(text: string): LxcText {
+export function splitLxcText(text: string, isPlain = false): LxcText {
+  // Nothing is to be looked for that a plain text has not.
+  return isPlain ? { lines: plainLines(text), markHidesKey: false } : splitAnyText(text);
+}
+
+function plainLines(text: string): LxcLine[] {
+  const lines: LxcLine[] = [];
+  let number = 1;
+  for (let start = 0; start < text.length; number++) {
+    const newline = text.indexOf('\n', start);
+    const end = newline < 0 ? text.length : newline;
+    // A comment is not even copied.
+    const first = text[start];
+    if (first === 'l' || first === ' ' || first === '\t') {
+      const cut = cutLine(text.slice(start, end), number);
+      if (cut !== undefined) lines.push(cut);
+    }
+    start = end + 1;
+  }
+  return lines;
+}
+
+function splitAnyText(text: string): LxcText {
   const nul = text.indexOf('\0');
   const seen = nul < 0 ? text : text.slice(0, nul);
   const lines: LxcLine[] = [];
@@ -80,6 +103,8 @@ function cutLine(text: string, line: number): LxcLine | undefined {
   while (keyEnd > start && isBlank(text.charCodeAt(keyEnd - 1))) keyEnd--;
   let first = equals + 1;
   let last = text.length;
+  // "key = value" is how nearly all are written.
+  if (text[first] === ' ') first++;
   while (isBlank(text.charCodeAt(first))) first++;
   while (last > first && isBlank(text.charCodeAt(last - 1))) last--;
   const quote = text[first];

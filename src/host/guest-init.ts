@@ -202,7 +202,7 @@ export function findGuestInit(
   initCmd: string | undefined,
 ): FoundInit {
   const path = (initCmd ?? '/sbin/init').split(' ', 1)[0] ?? '';
-  if (!path.startsWith('/')) return { init: 'unknown' };
+  if (trees.length === 0 || !path.startsWith('/')) return { init: 'unknown' };
   let walk: Walk | undefined;
   try {
     walk = new Walk(files, trees);

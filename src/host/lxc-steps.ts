@@ -27,7 +27,10 @@ export type Step =
   /** A refusal is what LXC says to a key that it does not know. */
   | { readonly kind: 'problem' | 'refusal' | 'warning'; readonly note: Problem };
 
-// A thousand containers include the same distribution files: those are worked through once.
+/**
+ * A thousand containers include the same distribution files: those are worked through once. The
+ * compiled program collects no garbage, so what it does not read again must not be in here.
+ */
 const known = new WeakMap<LxcFile, Steps>();
 
 /** What a file asks for. */
@@ -40,18 +43,26 @@ export interface Steps {
   readonly cgroup1: readonly LxcAssignment[];
 }
 
-export function stepsOf(file: LxcFile): Steps {
+/** The same for a file that others may include as well. */
+export function stepsOfIncluded(file: LxcFile): Steps {
   let steps = known.get(file);
   if (steps === undefined) {
-    const found = findSteps(file);
-    steps = {
-      count: found.length,
-      acting: found.filter((step) => step.kind !== 'cgroup1' || isMemoryKey(step.line.key)),
-      cgroup1: found.flatMap((step) => (step.kind === 'cgroup1' ? [step.line] : [])),
-    };
+    steps = stepsOf(file);
     known.set(file, steps);
   }
   return steps;
+}
+
+export function stepsOf(file: LxcFile): Steps {
+  const found = findSteps(file);
+  const cgroup1: LxcAssignment[] = [];
+  for (const step of found) if (step.kind === 'cgroup1') cgroup1.push(step.line);
+  const isActing = (step: Step): boolean => step.kind !== 'cgroup1' || isMemoryKey(step.line.key);
+  return {
+    count: found.length,
+    acting: cgroup1.length === 0 ? found : found.filter(isActing),
+    cgroup1,
+  };
 }
 
 function findSteps(file: LxcFile): Step[] {
@@ -117,7 +128,7 @@ function findSetSteps(
     return;
   }
   found.push(step);
-  if (INLINE_COMMENT.test(line.value)) {
+  if (line.value.includes('#') && INLINE_COMMENT.test(line.value)) {
     found.push(
       warning(
         path,

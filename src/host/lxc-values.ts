@@ -298,7 +298,7 @@ function keysOfRow<N extends keyof LxcValues>(name: N): [string, TableKey<N>][] 
 
 /** The values of one container while its files are read. */
 export class ValueStore {
-  readonly #values: Partial<LxcValues> = {};
+  readonly #values: Partial<LxcValues> = Object.create(null) as Partial<LxcValues>;
 
   get<N extends keyof LxcValues>(name: N): LxcValues[N] {
     return this.#values[name] ?? table[name].initial();

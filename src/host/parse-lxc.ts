@@ -14,7 +14,7 @@ import { badValue, Notes } from './lxc-problems.ts';
 import type { LxcRelease } from './lxc-release.ts';
 import type { LxcFile, LxcInclude, LxcSource } from './lxc-source.ts';
 import type { Step } from './lxc-steps.ts';
-import { stepsOf } from './lxc-steps.ts';
+import { stepsOf, stepsOfIncluded } from './lxc-steps.ts';
 import type { LxcValues } from './lxc-values.ts';
 import { makerKeys, setTableKey, ValueStore } from './lxc-values.ts';
 
@@ -54,31 +54,20 @@ export function parseLxcConfig(
     notes: new Notes(release),
     release,
   };
-  visit(state, source.file);
+  visit(state, source.file, stepsOf);
   const { values, notes } = state;
   const rootfs = values.get('rootfs');
   const makers = values.get('hooks').filter(({ key }) => makerKeys.includes(key));
   const directories = values.get('groupDirectories');
   const halt = checkedHalt(values.get('halt'), notes.warnings);
-  return {
+  const config: Writable<LxcConfig> = {
     file: source.file.path,
-    ...(rootfs.path === undefined
-      ? {}
-      : { rootfsPath: { ...rootfs.path, value: rootfsValue(rootfs) } }),
-    ...optional('initCmd', values.get('initCmd')),
-    ...optional('logFile', values.get('logFile')),
-    ...optional('utsName', values.get('utsName')),
-    ...optional('haltSignal', halt),
-    ...optional('rebootSignal', values.get('reboot')),
     startAuto: values.get('startAuto'),
     startOrder: values.get('startOrder'),
     startDelaySec: values.get('startDelaySec'),
     groups: values.get('groups'),
     mountEntries: values.get('mountEntries'),
-    ...optional('mountFstab', values.get('mountFstab')),
     hooks: values.get('hooks').map(({ hook }) => hook),
-    ...(makers.length === 0 ? {} : { makers }),
-    ...(directories.length === 0 ? {} : { groupDirectories: directories }),
     idmaps: values.get('idmaps'),
     nets: sortedNets(state.nets),
     memory: state.memory,
@@ -86,21 +75,38 @@ export function parseLxcConfig(
     problems: notes.problems,
     warnings: notes.warnings,
   };
+  const { path } = rootfs;
+  if (path !== undefined) config.rootfsPath = { ...path, value: rootfsValue(rootfs) };
+  setPresent(config, 'initCmd', values.get('initCmd'));
+  setPresent(config, 'logFile', values.get('logFile'));
+  setPresent(config, 'utsName', values.get('utsName'));
+  setPresent(config, 'haltSignal', halt);
+  setPresent(config, 'rebootSignal', values.get('reboot'));
+  setPresent(config, 'mountFstab', values.get('mountFstab'));
+  if (makers.length > 0) config.makers = makers;
+  if (directories.length > 0) config.groupDirectories = directories;
+  return config;
 }
+
+type Writable<T> = { -readonly [K in keyof T]: T[K] };
 
 /** A field that is left out where there is no value. */
-function optional<K extends string, V>(key: K, value: V | undefined): Partial<Record<K, V>> {
-  return value === undefined ? {} : ({ [key]: value } as Record<K, V>);
+function setPresent<K extends keyof LxcConfig>(
+  config: Writable<LxcConfig>,
+  key: K,
+  value: LxcConfig[K] | undefined,
+): void {
+  if (value !== undefined) config[key] = value;
 }
 
-function visit(state: State, file: LxcFile): void {
+function visit(state: State, file: LxcFile, stepsIn: typeof stepsOf): void {
   state.visits++;
   if (file.problem !== undefined) {
     state.notes.report({ file: file.path, line: 0, ...file.problem });
     return;
   }
   state.files.add(file.path);
-  const steps = stepsOf(file);
+  const steps = stepsIn(file);
   state.steps += steps.count;
   for (const step of steps.acting) take(state, file.path, step);
   noteCgroup1(state, file.path, steps.cgroup1);
@@ -166,7 +172,7 @@ function include(state: State, file: string, line: number, included: LxcInclude)
       });
       return;
     }
-    visit(state, child);
+    visit(state, child, stepsOfIncluded);
   }
 }
 

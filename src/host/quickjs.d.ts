@@ -4,7 +4,6 @@ declare module 'quickjs:std' {
     puts(text: string): void;
     flush(): number;
     error(): boolean;
-    tell(): number;
     seek(offset: number, whence: number): number;
     close(): number;
     readAsString(maxBytes?: number): string;
@@ -21,22 +20,12 @@ declare module 'quickjs:std' {
 }
 
 declare module 'quickjs:os' {
-  interface Stat {
-    readonly mode: number;
-    readonly size: number;
-    readonly dev: number;
-    readonly ino: number;
-    readonly rdev: number;
-  }
   export const WNOHANG: number;
   export function open(path: string, flags: number, mode?: number): number;
   export function close(fd: number): number;
   export function seek(fd: number, offset: number, whence: number): number;
   export function read(fd: number, buffer: ArrayBuffer, position: number, length: number): number;
   export function write(fd: number, buffer: ArrayBuffer, position: number, length: number): number;
-  export function stat(path: string): [Stat | null, number];
-  export function lstat(path: string): [Stat | null, number];
-  export function readlink(path: string): [string | null, number];
   export function mkdir(path: string, mode: number): number;
   export function symlink(target: string, path: string): number;
   export function remove(path: string): number;
@@ -66,3 +55,34 @@ declare const LOCKERD_ARCHITECTURE: string;
 
 /** Names in a directory, each byte a character, or an errno; QuickJS's own function loses bytes. */
 declare function directoryNames(path: string): string[] | number;
+
+/** As in system-calls.ts, which a file without imports cannot name. */
+interface StatusOfFile {
+  readonly mode: number;
+  readonly size: number;
+  readonly dev: number;
+  readonly ino: number;
+  readonly rdev: number;
+}
+
+/** What stat(2), or lstat(2), tells; or an errno. */
+declare function fileStatus(path: string, isFollowed: boolean): StatusOfFile | number;
+
+/**
+ * A regular file's bytes as characters, unless they are more than `most`; the status of anything
+ * else, or an errno.
+ */
+declare function fileBytes(
+  path: string,
+  flags: number,
+  most: number,
+):
+  | { readonly bytes: number; readonly text?: string; readonly isPlain?: boolean }
+  | StatusOfFile
+  | number;
+
+/** Where a symbolic link leads, each byte a character; or an errno. */
+declare function linkTarget(path: string): string | number;
+
+/** Makes a file; answers 0 or an errno, and then leaves none. */
+declare function newFile(path: string, text: string): number;

@@ -101,7 +101,7 @@ class Reading {
         false,
       );
     }
-    const text = splitLxcText(decoded);
+    const text = splitLxcText(decoded, content.isPlain);
     const includes: LxcInclude[] = [];
     let shareable = true;
     // What the bytes of a program seem to include is not looked for.
@@ -126,13 +126,14 @@ class Reading {
     const stats = this.#disk.stat(path);
     const unfit = whyUnfit(stats);
     if (unfit !== undefined) return unfit;
-    const { text: decoded, bytes } = this.#disk.readSeen(path, MAX_BYTES);
+    const { text: decoded, bytes, isPlain = false } = this.#disk.readSeen(path, MAX_BYTES);
     this.#bytes += bytes;
     // Only the decoder's replacement character can stand for bad bytes, and hardly a file has one.
-    const badLines = decoded.includes('\uFFFD')
-      ? findBadLines(this.#disk.readSeen(path, MAX_BYTES, 'bytes').text)
-      : NO_LINES;
-    return { decoded, badLines, id: `${stats.dev}:${stats.ino}` };
+    const badLines =
+      !isPlain && decoded.includes('\uFFFD')
+        ? findBadLines(this.#disk.readSeen(path, MAX_BYTES, 'bytes').text)
+        : NO_LINES;
+    return { decoded, isPlain, badLines, id: `${stats.dev}:${stats.ino}` };
   }
 
   #isDangling(path: string): boolean {
@@ -222,6 +223,7 @@ function isThere(problem: ReadProblem | undefined): boolean {
 
 interface Content {
   readonly decoded: string;
+  readonly isPlain: boolean;
   readonly badLines: ReadonlySet<number>;
   /** The same for all names of a file. */
   readonly id: string;
@@ -301,18 +303,19 @@ function findBadLines(bytes: string): ReadonlySet<number> {
 
 function pathsOf(top: LxcFile): LxcSource['paths'] {
   const paths = new Map<string, boolean>();
-  const seen = new Set<LxcFile>();
-  const walk = (file: LxcFile): void => {
-    if (seen.has(file)) return;
-    seen.add(file);
-    paths.set(file.path, isThere(file.problem));
-    for (const included of file.includes) {
-      paths.set(included.path, included.exists);
-      for (const child of included.files) walk(child);
-    }
-  };
-  walk(top);
-  return [...paths]
-    .filter(([path]) => !path.includes('\uFFFD'))
-    .map(([path, exists]) => ({ path, exists }));
+  addPathsOf(top, paths, new Set());
+  const found: { path: string; exists: boolean }[] = [];
+  for (const [path, exists] of paths) if (!path.includes('\uFFFD')) found.push({ path, exists });
+  return found;
+}
+
+/** Not a function inside the other: one that calls itself there is never freed by QuickJS alone. */
+function addPathsOf(file: LxcFile, paths: Map<string, boolean>, seen: Set<LxcFile>): void {
+  if (seen.has(file)) return;
+  seen.add(file);
+  paths.set(file.path, isThere(file.problem));
+  for (const included of file.includes) {
+    paths.set(included.path, included.exists);
+    for (const child of included.files) addPathsOf(child, paths, seen);
+  }
 }

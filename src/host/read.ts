@@ -305,10 +305,10 @@ export class HostReader {
   /** MAJOR:MINOR of a block device; undefined for what is none. */
   blockDevice(path: string): string | undefined {
     try {
-      const stat = this.files.stat(this.at(path));
+      const stat = this.files.find(this.at(path));
+      if (stat === undefined || typeOf(stat) !== 'block device') return undefined;
       // As makedev(3) puts them together.
       const { rdev } = stat;
-      if (typeOf(stat) !== 'block device') return undefined;
       return `${(rdev >> 8) & 0xfff}:${(rdev & 0xff) | ((rdev >> 12) & 0xfff00)}`;
     } catch {
       return undefined;

@@ -17,6 +17,11 @@ export interface Status {
 export interface Content {
   readonly text: string;
   readonly bytes: number;
+  /**
+   * Known to have nothing but printable ASCII, tabs and newlines; absent where nobody has looked.
+   * Each look at a text costs the compiled program as much as reading it.
+   */
+  readonly isPlain?: boolean;
 }
 
 /** How bytes become text: as UTF-8 with U+FFFD for what is none, or each byte as a character. */
@@ -40,6 +45,8 @@ export const doneNote = 'done';
 
 export interface System {
   readonly stat: (path: string) => Status;
+  /** The same, and undefined where it fails: an exception costs more than the call. */
+  readonly find: (path: string) => Status | undefined;
   readonly lstat: (path: string) => Status;
   /** Device and inode without loss of digits, as `DEVICE:INODE`. */
   readonly identity: (path: string) => string;

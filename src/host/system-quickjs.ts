@@ -8,8 +8,6 @@ import { doneNote, typeOf } from './system-calls.ts';
 
 const O_WRONLY = 0o1;
 const O_RDWR = 0o2;
-const O_CREAT = 0o100;
-const O_EXCL = 0o200;
 const O_NOCTTY = 0o400;
 const O_NONBLOCK = 0o4000;
 const O_CLOEXEC = 0o2000000;
@@ -32,9 +30,16 @@ const quietly = O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
 const inside = O_NOFOLLOW | O_NONBLOCK;
 
 function fail(errno: number, path: string): never {
-  const code = errnoName(errno);
-  throw Object.assign(new Error(`${code}: ${path}`), { code });
+  // Many paths are looked for in vain, and the engine writes a backtrace into each new error.
+  if (errno === ENOENT) throw absent;
+  throw failure(errnoName(errno), path);
 }
+
+function failure(code: string, path: string): Error {
+  return Object.assign(new Error(`${code}: ${path}`), { code });
+}
+
+const absent = failure('ENOENT', 'there is no such file');
 
 /** Throws for what the functions of `os` answer where they fail. */
 function check(result: number, path: string): number {
@@ -42,8 +47,8 @@ function check(result: number, path: string): number {
 }
 
 function stat(path: string): Status {
-  const [status, errno] = os.stat(path);
-  return status ?? fail(errno, path);
+  const status = fileStatus(path, true);
+  return typeof status === 'number' ? fail(status, path) : status;
 }
 
 /** Methods of newer engines than Node 18. */
@@ -58,37 +63,18 @@ function wellFormed(text: string): string {
   return formed.isWellFormed() ? text : formed.toWellFormed();
 }
 
-function linkTarget(path: string): string | null | undefined {
-  const [target, errno] = os.readlink(path);
-  if (target !== null && errno === 0) return wellFormed(target);
-  if (errno === EINVAL) return null;
-  return errno === ENOENT ? undefined : fail(errno, path);
+function targetOf(path: string): string | null | undefined {
+  const target = linkTarget(path);
+  if (typeof target === 'string') return decodeUtf8(target);
+  if (target === EINVAL) return null;
+  return target === ENOENT ? undefined : fail(target, path);
 }
 
 function names(path: string): string[] {
   const all = directoryNames(path);
   if (typeof all === 'number') return fail(all, path);
-  const found: string[] = [];
-  for (const bytes of all) if (bytes !== '.' && bytes !== '..') found.push(decodeUtf8(bytes));
-  return found;
+  return all.map(decodeUtf8);
 }
-
-/** Bytes of a file as characters, from where it stands; what is beyond the limit is left. */
-function bytesOf(file: std.File, maxBytes: number): string {
-  const buffer = new ArrayBuffer(4096);
-  const parts: string[] = [];
-  let length = 0;
-  while (length <= maxBytes) {
-    const count = file.read(buffer, 0, buffer.byteLength);
-    if (count <= 0) break;
-    length += count;
-    parts.push(String.fromCharCode(...new Uint8Array(buffer, 0, count)));
-  }
-  return parts.join('');
-}
-
-/** What in a text shows that QuickJS may have decoded it in its own way. */
-const odd = /[\ud800-\udfff\ufffd]/;
 
 /** Reads an open file and closes it. */
 function use<T>(path: string, fd: number, reading: (file: std.File) => T): T {
@@ -113,57 +99,32 @@ function read(
   encoding: Encoding,
   isInside = false,
 ): Content | Status | 'too large' {
-  const fd = check(os.open(path, quietly | (isInside ? inside : 0)), path);
-  const status = stat(`/proc/self/fd/${fd}`);
-  if (typeOf(status) !== 'file') {
-    os.close(fd);
-    return status;
-  }
-  if (status.size > maxBytes) {
-    os.close(fd);
-    return 'too large';
-  }
-  if (encoding === 'utf8') {
-    const { text, bytes } = use(path, fd, (file) => ({
-      text: file.readAsString(maxBytes + 1),
-      bytes: file.tell(),
-    }));
-    if (bytes > maxBytes) return 'too large';
-    const isAscii = text.length === bytes && !text.includes('\ufffd');
-    if (isAscii || !odd.test(text)) return { text, bytes };
-    // It may have bytes that are no UTF-8, so each of them is looked at.
-    const found = read(path, maxBytes, 'bytes', isInside);
-    return typeof found === 'object' && 'text' in found
-      ? { text: decodeUtf8(found.text), bytes: found.bytes }
-      : found;
-  }
-  const text = use(path, fd, (file) => bytesOf(file, maxBytes));
-  return text.length > maxBytes ? 'too large' : { text, bytes: text.length };
+  const found = fileBytes(path, quietly | (isInside ? inside : 0), maxBytes);
+  if (typeof found === 'number') return fail(found, path);
+  if ('mode' in found) return found;
+  const { text, bytes, isPlain } = found;
+  if (text === undefined) return 'too large';
+  if (isPlain === true) return { text, bytes, isPlain };
+  return { text: encoding === 'utf8' ? decodeUtf8(text) : text, bytes };
 }
 
 /** Makes a file or link, in the place of another one if need be. */
-function make(path: string, create: () => number): number {
-  let result = create();
-  if (result === -EEXIST) {
-    const [status] = os.lstat(path);
-    if (status !== null && typeOf(status) === 'directory') fail(EISDIR, path);
+function make(path: string, content: string, create: Maker): void {
+  let errno = create(path, content);
+  if (errno === EEXIST) {
+    const status = fileStatus(path, false);
+    if (typeof status === 'object' && typeOf(status) === 'directory') fail(EISDIR, path);
     os.remove(path);
-    result = create();
+    errno = create(path, content);
   }
-  return check(result, path);
+  if (errno !== 0) fail(errno, path);
 }
 
-function write(path: string, text: string): void {
-  const flags = O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC;
-  const fd = make(path, () => os.open(path, flags, 0o644));
-  const file = std.fdopen(fd, 'w', {});
-  if (file === null) fail(EIO, path);
-  file.puts(wellFormed(text));
-  const result = file.close();
-  if (result < 0) {
-    os.remove(path);
-    fail(-result, path);
-  }
+/** Answers an errno, or 0. */
+type Maker = (path: string, content: string) => number;
+
+function newLink(path: string, target: string): number {
+  return -os.symlink(target, path);
 }
 
 /** What a program writes until it ends; it sees to it itself that it ends in time. */
@@ -226,28 +187,34 @@ function runWatched(run: WatchedRun): Watched {
 
 export const system: System = {
   stat,
+  find: (path) => {
+    const status = fileStatus(path, true);
+    return typeof status === 'number' ? undefined : status;
+  },
   lstat: (path) => {
-    const [status, errno] = os.lstat(path);
-    return status ?? fail(errno, path);
+    const status = fileStatus(path, false);
+    return typeof status === 'number' ? fail(status, path) : status;
   },
   identity: (path) => {
     const { dev, ino } = stat(path);
     return `${dev}:${ino}`;
   },
-  readlink: (path) => linkTarget(path) ?? fail(ENOENT, path),
-  linkTarget,
+  readlink: (path) => targetOf(path) ?? fail(ENOENT, path),
+  linkTarget: targetOf,
   names,
   openDirectory: (path, isInside) =>
     check(os.open(path, O_DIRECTORY | O_CLOEXEC | (isInside ? inside : 0)), path),
   close: os.close,
   read,
 
-  write,
+  write: (path, text) => {
+    make(path, wellFormed(text), newFile);
+  },
   makeDirectory: (path) => {
     check(os.mkdir(path, 0o755), path);
   },
   symlink: (target, path) => {
-    make(path, () => os.symlink(target, path));
+    make(path, target, newLink);
   },
   remove: os.remove,
   print: (to, text) => {

@@ -159,6 +159,13 @@ function runWatched({ args, environment, directory, stallMs, totalMs }: WatchedR
 
 export const system: System = {
   stat: (path) => statSync(path),
+  find: (path) => {
+    try {
+      return statSync(path);
+    } catch {
+      return undefined;
+    }
+  },
   lstat: (path) => lstatSync(path),
   identity: (path) => {
     const { dev, ino } = statSync(path, { bigint: true });

@@ -45,16 +45,29 @@ function fieldsOf(text: string): string[] {
   return fields;
 }
 
+/** The last ones: the lines of a table have the same ones again and again. */
+let lastText = 'defaults';
+let lastOptions: readonly string[] = ['defaults'];
+
+function optionsOf(text: string): readonly string[] {
+  if (text !== lastText) {
+    lastOptions = text.split(',');
+    lastText = text;
+  }
+  return lastOptions;
+}
+
 /** Parses one line; undefined for an empty line, a comment or a line without a target. */
 export function parseFstabLine(text: string, line: number): FstabEntry | undefined {
   const fields = fieldsOf(text);
-  const [source, target, type, options] = fields;
+  const source = fields[0];
+  const target = fields[1];
   if (source === undefined || source.startsWith('#') || target === undefined) return undefined;
   return {
     source: decodeField(source),
     target: decodeField(target),
-    type: decodeField(type ?? 'none'),
-    options: (options ?? 'defaults').split(','),
+    type: decodeField(fields[2] ?? 'none'),
+    options: optionsOf(fields[3] ?? 'defaults'),
     line,
   };
 }

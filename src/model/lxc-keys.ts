@@ -6,41 +6,27 @@
 
 /** Keys that LXC 4, 5, 6 or 7 look up by their whole name (config_jump_table in confile.c). */
 const KEYS: ReadonlySet<string> = new Set(
-  `
-  lxc.arch
-  lxc.apparmor.allow_incomplete lxc.apparmor.allow_nesting lxc.apparmor.profile lxc.apparmor.raw
-  lxc.autodev lxc.autodev.tmpfs.size
-  lxc.cap.drop lxc.cap.keep
-  lxc.cgroup.dir lxc.cgroup.dir.container lxc.cgroup.dir.container.inner
-  lxc.cgroup.dir.monitor lxc.cgroup.dir.monitor.pivot lxc.cgroup.relative
-  lxc.console.buffer.size lxc.console.logfile lxc.console.path lxc.console.rotate lxc.console.size
-  lxc.environment lxc.environment.hooks lxc.environment.runtime
-  lxc.ephemeral lxc.execute.cmd lxc.group
-  lxc.hook.autodev lxc.hook.clone lxc.hook.destroy lxc.hook.mount lxc.hook.post-stop
-  lxc.hook.pre-mount lxc.hook.pre-start lxc.hook.start lxc.hook.start-host lxc.hook.stop
-  lxc.hook.version
-  lxc.idmap lxc.include
-  lxc.init.cmd lxc.init.cwd lxc.init.gid lxc.init.groups lxc.init.uid
-  lxc.keyring.session
-  lxc.log.file lxc.log.level lxc.log.syslog
-  lxc.monitor.signal.pdeath lxc.monitor.unshare
-  lxc.mount.auto lxc.mount.entry lxc.mount.fstab
-  lxc.namespace.clone lxc.namespace.keep
-  lxc.namespace.share.cgroup lxc.namespace.share.ipc lxc.namespace.share.mnt
-  lxc.namespace.share.net lxc.namespace.share.pid lxc.namespace.share.time
-  lxc.namespace.share.user lxc.namespace.share.uts
-  lxc.no_new_privs lxc.pty.max
-  lxc.rootfs.managed lxc.rootfs.mount lxc.rootfs.options lxc.rootfs.path
-  lxc.sched.core
-  lxc.seccomp.allow_nesting lxc.seccomp.notify.cookie lxc.seccomp.notify.proxy lxc.seccomp.profile
-  lxc.selinux.context lxc.selinux.context.keyring
-  lxc.signal.halt lxc.signal.reboot lxc.signal.stop
-  lxc.start.auto lxc.start.delay lxc.start.order
-  lxc.time.offset.boot lxc.time.offset.monotonic
-  lxc.tty.dir lxc.tty.max lxc.uts.name
-  `
-    .trim()
-    .split(/\s+/),
+  (
+    'lxc.arch lxc.apparmor.allow_incomplete lxc.apparmor.allow_nesting lxc.apparmor.profile ' +
+    'lxc.apparmor.raw lxc.autodev lxc.autodev.tmpfs.size lxc.cap.drop lxc.cap.keep lxc.cgroup.dir ' +
+    'lxc.cgroup.dir.container lxc.cgroup.dir.container.inner lxc.cgroup.dir.monitor ' +
+    'lxc.cgroup.dir.monitor.pivot lxc.cgroup.relative lxc.console.buffer.size lxc.console.logfile ' +
+    'lxc.console.path lxc.console.rotate lxc.console.size lxc.environment lxc.environment.hooks ' +
+    'lxc.environment.runtime lxc.ephemeral lxc.execute.cmd lxc.group lxc.hook.autodev ' +
+    'lxc.hook.clone lxc.hook.destroy lxc.hook.mount lxc.hook.post-stop lxc.hook.pre-mount ' +
+    'lxc.hook.pre-start lxc.hook.start lxc.hook.start-host lxc.hook.stop lxc.hook.version lxc.idmap ' +
+    'lxc.include lxc.init.cmd lxc.init.cwd lxc.init.gid lxc.init.groups lxc.init.uid ' +
+    'lxc.keyring.session lxc.log.file lxc.log.level lxc.log.syslog lxc.monitor.signal.pdeath ' +
+    'lxc.monitor.unshare lxc.mount.auto lxc.mount.entry lxc.mount.fstab lxc.namespace.clone ' +
+    'lxc.namespace.keep lxc.namespace.share.cgroup lxc.namespace.share.ipc lxc.namespace.share.mnt ' +
+    'lxc.namespace.share.net lxc.namespace.share.pid lxc.namespace.share.time ' +
+    'lxc.namespace.share.user lxc.namespace.share.uts lxc.no_new_privs lxc.pty.max ' +
+    'lxc.rootfs.managed lxc.rootfs.mount lxc.rootfs.options lxc.rootfs.path lxc.sched.core ' +
+    'lxc.seccomp.allow_nesting lxc.seccomp.notify.cookie lxc.seccomp.notify.proxy ' +
+    'lxc.seccomp.profile lxc.selinux.context lxc.selinux.context.keyring lxc.signal.halt ' +
+    'lxc.signal.reboot lxc.signal.stop lxc.start.auto lxc.start.delay lxc.start.order ' +
+    'lxc.time.offset.boot lxc.time.offset.monotonic lxc.tty.dir lxc.tty.max lxc.uts.name'
+  ).split(' '),
 );
 
 /** Keys that take any name after a further dot: cgroup files, limits, sysctls. */
@@ -54,14 +40,12 @@ const FAMILIES: readonly string[] = [
 
 /** What may follow `lxc.net.N.` (config_jump_table_net in confile.c). */
 const NET_KEYS: ReadonlySet<string> = new Set(
-  `
-  flags hwaddr ipv4.address ipv4.gateway ipv6.address ipv6.gateway link l2proxy macvlan.mode
-  ipvlan.mode ipvlan.isolation mtu name script.down script.up type vlan.id veth.mode
-  veth.n_rxqueues veth.n_txqueues veth.pair veth.ipv4.route veth.ipv6.route veth.vlan.id
-  veth.vlan.tagged.id
-  `
-    .trim()
-    .split(/\s+/),
+  (
+    'flags hwaddr ipv4.address ipv4.gateway ipv6.address ipv6.gateway link l2proxy macvlan.mode ' +
+    'ipvlan.mode ipvlan.isolation mtu name script.down script.up type vlan.id veth.mode ' +
+    'veth.n_rxqueues veth.n_txqueues veth.pair veth.ipv4.route veth.ipv6.route veth.vlan.id ' +
+    'veth.vlan.tagged.id'
+  ).split(' '),
 );
 
 /**
@@ -173,6 +157,9 @@ export function readInteger(text: string): number | undefined {
 
 /** Parses what strtol() accepts with base 0, except 0b1 of newer C libraries, which nobody uses here. */
 function readC(text: string): { negative: boolean; size: number } | undefined {
+  // Most numbers are a digit, and a container has several.
+  if (text.length === 1 && text >= '0' && text <= '9')
+    return { negative: false, size: Number(text) };
   const parts = /^[ \t\n\v\f\r]*([+-]?)(0[xX][0-9a-fA-F]+|[0-9]+)$/.exec(text);
   const digits = parts?.[2];
   if (parts === null || digits === undefined) return undefined;

@@ -31,6 +31,14 @@ export function parentOf(path: string): string {
 /** File systems of the kernel: their paths are there before any unit starts. */
 export const kernelPaths: readonly string[] = ['/proc', '/sys', '/dev'];
 
+/** Whether a clean path is one of the kernel's. */
+export function isOfKernel(path: string): boolean {
+  // All of them begin so, and few other paths do.
+  const second = path[1];
+  if (second !== 'p' && second !== 's' && second !== 'd') return false;
+  return kernelPaths.some((directory) => isAtOrBelow(path, directory));
+}
+
 /** Directories that systemd itself is run from, which are there before any unit starts as well. */
 export const systemPaths: readonly string[] = ['', '/usr'].flatMap((directory) =>
   ['bin', 'sbin', 'lib', 'lib32', 'lib64', 'libx32'].map((name) => `${directory}/${name}`),

@@ -102,6 +102,14 @@ function notAbsolute(path: string): string {
  * resolve is no error: relative paths, datasets without a prefix, storage types of other versions.
  */
 export function parseRootfs(value: string): RootfsResult {
+  // Who reads and who decides ask for the same one.
+  if (last?.value !== value) last = { value, result: parseAnew(value) };
+  return last.result;
+}
+
+let last: { readonly value: string; readonly result: RootfsResult } | undefined;
+
+function parseAnew(value: string): RootfsResult {
   if (value === 'none') return { rootfs: { ...nothing, type: 'none' } };
   const colon = value.indexOf(':');
   if (colon <= 0) return ofBarePath(value);

@@ -40,12 +40,28 @@ const plainInstance = /^[0-9A-Za-z:_.@-]*$/;
  * backslash is escaped too, which keeps the mapping reversible.
  */
 export function escapeInstance(name: string): string {
-  if (plainInstance.test(name)) return name;
-  return escapeBytes(name, (byte) => isAlphanumeric(byte) || isOneOf(byte, ':_.@-'));
+  // The units of one container are named one after the other.
+  if (name !== lastName) {
+    lastInstance = plainInstance.test(name)
+      ? name
+      : escapeBytes(name, (byte) => isAlphanumeric(byte) || isOneOf(byte, ':_.@-'));
+    lastName = name;
+  }
+  return lastInstance;
 }
+
+let lastName = '';
+let lastInstance = '';
 
 /** Paths whose only characters to escape are dashes. */
 const plainPath = /^(?:\/[0-9A-Za-z:_-][0-9A-Za-z:_.-]*)+$/;
+
+/** A last part of a path whose only characters to escape are dashes. */
+const plainPart = /^[0-9A-Za-z:_-][0-9A-Za-z:_.-]*$/;
+
+/** The last such part and what it becomes: most paths of a container end in its name. */
+let lastPart = 'a';
+let lastEscapedPart = 'a';
 
 /** The last ones, as several units of a container name the same path. */
 const escaped = new Map<string, string>();
@@ -53,15 +69,39 @@ const escapedMax = 1000;
 
 /** Escapes an absolute path as `systemd-escape --path` does; `/` itself becomes `-`. */
 export function escapePath(path: string): string {
-  const known = escaped.get(path);
-  if (known !== undefined) return known;
+  return escaped.get(path) ?? remember(path, escapeAnew(path));
+}
+
+function remember(path: string, escapedPath: string): string {
   if (escaped.size >= escapedMax) escaped.clear();
-  const escapedPath = escapeAnew(path);
   escaped.set(path, escapedPath);
   return escapedPath;
 }
 
-function escapeAnew(path: string): string {
+const depthMax = 8;
+
+/** The directories are few, so a path is what its directory is and its last part. */
+function escapeAnew(path: string, depth = 0): string {
+  const slash = path.lastIndexOf('/');
+  const last = path.slice(slash + 1);
+  if (last !== lastPart) {
+    if (!plainPart.test(last)) return escapeParts(path);
+    lastPart = last;
+    lastEscapedPart = last.includes('-') ? last.replaceAll('-', '\\x2d') : last;
+  }
+  const name = lastEscapedPart;
+  if (slash <= 0) return name;
+  const directory = path.slice(0, slash);
+  let parent = escaped.get(directory);
+  if (parent === undefined) {
+    // No further than paths of containers are deep: a path may have thousands of parts.
+    parent = depth < depthMax ? escapeAnew(directory, depth + 1) : escapeParts(directory);
+    remember(directory, parent);
+  }
+  return parent === '-' ? name : `${parent}-${name}`;
+}
+
+function escapeParts(path: string): string {
   if (plainPath.test(path)) {
     return path.slice(1).replaceAll('-', '\\x2d').replaceAll('/', '-');
   }

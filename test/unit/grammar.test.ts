@@ -1,3 +1,4 @@
+import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 
 import { includeTarget, splitLxcText } from '../../src/host/grammar.ts';
@@ -120,4 +121,17 @@ test.each([
   ['keys without a value', 'lxc.\n'.repeat(1 << 17)],
 ])('1 MiB takes linear time, or this would not end within the time of a test: %s', (_, text) => {
   expect(() => splitLxcText(text)).not.toThrow();
+});
+
+test('a text that is known to be plain is cut as any other', () => {
+  const piece = fc.constantFrom(
+    ...['lxc.uts.name', 'lxc.', ' ', '\t', '=', '"', "'", '#', '\n', 'x', '/a b'],
+  );
+  fc.assert(
+    fc.property(fc.array(piece, { maxLength: 40 }), (pieces) => {
+      const text = pieces.join('');
+      expect(splitLxcText(text, true)).toEqual(splitLxcText(text));
+    }),
+    { numRuns: 2000 },
+  );
 });

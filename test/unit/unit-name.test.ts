@@ -37,6 +37,26 @@ const nameList = [
   "'",
 ];
 
+test('a path with thousands of parts is escaped like any other', () => {
+  const parts = Array.from({ length: 20_000 }, (_, index) => `p-${index}`);
+  const escaped = parts.map((part) => part.replace('-', '\\x2d')).join('-');
+  expect(escapePath(`/${parts.join('/')}`)).toBe(escaped);
+});
+
+test.each([
+  ['/', '-'],
+  ['//b', 'b'],
+  ['/a/', 'a'],
+  ['/a//b', 'a-b'],
+  ['/a/./b', 'a-b'],
+  ['/.a/b', '\\x2ea-b'],
+  ['/a/.b', 'a-.b'],
+  ['/-/-', '\\x2d-\\x2d'],
+  ['/a b/c', 'a\\x20b-c'],
+])('the path %j is escaped as %j, also a second time', (path, escaped) => {
+  expect([escapePath(path), escapePath(path)]).toEqual([escaped, escaped]);
+});
+
 describe('escapeInstance', () => {
   test.each([
     ['web', 'web'],

@@ -3,12 +3,11 @@
  * before garbage in circles could matter, so none is collected; and since one run makes and drops
  * hundreds of small blocks for each container, they come from lists by size.
  */
-#include <dirent.h>
-#include <errno.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "calls.h"
 #include "quickjs-libc.h"
 
 extern const uint8_t program[];
@@ -112,39 +111,6 @@ static size_t usable(const void *block) {
 
 static const JSMallocFunctions allocator = { allocate, release, reallocate, usable };
 
-/* A name with each byte as a character: what is not UTF-8 must not get lost. */
-static JSValue name_of(JSContext *context, const char *name) {
-  char text[2 * sizeof(((struct dirent *)0)->d_name)];
-  size_t length = 0;
-  for (const unsigned char *at = (const unsigned char *)name; *at && length < sizeof text - 1; at++) {
-    if (*at >= 0x80) text[length++] = (char)(0xc0 | *at >> 6);
-    text[length++] = (char)(*at >= 0x80 ? 0x80 | (*at & 0x3f) : *at);
-  }
-  return JS_NewStringLen(context, text, length);
-}
-
-/* directoryNames(path): the names in a directory, or the errno of why there are none. */
-static JSValue directory_names(JSContext *context, JSValueConst self, int argc, JSValueConst *argv) {
-  (void)self;
-  const char *path = argc == 1 ? JS_ToCString(context, argv[0]) : NULL;
-  if (!path) return JS_EXCEPTION;
-  DIR *directory = opendir(path);
-  int error = errno;
-  JS_FreeCString(context, path);
-  if (!directory) return JS_NewInt32(context, error);
-  JSValue names = JS_NewArray(context);
-  uint32_t count = 0;
-  errno = 0;
-  for (struct dirent *entry; (entry = readdir(directory)); errno = 0) {
-    JS_SetPropertyUint32(context, names, count++, name_of(context, entry->d_name));
-  }
-  error = errno;
-  closedir(directory);
-  if (error == 0) return names;
-  JS_FreeValue(context, names);
-  return JS_NewInt32(context, error);
-}
-
 int main(int argc, char **argv) {
   JSRuntime *runtime = JS_NewRuntime2(&allocator, NULL);
   if (!runtime) return 1;
@@ -162,10 +128,7 @@ int main(int argc, char **argv) {
   js_init_module_std(context, "std");
   js_init_module_os(context, "os");
   js_std_add_helpers(context, argc, argv);
-  JSValue global = JS_GetGlobalObject(context);
-  JSValue function = JS_NewCFunction(context, directory_names, "directoryNames", 1);
-  JS_SetPropertyStr(context, global, "directoryNames", function);
-  JS_FreeValue(context, global);
+  add_calls(context);
   js_std_eval_binary(context, program, program_size, 0);
   /* The program ends itself; what comes here has failed, and said so. */
   return 1;

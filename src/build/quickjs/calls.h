@@ -1,0 +1,4 @@
+/* See calls.c. */
+#include "quickjs.h"
+
+void add_calls(JSContext *context);
