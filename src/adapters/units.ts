@@ -5,11 +5,13 @@
  */
 
 import { LockerdError } from '../model/errors.ts';
+import { unlimited } from '../model/memory-limit.ts';
 import type { UnitJobResult, UnitsPort, UnitStatus, Unwatch } from '../core/ports.ts';
 import { shellWord } from '../model/shell-quote.ts';
 import { DBusError } from '../bus/values.ts';
 import type { SystemdManager } from '../systemd/manager.ts';
 import type { UnitReading } from '../systemd/unit-watch.ts';
+import { UnitFiles } from '../systemd/unit-files.ts';
 import { UnitWatch } from '../systemd/unit-watch.ts';
 
 const activeStates: readonly string[] = [
@@ -123,6 +125,13 @@ export class SystemdUnits implements UnitsPort {
 const wantedProperties = {
   always: ['MemoryMax', 'MemorySwapMax'],
   whenUsed: ['Result', 'MainPID', 'ControlGroup'],
+  unset: {
+    files: new UnitFiles(/^\s*Memory(?:Max|SwapMax|Limit)\s*=/m),
+    values: new Map([
+      ['MemoryMax', unlimited],
+      ['MemorySwapMax', unlimited],
+    ]),
+  },
 };
 
 function unitStatus(
