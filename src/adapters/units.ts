@@ -10,7 +10,7 @@ import type { UnitJobResult, UnitsPort, UnitStatus, Unwatch } from '../core/port
 import { shellWord } from '../model/shell-quote.ts';
 import { DBusError } from '../bus/values.ts';
 import type { SystemdManager } from '../systemd/manager.ts';
-import type { UnitReading } from '../systemd/unit-watch.ts';
+import type { UnitReading, WantedProperties } from '../systemd/unit-watch.ts';
 import { UnitFiles } from '../systemd/unit-files.ts';
 import { UnitWatch } from '../systemd/unit-watch.ts';
 
@@ -44,10 +44,11 @@ export class SystemdUnits implements UnitsPort {
   /** Watched limits, by unit. */
   readonly #watchedLimits = new Map<string, WatchedLimits>();
 
-  constructor(manager: SystemdManager, limits: LimitsWatcher) {
+  /** @param root below which systemd's unit files are */
+  constructor(manager: SystemdManager, limits: LimitsWatcher, root = '') {
     this.#manager = manager;
     this.#limits = limits;
-    this.#units = new UnitWatch(manager, wantedProperties, unitStatus, (unit, status) => {
+    this.#units = new UnitWatch(manager, wantedProperties(root), unitStatus, (unit, status) => {
       this.#followLimits(unit, status?.controlGroup ?? '');
     });
   }
@@ -122,17 +123,19 @@ export class SystemdUnits implements UnitsPort {
 }
 
 /** systemd sends a signal for two of them: Result and MainPID. */
-const wantedProperties = {
-  always: ['MemoryMax', 'MemorySwapMax'],
-  whenUsed: ['Result', 'MainPID', 'ControlGroup'],
-  unset: {
-    files: new UnitFiles(/^\s*Memory(?:Max|SwapMax|Limit)\s*=/m),
-    values: new Map([
-      ['MemoryMax', unlimited],
-      ['MemorySwapMax', unlimited],
-    ]),
-  },
-};
+function wantedProperties(root: string): WantedProperties {
+  return {
+    always: ['MemoryMax', 'MemorySwapMax'],
+    whenUsed: ['Result', 'MainPID', 'ControlGroup'],
+    unset: {
+      files: new UnitFiles(/^\s*Memory(?:Max|SwapMax|Limit)\s*=/m, root),
+      values: new Map([
+        ['MemoryMax', unlimited],
+        ['MemorySwapMax', unlimited],
+      ]),
+    },
+  };
+}
 
 function unitStatus(
   unit: string,

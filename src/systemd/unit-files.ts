@@ -4,7 +4,7 @@ import { TimeSlices } from '../bus/event-loop.ts';
 import { unitDirectories } from '../host/read.ts';
 
 /** Where systemd reads units and drop-ins. */
-const defaultDirectories = [
+const directories = [
   '/etc/systemd/system.control',
   '/run/systemd/system.control',
   '/run/systemd/transient',
@@ -27,9 +27,12 @@ export class UnitFiles {
   readonly #directories: readonly string[];
   readonly #setting: RegExp;
 
-  /** @param setting in which files `hasSetting` is true */
-  constructor(setting: RegExp, directories: readonly string[] = defaultDirectories) {
-    this.#directories = directories;
+  /**
+   * @param setting in which files `hasSetting` is true
+   * @param root below which systemd's directories are
+   */
+  constructor(setting: RegExp, root = '') {
+    this.#directories = directories.map((directory) => `${root}${directory}`);
     this.#setting = setting;
   }
 
@@ -37,68 +40,82 @@ export class UnitFiles {
   async read(units: readonly string[]): Promise<Map<string, UnitFilesState | undefined>> {
     const slices = new TimeSlices();
     const found = new Map<string, UnitFilesState | undefined>();
-    try {
-      const present = this.#directories.map((directory) => new Set(namesIn(directory)));
-      /** Of each template, what all its units have. */
-      const shared = new Map<string, UnitFilesState>();
-      for (const unit of units) {
-        const template = unit.replace(/@[^@]*(\.[a-z]+)$/, '@$1');
-        const ofAll = shared.get(template) ?? this.#ofTemplate(present, template);
-        shared.set(template, ofAll);
-        const own = this.#state(this.#paths(present, [unit, `${unit}.d`]));
-        found.set(unit, {
-          version: `${ofAll.version} ${own.version}`,
-          hasSetting: ofAll.hasSetting || own.hasSetting,
-        });
-        await slices.pause();
+    /** Of each template, what all its units have. */
+    const shared = new Map<string, UnitFilesState | undefined>();
+    const present = this.#directories.map((directory) => orUndefined(() => namesIn(directory)));
+    for (const unit of units) {
+      const template = unit.replace(/@[^@]*(\.[a-z]+)$/, '@$1');
+      if (!shared.has(template)) {
+        shared.set(template, this.#state(present, this.#namesOfTemplate(present, template)));
       }
-    } catch {
-      // What cannot be read, or goes meanwhile, is unknown.
-      for (const unit of units) if (!found.has(unit)) found.set(unit, undefined);
+      const ofAll = shared.get(template);
+      const own = this.#state(present, [unit, `${unit}.d`]);
+      found.set(
+        unit,
+        ofAll &&
+          own && {
+            version: `${ofAll.version} ${own.version}`,
+            hasSetting: ofAll.hasSetting || own.hasSetting,
+          },
+      );
+      await slices.pause();
     }
     return found;
   }
 
-  #ofTemplate(present: readonly Set<string>[], template: string): UnitFilesState {
+  #namesOfTemplate(present: Present, template: string): string[] {
     const type = template.slice(template.lastIndexOf('.') + 1);
     // Drop-ins for all names that begin alike; see systemd.unit(5).
     const prefixes = present.flatMap((names) =>
-      [...names].filter((name) => name.endsWith(`-.${type}.d`)),
+      [...(names ?? [])].filter((name) => name.endsWith(`-.${type}.d`)),
     );
-    return this.#state(
-      this.#paths(present, [template, `${template}.d`, `${type}.d`, ...new Set(prefixes)]),
-    );
+    return [template, `${template}.d`, `${type}.d`, ...new Set(prefixes)];
   }
 
-  /** Those of the names that are there. */
-  #paths(present: readonly Set<string>[], names: readonly string[]): string[] {
-    return this.#directories.flatMap((directory, index) =>
-      names.filter((name) => present[index]?.has(name)).map((name) => `${directory}/${name}`),
-    );
-  }
-
-  #state(paths: readonly string[]): UnitFilesState {
-    const hash = createHash('sha1');
-    let hasSetting = false;
-    for (const path of paths) {
-      const files = path.endsWith('.d') ? namesIn(path).map((name) => `${path}/${name}`) : [path];
-      for (const file of files) {
-        // A masked unit is a link to /dev/null.
-        const text = statSync(file).isFile() ? readFileSync(file, 'utf8') : '';
-        hash.update(`${file}\0${text}\0`);
-        hasSetting ||= this.#setting.test(text);
+  /** What the files of these names say; undefined where one of them cannot be read. */
+  #state(present: Present, names: readonly string[]): UnitFilesState | undefined {
+    return orUndefined(() => {
+      const hash = createHash('sha1');
+      let hasSetting = false;
+      for (const [index, there] of present.entries()) {
+        if (there === undefined) return undefined;
+        for (const name of names.filter((one) => there.has(one))) {
+          for (const file of filesOf(`${this.#directories[index] ?? ''}/${name}`)) {
+            // A masked unit is a link to /dev/null.
+            const text = statSync(file).isFile() ? readFileSync(file, 'utf8') : '';
+            hash.update(`${file}\0${text}\0`);
+            hasSetting ||= this.#setting.test(text);
+          }
+        }
       }
-    }
-    return { version: hash.digest('base64'), hasSetting };
+      return { version: hash.digest('base64'), hasSetting };
+    });
   }
 }
 
-/** Sorted; empty for a directory that is not there. */
-function namesIn(directory: string): string[] {
+/** What is in each of the directories; undefined where that cannot be read. */
+type Present = readonly (ReadonlySet<string> | undefined)[];
+
+function orUndefined<T>(read: () => T): T | undefined {
   try {
-    return readdirSync(directory).sort();
+    return read();
+  } catch {
+    return undefined;
+  }
+}
+
+/** A unit file, or the drop-ins in a directory, sorted. */
+function filesOf(path: string): string[] {
+  if (!path.endsWith('.d')) return [path];
+  return [...namesIn(path)].sort().map((name) => `${path}/${name}`);
+}
+
+/** Empty for a directory that is not there. */
+function namesIn(directory: string): Set<string> {
+  try {
+    return new Set(readdirSync(directory));
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return new Set();
     throw error;
   }
 }

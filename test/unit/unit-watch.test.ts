@@ -94,7 +94,7 @@ interface Status {
 }
 
 function watchAll(manager: FakeManager): UnitWatch<Status> {
-  const files = new UnitFiles(/^MemoryMax=/m, [join(directory, 'etc'), join(directory, 'run')]);
+  const files = new UnitFiles(/^MemoryMax=/m, directory);
   const wanted = {
     always: ['MemoryMax'],
     whenUsed: ['Result', 'MainPID', 'ControlGroup'],
@@ -154,8 +154,8 @@ describe('a unit that is watched', () => {
   });
 
   test('is not asked what no file sets while it is down', async () => {
-    put('etc/lxc@.service', '[Service]\nExecStart=/x\n');
-    put('run/lxc@limited.service.d/40-limits.conf', '[Service]\nMemoryMax=7\n');
+    put('etc/systemd/system/lxc@.service', '[Service]\nExecStart=/x\n');
+    put('run/systemd/generator/lxc@limited.service.d/40-limits.conf', '[Service]\nMemoryMax=7\n');
     const manager = new FakeManager();
     const units = watchAll(manager);
     await Promise.all(
@@ -173,9 +173,9 @@ describe('a reload', () => {
   async function watched(manager: FakeManager): Promise<UnitWatch<Status>> {
     for (const unit of names) {
       manager.units.set(unit, { activeState: 'active', service: running });
-      put(`run/${unit}.d/60-container.conf`, '[Unit]\n');
+      put(`run/systemd/generator/${unit}.d/60-container.conf`, '[Unit]\n');
     }
-    put('etc/lxc@.service', '[Service]\nExecStart=/x\n');
+    put('etc/systemd/system/lxc@.service', '[Service]\nExecStart=/x\n');
     const units = watchAll(manager);
     await Promise.all(names.map((unit) => units.watch(unit, () => undefined)));
     manager.asked = [];
@@ -191,15 +191,15 @@ describe('a reload', () => {
   test('asks nothing about units whose files say the same, though they are new', async () => {
     const manager = new FakeManager();
     await watched(manager);
-    for (const unit of names) put(`run/${unit}.d/60-container.conf`, '[Unit]\n');
+    for (const unit of names) put(`run/systemd/generator/${unit}.d/60-container.conf`, '[Unit]\n');
     expect(await reload(manager)).toEqual(new Set());
   });
 
   test.each([
-    ['changed', 'run/lxc@b.service.d/60-container.conf', [names[1]]],
-    ['come', 'etc/lxc@b.service.d/own.conf', [names[1]]],
-    ['come for all', 'etc/lxc@.service.d/own.conf', names],
-    ['come for all services', 'etc/service.d/own.conf', names],
+    ['changed', 'run/systemd/generator/lxc@b.service.d/60-container.conf', [names[1]]],
+    ['come', 'etc/systemd/system/lxc@b.service.d/own.conf', [names[1]]],
+    ['come for all', 'etc/systemd/system/lxc@.service.d/own.conf', names],
+    ['come for all services', 'etc/systemd/system/service.d/own.conf', names],
   ])('reads units again of which files have %s', async (_, path, expected) => {
     const manager = new FakeManager();
     await watched(manager);
