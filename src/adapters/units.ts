@@ -128,7 +128,7 @@ function wantedProperties(root: string): WantedProperties {
     always: ['MemoryMax', 'MemorySwapMax'],
     whenUsed: ['Result', 'MainPID', 'ControlGroup'],
     unset: {
-      files: new UnitFiles(/^\s*Memory(?:Max|SwapMax|Limit)\s*=/m, root),
+      files: new UnitFiles(/^[ \t]*Memory(?:Max|SwapMax|Limit)[ \t]*=/m, root),
       values: new Map([
         ['MemoryMax', unlimited],
         ['MemorySwapMax', unlimited],

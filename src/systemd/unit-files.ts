@@ -44,7 +44,7 @@ export class UnitFiles {
     const shared = new Map<string, UnitFilesState | undefined>();
     const present = this.#directories.map((directory) => orUndefined(() => namesIn(directory)));
     for (const unit of units) {
-      const template = unit.replace(/@[^@]*(\.[a-z]+)$/, '@$1');
+      const template = templateOf(unit);
       if (!shared.has(template)) {
         shared.set(template, this.#state(present, this.#namesOfTemplate(present, template)));
       }
@@ -102,6 +102,13 @@ function orUndefined<T>(read: () => T): T | undefined {
   } catch {
     return undefined;
   }
+}
+
+/** The unit's own name where it is no instance. */
+function templateOf(unit: string): string {
+  const end = unit.lastIndexOf('.');
+  const at = unit.indexOf('@');
+  return at < 0 || at > end ? unit : unit.slice(0, at + 1) + unit.slice(end);
 }
 
 /** A unit file, or the drop-ins in a directory, sorted. */
