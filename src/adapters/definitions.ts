@@ -1,16 +1,17 @@
 /** What lockerd-generator(8) wrote into its drop-ins for lockerd, which systemd has loaded. */
 
-import { readdir, readFile, stat } from 'node:fs/promises';
+import { createHash } from 'node:crypto';
+import { readdirSync, readFileSync } from 'node:fs';
+import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { TimeSlices } from '../bus/event-loop.ts';
 import { LockerdError } from '../model/errors.ts';
 import type { Definitions, DefinitionsPort } from '../core/ports.ts';
 import type { ContainerFactsRead } from '../model/facts.ts';
 import { decodeContainer, decodeHost, hostFactsFile } from '../model/facts.ts';
 
 const containerDropIn = /^lxc@.+\.service\.d$/;
-/** Reads so many files at once. */
-const batch = 32;
 /** How long generators may take before what is there counts as all that will come. */
 const settleMs = 10_000;
 const againMs = 100;
@@ -20,6 +21,11 @@ type HostDefinitions = Definitions & { readonly containers: readonly ContainerFa
 export class GeneratedDefinitions implements DefinitionsPort {
   readonly #directory: string;
   readonly #settleMs: number;
+  /** What was read last, by the name of its directory, and a hash of its text. */
+  #known = new Map<
+    string,
+    { readonly hash: string; readonly facts: ContainerFactsRead | undefined }
+  >();
 
   constructor(directory = '/run/systemd/generator', options: { settleMs?: number } = {}) {
     this.#directory = directory;
@@ -51,37 +57,40 @@ export class GeneratedDefinitions implements DefinitionsPort {
     }
   }
 
+  /** Synchronous, in slices: the files are in memory, and a thread for each would cost much more. */
   async #readOnce(): Promise<HostDefinitions> {
-    const names = await this.#list();
-    const dropIns = names.filter((name) => containerDropIn.test(name)).sort();
-    const containers = [];
-    for (let start = 0; start < dropIns.length; start += batch) {
-      const texts = await Promise.all(
-        dropIns
-          .slice(start, start + batch)
-          .map((name) => this.#text(join(name, '60-container.conf'))),
-      );
-      for (const text of texts) {
-        const container = text === undefined ? undefined : decodeContainer(text);
-        if (container !== undefined) containers.push(container);
-      }
+    const slices = new TimeSlices();
+    const known = new Map<string, { hash: string; facts: ContainerFactsRead | undefined }>();
+    const containers: ContainerFactsRead[] = [];
+    for (const name of this.#list().filter((one) => containerDropIn.test(one))) {
+      const text = this.#text(join(name, '60-container.conf'));
+      if (text === undefined) continue;
+      const hash = createHash('sha1').update(text).digest('base64');
+      const before = this.#known.get(name);
+      // The same object, by which is seen that nothing has changed.
+      const facts = before?.hash === hash ? before.facts : decodeContainer(text);
+      known.set(name, { hash, facts });
+      if (facts !== undefined) containers.push(facts);
+      await slices.pause();
     }
-    const host = await this.#text(hostFactsFile);
+    this.#known = known;
+    const host = this.#text(hostFactsFile);
     return { ...decodeHost(host ?? ''), containers };
   }
 
-  async #list(): Promise<string[]> {
+  /** Sorted. */
+  #list(): string[] {
     try {
-      return await readdir(this.#directory);
+      return readdirSync(this.#directory).sort();
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
       throw new LockerdError('Failed', 'what the generator wrote cannot be read', { cause: error });
     }
   }
 
-  async #text(path: string): Promise<string | undefined> {
+  #text(path: string): string | undefined {
     try {
-      return await readFile(join(this.#directory, path), 'utf8');
+      return readFileSync(join(this.#directory, path), 'utf8');
     } catch (error) {
       // Of another program, or just being written again.
       if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;

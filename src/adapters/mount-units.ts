@@ -5,17 +5,29 @@
 
 import { LockerdError } from '../model/errors.ts';
 import type { MountPoint, MountsPort, Unwatch } from '../core/ports.ts';
+import { unescapeLabel } from '../model/object-label.ts';
 import { escapePath, unescapePath } from '../model/unit-name.ts';
 import { type SystemdManager, unitPath } from '../systemd/manager.ts';
 import { Watched } from '../systemd/watched.ts';
 
 const suffix = '.mount';
 
+/** More names are not listed one by one: systemd compares each with each unit. */
+const patternsMax = 8;
+
+/** What may have changed since it was read. */
+interface ToRead {
+  readonly units: Set<string>;
+  /** All that is there, also what no signal told of. */
+  isAll: boolean;
+}
+
 interface WatchedDirectory {
   /** What object paths of the units below it begin with. */
   readonly pathPrefix: string;
-  /** By unit name; what is missing is read again. */
+  /** What is mounted, by unit name. */
   readonly known: Map<string, MountPoint>;
+  readonly toRead: ToRead;
   readonly watched: Watched<void>;
 }
 
@@ -26,11 +38,11 @@ export class SystemdMounts implements MountsPort {
   constructor(manager: SystemdManager) {
     this.#manager = manager;
     const touch = (path: string): void => {
-      for (const { pathPrefix, known, watched } of this.#directories) {
+      for (const { pathPrefix, toRead, watched } of this.#directories) {
         if (!path.startsWith(pathPrefix)) continue;
-        for (const unit of known.keys()) {
-          if (unitPath(unit) === path) known.delete(unit);
-        }
+        const unit = unitOf(path);
+        if (unit === undefined) continue;
+        toRead.units.add(unit);
         watched.noteChange();
       }
     };
@@ -39,12 +51,9 @@ export class SystemdMounts implements MountsPort {
       unitNew: (_name, path) => {
         touch(path);
       },
-      unitRemoved: (_name, path) => {
-        touch(path);
-      },
       reloaded: () => {
-        for (const { known, watched } of this.#directories) {
-          known.clear();
+        for (const { toRead, watched } of this.#directories) {
+          toRead.isAll = true;
           watched.noteChange();
         }
       },
@@ -57,16 +66,17 @@ export class SystemdMounts implements MountsPort {
   ): Promise<Unwatch> {
     const prefix = `${escapePath(directory)}-`;
     const known = new Map<string, MountPoint>();
-    let last: string | undefined;
-    const report = (): void => {
-      const mounts = [...known.values()].sort((a, b) => (a.path < b.path ? -1 : 1));
-      const text = JSON.stringify(mounts);
-      if (text === last) return;
-      last = text;
-      changed(mounts);
+    const toRead: ToRead = { units: new Set(), isAll: true };
+    let isNew = true;
+    const refresh = async (): Promise<void> => {
+      if (await this.#refresh(prefix, known, toRead)) isNew = true;
     };
-    const watched = new Watched(() => this.#refresh(prefix, known), report);
-    const entry = { pathPrefix: unitPath(prefix), known, watched };
+    const watched = new Watched(refresh, () => {
+      if (!isNew) return;
+      isNew = false;
+      changed([...known.values()].sort((a, b) => (a.path < b.path ? -1 : 1)));
+    });
+    const entry = { pathPrefix: unitPath(prefix), known, toRead, watched };
     this.#directories.add(entry);
     const unwatch = (): Promise<void> => {
       watched.end();
@@ -84,23 +94,44 @@ export class SystemdMounts implements MountsPort {
     return unwatch;
   }
 
-  /** Brings what is known of the mounts below a directory up to date. */
-  async #refresh(prefix: string, known: Map<string, MountPoint>): Promise<void> {
-    const listed = await this.#manager.listLoaded([`${prefix}*${suffix}`]);
-    const active = listed.filter(
+  /**
+   * Brings what is known of the mounts below a directory up to date. What has not changed stays the same object.
+   * @returns whether something has changed
+   */
+  async #refresh(prefix: string, known: Map<string, MountPoint>, toRead: ToRead): Promise<boolean> {
+    const units = new Set(toRead.units);
+    // One that has changed is asked for by its name, however many there are.
+    const isAll = toRead.isAll || units.size === 0 || units.size > patternsMax;
+    const isAnew = toRead.isAll;
+    toRead.units.clear();
+    toRead.isAll = false;
+    try {
+      const listed = await this.#manager.listLoaded(isAll ? [`${prefix}*${suffix}`] : [...units]);
       // A pattern with "?" for each backslash finds too much.
-      ({ name, activeState }) => name.startsWith(prefix) && isMounted(activeState),
-    );
-    const names = new Set(active.map(({ name }) => name));
-    for (const name of known.keys()) if (!names.has(name)) known.delete(name);
-    await Promise.all(
-      active
-        .filter(({ name }) => !known.has(name))
-        .map(async ({ name }) => {
-          const mount = await this.#readMount(name);
-          if (mount !== undefined) known.set(name, mount);
-        }),
-    );
+      const isAsked = (name: string): boolean =>
+        isAll ? name.startsWith(prefix) : units.has(name);
+      const active = listed.filter(
+        ({ name, activeState }) => isAsked(name) && isMounted(activeState),
+      );
+      const names = new Set(active.map(({ name }) => name));
+      const gone = [...known.keys()].filter((name) => isAsked(name) && !names.has(name));
+      for (const name of gone) known.delete(name);
+      const read = await Promise.all(
+        active
+          .filter(({ name }) => isAnew || !known.has(name) || units.has(name))
+          .map(async ({ name }) => [name, await this.#readMount(name)] as const),
+      );
+      let isChanged = gone.length > 0;
+      for (const [name, mount] of read) {
+        if (mount === undefined || isSame(mount, known.get(name))) continue;
+        known.set(name, mount);
+        isChanged = true;
+      }
+      return isChanged;
+    } catch (error) {
+      toRead.isAll = true;
+      throw error;
+    }
   }
 
   async #readMount(unit: string): Promise<MountPoint | undefined> {
@@ -110,6 +141,16 @@ export class SystemdMounts implements MountsPort {
     const options = mount.string('Options').split(',');
     return { path, source: mount.string('What'), readOnly: options.includes('ro') };
   }
+}
+
+/** The mount unit whose object path this is. */
+function unitOf(path: string): string | undefined {
+  const unit = unescapeLabel(path.slice(path.lastIndexOf('/') + 1));
+  return unit?.endsWith(suffix) === true ? unit : undefined;
+}
+
+function isSame(mount: MountPoint, before: MountPoint | undefined): boolean {
+  return mount.source === before?.source && mount.readOnly === before.readOnly;
 }
 
 /** `reloading` while it is mounted anew with other options, `deactivating` until it is gone. */

@@ -5,12 +5,14 @@
  */
 
 import { LockerdError } from '../model/errors.ts';
+import { unlimited } from '../model/memory-limit.ts';
 import type { UnitJobResult, UnitsPort, UnitStatus, Unwatch } from '../core/ports.ts';
 import { shellWord } from '../model/shell-quote.ts';
 import { DBusError } from '../bus/values.ts';
 import type { SystemdManager } from '../systemd/manager.ts';
 import { isDown } from '../systemd/properties.ts';
-import type { UnitReading } from '../systemd/unit-watch.ts';
+import type { UnitReading, WantedProperties } from '../systemd/unit-watch.ts';
+import { UnitFiles } from '../systemd/unit-files.ts';
 import { UnitWatch } from '../systemd/unit-watch.ts';
 
 const activeStates: readonly string[] = [
@@ -43,10 +45,11 @@ export class SystemdUnits implements UnitsPort {
   /** Watched limits, by unit. */
   readonly #watchedLimits = new Map<string, WatchedLimits>();
 
-  constructor(manager: SystemdManager, limits: LimitsWatcher) {
+  /** @param root below which systemd's unit files are */
+  constructor(manager: SystemdManager, limits: LimitsWatcher, root = '') {
     this.#manager = manager;
     this.#limits = limits;
-    this.#units = new UnitWatch(manager, wantedProperties, unitStatus, (unit, status) => {
+    this.#units = new UnitWatch(manager, wantedProperties(root), unitStatus, (unit, status) => {
       this.#followLimits(unit, status?.controlGroup ?? '');
     });
   }
@@ -121,10 +124,19 @@ export class SystemdUnits implements UnitsPort {
 }
 
 /** systemd sends a signal for two of them: Result and MainPID. */
-const wantedProperties = {
-  always: ['MemoryMax', 'MemorySwapMax'],
-  whenUsed: ['Result', 'MainPID', 'ControlGroup'],
-};
+function wantedProperties(root: string): WantedProperties {
+  return {
+    always: ['MemoryMax', 'MemorySwapMax'],
+    whenUsed: ['Result', 'MainPID', 'ControlGroup'],
+    unset: {
+      files: new UnitFiles(/^[ \t]*Memory(?:Max|SwapMax|Limit)[ \t]*=/m, root),
+      values: new Map([
+        ['MemoryMax', unlimited],
+        ['MemorySwapMax', unlimited],
+      ]),
+    },
+  };
+}
 
 function unitStatus(
   unit: string,

@@ -19,14 +19,21 @@ export function jobPath(id: number): string {
   return jobs + String(id);
 }
 
-/** What a path of ours stands for; undefined for any other path. */
-export function parsePath(
-  path: string,
-):
+type Parsed =
   | { readonly kind: 'manager' }
   | { readonly kind: 'container' | 'locker'; readonly name: string }
-  | { readonly kind: 'job'; readonly id: number }
-  | undefined {
+  | { readonly kind: 'job'; readonly id: number };
+
+let last: { readonly path: string; readonly parsed: Parsed | undefined } | undefined;
+
+/** What a path of ours stands for; undefined for any other path. */
+export function parsePath(path: string): Parsed | undefined {
+  // All properties of an object are read one after the other.
+  if (last?.path !== path) last = { path, parsed: parseAnew(path) };
+  return last.parsed;
+}
+
+function parseAnew(path: string): Parsed | undefined {
   if (path === managerPath) return { kind: 'manager' };
   if (path.startsWith(jobs)) {
     const id = path.slice(jobs.length);

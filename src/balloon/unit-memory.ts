@@ -19,7 +19,7 @@ export interface UnitMemory {
 export async function readUnitMemory(systemd: SystemdManager, unit: string): Promise<UnitMemory> {
   const [activeState, service] = await Promise.all([
     systemd.activeState(unit),
-    systemd.getAll(unit, 'Service'),
+    systemd.getAll(unit, 'Service', ['ControlGroup', 'MemoryMax', 'MemorySwapMax']),
   ]);
   return {
     activeState,

@@ -28,6 +28,32 @@ export interface Signal {
   readonly body: readonly unknown[];
 }
 
+/** A signal whose body is decoded when somebody wants it: most are about what nobody follows. */
+class ReceivedSignal implements Signal {
+  readonly sender: string;
+  readonly path: string;
+  readonly interface: string;
+  readonly member: string;
+  readonly signature: string;
+  readonly #bytes: Buffer;
+  readonly #bigEndian: boolean;
+  #body: readonly unknown[] | undefined;
+
+  constructor(header: Omit<Signal, 'body'>, bytes: Buffer, bigEndian: boolean) {
+    this.sender = header.sender;
+    this.path = header.path;
+    this.interface = header.interface;
+    this.member = header.member;
+    this.signature = header.signature;
+    this.#bytes = bytes;
+    this.#bigEndian = bigEndian;
+  }
+
+  get body(): readonly unknown[] {
+    return (this.#body ??= unmarshal(this.signature, this.#bytes, this.#bigEndian));
+  }
+}
+
 interface Subscription {
   readonly match: SignalMatch;
   readonly handler: (signal: Signal) => void;
@@ -104,7 +130,7 @@ export class Subscriptions {
     };
   }
 
-  /** Calls the handlers of a received signal. The body is decoded only when there is one. */
+  /** Calls the handlers of a received signal. */
   dispatch(frame: Frame): void {
     const { sender, path, interface: interfaceName, member, signature, body } = frame;
     if (sender === undefined || path === undefined || body === undefined) return;
@@ -112,11 +138,11 @@ export class Subscriptions {
     this.#followOwner(frame);
     const candidates = [...this.#subscriptions].filter(({ match }) => this.#matches(match, frame));
     if (candidates.length === 0) return;
-    const values = unmarshal(signature, body, frame.bigEndian);
-    const signal = { sender, path, interface: interfaceName, member, signature, body: values };
+    const header = { sender, path, interface: interfaceName, member, signature };
+    const signal = new ReceivedSignal(header, body, frame.bigEndian);
     for (const { match, handler } of candidates) {
-      if (match.arg0 !== undefined && match.arg0 !== values[0]) continue;
       try {
+        if (match.arg0 !== undefined && match.arg0 !== signal.body[0]) continue;
         handler(signal);
       } catch (error) {
         this.#connection.log(`handling the signal ${interfaceName}.${member}`, error);

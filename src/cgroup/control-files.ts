@@ -5,7 +5,7 @@
  * is bounded, and directories are listed one entry at a time.
  */
 import type { FSWatcher } from 'node:fs';
-import { closeSync, constants, opendirSync, openSync, readSync, watch } from 'node:fs';
+import { closeSync, constants, existsSync, opendirSync, openSync, readSync, watch } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { codeOf } from '../model/errno.ts';
@@ -74,7 +74,10 @@ export async function writeFile(path: string, value: string): Promise<void> {
 
 /** Calls `changed` after each write to the file; returns how to stop. Throws if there is no file. */
 export function watchFile(path: string, changed: () => void): () => void {
-  let watcher: FSWatcher | undefined = watch(path, changed);
+  let watcher: FSWatcher | undefined = watch(path, () => {
+    // The end of its group is no write, and is announced as one all the same.
+    if (existsSync(path)) changed();
+  });
   const stop = (): void => {
     watcher?.close();
     watcher = undefined;

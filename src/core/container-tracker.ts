@@ -123,6 +123,8 @@ export class ContainerTracker {
 
   /** The same container with another definition. */
   redefine(record: ContainerRecord, definition: ContainerDefinition): void {
+    // Most do not change with a reload.
+    if (record.definition === definition) return;
     record.definition = definition;
     this.#derive(record, 'other');
   }
@@ -269,8 +271,11 @@ export class ContainerTracker {
 
 /** What holds up its start, but for wormholes and what belongs to them. */
 function foreignUnits({ unit, definition: { wormhole } }: ContainerRecord): string[] {
+  // Every event comes here, and hardly any container waits.
+  const { heldBy = '' } = unit ?? {};
+  if (heldBy === '') return [];
   const own = wormhole === undefined ? '' : mountUnit(parentOf(wormhole)).replace(/\.mount$/, '');
-  return (unit?.heldBy ?? '')
+  return heldBy
     .split(' ')
     .filter((name) => name !== '' && !(own !== '' && name.startsWith(own)))
     .filter((name) => !name.startsWith('run-lockerd-'));

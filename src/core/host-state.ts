@@ -174,12 +174,16 @@ export class HostState {
   /** @returns the names of new ones, which are still to be announced */
   #defineLockers({ lockers, containers }: Definitions): string[] {
     const newLockers: string[] = [];
+    /** By locker: the containers that it comes with. */
+    const owners = new Map<string, Set<string>>();
+    for (const { name, lockers: own } of containers) {
+      for (const locker of own) {
+        owners.set(locker.name, (owners.get(locker.name) ?? new Set()).add(name));
+      }
+    }
     for (const definition of uniqueByName(lockers)) {
       const { name } = definition;
-      const comesWith = containers
-        .filter((container) => container.lockers.some((own) => own.name === name))
-        .map((container) => container.name)
-        .sort();
+      const comesWith = [...(owners.get(name) ?? [])].sort();
       const known = this.#lockers.get(name);
       if (known) {
         Object.assign(known, { definition, comesWith });

@@ -47,17 +47,20 @@ export interface ListedUnit {
 }
 
 export interface ManagerListener {
-  /** Properties of a unit have changed; `changed` has the new values, without their types. */
-  readonly unitChanged?: (path: string, changed: ReadonlyMap<string, unknown>) => void;
+  /** Properties of a unit have changed; `changed` decodes the new values, without their types. */
+  readonly unitChanged?: (path: string, changed: () => ReadonlyMap<string, unknown>) => void;
   /** A unit was loaded. Its state may have changed as well: no other signal reports its first change. */
   readonly unitNew?: (name: string, path: string) => void;
-  readonly unitRemoved?: (name: string, path: string) => void;
   /** A job of a unit was queued, whoever made it. */
   readonly jobNew?: (unit: string) => void;
   /** A job of a unit has ended, whoever made it. */
   readonly jobEnded?: (unit: string, result: string) => void;
-  /** Unit files were read again, or systemd itself is new: everything may have changed. */
-  readonly reloaded?: () => void;
+  /**
+   * Unit files were read again, or systemd itself is new: everything may have changed. No unit is told of as
+   * loaded or unloaded during a reload.
+   * @param isNew systemd itself is: signals may have been lost
+   */
+  readonly reloaded?: (isNew: boolean) => void;
 }
 
 export interface StartOptions extends JobOptions {
@@ -81,6 +84,7 @@ export class SystemdManager {
   readonly #jobs: Jobs;
   readonly #listeners = new Set<ManagerListener>();
   #owner = '';
+  #isReloading = false;
 
   private constructor(bus: BusConnection, options: ManagerOptions) {
     this.#bus = bus;
@@ -126,29 +130,34 @@ export class SystemdManager {
         this.#owner = owner;
       },
     );
-    await this.#subscribeToManager();
-    await this.#bus.subscribe(
-      {
-        sender: systemd,
-        pathNamespace: unitNamespace,
-        interface: propertiesInterface,
-        member: 'PropertiesChanged',
-      },
-      ({ path, body }) => {
-        const changed = plainValues(body[1]);
-        this.#tell((listener) => listener.unitChanged?.(path, changed));
-      },
-    );
+    for (const member of ['UnitNew', 'JobNew', 'JobRemoved', 'Reloading']) {
+      await this.#subscribeToManager(member);
+    }
+    // Each change of a unit is told twice, of its type and of the unit itself, which comes last.
+    for (const type of ['Service', 'Unit']) {
+      await this.#bus.subscribe(
+        {
+          sender: systemd,
+          pathNamespace: unitNamespace,
+          interface: propertiesInterface,
+          member: 'PropertiesChanged',
+          arg0: `${systemd}.${type}`,
+        },
+        (signal) => {
+          const changed = (): ReadonlyMap<string, unknown> => plainValues(signal.body[1]);
+          this.#tell((listener) => listener.unitChanged?.(signal.path, changed));
+        },
+      );
+    }
   }
 
-  /** @param member a signal of the manager object; all of its signals if undefined */
-  async #subscribeToManager(member?: string): Promise<void> {
+  async #subscribeToManager(member: string): Promise<void> {
     await this.#bus.subscribe(
       {
         sender: systemd,
         path: managerPath,
         interface: managerInterface,
-        ...(member === undefined ? {} : { member }),
+        member,
       },
       this.#onManagerSignal,
     );
@@ -171,16 +180,15 @@ export class SystemdManager {
       // systemd has left again; the next change of the name's owner leads back here.
       return;
     }
-    this.#onReloaded();
+    this.#isReloading = false;
+    this.#onReloaded(true);
   }
 
   readonly #onManagerSignal = ({ member, body }: Signal): void => {
     switch (member) {
       case 'UnitNew':
+        if (this.#isReloading) break;
         this.#tell((l) => l.unitNew?.(String(body[0]), String(body[1])));
-        break;
-      case 'UnitRemoved':
-        this.#tell((l) => l.unitRemoved?.(String(body[0]), String(body[1])));
         break;
       case 'JobNew':
         this.#tell((l) => l.jobNew?.(String(body[2])));
@@ -191,14 +199,15 @@ export class SystemdManager {
         break;
       case 'Reloading':
         // The argument is true at the start of a reload.
-        if (body[0] === false) this.#onReloaded();
+        this.#isReloading = body[0] === true;
+        if (!this.#isReloading) this.#onReloaded(false);
         break;
     }
   };
 
-  #onReloaded(): void {
+  #onReloaded(isNew: boolean): void {
     this.#jobs.lookForAll();
-    this.#tell((listener) => listener.reloaded?.());
+    this.#tell((listener) => listener.reloaded?.(isNew));
   }
 
   #tell(what: (listener: ManagerListener) => void): void {
@@ -335,11 +344,15 @@ export class SystemdManager {
     return (await this.get(unit, 'Unit', ['ActiveState'])).string('ActiveState');
   }
 
-  /** Reads all properties of one interface of a unit. Loads the unit, as {@link get} does. */
-  async getAll(unit: string, type: UnitType): Promise<Properties> {
+  /**
+   * Reads all properties of one interface of a unit, and keeps some. Loads the unit, as {@link get}
+   * does, but once.
+   */
+  async getAll(unit: string, type: UnitType, names: readonly string[]): Promise<Properties> {
     const body = [`${systemd}.${type}`];
     const [all] = await this.#call(unitPath(unit), propertiesInterface, 'GetAll', 's', body);
-    return new Properties(unit, plainValues(all));
+    const values = [...plainValues(all)].filter(([name]) => names.includes(name));
+    return new Properties(unit, new Map(values));
   }
 
   /** Lists the loaded units whose names match one of the patterns; loads none. */

@@ -27,6 +27,10 @@ export class Properties {
     return new Properties(this.#unit, new Map([...this.#values, ...newer]));
   }
 
+  has(name: string): boolean {
+    return this.#values.has(name);
+  }
+
   string(name: string): string {
     const value = this.#values.get(name);
     return typeof value === 'string' ? value : this.#refuse(name, 'a text');

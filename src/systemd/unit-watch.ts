@@ -1,8 +1,9 @@
 import type { ListedUnit, SystemdManager } from './manager.ts';
 import { unitPath } from './manager.ts';
-import { isDown, type Properties } from './properties.ts';
+import { isDown, Properties } from './properties.ts';
 import type { HeldStart } from './held-start.ts';
 import { lateUnit, readHeldStart, wasNotBegun } from './held-start.ts';
+import type { UnitFiles, UnitFilesState } from './unit-files.ts';
 import { Watched } from './watched.ts';
 
 /** What is read of a service unit. */
@@ -27,6 +28,11 @@ export interface WantedProperties {
   readonly always: readonly string[];
   /** Also of a unit that is not inactive. */
   readonly whenUsed: readonly string[];
+  /** What some of them are where no file of the unit has a setting, and who knows the files. */
+  readonly unset?: {
+    readonly files: Pick<UnitFiles, 'read'>;
+    readonly values: ReadonlyMap<string, unknown>;
+  };
 }
 
 /** More names are not listed one by one: systemd compares each with each unit. */
@@ -34,6 +40,9 @@ const patternsMax = 8;
 
 /** A start that is queued for longer is one that waits. systemd announces the job, not the wait. */
 const waitingStartMs = 300;
+
+const nothing: ReadonlyMap<string, unknown> = new Map();
+const withoutGroup: ReadonlyMap<string, string> = new Map([['ControlGroup', '']]);
 
 interface WatchedUnit<Status> {
   readonly unit: string;
@@ -45,6 +54,18 @@ interface WatchedUnit<Status> {
   activeState: string;
   job: number;
   reading: UnitReading | undefined;
+  /** What was read last of its service, with what signals have said since. */
+  service: Properties | undefined;
+  /** The service is to be read with the next reading: signals do not tell of all that changes in it. */
+  isServiceOld: boolean;
+  /** The unit has been down since the service was read, so that a start is still to be read. */
+  wasDown: boolean;
+  /** What its files were when the service was read, as far as that is known. */
+  files: UnitFilesState | undefined;
+  /** They were looked at since. */
+  areFilesNew: boolean;
+  /** What signals have said while the service is read. */
+  told: ReadonlyMap<string, unknown>;
   status: Status | undefined;
   /** Also taken from signals, because systemd forgets it when it unloads the unit. */
   stateChangeUsec: bigint;
@@ -67,6 +88,9 @@ export class UnitWatch<Status extends object> {
   /** Units to look up in the next list of loaded units. */
   readonly #toList = new Set<string>();
   #listing: Promise<ReadonlyMap<string, ListedUnit>> | undefined;
+  /** Units whose files are looked at next, together. */
+  readonly #toLookAt = new Set<string>();
+  #looking: Promise<ReadonlyMap<string, UnitFilesState | undefined>> | undefined;
 
   /**
    * @param decode turns a reading into a status; statuses are compared member by member
@@ -84,10 +108,11 @@ export class UnitWatch<Status extends object> {
     this.#decode = decode;
     this.#reported = reported;
     manager.listen({
-      unitChanged: (path, changed) => {
+      unitChanged: (path, values) => {
         this.#lateUnits.get(path)?.watched.noteChange();
         const entry = this.#units.get(path);
         if (entry === undefined) return;
+        const changed = values();
         const since = changed.get('StateChangeTimestamp');
         if (typeof since === 'bigint' && since > 0n) entry.stateChangeUsec = since;
         this.#takeChange(entry, changed);
@@ -95,7 +120,7 @@ export class UnitWatch<Status extends object> {
       unitNew: (_name, path) => {
         const entry = this.#units.get(path);
         // If systemd has left the bus, `reloaded` makes all units be read again after its return.
-        if (entry !== undefined) this.#lookAtLoaded(entry).catch(() => undefined);
+        if (entry !== undefined) this.#lookAtListed(entry, false).catch(() => undefined);
       },
       jobNew: (unit) => {
         const entry = this.#units.get(unitPath(unit));
@@ -111,8 +136,9 @@ export class UnitWatch<Status extends object> {
         entry.isStartUnmet = wasNotBegun(result);
         entry.watched.noteChange();
       },
-      reloaded: () => {
-        for (const { watched } of this.#units.values()) watched.noteChange();
+      reloaded: (isNew) => {
+        if (isNew) for (const entry of this.#units.values()) this.#noteAll(entry);
+        else this.#lookAtFiles().catch(() => undefined);
       },
     });
   }
@@ -153,15 +179,21 @@ export class UnitWatch<Status extends object> {
 
   /** Says that a watched unit may have changed in a way for which systemd sends no signal. */
   noteChange(unit: string): void {
-    this.#units.get(unitPath(unit))?.watched.noteChange();
+    const entry = this.#units.get(unitPath(unit));
+    if (entry !== undefined) this.#noteAll(entry);
   }
 
   /** Like {@link noteChange}; resolves when the unit has been read or the reading has failed. */
   async look(unit: string): Promise<void> {
-    await this.#units
-      .get(unitPath(unit))
-      ?.watched.readAfterChange()
-      .catch(() => undefined);
+    const entry = this.#units.get(unitPath(unit));
+    if (entry === undefined) return;
+    entry.isServiceOld = true;
+    await entry.watched.readAfterChange().catch(() => undefined);
+  }
+
+  #noteAll(entry: WatchedUnit<Status>): void {
+    entry.isServiceOld = true;
+    entry.watched.noteChange();
   }
 
   #newEntry(unit: string): WatchedUnit<Status> {
@@ -178,6 +210,12 @@ export class UnitWatch<Status extends object> {
       activeState: '',
       job: 0,
       reading: undefined,
+      service: undefined,
+      isServiceOld: true,
+      wasDown: true,
+      files: undefined,
+      areFilesNew: false,
+      told: nothing,
       status: undefined,
       stateChangeUsec: 0n,
     };
@@ -190,25 +228,47 @@ export class UnitWatch<Status extends object> {
    */
   #takeChange(entry: WatchedUnit<Status>, changed: ReadonlyMap<string, unknown>): void {
     const { reading, watched } = entry;
-    if (reading === undefined || watched.isReading) {
-      watched.noteChange();
-      return;
-    }
+    const told = this.#ofService(changed);
+    entry.told = new Map([...entry.told, ...told]);
+    entry.service = entry.service?.with(told);
     const job = changed.get('Job');
     if (Array.isArray(job)) entry.job = Number(job[0]);
-    const told = changed.get('ActiveState');
-    const activeState = typeof told === 'string' ? told : reading.activeState;
-    const isStarted = isDown(reading.activeState) && !isDown(activeState);
-    // Of an inactive unit less was read.
-    const isFirstUse = reading.activeState === 'inactive' && activeState !== 'inactive';
-    const isHeld = isDown(activeState) && (entry.job !== 0 || entry.isStartUnmet);
-    if (isStarted || isFirstUse || isHeld || reading.heldStart !== undefined) {
+    const word = changed.get('ActiveState');
+    if (typeof word === 'string' && isDown(word)) this.#noteDown(entry);
+    if (reading === undefined || entry.service === undefined || watched.isReading) {
       watched.noteChange();
       return;
     }
-    const ended = isDown(activeState) ? new Map([['ControlGroup', '']]) : new Map<string, string>();
-    const service = reading.service.with(new Map([...changed, ...ended]));
-    this.#report(entry, { ...reading, activeState, stateChangeUsec: 0n, service });
+    const activeState = typeof word === 'string' ? word : reading.activeState;
+    const isUsed = !isDown(activeState) && entry.wasDown;
+    const isHeld = isDown(activeState) && (entry.job !== 0 || entry.isStartUnmet);
+    // Of an inactive unit less was read.
+    const isComplete = this.#namesFor(activeState).every((name) => entry.service?.has(name));
+    if (isUsed || isHeld || !isComplete || reading.heldStart !== undefined) {
+      watched.noteChange();
+      return;
+    }
+    this.#report(entry, { ...reading, activeState, stateChangeUsec: 0n, service: entry.service });
+  }
+
+  /** A unit that is down has no control group, about which systemd sends no signal. */
+  #noteDown(entry: WatchedUnit<Status>): void {
+    entry.wasDown = true;
+    entry.service = entry.service?.with(withoutGroup);
+  }
+
+  #ofService(values: ReadonlyMap<string, unknown>): ReadonlyMap<string, unknown> {
+    const { always, whenUsed } = this.#wanted;
+    return new Map(
+      [...always, ...whenUsed].flatMap((name): [string, unknown][] =>
+        values.has(name) ? [[name, values.get(name)]] : [],
+      ),
+    );
+  }
+
+  #namesFor(activeState: string): readonly string[] {
+    const { always, whenUsed } = this.#wanted;
+    return activeState === 'inactive' ? always : [...always, ...whenUsed];
   }
 
   #report(entry: WatchedUnit<Status>, reading: UnitReading): void {
@@ -231,28 +291,108 @@ export class UnitWatch<Status extends object> {
     ]);
     entry.job = loaded?.job.id ?? 0;
     const activeState = loaded?.activeState ?? 'inactive';
-    const { always, whenUsed } = this.#wanted;
-    const names = activeState === 'inactive' ? always : [...always, ...whenUsed];
-    const [service, since] = await Promise.all([
-      // systemd would load it for each of them.
-      loaded === undefined
-        ? this.#manager.getAll(unit, 'Service')
-        : this.#manager.get(unit, 'Service', names),
-      loaded && this.#manager.get(unit, 'Unit', ['StateChangeTimestamp']),
-    ]);
     const isAwaited = late?.activeState === 'active' || late?.activeState === 'activating';
-    return {
-      activeState,
-      isAwaited,
-      heldStart: await readHeldStart(this.#manager, unit, {
+    if (isDown(activeState)) this.#noteDown(entry);
+    const [service, heldStart] = await Promise.all([
+      this.#readService(entry, activeState, loaded !== undefined),
+      readHeldStart(this.#manager, unit, {
         activeState,
         job: loaded?.job,
         isUnmet: entry.isStartUnmet,
         isAwaited,
       }),
-      stateChangeUsec: since?.bigint('StateChangeTimestamp') ?? 0n,
-      service,
-    };
+    ]);
+    return { activeState, isAwaited, heldStart, stateChangeUsec: 0n, service };
+  }
+
+  /**
+   * The unit's service. It is read where something may have changed of which no signal tells: at a start, where
+   * somebody says so, after a reload.
+   */
+  async #readService(
+    entry: WatchedUnit<Status>,
+    activeState: string,
+    isLoaded: boolean,
+  ): Promise<Properties> {
+    const { unit, service: known } = entry;
+    const names = this.#namesFor(activeState);
+    const isStarted = entry.wasDown && !isDown(activeState);
+    if (!entry.isServiceOld && !isStarted && known && names.every((name) => known.has(name))) {
+      return known;
+    }
+    entry.isServiceOld = false;
+    entry.told = nothing;
+    try {
+      const unset = await this.#unsetOf(entry, activeState);
+      const asked = names.filter((name) => !unset.has(name));
+      const [service, since] = await Promise.all([
+        this.#ask(unit, asked, isLoaded),
+        isLoaded ? this.#manager.get(unit, 'Unit', ['StateChangeTimestamp']) : undefined,
+      ]);
+      const usec = since?.bigint('StateChangeTimestamp') ?? 0n;
+      if (usec > entry.stateChangeUsec) entry.stateChangeUsec = usec;
+      if (isStarted) entry.wasDown = false;
+      return (entry.service = service.with(new Map([...unset, ...entry.told])));
+    } catch (error) {
+      entry.isServiceOld = true;
+      throw error;
+    }
+  }
+
+  async #ask(unit: string, names: readonly string[], isLoaded: boolean): Promise<Properties> {
+    if (names.length === 0) return new Properties(unit, nothing);
+    if (isLoaded) return this.#manager.get(unit, 'Service', names);
+    // systemd would load it for each of them.
+    return this.#manager.getAll(unit, 'Service', names);
+  }
+
+  /** What need not be asked of a unit that is down, because no file sets it. */
+  async #unsetOf(
+    entry: WatchedUnit<Status>,
+    activeState: string,
+  ): Promise<ReadonlyMap<string, unknown>> {
+    const { unset } = this.#wanted;
+    if (unset === undefined) return nothing;
+    if (entry.service === undefined && !entry.areFilesNew) {
+      entry.files = await this.#filesOf(entry.unit, unset.files);
+      entry.areFilesNew = true;
+    }
+    const isUnset = entry.areFilesNew && entry.files?.hasSetting === false;
+    entry.areFilesNew = false;
+    return isUnset && isDown(activeState) ? unset.values : nothing;
+  }
+
+  /** The unit's files, which are looked at once for all current callers. */
+  async #filesOf(
+    unit: string,
+    files: Pick<UnitFiles, 'read'>,
+  ): Promise<UnitFilesState | undefined> {
+    this.#toLookAt.add(unit);
+    this.#looking ??= new Promise((resolve) => setImmediate(resolve)).then(() => {
+      const units = [...this.#toLookAt];
+      this.#toLookAt.clear();
+      this.#looking = undefined;
+      return files.read(units);
+    });
+    return (await this.#looking).get(unit);
+  }
+
+  /** After a reload: reads again what has other files or another state. */
+  async #lookAtFiles(): Promise<void> {
+    const entries = [...this.#units.values()];
+    const { unset } = this.#wanted;
+    const found = await unset?.files.read(entries.map(({ unit }) => unit));
+    await Promise.all(
+      entries.map(async (entry) => {
+        const files = found?.get(entry.unit);
+        const isSame = files !== undefined && files.version === entry.files?.version;
+        entry.files = files;
+        entry.areFilesNew = files !== undefined && !isSame;
+        if (!isSame || entry.reading === undefined) this.#noteAll(entry);
+        else if (entry.reading.heldStart !== undefined) entry.watched.noteChange();
+        else await this.#lookAtListed(entry, true);
+      }),
+    );
   }
 
   /** The unit's entry in the list of loaded units, which is read once for all current callers. */
@@ -271,18 +411,17 @@ export class UnitWatch<Status extends object> {
   }
 
   /**
-   * Finds changes of a unit from before its loading was announced, for which no other signal comes. A
-   * reading would make systemd load the unit again and again, so the list of loaded units decides
-   * whether a reading is needed.
+   * Finds changes of a unit for which no signal comes: those from before its loading was announced, and those
+   * during a reload. A reading would make systemd load the unit again and again, so the list of loaded units
+   * decides whether a reading is needed.
    */
-  async #lookAtLoaded(entry: WatchedUnit<Status>): Promise<void> {
+  async #lookAtListed(entry: WatchedUnit<Status>, isAlsoOfUnloaded: boolean): Promise<void> {
     const listed = await this.#loadedUnit(entry.unit);
     // A reading that is under way may have begun before the change, so wait for its result.
     await entry.watched.whenRead();
-    if (listed === undefined || entry.status === undefined) return;
-    if (entry.activeState !== listed.activeState || entry.job !== listed.job.id) {
-      entry.watched.noteChange();
-    }
+    if (entry.status === undefined || (listed === undefined && !isAlsoOfUnloaded)) return;
+    const { activeState, job } = listed ?? { activeState: 'inactive', job: { id: 0 } };
+    if (entry.activeState !== activeState || entry.job !== job.id) entry.watched.noteChange();
   }
 }
 

@@ -54,7 +54,7 @@ beforeAll(async () => {
   bus = await connectBus({ address });
   manager = await SystemdManager.connect(bus);
   memory = new CgroupMemory(`/proc/${host.leader}/root/sys/fs/cgroup`, { pollMs: 500 });
-  units = new SystemdUnits(manager, memory);
+  units = new SystemdUnits(manager, memory, `/proc/${host.leader}/root`);
   mounts = new SystemdMounts(manager);
 });
 afterAll(async () => {
@@ -238,17 +238,28 @@ describe('units', () => {
   });
 });
 
-test('a unit that is not loaded is loaded once to be read, which is what takes the time', async () => {
+test('a unit that is not loaded is loaded once to be read, and not at all where no file limits it', async () => {
   const loaded: string[] = [];
   const unlisten = manager.listen({
     unitNew: (unit) => {
-      if (unit.startsWith('toy@once-')) loaded.push(unit);
+      if (/^toy@(?:once|never)-/.test(unit)) loaded.push(unit);
     },
   });
-  await Promise.all(many.map((name) => follow(`toy@once-${name}.service`)));
+  for (const name of many) {
+    const file = `/etc/systemd/system/toy@once-${name}.service.d/limit.conf`;
+    await host.writeFile(file, '[Service]\nMemoryMax=7M\n');
+  }
+  await systemctl(host, 'daemon-reload');
+  const limits = new Set<bigint | undefined>();
+  for (const kind of ['once', 'never']) {
+    const seen = await Promise.all(many.map((name) => follow(`toy@${kind}-${name}.service`)));
+    for (const statuses of seen) limits.add(statuses.at(-1)?.memoryMax);
+  }
   // Its answer comes after every signal from before.
   await manager.listLoaded(['toy@*']);
   unlisten();
+  expect(limits).toEqual(new Set([7n * 1024n * 1024n, 2n ** 64n - 1n]));
+  expect(loaded.filter((unit) => unit.startsWith('toy@never-'))).toEqual([]);
   expect(new Set(loaded).size).toBe(many.length);
   expect(loaded.length).toBeLessThan(2 * many.length);
 });

@@ -23,7 +23,7 @@ class FakeSystemd {
 
   readonly bus = {
     subscribe: (match: { member?: string; path?: string }, handler: (signal: Signal) => void) => {
-      const kind = match.member ?? (match.path === undefined ? '' : 'manager');
+      const kind = match.path === undefined ? (match.member ?? '') : 'manager';
       this.#handlers.set(kind, handler);
       return Promise.resolve(() => Promise.resolve());
     },

@@ -15,7 +15,7 @@ test('definitions that are read while systemd reads its unit files are read agai
       throw new DBusError(busError.noReply, 'reloading');
     },
     () => {
-      listener.reloaded?.();
+      listener.reloaded?.(false);
       return [];
     },
     () => [],
