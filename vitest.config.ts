@@ -64,6 +64,7 @@ export default defineConfig({
       },
       { ...shared, test: { name: 'swap', include: [withSwap] } },
       { ...shared, test: { name: 'attack', include: ['test/attack/**/*.test.ts'] } },
+      { ...shared, test: { name: 'package', include: ['test/package/**/*.test.ts'] } },
       { ...shared, test: { name: 'vm', include: ['test/vm/**/*.test.ts'] } },
       {
         ...shared,
