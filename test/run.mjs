@@ -10,6 +10,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { ensureImage } from './host/image.mjs';
 import { ensurePrograms } from './machines/programs.mjs';
+import { ensurePackageImage, releases } from './package/package-images.mjs';
 import { ensureState, ensureVmImage, nextRelease, usualMachines } from './vm/image.mjs';
 
 /**
@@ -17,8 +18,8 @@ import { ensureState, ensureVmImage, nextRelease, usualMachines } from './vm/ima
  * @typedef {{ passed: number, failed: number, skipped: number, unstable?: number }} Counts
  */
 /**
- * What `moves` ends differently from day to day, so it runs only when it is named.
- * @typedef {{ name: string, run: () => Counts | Promise<Counts>, needsBuild?: boolean, moves?: boolean }} Tier
+ * What is `apart` runs only when it is named: README.md says why.
+ * @typedef {{ name: string, run: () => Counts | Promise<Counts>, needsBuild?: boolean, apart?: boolean }} Tier
  */
 
 const root = path.resolve(import.meta.dirname, '..');
@@ -309,9 +310,18 @@ const tiers = [
     },
   },
   {
+    name: 'package',
+    needsBuild: true,
+    apart: true,
+    run: async () => {
+      for (const release of releases) await ensurePackageImage(release);
+      return vitestOfHosts('package', ['--maxWorkers=1']);
+    },
+  },
+  {
     name: 'next',
     needsBuild: true,
-    moves: true,
+    apart: true,
     run: async () => {
       const image = await ensureVmImage(nextRelease);
       for (const machine of usualMachines) await ensureState(image, machine);
@@ -436,7 +446,7 @@ async function main(action, args) {
   }
   const chosen = action === 'lint' ? ['lint'] : names;
   return runTiers(
-    tiers.filter(({ name, moves }) => (chosen.length > 0 ? chosen.includes(name) : !moves)),
+    tiers.filter(({ name, apart }) => (chosen.length > 0 ? chosen.includes(name) : !apart)),
   );
 }
 

@@ -36,8 +36,9 @@ const steps = `cd "$1"
 async function compile() {
   if (architecture === undefined) throw new Error(`not for ${process.arch}`);
   const tree = isHere ? '' : buildRoot();
-  if (isHere) mkdirSync('dist/compiled', { recursive: true });
-  const work = mkdtempSync(isHere ? 'dist/compiled/' : join(tree, 'tmp/lockerd-'));
+  // Debugging information has the name of the directory, so a package has the same one each time.
+  const work = isHere ? 'dist/compiled/work' : mkdtempSync(join(tree, 'tmp/lockerd-'));
+  mkdirSync(work, { recursive: true });
   try {
     await build({ ...forQuickjs(architecture), outfile: join(work, 'program.js') });
     copyFileSync(join(sources, 'main.c'), join(work, 'main.c'));

@@ -54,7 +54,6 @@ const quickjs = {
 /**
  * For QuickJS, whose compiler takes one module.
  * @param {string} architecture as Debian names it
- * @satisfies {import('esbuild').BuildOptions}
  */
 export const forQuickjs = (architecture) => ({
   absWorkingDir: project,

@@ -7,7 +7,7 @@ const postinst = path.resolve(import.meta.dirname, '../../src/debian/postinst');
 /** What debhelper puts into the script, in short. */
 const fromDebhelper = `systemd-sysusers lockerd.conf
   systemctl daemon-reload
-  systemctl try-restart lockerd.service lockerd-autoballoon.service`;
+  systemctl try-restart lockerd-autoballoon.service`;
 
 /** What the package's own script does on a booted host after its files are there. */
 export async function configurePackage(host: TestHost): Promise<void> {

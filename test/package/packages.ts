@@ -5,6 +5,7 @@ import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import type { Host } from '../host/host.ts';
+import { execute, type RunOptions, type RunResult } from '../machines/execute.ts';
 
 export const project = path.resolve(import.meta.dirname, '../..');
 
@@ -33,6 +34,7 @@ export function give(host: Host, file: string): string {
 
 /** What the running system, dpkg and LXC write by themselves all the time. */
 const restless = [
+  '/etc/(ld.so.cache|(passwd|group|shadow|gshadow)-|.pwd.lock)',
   '/(proc|sys|dev|tmp|srv|root)',
   '/var/(cache|lib/dpkg|lib/apt|tmp|log)',
   '/var/lib/systemd/(timers|random-seed|catalog/database|deb-systemd-helper-enabled)',
@@ -41,26 +43,41 @@ const restless = [
   '/run/(systemd|user|udev|log|lock|lxc|dbus|utmp|kmsg|credentials|sudo)',
 ].join('|');
 
+/** Files of /etc by content, as accounts come and go; those elsewhere by size and time. */
 const listing = `
 find / /run -xdev -regextype posix-extended -regex '(${restless})' -prune -o \\
-  -type d -printf '%y %m %u:%g %p\\n' -o -printf '%y %m %u:%g %s %TY-%Tm-%Td %TT %p -> %l\\n' |
-  sort -u
-echo 'enabled or wanted:'
-find /etc/systemd /run/systemd/system.control /run/systemd/transient /run/systemd/generator* \\
-  -regextype posix-extended -not -regex '.*/(lxc@|lxc-).*' 2>/dev/null | grep -i lockerd || :
-echo 'units:'
-systemctl list-units --all --plain --no-legend 'lockerd*' 'lxc-*' 'run-lockerd*' 'system-lockerd*' | cut -c 1-80
-echo 'failed:'
-systemctl --failed --plain --no-legend
-echo 'processes:'
-ps -e -o args= | grep -i '[l]ockerd' || :
-echo 'mounts:'
-grep -i lockerd /proc/self/mountinfo || :
-echo 'names:'
-busctl --system --no-legend list --activatable | grep -i lockerd || :`;
+  -type d -printf '%y %m %u:%g %p\\n' -o -path '/etc/*' -printf '%y %m %u:%g %p -> %l\\n' -o \\
+  -printf '%y %m %u:%g %s %TY-%Tm-%Td %TT %p -> %l\\n' | sort -u
+find /etc -type f -not -regex '.*/\\(passwd\\|group\\|shadow\\|gshadow\\)-' -exec sha256sum {} + | sort
+find /etc/systemd /run/systemd/{system,transient,generator,generator.late,system.control} \\
+  2>/dev/null | grep -i locker | sed 's/^/unit file: /' || :
+systemctl list-units --all --plain --no-legend 'lockerd*' 'lxc-autostart*' 'lxc-group*' 'lxc-late*' \\
+  'lxc-needs*' 'lxc-delay*' '*locker*.mount' 'system-lockerd*' | sed 's/^/unit: /'
+systemctl --failed --plain --no-legend | sed 's/^/failed: /'
+ps -e -o args= | grep -i '[l]ockerd' | sed 's/^/process: /' || :
+sed -n '/ramfs lockerd\\|locker-mappings/s/^/mount: /p' /proc/self/mountinfo
+busctl --system --no-legend list --activatable | sed -n '/lockerd/s/^/bus name: /p'`;
 
 /** All that a package could leave, one line each. */
 export async function listHost(host: Host): Promise<string[]> {
-  const { stdout } = await host.shell(listing, { timeoutMs: 120_000 });
+  const { stdout } = await host.run('bash', ['-euc', listing], { timeoutMs: 120_000 });
   return stdout.split('\n');
+}
+
+/**
+ * Runs a program in the host but for its network, which is the machine's: so it reaches mirrors and
+ * registries, which nothing else in the host does.
+ */
+export async function runWithNetwork(
+  host: Host,
+  program: string,
+  args: string[],
+  options: RunOptions = {},
+): Promise<RunResult> {
+  for (const file of ['resolv.conf', 'hosts']) {
+    await host.writeFile(`/etc/${file}`, fs.readFileSync(`/etc/${file}`, 'utf8'));
+  }
+  const namespaces = ['--mount', '--uts', '--ipc', '--pid', '--cgroup'];
+  const enter = ['nsenter', '--target', String(host.leader), ...namespaces];
+  return execute(host.name, enter, program, args, options);
 }

@@ -21,9 +21,9 @@ afterAll(() => {
 const elsewhere = `
 useradd --create-home --home-dir /home/somebody --uid 4242 somebody
 mkdir -p /srv/far/away
-install -m 644 lockerd_*.dsc lockerd_*.tar.* /srv/far/away/
+install -m 644 lockerd_*.dsc lockerd_*.tar.* libfaketime.so.1 /srv/far/away/
 chown -R somebody /srv/far
-runuser -u somebody -- env LD_PRELOAD=/work/libfaketime.so.1 FAKETIME=+400d \\
+runuser -u somebody -- env LD_PRELOAD=/srv/far/away/libfaketime.so.1 FAKETIME=+400d \\
   LC_ALL=C LANGUAGE=de TZ=Pacific/Kiritimati sh -euc '
   umask 077
   cd /srv/far/away && dpkg-source --extract lockerd_*.dsc another-name && cd another-name
@@ -117,8 +117,8 @@ test('each license that debian/copyright names is there in full, or as a file of
   const text = fs.readFileSync(path.join(project, 'src/debian/copyright'), 'utf8');
   const named = new Set([...text.matchAll(/^License: (.*)$/gm)].map(([, license = '']) => license));
   for (const license of named) {
-    expect(text.split('\n\n').filter((one) => one.startsWith(`License: ${license}\n `))).toHaveLength(
-      1,
-    );
+    expect(
+      text.split('\n\n').filter((one) => one.startsWith(`License: ${license}\n `)),
+    ).toHaveLength(1);
   }
 });

@@ -1,0 +1,45 @@
+import fs from 'node:fs';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
+import { bootHost, type Host } from '../host/host.ts';
+import { attachJournalOnFailure } from '../machines/journal.ts';
+import { ensurePackageImage, releases } from './package-images.mjs';
+import { buildPackage, fileWith, give, runWithNetwork } from './packages.ts';
+
+/** The tests in the source package, run by autopkgtest as Debian's machines run them. */
+vi.setConfig({ testTimeout: 900_000, hookTimeout: 900_000 });
+
+let built: string;
+beforeAll(() => {
+  built = buildPackage();
+});
+afterAll(() => {
+  fs.rmSync(built, { recursive: true });
+});
+
+describe.each(releases)('on %s', (release) => {
+  let host: Host;
+  beforeAll(async () => {
+    const image = await ensurePackageImage(release);
+    host = await bootHost({ name: `tested-${release}`, image, install: false });
+    const install = 'apt-get update && apt-get install -y --no-install-recommends autopkgtest';
+    const env = { DEBIAN_FRONTEND: 'noninteractive' };
+    await runWithNetwork(host, 'sh', ['-euc', install], { timeoutMs: 300_000, env });
+  });
+  afterAll(() => host.close());
+  attachJournalOnFailure(() => host);
+
+  test('autopkgtest passes', async () => {
+    const deb = give(host, fileWith(built, '.deb'));
+    const dsc = give(host, fileWith(built, '.dsc'));
+    give(host, fileWith(built, '.tar.xz'));
+    // The host is no machine, but it has systemd and can run containers.
+    const options = ['--ignore-restrictions=isolation-machine', '--output-dir=/srv/result'];
+    const { exitCode, stdout, stderr } = await host.run(
+      'autopkgtest',
+      [...options, deb, dsc, '--', 'null'],
+      { reject: false, timeoutMs: 600_000 },
+    );
+    expect(exitCode, stdout + stderr).toBe(0);
+    expect(await host.readFile('/srv/result/summary')).toMatch(/^containers +PASS$/m);
+  });
+});
