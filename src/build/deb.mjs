@@ -2,6 +2,7 @@
 // Usage: node src/build/deb.mjs [--output DIR] [--suffix TEXT]
 //
 // --suffix is put behind the version, as a distribution of one's own does ("+home1").
+import { spawnSync } from 'node:child_process';
 import { copyFileSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
@@ -31,11 +32,8 @@ const buildInCleanRoom = `${makeSource}
 /** Where no clean room can be made: with what npm has installed, and a generator for Node. */
 const buildHere = `cd "$1"
   ${makeSource}
-  for package in esbuild @esbuild handlebars; do
-    ln -s "$2/node_modules/$package" lockerd/node_modules/
-  done
   cd lockerd
-  export DEB_BUILD_OPTIONS=noautodbgsym
+  export DEB_BUILD_OPTIONS=noautodbgsym LOCKERD_NODE_MODULES="$2/node_modules"
   dpkg-buildpackage --unsigned-source --unsigned-changes --build=binary \\
     --build-profiles=pkg.lockerd.node --no-check-builddeps`;
 
@@ -47,6 +45,9 @@ function buildPackage(directory) {
     const why = error instanceof Error ? error.message : String(error);
     process.stderr.write(`deb: no clean tree to build in, and no compiler: ${why}\n`);
     process.stderr.write('deb: building here, by debhelper; the generator needs Node at boot\n');
+    if (spawnSync('dh', ['--version']).status !== 0) {
+      throw new Error('debhelper is missing. Install it with: apt-get install debhelper');
+    }
     run('sh', '-euc', buildHere, 'sh', directory, project);
     return;
   }

@@ -49,8 +49,9 @@ find / /run -xdev -regextype posix-extended -regex '(${restless})' -prune -o \\
   -type d -printf '%y %m %u:%g %p\\n' -o -path '/etc/*' -printf '%y %m %u:%g %p -> %l\\n' -o \\
   -printf '%y %m %u:%g %s %TY-%Tm-%Td %TT %p -> %l\\n' | sort -u
 find /etc -type f -not -regex '.*/\\(passwd\\|group\\|shadow\\|gshadow\\)-' -exec sha256sum {} + | sort
-find /etc/systemd /run/systemd/{system,transient,generator,generator.late,system.control} \\
-  2>/dev/null | grep -i locker | sed 's/^/unit file: /' || :
+find /etc/systemd /run/systemd/{system,transient,generator,generator.late} 2>/dev/null |
+  grep -i locker | sed 's/^/unit file: /' || :
+find /run/systemd/system.control -type f 2>/dev/null | sed 's/^/unit file: /' || :
 systemctl list-units --all --plain --no-legend 'lockerd*' 'lxc-autostart*' 'lxc-group*' 'lxc-late*' \\
   'lxc-needs*' 'lxc-delay*' '*locker*.mount' 'system-lockerd*' | sed 's/^/unit: /'
 systemctl --failed --plain --no-legend | sed 's/^/failed: /'
