@@ -64,6 +64,9 @@ try {
     copyFileSync(join(work, file), join(output, file));
     if (file.endsWith('.deb')) process.stdout.write(`${join(output, file)}\n`);
   }
+} catch (error) {
+  process.stderr.write(`deb: ${error instanceof Error ? error.message : String(error)}\n`);
+  process.exitCode = 1;
 } finally {
   rmSync(work, { recursive: true, force: true });
 }
