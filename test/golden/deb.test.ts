@@ -207,7 +207,7 @@ describe.each(['postinst', 'prerm', 'postrm'])('%s', (script) => {
     ];
     for (const [call] of calls) {
       expect(call).toMatch(
-        /^(systemctl --system daemon-reload |lxc-config lxc\.lxcpath|deb-systemd-invoke [\w-]+( lockerd[a-z.-]+)+ )/,
+        /^(systemctl --system daemon-reload |lxc-config lxc\.lxcpath|deb-systemd-invoke [\w-]+( '?(system-)?lockerd[a-z.*-]+'?)+ )/,
       );
     }
   });
