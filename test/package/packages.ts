@@ -37,7 +37,7 @@ const restless = [
   '/etc/(ld.so.cache|(passwd|group|shadow|gshadow)-|.pwd.lock)',
   '/(proc|sys|dev|tmp|srv|root)',
   '/var/(cache|lib/dpkg|lib/apt|tmp|log)',
-  '/var/lib/systemd/(timers|random-seed|catalog/database|deb-systemd-helper-enabled)',
+  '/var/lib/systemd/(timers|random-seed|catalog/database)',
   '/var/lib/lxc/[^/]*/rootfs',
   '/var/lib/(lxc/rpool|polkit-1)',
   '/run/(systemd|user|udev|log|lock|lxc|dbus|utmp|kmsg|credentials|sudo)',

@@ -74,6 +74,10 @@ describe.each(releases)('on %s', (release) => {
     return output;
   }
 
+  async function servicePid(): Promise<string | undefined> {
+    return (await host.unit('lockerd.service'))['MainPID'];
+  }
+
   async function expectNothingFailed(): Promise<void> {
     expect(await systemctl(host, '--failed', '--plain', '--no-legend')).toBe('');
   }
@@ -97,8 +101,11 @@ describe.each(releases)('on %s', (release) => {
     const job = runAs(host, 'root', 'lockerctl', 'start', 'slow');
     await host.waitFor('the start is under way', () => host.exists('/srv/waiting'));
 
+    const service = await servicePid();
     await dpkg('--install', give(host, now));
     await expectAllRunning();
+    // It stays for its job.
+    expect(await servicePid()).toBe(service);
     await host.writeFile('/srv/go', '');
     const { exitCode, output } = await job;
     expect(exitCode, output).toBe(0);
@@ -113,6 +120,11 @@ describe.each(releases)('on %s', (release) => {
     const listed = JSON.parse(await lockerctl('--json', 'list')) as object[];
     expect(listed).toContainEqual(
       expect.objectContaining({ container: 'web', state: 'running', leader: leaders.get('web') }),
+    );
+    await host.waitFor(
+      'the new service has taken over',
+      async () => !new Set(['0', service]).has(await servicePid()),
+      90_000,
     );
     await lockerctl('detach', 'web', 'music');
     expect(await lockersSeenBy(host, 'web')).toEqual([]);
