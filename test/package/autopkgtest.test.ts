@@ -1,20 +1,13 @@
-import fs from 'node:fs';
-import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
+import { afterAll, beforeAll, describe, expect, inject, test, vi } from 'vitest';
 import { bootHost, type Host } from '../host/host.ts';
 import { attachJournalOnFailure } from '../machines/journal.ts';
 import { ensurePackageImage, releases } from './package-images.mjs';
-import { buildPackage, fileWith, give, runWithNetwork } from './packages.ts';
+import { fileWith, give, runWithNetwork } from './packages.ts';
 
 /** The tests in the source package, run by autopkgtest as Debian's machines run them. */
 vi.setConfig({ testTimeout: 900_000, hookTimeout: 900_000 });
 
-let built: string;
-beforeAll(() => {
-  built = buildPackage();
-});
-afterAll(() => {
-  fs.rmSync(built, { recursive: true });
-});
+const { now: built } = inject('packages');
 
 describe.each(releases)('on %s', (release) => {
   let host: Host;

@@ -1,7 +1,8 @@
 import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
+import os from 'node:os';
 import path from 'node:path';
-import { afterAll, beforeAll, expect, test, vi } from 'vitest';
+import { afterAll, beforeAll, expect, inject, test, vi } from 'vitest';
 import { bundledPackages } from '../../src/build/source-tree.mjs';
 import { inCleanRoom } from '../../src/build/clean-room.mjs';
 import { ensurePrograms } from '../machines/programs.mjs';
@@ -9,9 +10,13 @@ import { buildPackage, fileWith, project } from './packages.ts';
 
 vi.setConfig({ testTimeout: 600_000, hookTimeout: 900_000 });
 
+const { now: built } = inject('packages');
+
+/** The first build; a second one from its source package is put beside it. */
 let first: string;
 beforeAll(() => {
-  first = buildPackage();
+  first = fs.mkdtempSync(path.join(os.tmpdir(), 'lockerd-again-'));
+  fs.cpSync(built, first, { recursive: true });
 });
 afterAll(() => {
   fs.rmSync(first, { recursive: true });

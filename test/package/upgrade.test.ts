@@ -1,27 +1,16 @@
-import fs from 'node:fs';
-import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
+import { afterAll, beforeAll, describe, expect, inject, test, vi } from 'vitest';
 import { bootHost, type Host } from '../host/host.ts';
 import { attachJournalOnFailure } from '../machines/journal.ts';
 import { MemoryGuest, mib } from '../machines/memory-guest.ts';
 import { runAs } from '../machines/service.ts';
 import { expectState, guestPid, lockersSeenBy, offline, systemctl } from '../machines/support.ts';
 import { ensurePackageImage, releases } from './package-images.mjs';
-import { buildPackage, fileWith, give, listHost } from './packages.ts';
+import { fileWith, give, listHost } from './packages.ts';
 
 /** Installs, upgrades, removes and purges the package on hosts whose containers run all the time. */
 vi.setConfig({ testTimeout: 300_000, hookTimeout: 1_200_000 });
 
-const directories: string[] = [];
-let before: string;
-let now: string;
-beforeAll(() => {
-  // In dpkg's order it comes before the version itself.
-  directories.push(buildPackage('~before'), buildPackage());
-  [before = '', now = ''] = directories.map((directory) => fileWith(directory, '.deb'));
-});
-afterAll(() => {
-  for (const directory of directories) fs.rmSync(directory, { recursive: true });
-});
+const { before, now } = inject('packages');
 
 /** A guest that boots slowly enough for an upgrade while its start is under way. */
 const slow = 'lxc.hook.pre-start = /srv/wait';
@@ -83,7 +72,7 @@ describe.each(releases)('on %s', (release) => {
   }
 
   test('an installation stops no container, and says what it means for those that run', async () => {
-    const said = await dpkg('--install', give(host, before));
+    const said = await dpkg('--install', give(host, fileWith(before, '.deb')));
     expect(said).toContain('containers are running and go on as they are');
     await expectAllRunning();
     await expectNothingFailed();
@@ -102,7 +91,7 @@ describe.each(releases)('on %s', (release) => {
     await host.waitFor('the start is under way', () => host.exists('/srv/waiting'));
 
     const service = await servicePid();
-    await dpkg('--install', give(host, now));
+    await dpkg('--install', give(host, fileWith(now, '.deb')));
     await expectAllRunning();
     // It stays for its job.
     expect(await servicePid()).toBe(service);
@@ -154,7 +143,7 @@ describe.each(releases)('on %s', (release) => {
   });
 
   test('it can be installed again', async () => {
-    await dpkg('--install', give(host, now));
+    await dpkg('--install', give(host, fileWith(now, '.deb')));
     await systemctl(host, 'start', 'lxc@web');
     await host.waitForGuest('web');
     expect(await lockerctl('list')).toMatch(/^web +running/m);
