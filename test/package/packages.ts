@@ -55,7 +55,7 @@ find /run/systemd/system.control -type f 2>/dev/null | sed 's/^/unit file: /' ||
 systemctl list-units --all --plain --no-legend 'lockerd*' 'lxc-autostart*' 'lxc-group*' 'lxc-late*' \\
   'lxc-needs*' 'lxc-delay*' '*locker*.mount' 'system-lockerd*' | sed 's/^/unit: /'
 systemctl --failed --plain --no-legend | sed 's/^/failed: /'
-ps -e -o args= | grep -i '[l]ockerd' | sed 's/^/process: /' || :
+ps -e -o args= | grep -i '[l]ockerd' | grep -v '^/usr/bin/lxc-start ' | sed 's/^/process: /' || :
 sed -n '/ramfs lockerd\\|locker-mappings/s/^/mount: /p' /proc/self/mountinfo
 busctl --system --no-legend list --activatable | sed -n '/lockerd/s/^/bus name: /p'`;
 
