@@ -46,7 +46,8 @@ function buildPackage(directory) {
     process.stderr.write(`deb: no clean tree to build in, and no compiler: ${why}\n`);
     process.stderr.write('deb: building here, by debhelper; the generator needs Node at boot\n');
     if (spawnSync('dh', ['--version']).status !== 0) {
-      throw new Error('debhelper is missing. Install it with: apt-get install debhelper');
+      const advice = 'debhelper is missing. Install it with: apt-get install debhelper';
+      throw new Error(advice, { cause: error });
     }
     run('sh', '-euc', buildHere, 'sh', directory, project);
     return;
