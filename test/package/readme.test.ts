@@ -83,7 +83,9 @@ describe.each(releases)('on a fresh %s', (release) => {
     expect((await host.run('lockerctl', ['list'])).stderr).toBe('');
     const { stdout } = await host.run('dpkg-query', ['-W', '-f', '${db:Status-Abbrev}', 'lockerd']);
     expect(stdout).toBe('ii ');
-    expect(await systemctl(host, 'list-units', '--failed', '--plain', '--no-legend', 'l*')).toBe('');
+    expect(await systemctl(host, 'list-units', '--failed', '--plain', '--no-legend', 'l*')).toBe(
+      '',
+    );
   });
 
   test('and a container that lxc-start has started is handed over as the text says', async () => {
