@@ -106,6 +106,14 @@ export default defineConfig({
       },
       { ...shared, test: { name: 'swap', include: [withSwap] } },
       { ...shared, test: { name: 'attack', include: ['test/attack/**/*.test.ts'] } },
+      {
+        ...shared,
+        test: {
+          name: 'package',
+          include: ['test/package/**/*.test.ts'],
+          globalSetup: 'test/package/build-once.ts',
+        },
+      },
       { ...shared, test: { name: 'vm', include: ['test/vm/**/*.test.ts'] } },
       {
         ...shared,

@@ -1,9 +1,10 @@
 // Makes images and saved states before somebody waits for them: `npm test` runs this beside the
 // tiers that need none. Node built-ins only, because `npm ci` may not have run.
 //
-//   usage: images.mjs (host | vm | next)...
+//   usage: images.mjs (host | vm | next | package)...
 
 import { ensureImage } from './host/image.mjs';
+import { ensurePackageImage, releases } from './package/package-images.mjs';
 import { ensureState, ensureVmImage, nextRelease, usualMachines } from './vm/image.mjs';
 
 /** @param {string} [release] */
@@ -17,6 +18,9 @@ export const imagesFor = {
   host: async () => void (await ensureImage()),
   vm: () => ensureMachines(),
   next: () => ensureMachines(nextRelease),
+  package: async () => {
+    for (const release of releases) await ensurePackageImage(release);
+  },
 };
 
 if (process.argv[1] === import.meta.filename) {

@@ -19,8 +19,8 @@ import { runTests } from './vitest.mjs';
 /** @typedef {import('./machines/programs.mjs').Program} Program */
 /**
  * Tests of vitest are those of `project`; the others `run` by themselves. Tiers of the same `share`
- * have one run of vitest. What `moves` ends
- * differently from day to day, so it runs only when it is named.
+ * have one run of vitest. What is `apart`
+ * runs only when it is named: README.md says why.
  * @typedef {object} Tier
  * @property {string} name
  * @property {string} [project]
@@ -28,7 +28,7 @@ import { runTests } from './vitest.mjs';
  * @property {() => Counts | Promise<Counts>} [run]
  * @property {readonly Program[]} programs
  * @property {keyof typeof imagesFor} [image]
- * @property {boolean} [moves]
+ * @property {boolean} [apart]
  */
 
 process.chdir(path.resolve(import.meta.dirname, '..'));
@@ -113,7 +113,14 @@ const tiers = [
   { name: 'bench', run: runBench, programs: [] },
   { name: 'swap', project: 'swap', programs: hostPrograms, image: 'host' },
   { name: 'vm', project: 'vm', programs: vmPrograms, image: 'vm' },
-  { name: 'next', project: 'next', programs: vmPrograms, image: 'next', moves: true },
+  {
+    name: 'package',
+    project: 'package',
+    programs: [...hostPrograms, 'faketime'],
+    image: 'package',
+    apart: true,
+  },
+  { name: 'next', project: 'next', programs: vmPrograms, image: 'next', apart: true },
 ];
 
 /** What is tested between commits, in minutes: all that boots no host. */
@@ -306,8 +313,8 @@ async function main(action, args) {
   if (action === 'try') return (await build()) && showTypeScript('test/host/try.ts', args);
   if (action === 'bench') return (await build()) && showTypeScript('test/bench/bench.ts', args);
   const wanted = action === 'lint' ? ['lint'] : names;
-  const chosen = tiers.filter(({ name, moves }) =>
-    wanted.length > 0 ? wanted.includes(name) : !moves,
+  const chosen = tiers.filter(({ name, apart }) =>
+    wanted.length > 0 ? wanted.includes(name) : !apart,
   );
   try {
     ensurePrograms([...new Set(chosen.flatMap(({ programs }) => programs))]);

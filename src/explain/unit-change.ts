@@ -2,7 +2,7 @@
  * What the next daemon-reload would change: the files that the generator has written, compared with
  * those that it would write now.
  */
-import { createTwoFilesPatch } from 'diff';
+import { createTwoFilesPatch } from 'diff/lib/patch/create.js';
 import { generate } from '../generator/main.ts';
 import type { Output } from '../generator/write.ts';
 import { Files } from '../host/files.ts';

@@ -83,8 +83,9 @@ export async function startService(
   core.jobs.removed.add(() => {
     less.emit();
   });
-  const isIdle = () => callers.isEmpty && core.jobs.all.length === 0;
-  return { core, occupation: { isIdle, onLess: (look) => less.add(look) } };
+  const hasJobs = () => core.jobs.all.length > 0;
+  const isIdle = () => callers.isEmpty && !hasJobs();
+  return { core, occupation: { isIdle, hasJobs, onLess: (look) => less.add(look) } };
 }
 
 /** Never rejects. */

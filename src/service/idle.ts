@@ -15,13 +15,15 @@ import type { Clock } from '../core/clock.ts';
 /** What the end of an idle service has to know. */
 export interface Occupation {
   readonly isIdle: () => boolean;
+  /** Unfinished jobs, or ended ones that can still be read. */
+  readonly hasJobs: () => boolean;
   /** Calls back at each event after which it may be. */
   readonly onLess: (look: () => void) => void;
 }
 
 export class IdleExit {
   readonly #connection: ServiceConnection;
-  readonly #occupation: Occupation;
+  readonly #occupation: Pick<Occupation, 'isIdle'>;
   readonly #clock: Clock;
   readonly #lingerMs: number;
   #cancel: () => void = () => undefined;
@@ -34,7 +36,7 @@ export class IdleExit {
   /** @param lingerMs how long it stays, as each start costs more than some calls */
   constructor(
     connection: ServiceConnection,
-    occupation: Occupation,
+    occupation: Pick<Occupation, 'isIdle' | 'onLess'>,
     clock: Clock,
     lingerMs: number,
   ) {

@@ -32,12 +32,16 @@ const helperSocket = '/run/lockerd/helper.sock';
 /** How long it stays when nobody needs it. Then all that a user may have at a time is there again. */
 const defaultLingerMs = 30_000;
 
+/** Has systemd start it again, as the unit says. */
+const wantsSuccessor = 133;
+
 /** Answers take no longer to be sent, unless the bus hangs. */
 const lastAnswersMs = 5_000;
 
 /**
  * Runs the service until nobody needs it or SIGTERM comes, which are successes, or until it loses the
- * bus, which is a failure: systemd starts it again.
+ * bus, which is a failure: systemd starts it again. After SIGHUP it makes way for another one of itself
+ * as soon as there is no job.
  */
 export async function main(): Promise<number> {
   const lingerMs = lingerOf(process.env[lingerVariable]);
@@ -52,21 +56,44 @@ export async function main(): Promise<number> {
       });
     }
   });
+  // An upgrade asks for the next version in this way.
+  const reloadRequested = new Promise<void>((resolve) => {
+    process.on('SIGHUP', () => {
+      resolve();
+    });
+  });
   const lost = connection.lost.then((error) => {
     console.error(`lockerd: ${error.message}`);
     return 1;
   });
-  const serving = serveOn(connection, journal).then(async (occupation) => {
+  const started = serveOn(connection, journal);
+  const replaced = started.then(async (occupation) => {
+    await reloadRequested;
+    await withoutJobs(occupation);
+    return wantsSuccessor;
+  });
+  const serving = started.then(async (occupation) => {
     if (lingerMs === Infinity) return new Promise<never>(() => undefined);
     idle = new IdleExit(connection, occupation, systemClock, lingerMs);
     await idle.ended;
     return 0;
   });
-  const status = await Promise.race([stopped, lost, serving]);
+  const status = await Promise.race([stopped, lost, serving, replaced]);
   await Promise.race([connection.untilSent(1), sleep(lastAnswersMs)]);
   connection.close();
   await journal.flush();
   return status;
+}
+
+/** Ends when there is no job, also none whose result somebody may still ask for. */
+function withoutJobs({ hasJobs, onLess }: Occupation): Promise<void> {
+  return new Promise((resolve) => {
+    const look = () => {
+      if (!hasJobs()) resolve();
+    };
+    onLess(look);
+    look();
+  });
 }
 
 /** What LOCKERD_IDLE_EXIT says: seconds, or "no". */

@@ -41,42 +41,47 @@ const extracted = join(scratch, 'extracted');
 const control = join(scratch, 'control');
 /** Without a compiler, the package has the generator for Node. */
 const isCompiled = existsSync(join(project, 'dist/compiled/lockerd-generator'));
-const architecture = isCompiled ? run('dpkg', ['--print-architecture']).trim() : 'all';
-const debName = `lockerd_${version}_${architecture}.deb`;
-const deb = join(scratch, debName);
+const architecture = run('dpkg', ['--print-architecture']).trim();
+const packageName = `lockerd_${version}_${architecture}`;
+const deb = join(scratch, `${packageName}.deb`);
 const overrides = 'usr/share/lintian/overrides/lockerd';
 const doc = 'usr/share/doc/lockerd';
 /** What the package has beside what install.mjs installs. */
-const documentation = ['README.md', 'changelog.gz', 'copyright'];
+const documentation = ['README.md.gz', 'changelog.gz', 'copyright'];
 
-function makePackage(directory: string): string {
-  mkdirSync(directory, { recursive: true });
-  const args = ['src/build/deb.mjs', '--output', directory];
-  run(process.execPath, args, { SOURCE_DATE_EPOCH: '1700000000' });
-  return join(directory, debName);
-}
-
-/** Type, mode and content of everything below a directory. */
+/** Type, mode and content of everything below a directory; what is compressed, as it was before. */
 function readTree(directory: string): Map<string, string> {
   const tree = new Map<string, string>();
   for (const path of readdirSync(directory, { recursive: true, encoding: 'utf8' }).sort()) {
     const full = join(directory, path);
     const stat = lstatSync(full);
-    const content = stat.isFile() ? readFileSync(full, 'latin1') : 'not a file';
+    const bytes = stat.isFile() ? readFileSync(full) : Buffer.from('not a file');
+    const content = (path.endsWith('.gz') ? gunzipSync(bytes) : bytes).toString('latin1');
     tree.set(path, `${(stat.mode & 0o7777).toString(8)} ${content}`);
   }
   return tree;
+}
+
+/** A tree in which programs have their modes alone: Debian's esbuild and compiler make others than ours. */
+function withoutPrograms(tree: Iterable<[string, string]>): Map<string, string> {
+  const programs = /^usr\/(?:bin\/|lib\/lockerd\/[^/]+$|lib\/systemd\/system-generators\/)/;
+  return new Map(
+    [...tree].map(([path, entry]) => [
+      path,
+      programs.test(path) ? (entry.split(' ', 1)[0] ?? '') : entry,
+    ]),
+  );
 }
 
 beforeAll(() => {
   expect(existsSync(join(project, 'dist/lockerd-generator')), 'run first: npm run build').toBe(
     true,
   );
-  makePackage(scratch);
+  run(process.execPath, ['src/build/deb.mjs', '--output', scratch]);
   run('dpkg-deb', ['-x', deb, extracted]);
   run('dpkg-deb', ['-e', deb, control]);
   run(process.execPath, ['src/build/install.mjs', '--destdir', staged]);
-}, 60_000);
+}, 300_000);
 
 afterAll(() => {
   rmSync(scratch, { recursive: true, force: true });
@@ -91,7 +96,7 @@ describe('the Debian package', () => {
         !(overrides.startsWith(`${path}/`) && path.startsWith('usr/share/lintian')),
     );
     expect(existsSync(join(extracted, overrides))).toBe(isCompiled);
-    expect(new Map(packaged)).toEqual(readTree(staged));
+    expect(withoutPrograms(packaged)).toEqual(withoutPrograms(readTree(staged)));
     expect(readdirSync(join(extracted, doc)).sort()).toEqual(
       [...documentation, 'boot.svg', 'examples'].sort(),
     );
@@ -141,9 +146,11 @@ describe('the Debian package', () => {
     expect(text.split('\n').filter((line) => line !== '' && !line.startsWith('#'))).toEqual([]);
   });
 
-  test('has checksums of every file', () => {
+  test('has checksums of every file but the settings, which dpkg watches itself', () => {
     const sums = readFileSync(join(control, 'md5sums'), 'utf8');
-    const files = [...readTree(extracted)].filter(([, entry]) => !entry.endsWith(' not a file'));
+    const files = [...readTree(extracted)].filter(
+      ([path, entry]) => !entry.endsWith(' not a file') && path !== 'etc/lockerd/lockerd.conf',
+    );
     expect(sums.trimEnd().split('\n')).toHaveLength(files.length);
     execFileSync('md5sum', ['--check', '--quiet', '--strict', '-'], {
       cwd: extracted,
@@ -178,15 +185,12 @@ describe('the Debian package', () => {
     );
   });
 
-  test('is the same each time', () => {
-    const again = makePackage(join(scratch, 'again'));
-    expect(readFileSync(again).equals(readFileSync(deb))).toBe(true);
-  });
-
-  test('pleases lintian', { timeout: 120_000 }, () => {
+  test('pleases lintian', { timeout: 300_000 }, () => {
     const asRoot = process.getuid?.() === 0 ? ['--allow-root'] : [];
-    const args = [...asRoot, '--fail-on', 'error,warning', deb];
-    expect(run('lintian', args)).toBe('');
+    // That of an older Debian does not know the newest standards, which change nothing for us.
+    const args = [...asRoot, '--pedantic', '--suppress-tags', 'newer-standards-version'];
+    expect(run('lintian', [...args, join(scratch, `${packageName}.changes`)])).toBe('');
+    expect(run('lintian', [...args, join(scratch, `lockerd_${version}.dsc`)])).toBe('');
   });
 });
 
@@ -205,7 +209,7 @@ describe.each(['postinst', 'prerm', 'postrm'])('%s', (script) => {
     ];
     for (const [call] of calls) {
       expect(call).toMatch(
-        /^(systemctl --system daemon-reload |lxc-config lxc\.lxcpath|deb-systemd-invoke [\w-]+( lockerd[a-z.-]+)+ )/,
+        /^(systemctl --system daemon-reload |lxc-config lxc\.lxcpath|deb-systemd-invoke [\w-]+( '?(system-)?lockerd[a-z.*-]+'?)+ )/,
       );
     }
   });

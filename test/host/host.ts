@@ -33,9 +33,8 @@ export class Host extends TestHost {
     this.root = root;
   }
 
-  /** Makes the host's tree, powered off. */
-  static async create(name: string): Promise<Host> {
-    const image = await ensureImage();
+  /** Makes the host's tree, powered off; it is that of an image. */
+  static async create(name: string, image: string): Promise<Host> {
     const unique = uniqueName(name);
     const supervisor = new Supervisor({
       program: path.join(import.meta.dirname, 'supervisor.mjs'),
@@ -141,10 +140,15 @@ function cgroupsOfHost(leader: number): string[] {
   });
 }
 
+interface NamespaceHostOptions extends HostOptions {
+  /** Another tree than the usual one. */
+  image?: string;
+}
+
 /** Makes a test host and boots it (seconds; minutes when the image must be built first). */
-export async function bootHost(options: HostOptions = {}): Promise<Host> {
-  const { name = 'host', install = true, boot = true } = options;
-  const host = await Host.create(name);
+export async function bootHost(options: NamespaceHostOptions = {}): Promise<Host> {
+  const { name = 'host', install = true, boot = true, image = await ensureImage() } = options;
+  const host = await Host.create(name, image);
   try {
     if (install) {
       await installBuild(host.root);

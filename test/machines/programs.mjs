@@ -14,6 +14,7 @@ const packageOf = {
   shellcheck: 'shellcheck',
   lintian: 'lintian',
   mandoc: 'mandoc',
+  faketime: 'faketime',
   'dbus-daemon': 'dbus-daemon',
   'dbus-broker-launch': 'dbus-broker',
   'dbus-send': 'dbus-bin',

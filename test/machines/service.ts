@@ -4,9 +4,14 @@ import type { TestHost } from './test-host.ts';
 
 const postinst = path.resolve(import.meta.dirname, '../../src/debian/postinst');
 
+/** What debhelper puts into the script, in short. */
+const fromDebhelper = `systemd-sysusers lockerd.conf
+  systemctl daemon-reload
+  systemctl try-restart lockerd-autoballoon.service`;
+
 /** What the package's own script does on a booted host after its files are there. */
 export async function configurePackage(host: TestHost): Promise<void> {
-  const script = fs.readFileSync(postinst, 'utf8');
+  const script = fs.readFileSync(postinst, 'utf8').replace('#DEBHELPER#', fromDebhelper);
   await host.run('sh', ['-s', 'configure', '0'], { input: script, timeoutMs: 180_000 });
 }
 

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Builds the root tree with the compiler of the generator: Debian 13 with QuickJS and GCC.
+# Builds the root tree in which the package is built: Debian 13 with QuickJS, GCC, Node and debhelper.
 # usage: toolchain.sh DIRECTORY   (root; the directory appears only when it is complete; the caller
 #                                  holds a lock that keeps out other builders)
 set -euo pipefail
@@ -9,7 +9,7 @@ draft=$target.draft
 rm -rf --one-file-system "$draft"
 mkdir -p "$draft"
 trap 'rm -rf --one-file-system "$draft"' EXIT
-if ! debootstrap --variant=minbase --include=gcc,libc6-dev,libquickjs,quickjs trixie "$draft" \
+if ! debootstrap --variant=minbase --include=build-essential,debhelper,esbuild,libjs-handlebars,libquickjs,nodejs,quickjs trixie "$draft" \
   "${LOCKERD_TEST_MIRROR:-http://deb.debian.org/debian}" >"$draft.log" 2>&1; then
   tail -n 20 "$draft.log" >&2
   exit 1
