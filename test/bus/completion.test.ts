@@ -76,7 +76,7 @@ beforeAll(async () => {
 });
 
 afterAll(async () => {
-  await service.stop();
+  service.stop();
   await bus.close();
   await empty.close();
 });

@@ -17,7 +17,9 @@ afterAll(() => bus.close());
 beforeEach(async () => {
   lockerd = new LockerdOnFakes(bus.address);
   await lockerd.start({ web: {} });
-  return () => lockerd.stop();
+  return () => {
+    lockerd.stop();
+  };
 });
 
 /** busctl about the properties, as `systemctl service-log-level` uses them. */

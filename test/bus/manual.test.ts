@@ -26,7 +26,7 @@ beforeEach(async () => {
   await service.defineLockers({ music: '/dev/sdb1' });
 });
 afterEach(async () => {
-  await service.stop();
+  service.stop();
   await bus.close();
 });
 
