@@ -96,8 +96,8 @@ export interface Property {
   readonly emits: 'true' | 'const' | 'false';
   /** May answer later where `emits` is `false`; InterfacesAdded leaves the property out then. */
   readonly get: (path: string) => unknown;
-  /** Who may set it is for this function to decide. Without it, nobody may. */
-  readonly set?: (call: Call, value: unknown) => void | Promise<void>;
+  /** Who may set it, and to what, is for this function to decide. Without it, nobody may. */
+  readonly set?: (call: Call, value: Variant) => void | Promise<void>;
 }
 
 export interface Interface {

@@ -159,14 +159,10 @@ export class MethodLookup {
             ['value', 'v'],
           ],
           out: [],
-          handler: (call, [interfaceName, name, { signature, value }]) => {
+          handler: (call, [interfaceName, name, value]) => {
             const property = this.#property(call.path, interfaceName, name);
             if (property.set === undefined)
               throw new DBusError(busError.propertyReadOnly, `the property ${name} cannot be set`);
-            if (signature !== property.signature) {
-              const text = `the property ${name} is of type "${property.signature}"`;
-              throw new DBusError(busError.invalidArgs, text);
-            }
             return property.set(call, value);
           },
         }),

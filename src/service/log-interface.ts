@@ -8,12 +8,12 @@ import {
   type LogTarget,
 } from '../api/log-control.ts';
 import type { Call, Interface } from '../bus/interface-table.ts';
-import { busError, DBusError } from '../bus/values.ts';
+import { busError, DBusError, type Variant } from '../bus/values.ts';
 import type { Logging } from '../core/ports.ts';
 import type { Callers } from './callers.ts';
 
 /** One of the words, or an error that lists them. */
-function oneOf<const Word extends string>(words: readonly Word[], value: unknown): Word {
+function oneOf<const Word extends string>(words: readonly Word[], { value }: Variant): Word {
   const word = words.find((known) => known === value);
   if (word !== undefined) return word;
   throw new DBusError(busError.invalidArgs, `lockerd knows only: ${words.join(', ')}`);

@@ -56,7 +56,7 @@ test.each(['LogLevel', 'LogTarget'])('nobody else changes %s', async (property) 
 test.each([
   ['LogLevel', 's', 'loud', 'lockerd knows only: emerg, alert'],
   ['LogLevel', 's', '', 'lockerd knows only'],
-  ['LogLevel', 'u', '7', 'is of type "s"'],
+  ['LogLevel', 'u', '7', 'lockerd knows only'],
   ['LogTarget', 's', 'console', 'lockerd knows only: journal, null'],
   ['SyslogIdentifier', 's', 'x', 'cannot be set'],
 ])('%s is not set to %s %s', async (property, type, value, why) => {
