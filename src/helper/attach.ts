@@ -5,6 +5,7 @@
  */
 
 import { existsSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { bindSource, readOnlyPath } from '../model/attachment.ts';
 import type { Attachment } from '../model/attachment.ts';
 import { parentOf } from '../model/path.ts';
@@ -30,6 +31,9 @@ import { isSameTree, mountAt, mountKey } from '../host/mountinfo.ts';
 import { record } from './persist.ts';
 import type { SystemdManager } from '../systemd/manager.ts';
 import type { ContainerView } from './view.ts';
+
+/** What systemd answers where a queued job is in the way. */
+const destructive = 'org.freedesktop.systemd1.TransactionIsDestructive';
 
 /** Covers a slow device and a file system check; systemd's own bound is 90 s for each. */
 const mountTimeoutMs = 120_000;
@@ -145,6 +149,29 @@ function whyNotStarted(result: string, view: ContainerView, a: Attachment): Lock
   }
 }
 
+/** How long a job may be in the way, and how often it is looked whether it still is; milliseconds. */
+const conflictMs = 30_000;
+const conflictPauseMs = 50;
+
+/**
+ * Another container may have let go of the same locker just now. What both share, such as its read-only
+ * mount, then has a job that stops it, with which systemd does not take ours.
+ */
+async function whenNothingStops(
+  start: () => Promise<string>,
+  signal: AbortSignal | undefined,
+): Promise<string> {
+  for (const end = Date.now() + conflictMs; ;) {
+    try {
+      return await start();
+    } catch (error) {
+      const isConflict = error instanceof DBusError && error.errorName === destructive;
+      if (!isConflict || Date.now() > end || hasLeft(signal)) throw error;
+    }
+    await sleep(conflictPauseMs);
+  }
+}
+
 async function startJob(
   systemd: SystemdManager,
   view: ContainerView,
@@ -156,12 +183,12 @@ async function startJob(
   const hasFile = (await systemd.get(unit, 'Unit', ['FragmentPath'])).string('FragmentPath') !== '';
   // Mode `fail`: a queued job that conflicts with this one, such as a stop, takes precedence.
   const options = { mode: 'fail', timeoutMs: mountTimeoutMs, signal } as const;
+  const start = hasFile
+    ? () => systemd.start(unit, options)
+    : () => systemd.startTransient(unit, transientProperties(view, a), options);
   try {
-    if (!hasFile) {
-      return await systemd.startTransient(unit, transientProperties(view, a), options);
-    }
-    await requireAgreement(systemd, view, a);
-    return await systemd.start(unit, options);
+    if (hasFile) await requireAgreement(systemd, view, a);
+    return await whenNothingStops(start, signal);
   } catch (error) {
     if (!(error instanceof DBusError)) throw error;
     throw new LockerdError(

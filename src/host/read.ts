@@ -285,7 +285,7 @@ export class HostReader {
       for (const name of this.list(directory)) {
         if (!name.startsWith(prefix) || !name.endsWith('.mount') || found.has(name)) continue;
         const path = `${directory}/${name}`;
-        const isMasked = this.isMasked(path);
+        const isMasked = this.isMasked(path, directory.startsWith('/run/systemd/generator'));
         const options = isMasked ? [] : this.mountOptions(path);
         found.set(name, { name, path, isMasked, options });
       }
@@ -381,11 +381,14 @@ export class HostReader {
   }
 
   /** systemd takes an empty file for a mask as well. */
-  private isMasked(path: string): boolean {
+  /** @param mayBeUnfinished another generator makes a file empty before it writes it */
+  private isMasked(path: string, mayBeUnfinished = false): boolean {
     try {
       const entry = this.entryAt(path);
       const stat = this.files.lstat(entry);
-      return typeOf(stat) === 'link' ? this.files.readlink(entry) === '/dev/null' : stat.size === 0;
+      return typeOf(stat) === 'link'
+        ? this.files.readlink(entry) === '/dev/null'
+        : !mayBeUnfinished && stat.size === 0;
     } catch {
       // It went away meanwhile, or a part of the path cannot be read: systemd will say so.
       return false;
