@@ -32,6 +32,7 @@ const standInTexts: Readonly<Record<string, string>> = {
 
 /** Programs that the units start; systemd-analyze looks whether they can be executed. */
 const programs = [
+  'bin/sh',
   'bin/true',
   'usr/bin/env',
   'usr/bin/mkdir',

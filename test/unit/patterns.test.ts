@@ -60,7 +60,8 @@ function patternsOf(file: string): Pattern[] {
 function filesWithPatterns(): string[] {
   return ['src', 'generators', 'hooks'].flatMap((directory) =>
     readdirSync(join(root, directory), { recursive: true, encoding: 'utf8' })
-      .filter((name) => /\.(?:ts|mjs|rules)$/.test(name) && !name.endsWith('.d.ts'))
+      // What src/build reads was written by whoever builds.
+      .filter((name) => /\.(?:ts|mjs|rules)$/.test(name) && !/\.d\.ts$|^build\//.test(name))
       .map((name) => join(directory, name)),
   );
 }
