@@ -173,4 +173,24 @@ describe('what is watched', () => {
     await last;
     expect(seen).toEqual(['a']);
   });
+
+  test('is read again for a change that comes as it is reported', async () => {
+    const seen: number[] = [];
+    let reads = 0;
+    const watched = new Watched<number>(
+      () => Promise.resolve(++reads),
+      (reading) => {
+        seen.push(reading);
+        // Before the reading has settled.
+        if (reading === 1)
+          queueMicrotask(() => {
+            watched.noteChange();
+          });
+        if (reading === 2) watched.noteChange();
+      },
+    );
+    await watched.read();
+    await turn();
+    expect(seen).toEqual([1, 2, 3]);
+  });
 });

@@ -153,6 +153,25 @@ describe('a unit that is watched', () => {
     expect(units.statusOf(web)?.mainPid).toBe(6);
   });
 
+  test('is read again when it was down and up during a reading', async () => {
+    const manager = new FakeManager();
+    manager.units.set(web, { activeState: 'inactive', service: {} });
+    const units = watchAll(manager);
+    await units.watch(web, () => undefined);
+    manager.meanwhile = () => {
+      manager.meanwhile = () => undefined;
+      // The answers come from the moment when it was down.
+      manager.change(web, 'inactive', { Result: 'success', MainPID: 0 });
+      queueMicrotask(() => {
+        manager.units.set(web, { activeState: 'active', service: running });
+        manager.tell(web, { ActiveState: 'active', MainPID: 5 });
+      });
+    };
+    manager.change(web, 'active', { ...running, ControlGroup: '' });
+    await settled();
+    expect(units.statusOf(web)).toMatchObject({ activeState: 'active', controlGroup: '/web' });
+  });
+
   test('is not asked what no file sets while it is down', async () => {
     put('etc/systemd/system/lxc@.service', '[Service]\nExecStart=/x\n');
     put('run/systemd/generator/lxc@limited.service.d/40-limits.conf', '[Service]\nMemoryMax=7\n');
