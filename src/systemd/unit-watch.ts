@@ -392,7 +392,11 @@ export class UnitWatch<Status extends object> {
         entry.areFilesNew = files !== undefined && !isSame;
         if (!isSame || entry.reading === undefined) this.#noteAll(entry);
         else if (entry.reading.heldStart !== undefined) entry.watched.noteChange();
-        else await this.#lookAtListed(entry, true);
+        // systemd may be too busy to answer; a reading asks it again.
+        else
+          await this.#lookAtListed(entry, true).catch(() => {
+            entry.watched.noteChange();
+          });
       }),
     );
   }
