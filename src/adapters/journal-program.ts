@@ -3,7 +3,8 @@ import { createInterface } from 'node:readline';
 import type { Readable, Writable } from 'node:stream';
 
 const program = '/usr/lib/lockerd/hooks/write-journal';
-const timeoutMs = 10_000;
+/** How long an entry may take. */
+const defaultTimeoutMs = 10_000;
 
 interface Child {
   readonly process: ChildProcessByStdio<Writable, Readable, null>;
@@ -16,12 +17,14 @@ interface Child {
  */
 export class JournalProgram {
   readonly #path: string;
+  readonly #timeoutMs: number;
   #child: Child | undefined;
   /** Settles the entry that is under way. */
   #answer: (problem: string) => void = () => undefined;
 
-  constructor(path: string = program) {
+  constructor(path = program, timeoutMs = defaultTimeoutMs) {
     this.#path = path;
+    this.#timeoutMs = timeoutMs;
   }
 
   /** Settles when the journal has the entry. @throws Error with the reason why it has not */
@@ -31,7 +34,7 @@ export class JournalProgram {
     length.writeUInt32LE(entry.length);
     const answered = new Promise<string>((resolve) => (this.#answer = resolve));
     child.process.stdin.write(Buffer.concat([length, entry]));
-    const problem = await within(child, answered);
+    const problem = await this.#within(child, answered);
     if (problem !== '') throw new Error(problem);
   }
 
@@ -39,7 +42,7 @@ export class JournalProgram {
   async end(): Promise<void> {
     const child = this.#child;
     child?.process.stdin.end();
-    if (child !== undefined) await within(child, child.ended);
+    if (child !== undefined) await this.#within(child, child.ended);
   }
 
   #start(): Child {
@@ -63,14 +66,14 @@ export class JournalProgram {
     });
     return { process: child, ended };
   }
-}
 
-/** The child is killed when something takes too long. */
-async function within<T>(child: Child, task: Promise<T>): Promise<T> {
-  const timer = setTimeout(() => child.process.kill('SIGKILL'), timeoutMs);
-  try {
-    return await task;
-  } finally {
-    clearTimeout(timer);
+  /** The child is killed when something takes too long. */
+  async #within<T>({ process }: Child, task: Promise<T>): Promise<T> {
+    const timer = setTimeout(() => process.kill('SIGKILL'), this.#timeoutMs);
+    try {
+      return await task;
+    } finally {
+      clearTimeout(timer);
+    }
   }
 }

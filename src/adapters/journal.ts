@@ -17,6 +17,8 @@ const defaultBounds = {
   all: 4096,
   /** How many that are to be kept may wait; the pace of what is allowed is far below. */
   kept: 8192,
+  /** How long the end of the program waits for a journal that takes nothing, in milliseconds. */
+  endMs: 10_000,
 };
 /** Of so many users it is counted by user what was dropped. */
 const droppedUsersMax = 256;
@@ -40,11 +42,13 @@ export class Journal implements JournalPort, Logging {
   #waitingCount = 0;
   readonly #dropped = new Map<number | undefined, number>();
   #writing: Promise<void> | undefined;
+  /** When to give up, by performance.now(). */
+  #end = Infinity;
 
   /** @param program hooks/write-journal */
-  constructor(program = new JournalProgram(), bounds = defaultBounds) {
+  constructor(program = new JournalProgram(), bounds: Partial<typeof defaultBounds> = {}) {
     this.#program = program;
-    this.#bounds = bounds;
+    this.#bounds = { ...defaultBounds, ...bounds };
   }
 
   write(entry: JournalEntry): void {
@@ -52,9 +56,7 @@ export class Journal implements JournalPort, Logging {
     const waiting = encoded(entry);
     const { uid, isKept = false } = entry;
     if (!(isKept ? this.#keep(waiting) : this.#enqueue(uid, waiting))) return;
-    this.#writing ??= this.#writeAll().finally(() => {
-      this.#writing = undefined;
-    });
+    this.#writing ??= this.#writeAll();
   }
 
   #keep(entry: Waiting): boolean {
@@ -81,8 +83,9 @@ export class Journal implements JournalPort, Logging {
     return true;
   }
 
-  /** Settles when all is written; for the end of the program. */
+  /** Settles when all is written, or the journal has taken nothing for too long; for the end of the program. */
   async flush(): Promise<void> {
+    this.#end = performance.now() + this.#bounds.endMs;
     await this.#writing;
     await this.#program.end();
   }
@@ -91,13 +94,28 @@ export class Journal implements JournalPort, Logging {
     for (let entry = this.#next(); entry !== undefined; entry = this.#next()) {
       try {
         await this.#program.send(entry.bytes);
+        if (this.#end !== Infinity) this.#end = performance.now() + this.#bounds.endMs;
       } catch (error) {
         // Standard error reaches the journal as well, though not its fields.
         process.stderr.write(
           `<4>cannot write to the journal: ${error instanceof Error ? error.message : String(error)}\n<5>${entry.message}\n`,
         );
+        if (performance.now() >= this.#end) this.#giveUp();
       }
     }
+    // At once: an entry from now on begins another round.
+    this.#writing = undefined;
+  }
+
+  #giveUp(): void {
+    const dropped = [...this.#dropped.values()].reduce((sum, count) => sum + count, 0);
+    const lost = this.#kept.length + this.#waitingCount + this.#keptDropped + dropped;
+    this.#kept.length = 0;
+    this.#waiting.clear();
+    this.#waitingCount = 0;
+    this.#keptDropped = 0;
+    this.#dropped.clear();
+    if (lost > 0) process.stderr.write(`<3>${lost} more journal entries are lost\n`);
   }
 
   #next(): Waiting | undefined {

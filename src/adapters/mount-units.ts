@@ -115,12 +115,13 @@ export class SystemdMounts implements MountsPort {
       );
       const names = new Set(active.map(({ name }) => name));
       const gone = [...known.keys()].filter((name) => isAsked(name) && !names.has(name));
-      for (const name of gone) known.delete(name);
       const read = await Promise.all(
         active
           .filter(({ name }) => isAnew || !known.has(name) || units.has(name))
           .map(async ({ name }) => [name, await this.#readMount(name)] as const),
       );
+      // Not before all is read: after a failure the next reading has to find the same changes.
+      for (const name of gone) known.delete(name);
       let isChanged = gone.length > 0;
       for (const [name, mount] of read) {
         if (mount === undefined || isSame(mount, known.get(name))) continue;

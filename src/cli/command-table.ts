@@ -43,6 +43,12 @@ export const usualStatuses = [
   ['5', 'no such container, locker or job'],
 ] as const;
 
+/** The same of a command that starts a container. */
+const startStatuses = [
+  ...usualStatuses,
+  ['7', 'the container starts by itself when the host has what it needs'],
+] as const;
+
 const up = ['running', 'frozen'] as const;
 
 /** One or more containers, in these states or in any. */
@@ -93,6 +99,7 @@ export const commandSpecs = {
     summary: 'Start containers',
     help: 'If one runs already, that is no failure.',
     examples: ['lockerctl start web db'],
+    statuses: startStatuses,
   },
   stop: {
     operands: containers('some', [
@@ -111,6 +118,7 @@ export const commandSpecs = {
     summary: 'Stop containers, then start them',
     help: 'One that does not run is started. One that does not stop is not started.',
     examples: ['lockerctl restart web'],
+    statuses: startStatuses,
   },
   reboot: {
     operands: containers('some', ['running']),
@@ -118,6 +126,7 @@ export const commandSpecs = {
     summary: 'Have the guests reboot',
     help: '',
     examples: ['lockerctl reboot web'],
+    statuses: startStatuses,
   },
   freeze: {
     operands: containers('some', ['running']),

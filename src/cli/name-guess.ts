@@ -14,9 +14,10 @@ export function complainOfUnknown(
   root: string,
   unknown: readonly string[],
 ): void {
+  const known = unknown.length === 0 ? [] : containerList(root).names;
   for (const name of unknown) {
     const message = `there is no container "${name}"`;
-    complain(terminal, '', { message, hint: didYouMean(name, containerList(root).names) });
+    complain(terminal, '', { message, hint: didYouMean(name, known) });
   }
 }
 

@@ -111,6 +111,10 @@ export class Terminal {
 
   /** Prints lines on standard output; whatever came from elsewhere is escaped here. */
   print(...lines: string[]): void {
+    this.#printAll(lines);
+  }
+
+  #printAll(lines: readonly string[]): void {
     this.#apartFromStatus(() => {
       const escape = this.traits.colour ? escapeLine : escapeText;
       this.#output.stdout(lines.map((line) => `${escape(line)}\n`).join(''));
@@ -119,7 +123,8 @@ export class Terminal {
 
   /** Prints JSON on standard output. */
   printJson(value: JsonValue, mode: JsonMode): void {
-    this.print(...toJson(value, mode).split('\n'));
+    // Not as arguments: a large host has more lines than a call can have.
+    this.#printAll(toJson(value, mode).split('\n'));
   }
 
   /** Prints one line on standard error; it is escaped here. */

@@ -6,6 +6,7 @@
 
 import type { Clock } from './clock.ts';
 import { LockerdError } from '../model/errors.ts';
+import { Listeners } from './listeners.ts';
 
 /** What Manager.Limits shows: how much one uid, or everybody together, may have at a time. */
 export const defaultLimits = {
@@ -51,6 +52,8 @@ export class UserQuota {
   readonly limits: Limits;
   readonly #clock: Clock;
   readonly #counts = new Map<string, number>();
+  /** Somebody has something less under way. */
+  readonly freed = new Listeners<[]>();
   readonly #buckets = new Map<number, Bucket>();
 
   constructor(clock: Clock, limits: Limits = defaultLimits) {
@@ -107,6 +110,11 @@ export class UserQuota {
     }
   }
 
+  /** Nobody has an authorization, a prompt, a job or a wait under way. */
+  get isUnused(): boolean {
+    return this.#counts.size === 0;
+  }
+
   /** LockerdError LimitsExceeded when the uid has as many of these as it may have. */
   check(limit: UidLimit, uid: number): void {
     if (this.#count(`${limit} ${uid}`) < this.limits[limit] * this.#factor(uid)) return;
@@ -155,6 +163,7 @@ export class UserQuota {
       const left = this.#count(key) - 1;
       if (left > 0) this.#counts.set(key, left);
       else this.#counts.delete(key);
+      this.freed.emit();
     };
   }
 }

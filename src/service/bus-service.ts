@@ -80,10 +80,12 @@ export async function startService(
   ports.authority.onPermissionsChanged(() => {
     tree.signal(managerPath, interfaces.manager, 'PermissionsChanged', []);
   });
-  core.jobs.removed.add(() => {
-    less.emit();
-  });
-  const hasJobs = () => core.jobs.all.length > 0;
+  for (const event of [core.jobs.removed, core.quota.freed]) {
+    event.add(() => {
+      less.emit();
+    });
+  }
+  const hasJobs = () => core.jobs.all.length > 0 || !core.quota.isUnused;
   const isIdle = () => callers.isEmpty && !hasJobs();
   return { core, occupation: { isIdle, hasJobs, onLess: (look) => less.add(look) } };
 }

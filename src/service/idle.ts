@@ -15,7 +15,7 @@ import type { Clock } from '../core/clock.ts';
 /** What the end of an idle service has to know. */
 export interface Occupation {
   readonly isIdle: () => boolean;
-  /** Unfinished jobs, or ended ones that can still be read. */
+  /** Unfinished jobs, or ended ones that can still be read, or calls that may become jobs. */
   readonly hasJobs: () => boolean;
   /** Calls back at each event after which it may be. */
   readonly onLess: (look: () => void) => void;

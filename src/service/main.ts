@@ -69,7 +69,11 @@ export async function main(): Promise<number> {
   const started = serveOn(connection, journal);
   const replaced = started.then(async (occupation) => {
     await reloadRequested;
-    await withoutJobs(occupation);
+    do {
+      await withoutJobs(occupation);
+      // What was sent to us before is here afterwards, and what was allowed just now is a job.
+      await connection.sync();
+    } while (occupation.hasJobs());
     return wantsSuccessor;
   });
   const serving = started.then(async (occupation) => {
@@ -85,7 +89,7 @@ export async function main(): Promise<number> {
   return status;
 }
 
-/** Ends when there is no job, also none whose result somebody may still ask for. */
+/** Ends when there is no job, also none whose result somebody may still ask for, and nobody types a password for one. */
 function withoutJobs({ hasJobs, onLess }: Occupation): Promise<void> {
   return new Promise((resolve) => {
     const look = () => {

@@ -12,7 +12,7 @@
 import type { BusConnection, Signal } from '../bus/connection.ts';
 import { DBusError } from '../bus/values.ts';
 import { escapeLabel } from '../model/object-label.ts';
-import { retryWhile, wasNotDelivered } from './away.ts';
+import { retryWhile, systemdIsAway, wasNotDelivered } from './away.ts';
 import type { JobOptions, JobPolicy, JobResult } from './unit-jobs.ts';
 import { Jobs } from './unit-jobs.ts';
 import type { UnitProperty, UnitType } from './properties.ts';
@@ -175,7 +175,8 @@ export class SystemdManager {
 
   async #resubscribe(): Promise<void> {
     try {
-      await this.#callSubscribe();
+      // It is back on the bus before it has time to answer.
+      await retryWhile(systemdIsAway, this.#awayMaxMs, () => this.#callSubscribe());
     } catch {
       // systemd has left again; the next change of the name's owner leads back here.
       return;

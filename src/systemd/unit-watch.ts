@@ -321,6 +321,8 @@ export class UnitWatch<Status extends object> {
       return known;
     }
     entry.isServiceOld = false;
+    // It may be down once more while it is read.
+    if (isStarted) entry.wasDown = false;
     entry.told = nothing;
     try {
       const unset = await this.#unsetOf(entry, activeState);
@@ -331,10 +333,10 @@ export class UnitWatch<Status extends object> {
       ]);
       const usec = since?.bigint('StateChangeTimestamp') ?? 0n;
       if (usec > entry.stateChangeUsec) entry.stateChangeUsec = usec;
-      if (isStarted) entry.wasDown = false;
       return (entry.service = service.with(new Map([...unset, ...entry.told])));
     } catch (error) {
       entry.isServiceOld = true;
+      entry.wasDown ||= isStarted;
       throw error;
     }
   }
@@ -390,7 +392,11 @@ export class UnitWatch<Status extends object> {
         entry.areFilesNew = files !== undefined && !isSame;
         if (!isSame || entry.reading === undefined) this.#noteAll(entry);
         else if (entry.reading.heldStart !== undefined) entry.watched.noteChange();
-        else await this.#lookAtListed(entry, true);
+        // systemd may be too busy to answer; a reading asks it again.
+        else
+          await this.#lookAtListed(entry, true).catch(() => {
+            entry.watched.noteChange();
+          });
       }),
     );
   }

@@ -42,10 +42,7 @@ export class Watched<T> {
 
   /** Resolves when the current state has been reported; throws what the reading throws. */
   read(): Promise<void> {
-    this.#reading ??= this.#readUntilQuiet().finally(() => {
-      this.#reading = undefined;
-    });
-    return this.#reading;
+    return (this.#reading ??= this.#readUntilQuiet());
   }
 
   /** Waits for the reading that is under way, if there is one. */
@@ -63,11 +60,16 @@ export class Watched<T> {
       } catch (error) {
         // A change may be the cause, for example a unit that went away during the reading.
         const hasChanged = this.#changes !== changes;
-        if ((!hasChanged && !systemdIsAway(error)) || Date.now() > end) throw error;
+        if ((!hasChanged && !systemdIsAway(error)) || Date.now() > end) {
+          this.#reading = undefined;
+          throw error;
+        }
         if (!hasChanged) await retryPause();
         continue;
       }
       if (this.#changes !== changes) continue;
+      // At once: a change from now on begins another reading.
+      this.#reading = undefined;
       this.#tell(reading);
       return;
     }

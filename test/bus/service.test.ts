@@ -11,7 +11,14 @@ import { LockerdError } from '../../src/model/errors.ts';
 import { defaultLimits } from '../../src/core/user-quota.ts';
 import { systemClock } from '../../src/service/system-clock.ts';
 import { startService } from '../../src/service/bus-service.ts';
-import { definition, definitions, FakeOutside, settled } from '../unit/core-fakes.ts';
+import {
+  caller,
+  definition,
+  definitions,
+  FakeOutside,
+  options,
+  settled,
+} from '../unit/core-fakes.ts';
 import { startPolkit, startPrivateBus, type PrivateBus } from './bus.ts';
 import { errorOf } from './support.ts';
 
@@ -339,6 +346,30 @@ describe('jobs', () => {
       'org.freedesktop.DBus.Error.InvalidArgs',
     );
   });
+});
+
+test('whoever is asked for a password is waited for like a job', async () => {
+  const own = await bus.connect();
+  let answer: (decision: 'no') => void = () => undefined;
+  outside.decide = () => new Promise((resolve) => (answer = resolve));
+  const { core: asking, occupation } = await startService({
+    connection: own,
+    clock: systemClock,
+    version: '1.2.3',
+    logging: outside.logging,
+    ports: { ...outside.ports(), clients: new BusClients(own) },
+  });
+  const seen: boolean[] = [];
+  occupation.onLess(() => seen.push(occupation.hasJobs()));
+  expect(occupation.hasJobs()).toBe(false);
+  const request = { verb: 'start', container: 'web' } as const;
+  const refused = expect(asking.request(caller(), request, options())).rejects.toThrow('allow');
+  await settled();
+  expect(occupation.hasJobs()).toBe(true);
+  answer('no');
+  await refused;
+  expect(seen.at(-1)).toBe(false);
+  own.close();
 });
 
 test('who calls too often is refused, whatever is called', async () => {

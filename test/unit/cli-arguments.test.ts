@@ -320,6 +320,18 @@ describe('lockerctl(1)', () => {
     const statuses = [...section.matchAll(/^\.It (\d)$/gm)].map(([, status]) => status);
     expect(statuses).toEqual([...new Set(Object.values(exitStatus).map(String))].sort());
   });
+
+  test.each(['3', '6', '7'])('says like the help which commands end with status %s', (status) => {
+    const section = page.slice(page.indexOf('.Sh EXIT STATUS'), page.indexOf('.Sh EXAMPLES'));
+    const [item = ''] = section.split(`.It ${status}\n`)[1]?.split(/\n\.(?:It|El)/) ?? [];
+    // What "stop" does about it is said behind the colon.
+    const [subject = ''] = item.split(' :\n');
+    const named = [...subject.matchAll(/^\.Cm (\w+)/gm)].map(([, name]) => name);
+    const helped = commandNames.filter((name) =>
+      (commandSpec(name).statuses ?? usualStatuses).some(([known]) => known === status),
+    );
+    expect(named).toEqual(helped);
+  });
 });
 
 describe('exit statuses', () => {

@@ -3,6 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { toJson } from '../../src/cli/json.ts';
 import { parsePath } from '../../src/api/paths.ts';
 import { nameOf } from '../../src/cli/object-info.ts';
+import { Terminal } from '../../src/cli/terminal.ts';
 import { renderTable, type Column } from '../../src/cli/text-table.ts';
 import { ellipsize, escapeText, pad, textWidth, wrapText } from '../../src/cli/text.ts';
 import { formatAgo, formatTimestamp } from '../../src/cli/time.ts';
@@ -28,6 +29,24 @@ describe('escapeText', () => {
         expect(escapeText(text)).not.toMatch(/[\u0000-\u001f\u007f-\u009f\u2028-\u202e]/u);
       }),
     );
+  });
+});
+
+describe('a terminal', () => {
+  test('prints JSON of any length', () => {
+    const traits = {
+      columns: undefined,
+      progressColumns: undefined,
+      colour: false,
+      utf8: true,
+      inputIsTerminal: false,
+    };
+    let printed = '';
+    const stdout = (text: string): void => void (printed += text);
+    const numbers = Array.from({ length: 300_000 }, (_, index) => index);
+    new Terminal(traits, { stdout, stderr: stdout }).printJson(numbers, 'pretty');
+    expect(printed.split('\n')).toHaveLength(300_003);
+    expect(JSON.parse(printed)).toHaveLength(300_000);
   });
 });
 

@@ -615,6 +615,20 @@ describe('authorization', () => {
     expect(outside.done).toEqual(['start lxc@web.service']);
   });
 
+  test('the quota tells that somebody is asked, and when nobody is any more', async () => {
+    const { answer } = prompt();
+    let freed = 0;
+    core.quota.freed.add(() => freed++);
+    expect(core.quota.isUnused).toBe(true);
+    const call = started(start, {}, patient());
+    await settled();
+    expect([core.quota.isUnused, freed]).toEqual([false, 0]);
+    answer('dismissed');
+    expect(await codeOf(call)).toBe('AuthorizationDismissed');
+    expect(core.quota.isUnused).toBe(true);
+    expect(freed).toBeGreaterThan(0);
+  });
+
   test('who may not do a thing does not learn why it would make no sense', async () => {
     outside.decide = () => 'no';
     expect(await codeOf(started(stop))).toBe('AccessDenied');

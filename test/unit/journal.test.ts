@@ -1,6 +1,6 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -123,11 +123,11 @@ describe('the journal', () => {
     server = undefined;
     rmSync(socket);
   };
-  const program = (text: string) => {
+  const program = (text: string, timeoutMs?: number) => {
     const file = join(directory, 'program');
     writeFileSync(file, `#!/bin/sh\n${text}\n`);
     chmodSync(file, 0o755);
-    return new JournalProgram(file);
+    return new JournalProgram(file, timeoutMs);
   };
   const hook = () =>
     program(`exec '${join(import.meta.dirname, '../../hooks/write-journal')}' '${socket}'`);
@@ -196,6 +196,59 @@ describe('the journal', () => {
     await vi.waitFor(() => {
       expect(count('kept')).toBe(1);
     });
+  });
+
+  test('keeps its writer when systemd stops all processes of the unit', async () => {
+    const pidFile = join(directory, 'pid');
+    const child = program(
+      `echo $$ >'${pidFile}'\n` +
+        `exec '${join(import.meta.dirname, '../../hooks/write-journal')}' '${socket}'`,
+    );
+    await child.send(encodeJournalEntry({ ...entry, message: 'before' }));
+    process.kill(Number(readFileSync(pidFile, 'utf8')), 'SIGTERM');
+    await child.send(encodeJournalEntry({ ...entry, message: 'after' }));
+    await child.end();
+    await vi.waitFor(() => {
+      expect([count('before'), count('after')]).toEqual([1, 1]);
+    });
+  });
+
+  test('does not keep the program from its end when it takes nothing', async () => {
+    const errors: string[] = [];
+    const stderr = vi.spyOn(process.stderr, 'write').mockImplementation((text) => {
+      errors.push(String(text));
+      return true;
+    });
+    const hung = program('exec sleep 60', 200);
+    const journal = new Journal(hung, { kept: 50, endMs: 100 });
+    for (let index = 0; index < 100; index++) {
+      journal.write({ ...entry, isKept: true, message: 'allowed' });
+    }
+    const began = performance.now();
+    await journal.flush();
+    stderr.mockRestore();
+    expect(performance.now() - began).toBeLessThan(2_000);
+    expect(errors.at(-1)).toBe('<3>99 more journal entries are lost\n');
+  });
+
+  test('gets an entry that comes when the last one has just been written', async () => {
+    const journal = new Journal(hook());
+    const send = vi.spyOn(JournalProgram.prototype, 'send');
+    journal.write({ ...entry, message: 'first' });
+    // Some moments of the program later than its writer learns of it.
+    for (let moments = 0; moments < 6; moments++) {
+      const first = send.mock.results.at(-1)?.value as Promise<void>;
+      await first;
+      for (let moment = 0; moment < moments; moment++) await Promise.resolve();
+      journal.write({ ...entry, message: `late ${moments}` });
+      await journal.flush();
+      await vi.waitFor(() => {
+        expect(count(`late ${moments}`)).toBe(1);
+      });
+      journal.write({ ...entry, message: 'first' });
+    }
+    send.mockRestore();
+    await journal.flush();
   });
 
   // One entry is on its way at once; the others wait.

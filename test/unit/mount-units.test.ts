@@ -11,6 +11,8 @@ class FakeManager {
   readonly mounted = new Map<string, { What: string; Options: string }>();
   read: string[] = [];
   patterns: (readonly string[])[] = [];
+  /** How many questions about a unit fail next. */
+  failures = 0;
   #listener: ManagerListener = {};
 
   listen(listener: ManagerListener): () => void {
@@ -28,6 +30,7 @@ class FakeManager {
 
   get(unit: string): Promise<Properties> {
     this.read.push(unit);
+    if (this.failures-- > 0) return Promise.reject(new Error('gone'));
     return Promise.resolve(
       new Properties(unit, new Map(Object.entries(this.mounted.get(unit) ?? {}))),
     );
@@ -97,5 +100,17 @@ describe('mounts below a directory', () => {
     const last = new Map(seen.at(-1)?.map((point) => [point.path, point]));
     expect(last.has('/lockers/quiet')).toBe(true);
     expect(last.get('/lockers/l3')?.readOnly).toBe(true);
+  });
+
+  test('are told of as gone when nothing else has changed after a failure', async () => {
+    const { manager, seen } = await watched();
+    manager.mounted.delete('lockers-l8.mount');
+    manager.failures = 1;
+    manager.reload();
+    await settled();
+    expect(seen).toHaveLength(1);
+    manager.mount('l7');
+    await settled();
+    expect(seen.at(-1)?.map(({ path }) => path)).not.toContain('/lockers/l8');
   });
 });

@@ -1,6 +1,9 @@
 import { setImmediate as turn } from 'node:timers/promises';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
+import type { BusConnection, Signal } from '../../src/bus/connection.ts';
+import type { SignalMatch } from '../../src/bus/subscriptions.ts';
 import { DBusError, Variant } from '../../src/bus/values.ts';
+import { SystemdManager } from '../../src/systemd/manager.ts';
 import type { JobPolicy } from '../../src/systemd/unit-jobs.ts';
 import { Jobs } from '../../src/systemd/unit-jobs.ts';
 import { plainValues, Properties } from '../../src/systemd/properties.ts';
@@ -136,6 +139,29 @@ describe('a job', () => {
   });
 });
 
+test('a systemd that is new is subscribed to also when it takes its time to answer', async () => {
+  const handlers = new Map<string, (signal: Signal) => void>();
+  const noReply = new DBusError('org.freedesktop.DBus.Error.NoReply', 'did not answer');
+  const answers = [Promise.resolve([]), Promise.reject(noReply), Promise.resolve([])];
+  const bus = {
+    lost: new Promise(() => undefined),
+    subscribe: ({ member = '' }: SignalMatch, handler: (signal: Signal) => void) => {
+      handlers.set(member, handler);
+      return Promise.resolve();
+    },
+    call: () => answers.shift(),
+  };
+  const manager = await SystemdManager.connect(bus as unknown as BusConnection);
+  const told: boolean[] = [];
+  manager.listen({ reloaded: (isNew) => told.push(isNew) });
+  const changed = { body: ['org.freedesktop.systemd1', '', ':1.7'] };
+  handlers.get('NameOwnerChanged')?.(changed as unknown as Signal);
+  await vi.waitFor(() => {
+    expect(told).toEqual([true]);
+  });
+  expect(answers).toEqual([]);
+});
+
 describe('what is watched', () => {
   test('is read until nothing has changed meanwhile, and reported once', async () => {
     const seen: number[] = [];
@@ -172,5 +198,25 @@ describe('what is watched', () => {
     watched.end();
     await last;
     expect(seen).toEqual(['a']);
+  });
+
+  test('is read again for a change that comes as it is reported', async () => {
+    const seen: number[] = [];
+    let reads = 0;
+    const watched = new Watched<number>(
+      () => Promise.resolve(++reads),
+      (reading) => {
+        seen.push(reading);
+        // Before the reading has settled.
+        if (reading === 1)
+          queueMicrotask(() => {
+            watched.noteChange();
+          });
+        if (reading === 2) watched.noteChange();
+      },
+    );
+    await watched.read();
+    await turn();
+    expect(seen).toEqual([1, 2, 3]);
   });
 });

@@ -38,6 +38,8 @@ class FakeManager {
   asked: string[] = [];
   /** What happens while an answer is on its way. */
   meanwhile: () => void = () => undefined;
+  /** How many lists of units fail next. */
+  failures = 0;
   #listener: ManagerListener = {};
 
   listen(listener: ManagerListener): () => void {
@@ -60,6 +62,7 @@ class FakeManager {
   }
 
   listLoaded(patterns: readonly string[]): Promise<unknown> {
+    if (this.failures-- > 0) return Promise.reject(new Error('busy'));
     const isAsked = (name: string): boolean =>
       patterns.some((pattern) => pattern === name || pattern.endsWith('*.service'));
     return Promise.resolve(
@@ -153,6 +156,25 @@ describe('a unit that is watched', () => {
     expect(units.statusOf(web)?.mainPid).toBe(6);
   });
 
+  test('is read again when it was down and up during a reading', async () => {
+    const manager = new FakeManager();
+    manager.units.set(web, { activeState: 'inactive', service: {} });
+    const units = watchAll(manager);
+    await units.watch(web, () => undefined);
+    manager.meanwhile = () => {
+      manager.meanwhile = () => undefined;
+      // The answers come from the moment when it was down.
+      manager.change(web, 'inactive', { Result: 'success', MainPID: 0 });
+      queueMicrotask(() => {
+        manager.units.set(web, { activeState: 'active', service: running });
+        manager.tell(web, { ActiveState: 'active', MainPID: 5 });
+      });
+    };
+    manager.change(web, 'active', { ...running, ControlGroup: '' });
+    await settled();
+    expect(units.statusOf(web)).toMatchObject({ activeState: 'active', controlGroup: '/web' });
+  });
+
   test('is not asked what no file sets while it is down', async () => {
     put('etc/systemd/system/lxc@.service', '[Service]\nExecStart=/x\n');
     put('run/systemd/generator/lxc@limited.service.d/40-limits.conf', '[Service]\nMemoryMax=7\n');
@@ -187,6 +209,15 @@ describe('a reload', () => {
     for (let round = 0; round < 5; round++) await settled();
     return new Set(manager.asked.map((question) => question.split(' ')[0] ?? ''));
   }
+
+  test('finds what has changed meanwhile, also where the first question has no answer', async () => {
+    const manager = new FakeManager();
+    const units = await watched(manager);
+    manager.units.delete('lxc@a.service');
+    manager.failures = 1;
+    await reload(manager);
+    expect(units.statusOf('lxc@a.service')?.activeState).toBe('inactive');
+  });
 
   test('asks nothing about units whose files say the same, though they are new', async () => {
     const manager = new FakeManager();
