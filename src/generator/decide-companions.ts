@@ -98,21 +98,46 @@ function cycleProblem({ ranked }: Node, cycle: readonly string[]): Problem {
 }
 
 /**
+ * The names in an order in which each comes after those that it needs or wants, without those that lead
+ * to a cycle.
+ */
+function inOrder(nodes: ReadonlyMap<string, Node>): ReadonlySet<string> {
+  const wantedBy = new Map<string, string[]>();
+  const left = new Map<string, number>();
+  const found = new Set<string>();
+  for (const [name, { needs, wants }] of nodes) {
+    const others = [...needs, ...wants];
+    left.set(name, others.length);
+    if (others.length === 0) found.add(name);
+    for (const other of others) {
+      const names = wantedBy.get(other);
+      if (names === undefined) wantedBy.set(other, [name]);
+      else names.push(name);
+    }
+  }
+  // A set that grows meanwhile is gone through to its end.
+  for (const other of found) {
+    for (const name of wantedBy.get(other) ?? []) {
+      const rest = (left.get(name) ?? 0) - 1;
+      left.set(name, rest);
+      if (rest === 0) found.add(name);
+    }
+  }
+  return found;
+}
+
+/**
  * Ranks in which a container comes with or after those that it needs or wants: lxc.start.order must not
  * put it before them.
  */
 function ranksOf(nodes: ReadonlyMap<string, Node>): ReadonlyMap<string, RankedContainer['rank']> {
   const ranks = new Map([...nodes].map(([name, { ranked }]) => [name, ranked.rank]));
-  for (let isChanged = true; isChanged;) {
-    isChanged = false;
-    for (const [name, { needs, wants }] of nodes) {
-      for (const other of [...needs, ...wants]) {
-        const [own, earliest] = [ranks.get(name), ranks.get(other)];
-        if (own === undefined || earliest === undefined || compareRanks(own, earliest) >= 0)
-          continue;
-        ranks.set(name, earliest);
-        isChanged = true;
-      }
+  for (const name of inOrder(nodes)) {
+    const { needs = [], wants = [] } = nodes.get(name) ?? {};
+    for (const other of [...needs, ...wants]) {
+      const [own, earliest] = [ranks.get(name), ranks.get(other)];
+      if (own === undefined || earliest === undefined) continue;
+      if (compareRanks(own, earliest) < 0) ranks.set(name, earliest);
     }
   }
   return ranks;
@@ -151,7 +176,9 @@ function bootOf(
 export function decideCompanions(all: readonly RankedContainer[]): readonly RankedContainer[] {
   if (all.every(({ container: { settings } }) => !(settings.needs ?? settings.wants))) return all;
   const nodes = findNodes(all);
+  const outside = inOrder(nodes);
   const cycles = [...nodes].flatMap(([name, node]) => {
+    if (outside.has(name)) return [];
     const cycle = cycleOf(name, nodes);
     return cycle === undefined ? [] : [{ node, problem: cycleProblem(node, cycle) }];
   });

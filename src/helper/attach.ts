@@ -183,11 +183,13 @@ async function startJob(
   const hasFile = (await systemd.get(unit, 'Unit', ['FragmentPath'])).string('FragmentPath') !== '';
   // Mode `fail`: a queued job that conflicts with this one, such as a stop, takes precedence.
   const options = { mode: 'fail', timeoutMs: mountTimeoutMs, signal } as const;
-  const start = hasFile
-    ? () => systemd.start(unit, options)
-    : () => systemd.startTransient(unit, transientProperties(view, a), options);
+  const start = async (): Promise<string> => {
+    if (!hasFile) return systemd.startTransient(unit, transientProperties(view, a), options);
+    // Before each attempt: its file may be another one by then.
+    await requireAgreement(systemd, view, a);
+    return systemd.start(unit, options);
+  };
   try {
-    if (hasFile) await requireAgreement(systemd, view, a);
     return await whenNothingStops(start, signal);
   } catch (error) {
     if (!(error instanceof DBusError)) throw error;

@@ -3,7 +3,7 @@ import { LinkFollower } from './follow-links.ts';
 import { MountGuard } from './mounts.ts';
 import type { Distrusted, Probe } from './mounts.ts';
 import type { Content, Encoding, Status } from './system-calls.ts';
-import { typeOf } from './system-calls.ts';
+import { isNullDevice, typeOf } from './system-calls.ts';
 import { system } from './system.ts';
 
 /** More names than any directory of a host has that the generator lists. */
@@ -269,12 +269,14 @@ export class Files {
   }
 
   /**
-   * Reads a regular file. Throws a NoFileError or TooLargeError for what should not be read; a FIFO
-   * or a device is not opened, and when one takes the file's place, nothing waits for it.
+   * Reads a regular file; a link to /dev/null, by which files are switched off, reads as an empty one.
+   * Throws a NoFileError or TooLargeError for what should not be read; a FIFO or a device is not opened, and when one takes the file's place, nothing waits for it.
    */
   read(path: string, maxBytes: number, encoding: Encoding = 'utf8'): Content {
     this.reach(path);
-    if (typeOf(system.stat(path)) !== 'file') throw new NoFileError(path);
+    const status = system.stat(path);
+    if (isNullDevice(status)) return { text: '', bytes: 0 };
+    if (typeOf(status) !== 'file') throw new NoFileError(path);
     return this.readSeen(path, maxBytes, encoding);
   }
 

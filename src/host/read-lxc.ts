@@ -6,7 +6,7 @@ import { includeTarget, splitLxcText } from './grammar.ts';
 import { HungError } from './mounts.ts';
 import type { LxcFile, LxcInclude, LxcSource, ReadProblem } from './lxc-source.ts';
 import type { Status } from './system-calls.ts';
-import { typeOf } from './system-calls.ts';
+import { isNullDevice, typeOf } from './system-calls.ts';
 
 /** A container's configuration has some kilobytes; what is larger was not written by hand. */
 const MAX_BYTES = 1024 * 1024;
@@ -232,8 +232,8 @@ interface Content {
 function whyUnfit(status: Status): ReadProblem | undefined {
   const type = typeOf(status);
   if (type === 'file') return status.size > MAX_BYTES ? tooLarge() : undefined;
-  // A link to /dev/null is the usual way to switch a file off; it reads as an empty file.
-  if (type === 'character device' && status.rdev === 0x103) return undefined;
+  // It reads as an empty file.
+  if (isNullDevice(status)) return undefined;
   const kind = type === undefined || type.endsWith('device') ? 'device' : type;
   return { reason: `it is a ${kind}, not a file`, remedy: 'put a text file there' };
 }

@@ -19,12 +19,12 @@ export interface SetLimit {
 }
 
 /** MemoryLimit= is the old name, which systemd 252 still knows. */
-const limitNames: Readonly<Record<string, string>> = {
-  MemoryMax: 'MemoryMax',
-  MemoryLimit: 'MemoryMax',
-  MemoryHigh: 'MemoryHigh',
-  MemorySwapMax: 'MemorySwapMax',
-};
+const limitNames: ReadonlyMap<string, string> = new Map([
+  ['MemoryMax', 'MemoryMax'],
+  ['MemoryLimit', 'MemoryMax'],
+  ['MemoryHigh', 'MemoryHigh'],
+  ['MemorySwapMax', 'MemorySwapMax'],
+]);
 
 const template = 'lxc@.service';
 const forAll = [`${template}.d`, 'service.d'];
@@ -68,7 +68,7 @@ export class SetLimits {
 
   private assigned(dropIn: string, file: string): SetLimit[] {
     return unitAssignments(this.host.text(file) ?? '').flatMap(({ key, value, line }) => {
-      const limit = limitNames[key];
+      const limit = limitNames.get(key);
       if (limit === undefined) return [];
       const size = parseUnitSize(value, () => this.hostMemory());
       // systemd passes over what it does not understand.

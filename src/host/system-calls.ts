@@ -116,3 +116,8 @@ type FileType =
 export function typeOf({ mode }: Status): FileType | undefined {
   return types.get(mode & typeMask);
 }
+
+/** Whether it is /dev/null, to which a link is the usual way to switch a file off. */
+export function isNullDevice(status: Status): boolean {
+  return typeOf(status) === 'character device' && status.rdev === 0x103;
+}

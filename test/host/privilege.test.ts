@@ -264,7 +264,7 @@ describe('lockerd.service', () => {
     await host.writeFile('/usr/local/lib/probe.js', script);
     await host.writeFile(
       '/run/systemd/system/lockerd.service.d/probe.conf',
-      '[Service]\nType=oneshot\nRestart=no\nExecStart=\nExecStart=/usr/bin/node /usr/local/lib/probe.js\n',
+      '[Service]\nType=oneshot\nRestart=no\nRestartForceExitStatus=\nExecStart=\nExecStart=/usr/bin/node /usr/local/lib/probe.js\n',
     );
     await systemctl(host, 'daemon-reload');
     await systemctl(host, 'start', 'lockerd.service');

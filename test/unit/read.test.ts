@@ -62,6 +62,14 @@ describe('a text file', () => {
     expect(problemsOf(host).join()).toContain(`/x: ${reason}`);
   });
 
+  test('that is switched off by a link to /dev/null is empty', () => {
+    execFileSync('sh', ['-c', 'mkdir dev && mknod dev/null c 1 3'], { cwd: root });
+    link('/x', '/dev/null');
+    const host = new HostReader(root);
+    expect(host.text('/x')).toBe('');
+    expect(host.problems).toEqual([]);
+  });
+
   test('behind an absolute link is looked for below the root', () => {
     link('/x', '/etc/hostname');
     expect(new HostReader(root).text('/x')).toBeUndefined();

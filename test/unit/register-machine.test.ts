@@ -66,13 +66,13 @@ test('one call tells of the guest and of its interfaces', () => {
 
 describe('names', () => {
   const longest = 'n'.repeat(64);
-  test.each(['web', 'web_vm', 'a.example.com', '0', 'a-b', longest])('%s is registered', (name) => {
+  test.each(['web', 'a.example.com', '0', 'a-b', longest])('%s is registered', (name) => {
     expect(run({ LXC_NAME: name }).calls).toEqual([registration(name)]);
   });
 
   test.each([
     ...['', '.', '..', 'a..b', '-a', 'a-', '.a', 'a.', 'a.-b', 'a-.b', 'a b', 'a/b', 'a\nb', 'ä'],
-    ...['a;b', '$(a)', `${longest}n`],
+    ...['web_vm', 'a;b', '$(a)', `${longest}n`],
   ])('%j is none of a host and is left out without a word', (name) => {
     expect(run({ LXC_NAME: name })).toEqual({ calls: [], log: '' });
   });
