@@ -493,7 +493,11 @@ describe('while containers run', () => {
     );
     const answers = await Promise.all(requests.map((lines) => send(lines.flat(), 1_800_000)));
     expect(answers.flat().length).toBe(120);
-    expect(answers.flat().filter((answer) => answer['changed'] !== true)).toEqual([]);
+    const errors = await host.run('journalctl', ['-t', 'lockerd-helper', '-p', 'err', '-o', 'cat']);
+    expect(
+      answers.flat().filter((answer) => answer['changed'] !== true),
+      errors.stdout,
+    ).toEqual([]);
     expect(await settled()).toBe(before);
   }, 1_900_000);
 
