@@ -1,13 +1,7 @@
 /** How much of the service's work the journal has: systemctl service-log-level lockerd. */
 
-import {
-  logControl,
-  logLevels,
-  logTargets,
-  type LogLevel,
-  type LogTarget,
-} from '../api/log-control.ts';
-import type { Call, Interface } from '../bus/interface-table.ts';
+import { logControl, logLevels, logTargets } from '../api/log-control.ts';
+import type { Call, Interface, Property } from '../bus/interface-table.ts';
 import { busError, DBusError, type Variant } from '../bus/values.ts';
 import type { Logging } from '../core/ports.ts';
 import type { Callers } from './callers.ts';
@@ -26,27 +20,32 @@ async function onlyRoot(callers: Callers, call: Call): Promise<void> {
 
 /** The interface of systemd's org.freedesktop.LogControl1(5). Everybody may read, root may write. */
 export function logControlInterface(logging: Logging, callers: Callers): Interface {
+  const setting = <const Word extends string>(
+    words: readonly Word[],
+    get: () => Word,
+    set: (word: Word) => void,
+  ): Property => ({
+    signature: 's',
+    emits: 'false',
+    get,
+    set: async (call, value) => {
+      await onlyRoot(callers, call);
+      set(oneOf(words, value));
+    },
+  });
   return {
     name: logControl,
     properties: {
-      LogLevel: {
-        signature: 's',
-        emits: 'false',
-        get: (): LogLevel => logging.level,
-        set: async (call, value) => {
-          await onlyRoot(callers, call);
-          logging.level = oneOf(logLevels, value);
-        },
-      },
-      LogTarget: {
-        signature: 's',
-        emits: 'false',
-        get: (): LogTarget => logging.target,
-        set: async (call, value) => {
-          await onlyRoot(callers, call);
-          logging.target = oneOf(logTargets, value);
-        },
-      },
+      LogLevel: setting(
+        logLevels,
+        () => logging.level,
+        (level) => (logging.level = level),
+      ),
+      LogTarget: setting(
+        logTargets,
+        () => logging.target,
+        (target) => (logging.target = target),
+      ),
       SyslogIdentifier: { signature: 's', emits: 'const', get: () => 'lockerd' },
     },
   };
