@@ -7,6 +7,7 @@ import { main } from '../../src/cli/main.ts';
 import { Files } from '../../src/host/files.ts';
 import type { HostTree } from './check-trees.ts';
 import { config, soundHost, withHostTree } from './check-trees.ts';
+import { plainOutput } from './plain-output.ts';
 
 let stdout = '';
 let stderr = '';
@@ -29,20 +30,12 @@ afterEach(() => {
   else process.env['LOCKERD_ROOT'] = root;
 });
 
-const traits = {
-  columns: undefined,
-  progressColumns: undefined,
-  colour: false,
-  utf8: true,
-  inputIsTerminal: false,
-};
-
 /** Runs lockerctl for the sound host with some files changed. */
 function lockerctl(changes: HostTree, ...args: string[]): Promise<number> {
   return withHostTree({ ...soundHost, ...changes }, (directory) => {
     process.env['LOCKERD_ROOT'] = `${directory}/`;
     // All is read before it answers.
-    return main(['check', ...args], traits);
+    return main(['check', ...args], plainOutput);
   });
 }
 

@@ -8,6 +8,7 @@ import { renderTable, type Column } from '../../src/cli/text-table.ts';
 import { ellipsize, escapeText, pad, textWidth, wrapText } from '../../src/cli/text.ts';
 import { formatAgo, formatTimestamp } from '../../src/cli/time.ts';
 import { parseTimespan } from '../../src/model/timespan.ts';
+import { plainOutput } from './plain-output.ts';
 
 const anyText = fc.string({ unit: 'binary' });
 
@@ -34,17 +35,10 @@ describe('escapeText', () => {
 
 describe('a terminal', () => {
   test('prints JSON of any length', () => {
-    const traits = {
-      columns: undefined,
-      progressColumns: undefined,
-      colour: false,
-      utf8: true,
-      inputIsTerminal: false,
-    };
     let printed = '';
     const stdout = (text: string): void => void (printed += text);
     const numbers = Array.from({ length: 300_000 }, (_, index) => index);
-    new Terminal(traits, { stdout, stderr: stdout }).printJson(numbers, 'pretty');
+    new Terminal(plainOutput, { stdout, stderr: stdout }).printJson(numbers, 'pretty');
     expect(printed.split('\n')).toHaveLength(300_003);
     expect(JSON.parse(printed)).toHaveLength(300_000);
   });

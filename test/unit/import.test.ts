@@ -21,6 +21,7 @@ import { planImport } from '../../src/import/plan-import.ts';
 import { unifiedDiff } from '../../src/import/unified-diff.ts';
 import type { HostTree } from './check-trees.ts';
 import { withHostTree } from './check-trees.ts';
+import { plainOutput } from './plain-output.ts';
 
 const common = { '/usr/share/lxc/config/common.conf': '' };
 const v1 = '30 22 0:30 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n';
@@ -534,16 +535,9 @@ describe('the command', () => {
     vi.restoreAllMocks();
     delete process.env['LOCKERD_ROOT'];
   });
-  const traits = {
-    columns: undefined,
-    progressColumns: undefined,
-    colour: false,
-    utf8: true,
-    inputIsTerminal: false,
-  };
   const run = (root: string, ...args: string[]): Promise<number> => {
     process.env['LOCKERD_ROOT'] = root;
-    return main(['import', ...args], traits);
+    return main(['import', ...args], plainOutput);
   };
   const tree = { '/var/lib/lxc/a/config': '# a\nlxc.utsname = a\n' };
 
@@ -595,6 +589,6 @@ describe('the command', () => {
   });
 
   test('"check" has no option --apply', async () => {
-    expect(await main(['check', '--apply'], traits)).toBe(2);
+    expect(await main(['check', '--apply'], plainOutput)).toBe(2);
   });
 });
