@@ -17,7 +17,7 @@ interface Timing {
   readonly readyMs: number;
 }
 
-type Verb = 'attach' | 'detach' | 'freeze' | 'thaw' | 'balloon' | 'apply-limits';
+type Verb = 'attach' | 'detach' | 'freeze' | 'thaw' | 'balloon' | 'apply-limits' | 'set-autostart';
 
 const defaultTiming: Timing = {
   silenceMs: {
@@ -30,6 +30,8 @@ const defaultTiming: Timing = {
     balloon: 120_000,
     // The kernel takes back first what is above.
     'apply-limits': 120_000,
+    // systemd runs all generators, and others may change settings at the same time.
+    'set-autostart': 180_000,
   },
   reconnectMinMs: 200,
   reconnectMaxMs: 30_000,
@@ -87,12 +89,19 @@ export class HelperClient implements HelperPort {
       ...(swap === undefined ? {} : { swap: limitText(swap) }),
     };
     const answer = await this.#request('balloon', request, { signal, progress });
-    const { warnings, stallUsec } = answer;
-    const isText = (warning: unknown): warning is string => typeof warning === 'string';
+    const { stallUsec } = answer;
     return {
-      warnings: Array.isArray(warnings) ? warnings.filter(isText) : [],
+      warnings: textsOf(answer, 'warnings'),
       stallUsec: isCount(stallUsec) ? BigInt(stallUsec) : undefined,
     };
+  }
+
+  async setAutostart({
+    container,
+    autostart,
+  }: Parameters<HelperPort['setAutostart']>[0]): ReturnType<HelperPort['setAutostart']> {
+    const answer = await this.#request('set-autostart', { container, autostart });
+    return { changed: booleanOf(answer, 'changed'), warnings: textsOf(answer, 'warnings') };
   }
 
   async applyLimits(container: string): Promise<void> {
@@ -261,6 +270,11 @@ function isCount(value: unknown): value is number {
 
 function booleanOf(answer: Json, key: string): boolean {
   return answer[key] === true;
+}
+
+function textsOf(answer: Json, key: string): string[] {
+  const texts = answer[key];
+  return Array.isArray(texts) ? texts.filter((text) => typeof text === 'string') : [];
 }
 
 function statusOf({ container, state, leader, squatter }: Json): LxcStatus {

@@ -176,6 +176,20 @@ export const commandSpecs = {
     help: 'A locker that is in use stays, unless --force is given. With --persist the container need not run.',
     examples: ['lockerctl detach web music'],
   },
+  enable: {
+    operands: containers('some'),
+    options: job,
+    summary: 'Have the boot start containers',
+    help: 'Writes "autostart = yes" into their settings where that decides, and says what the next boot will do. It does not start them now. Where the settings do not decide, nothing changes, and the message says what does.',
+    examples: ['lockerctl enable web db'],
+  },
+  disable: {
+    operands: containers('some'),
+    options: job,
+    summary: 'Have the boot leave containers alone',
+    help: 'The reverse: it writes "autostart = no". It does not stop them now. Unlike "systemctl disable", it also wins over lxc.start.auto.',
+    examples: ['lockerctl disable web'],
+  },
   lockers: {
     operands: [],
     options: {},

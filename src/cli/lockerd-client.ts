@@ -24,10 +24,13 @@ export interface JobRequest {
     | 'ThawContainer'
     | 'Balloon'
     | 'MountLocker'
-    | 'UnmountLocker';
+    | 'UnmountLocker'
+    | 'SetAutostart';
   readonly container: string;
   /** For MountLocker and UnmountLocker. */
   readonly locker?: string;
+  /** For SetAutostart. */
+  readonly autostart?: boolean;
   /** For Balloon. */
   readonly limitBytes?: bigint;
   readonly swapBytes?: bigint | undefined;
@@ -172,7 +175,7 @@ export class Service {
    * @returns the path of the job
    */
   async startJob(request: JobRequest): Promise<string> {
-    const { member, container, locker, limitBytes, swapBytes } = request;
+    const { member, container, locker, limitBytes, swapBytes, autostart } = request;
     const options: VariantMap = {};
     for (const [name, value] of Object.entries(request.options ?? {})) {
       if (value) options[name] = new Variant('b', true);
@@ -185,7 +188,9 @@ export class Service {
         ? ['ssa{sv}', [container, locker, options]]
         : limitBytes !== undefined
           ? ['sta{sv}', [container, limitBytes, options]]
-          : ['sa{sv}', [container, options]];
+          : autostart !== undefined
+            ? ['sba{sv}', [container, autostart, options]]
+            : ['sa{sv}', [container, options]];
     const [job] = await this.#authorized({
       path: managerPath,
       interface: interfaces.manager,

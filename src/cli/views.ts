@@ -61,7 +61,8 @@ const reasonTexts: Readonly<Record<string, string>> = {
   'boot-groups': 'lxc.start.auto is 1, but BOOTGROUPS in /etc/default/lxc has none of its groups',
 };
 
-function bootText({ autostart, autostartReasons }: ContainerInfo): string {
+/** What the next boot does with a container, and who decided that. */
+export function bootText({ autostart, autostartReasons }: ContainerInfo): string {
   const texts = autostartReasons.map((word) =>
     Object.hasOwn(reasonTexts, word) ? (reasonTexts[word] ?? word) : word,
   );

@@ -262,9 +262,10 @@ function fingerprintOf(request: Request, options: Options): string {
   const { force, readOnly, persist, swap, timeoutUsec } = options;
   const limit = request.verb === 'balloon' ? String(request.limit) : '';
   const locker = 'locker' in request ? request.locker : '';
+  const autostart = 'autostart' in request && request.autostart;
   const { verb, container } = request;
   return JSON.stringify([
-    ...[verb, container, locker, limit, force, readOnly, persist],
+    ...[verb, container, locker, limit, autostart, force, readOnly, persist],
     ...[String(swap), String(timeoutUsec)],
   ]);
 }

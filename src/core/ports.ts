@@ -127,6 +127,14 @@ export interface HelperPort {
     /** How long the guest stood still for want of memory; undefined where it is not counted. */
     stallUsec: bigint | undefined;
   }>;
+  /**
+   * Makes a container start at boot or not, and has systemd load that. Refuses where its settings do not
+   * decide. `warnings` are about what may start it all the same.
+   */
+  setAutostart(request: {
+    container: string;
+    autostart: boolean;
+  }): Promise<{ changed: boolean; warnings: readonly string[] }>;
   /** Gives the kernel the limits that the running container's unit has. */
   applyLimits(container: string): Promise<void>;
   /**
@@ -157,6 +165,8 @@ export interface ActionDetails {
   readonly 'memory-direction': '' | 'grow' | 'shrink' | 'same';
   /** Bytes in decimal, or `max`; empty where the limit of swap stays as it is. */
   readonly 'swap-limit': string;
+  /** Whether it is to start at boot; empty for other verbs than set-autostart. */
+  readonly autostart: '' | 'yes' | 'no';
   /** Uid of who started the job that is to be cancelled; else empty. */
   readonly 'job-uid': string;
 }
@@ -171,6 +181,7 @@ export const actionIds = [
   'org.lockerd1.mount-locker',
   'org.lockerd1.unmount-locker',
   'org.lockerd1.unmount-locker-force',
+  'org.lockerd1.set-autostart',
   'org.lockerd1.cancel-job-other',
 ] as const;
 export type ActionId = (typeof actionIds)[number];

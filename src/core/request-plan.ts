@@ -84,6 +84,7 @@ export const emptyDetails: ActionDetails = {
   'memory-current': '',
   'memory-direction': '',
   'swap-limit': '',
+  autostart: '',
   'job-uid': '',
 };
 
@@ -100,6 +101,7 @@ function actionOf(verb: Verb, force: boolean): ActionId {
     case 'freeze':
     case 'balloon':
     case 'mount-locker':
+    case 'set-autostart':
       return `org.lockerd1.${verb}`;
   }
 }
@@ -136,6 +138,8 @@ export function detailsOf(
       const attached = container.attachments.find(({ locker }) => locker === request.locker);
       return { ...base, locker: request.locker, mode: attached?.readOnly === true ? 'ro' : 'rw' };
     }
+    case 'set-autostart':
+      return { ...base, autostart: request.autostart ? 'yes' : 'no' };
     case 'start':
     case 'stop':
     case 'reboot':
@@ -214,6 +218,9 @@ function objectionTo(
         'NotMounted',
         `locker "${request.locker}" is not in ${quotedName(container)}`,
       );
+    case 'set-autostart':
+      // Whether it runs, or can run, does not matter to the next boot.
+      return undefined;
   }
 }
 

@@ -13,8 +13,7 @@ import { parseRootfs } from '../model/rootfs.ts';
 import type { WatchedPath } from '../model/sight.ts';
 import { containerUnit } from '../model/unit-name.ts';
 import { printable } from '../model/unit-syntax.ts';
-import type { BootPolicy, UnitLinks } from '../host/boot-policy.ts';
-import { parseBootPolicy } from '../host/boot-policy.ts';
+import type { UnitLinks } from '../host/boot-policy.ts';
 import type { Files } from '../host/files.ts';
 import { system } from '../host/system.ts';
 import type { FoundInit } from '../host/guest-init.ts';
@@ -27,6 +26,7 @@ import { parseLxcConfig } from '../host/parse-lxc.ts';
 import { createLxcReader } from '../host/read-lxc.ts';
 import type { FoundContainer } from '../host/read.ts';
 import { HostReader } from '../host/read.ts';
+import { readBootPolicy } from '../host/read-boot-policy.ts';
 import type { ContainerSettings, Settings } from '../host/settings.ts';
 import { parseContainerSettings, parseSettings } from '../host/settings.ts';
 import type { ContainerFacts, HostFacts } from './container.ts';
@@ -294,14 +294,6 @@ function realPaths(
 }
 
 const noPaths: ReadonlyMap<string, string> = new Map();
-
-/** /etc/default/lxc, and whether lxc.service would have read it at boot at all. */
-function readBootPolicy(host: HostReader): { policy: BootPolicy; problems: readonly Problem[] } {
-  const file = '/etc/default/lxc';
-  const { policy, problems } = parseBootPolicy(host.text(file) ?? '', file);
-  const runs = host.lxcServiceStartsAtBoot();
-  return { policy: runs ? policy : { ...policy, enabled: false, isServiceOff: true }, problems };
-}
 
 /** Mount points of fstab below some directories. */
 function mountPointsBelow(directories: readonly string[], fstab: readonly FstabEntry[]): string[] {

@@ -21,6 +21,7 @@ import { parseUserId, peerOf } from './peer.ts';
 import { freeze, thaw } from './lxc.ts';
 import type { Request } from './request.ts';
 import { parseRequest } from './request.ts';
+import { setAutostart } from './set-autostart.ts';
 import { viewContainer } from './view.ts';
 import { watch } from './watch.ts';
 
@@ -79,6 +80,11 @@ async function serve(request: Request, isSocket: boolean): Promise<Record<string
     case 'apply-limits':
       viewContainer(request.container);
       return applyMemoryLimits(request.container);
+    case 'set-autostart':
+      viewContainer(request.container);
+      return withSystemd(forLockers, async (systemd) => ({
+        ...(await setAutostart(systemd, viewContainer(request.container), request.autostart)),
+      }));
     case 'freeze':
     case 'thaw': {
       const { name, lxcpath } = viewContainer(request.container);

@@ -36,6 +36,7 @@ export type Request =
       readonly persist: boolean;
     }
   | { readonly verb: 'freeze' | 'thaw' | 'apply-limits'; readonly container: string }
+  | { readonly verb: 'set-autostart'; readonly container: string; readonly autostart: boolean }
   | { readonly verb: 'watch' };
 
 type Kind = 'name' | 'boolean' | 'limit';
@@ -54,6 +55,7 @@ const members: Readonly<Record<Request['verb'], Readonly<Record<string, Kind>>>>
   freeze: { container: 'name' },
   thaw: { container: 'name' },
   'apply-limits': { container: 'name' },
+  'set-autostart': { container: 'name', autostart: 'boolean' },
   watch: {},
 };
 

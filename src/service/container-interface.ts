@@ -52,6 +52,7 @@ export function containerInterface(context: ServiceContext, methods: ContainerMe
       Balloon: atPath(methods.balloon, nameAt),
       MountLocker: atPath(methods['mount-locker'], nameAt),
       UnmountLocker: atPath(methods['unmount-locker'], nameAt),
+      SetAutostart: atPath(methods['set-autostart'], nameAt),
     },
     properties: {
       Name: constant((container) => container.name),

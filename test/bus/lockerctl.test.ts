@@ -25,7 +25,8 @@ const program = join(project, 'dist/lockerctl');
 const gigabyte = 2n ** 30n;
 const nobody = 65534;
 const jobVerbs = [
-  ...['balloon', 'freeze', 'mount-locker', 'reboot', 'start', 'stop', 'thaw', 'unmount-locker'],
+  ...['balloon', 'freeze', 'mount-locker', 'reboot', 'set-autostart', 'start', 'stop', 'thaw'],
+  'unmount-locker',
 ];
 
 let bus: PrivateBus;
@@ -246,6 +247,7 @@ web       running yes (config)   1234 120.5M    2G sandbox:ro,web_vol
       ['running', (name) => ['balloon', name, '1G']],
       ['running', (name) => ['attach', name, evil]],
       ['running', (name) => ['detach', name, evil, '--persist']],
+      ['stopped', (name) => ['enable', name]],
       ['stopped', (name) => ['start', name, '--json']],
       ['stopped', (name) => ['start', name, '--no-block']],
       // Refused: nothing is to be done.
@@ -549,6 +551,46 @@ describe('commands that make jobs', () => {
   ])('%j passes its options', async (args, member, options) => {
     expect((await lockerctl(args)).status).toBe(0);
     expect(optionsOf(member)).toEqual(options);
+  });
+
+  test.each([
+    ['enable', true, 'starts at boot'],
+    ['disable', false, 'does not start at boot'],
+  ])('%s says what the next boot will do', async (command, autostart, what) => {
+    expect(await lockerctl([command, 'db', 'web', 'db'])).toEqual({
+      status: 0,
+      stdout: ['db', 'web']
+        .map((name) => `${name}: ${what}: "autostart" in its settings\n`)
+        .join(''),
+      stderr: '',
+    });
+    const made = service.calls.filter(({ member }) => member === 'SetAutostart');
+    expect(made.map(({ args }) => args)).toEqual([
+      ['db', autostart, {}],
+      ['web', autostart, {}],
+    ]);
+    const { stdout } = await lockerctl([command, 'db', '--json']);
+    expect(JSON.parse(stdout)).toEqual([
+      {
+        ...{ container: 'db', verb: command, result: 'done', job: expect.any(Number) as number },
+        ...{ autostart, autostart_reasons: ['setting'], error: null, message: null },
+      },
+    ]);
+    expect((await lockerctl(['list', '--no-legend'])).stdout).toMatch(
+      autostart ? /^db .* yes \(setting\)/m : /^db .* no \(setting\)/m,
+    );
+  });
+
+  test('whoever else decides about the boot is named, and the status says so', async () => {
+    const message = 'nothing was changed, as container "db" would start at boot still: why; run: x';
+    service.work = () => {
+      throw new LockerdError('Failed', message);
+    };
+    expect(await lockerctl(['disable', 'db'])).toEqual({
+      status: 1,
+      stdout: '',
+      stderr: `lockerctl: cannot disable "db": ${message}\n`,
+    });
   });
 
   test('what a job warns of is told, and is no failure', async () => {

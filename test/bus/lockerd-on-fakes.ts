@@ -13,7 +13,12 @@ import { Variant } from '../../src/bus/values.ts';
 import type { Core, CorePorts } from '../../src/core/core.ts';
 import type { Job } from '../../src/core/job-queue.ts';
 import { defaultLimits, type Limits } from '../../src/core/user-quota.ts';
-import type { LxcStatus, MemoryFigures, UnitJobResult } from '../../src/core/ports.ts';
+import type {
+  ContainerDefinition,
+  LxcStatus,
+  MemoryFigures,
+  UnitJobResult,
+} from '../../src/core/ports.ts';
 import { systemClock } from '../../src/service/system-clock.ts';
 import { startService } from '../../src/service/bus-service.ts';
 import { IdleExit, type Occupation } from '../../src/service/idle.ts';
@@ -49,7 +54,8 @@ export interface RecordedCall {
 /** What the service asks the outside to do. */
 export interface Task {
   readonly verb:
-    ('start' | 'stop' | 'restart' | 'kill' | 'freeze' | 'thaw') | ('balloon' | 'attach' | 'detach');
+    | ('start' | 'stop' | 'restart' | 'kill' | 'freeze' | 'thaw')
+    | ('balloon' | 'attach' | 'detach' | 'set-autostart');
   readonly container: string;
   /** Only the work of "balloon" tells how far it is. */
   readonly progress: (phase: string, fraction: number) => void;
@@ -181,6 +187,15 @@ export class LockerdOnFakes {
     const known = outside.definitions.containers.filter(({ name }) => !(name in containers));
     outside.definitions = { ...outside.definitions, containers: [...known, ...added] };
     await this.#core.host.reload();
+  }
+
+  /** What the next look at the definitions finds. */
+  #redefine(container: string, change: Partial<ContainerDefinition>): void {
+    const { definitions } = this.outside;
+    const containers = definitions.containers.map((one) =>
+      one.name === container ? { ...one, ...change } : one,
+    );
+    this.outside.definitions = { ...definitions, containers };
   }
 
   /** Defines lockers that the host has mounted: their names, and what is mounted. */
@@ -360,6 +375,13 @@ export class LockerdOnFakes {
           };
           const result = await this.#do('balloon', container, effect, progress);
           return { warnings: result.warnings ?? [], stallUsec: result.stallUsec };
+        },
+        setAutostart: async ({ container, autostart }) => {
+          const effect = () => {
+            this.#redefine(container, { autostart, autostartReasons: ['setting'] });
+          };
+          const { warnings = [] } = await this.#do('set-autostart', container, effect);
+          return { changed: true, warnings };
         },
         applyLimits: () => Promise.resolve(),
         watch: async (changed, oom, heard) => {

@@ -428,6 +428,7 @@ describe('with the real polkit', () => {
       // The rule knows no locker but one, and none is there.
       'unmount-locker': 'challenge',
       'unmount-locker-force': 'challenge',
+      'set-autostart': 'challenge',
     });
     expect(outside.journal).toEqual([]);
   });

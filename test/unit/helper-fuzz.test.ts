@@ -16,6 +16,7 @@ const verbs: Readonly<Record<string, Readonly<Record<string, RegExp>>>> = {
   freeze: { container: /^s$/ },
   thaw: { container: /^s$/ },
   'apply-limits': { container: /^s$/ },
+  'set-autostart': { container: /^s$/, autostart: /^b$/ },
   watch: {},
 };
 
@@ -110,7 +111,7 @@ const request = fc
       ...{ locker: rarely(fc.oneof(fc.constant('data'), name)) },
       ...{ limit: rarely(limit), swap: rarely(limit) },
       ...{ readOnly: rarely(fc.boolean()), force: rarely(fc.boolean()) },
-      persist: rarely(fc.boolean()),
+      ...{ persist: rarely(fc.boolean()), autostart: rarely(fc.boolean()) },
     }),
     fc.oneof({ weight: 8, arbitrary: fc.constant({}) }, fc.dictionary(fc.string(), anything)),
     fc.integer({ min: 0, max: 9 }),

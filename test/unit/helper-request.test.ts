@@ -37,6 +37,7 @@ describe('a request', () => {
     { verb: 'freeze', container: 'web' },
     { verb: 'thaw', container: 'web' },
     { verb: 'apply-limits', container: 'web' },
+    { verb: 'set-autostart', container: 'web', autostart: false },
     { verb: 'watch' },
   ])('%j', (request) => {
     expect(parse(request)).toEqual(request);
