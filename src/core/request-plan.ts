@@ -211,17 +211,22 @@ function objectionTo(
     case 'mount-locker':
       return objectionToMount(request.locker, container, options, hasGuest);
     case 'unmount-locker':
-      if (container.attachments.some(({ locker }) => locker === request.locker)) return undefined;
-      // What is away for now, or with its container, can be kept from coming back.
-      if (options.persist) return undefined;
-      return new LockerdError(
-        'NotMounted',
-        `locker "${request.locker}" is not in ${quotedName(container)}`,
-      );
+      return objectionToUnmount(request.locker, container, options);
     case 'set-autostart':
       // Whether it runs, or can run, does not matter to the next boot.
       return undefined;
   }
+}
+
+function objectionToUnmount(
+  locker: string,
+  container: Container,
+  options: RequestOptions,
+): LockerdError | undefined {
+  if (container.attachments.some((attachment) => attachment.locker === locker)) return undefined;
+  // What is away for now, or with its container, can be kept from coming back.
+  if (options.persist) return undefined;
+  return new LockerdError('NotMounted', `locker "${locker}" is not in ${quotedName(container)}`);
 }
 
 function objectionToMount(
