@@ -3,7 +3,8 @@
 import { unlimited } from '../model/memory-limit.ts';
 import { connect, type Socket } from 'node:net';
 import { isErrorCode, LockerdError } from '../model/errors.ts';
-import type { HelperPort, LxcStatus, Unwatch } from '../core/ports.ts';
+import { guestLook } from './guest-look.ts';
+import type { GuestLook, HelperPort, LxcStatus, Unwatch } from '../core/ports.ts';
 
 /** A line longer than this is no answer of the helper's. */
 const lineMaxBytes = 64 * 1024;
@@ -17,7 +18,8 @@ interface Timing {
   readonly readyMs: number;
 }
 
-type Verb = 'attach' | 'detach' | 'freeze' | 'thaw' | 'balloon' | 'apply-limits' | 'set-autostart';
+type Verb =
+  'attach' | 'detach' | 'freeze' | 'thaw' | 'balloon' | 'apply-limits' | 'set-autostart' | 'look';
 
 const defaultTiming: Timing = {
   silenceMs: {
@@ -32,6 +34,8 @@ const defaultTiming: Timing = {
     'apply-limits': 120_000,
     // systemd runs all generators, and others may change settings at the same time.
     'set-autostart': 180_000,
+    // Between two guests.
+    look: 10_000,
   },
   reconnectMinMs: 200,
   reconnectMaxMs: 30_000,
@@ -104,6 +108,20 @@ export class HelperClient implements HelperPort {
     return { changed: booleanOf(answer, 'changed'), warnings: textsOf(answer, 'warnings') };
   }
 
+  async look(containers: readonly string[]): ReturnType<HelperPort['look']> {
+    const found = new Map<string, GuestLook>();
+    await this.#request(
+      'look',
+      { containers },
+      {
+        line: ({ container, seen }) => {
+          if (typeof container === 'string') found.set(container, guestLook(seen));
+        },
+      },
+    );
+    return found;
+  }
+
   async applyLimits(container: string): Promise<void> {
     await this.#request('apply-limits', { container });
   }
@@ -114,6 +132,8 @@ export class HelperClient implements HelperPort {
     options: {
       readonly signal?: AbortSignal;
       readonly progress?: (phase: string, fraction: number) => void;
+      /** Gets the lines before the answer. */
+      readonly line?: (line: Json) => void;
     } = {},
   ): Promise<Json> {
     const { signal } = options;
@@ -133,6 +153,10 @@ export class HelperClient implements HelperPort {
           continue;
         }
         if (line['ok'] === true) return line;
+        if (line['ok'] === undefined && options.line !== undefined) {
+          options.line(line);
+          continue;
+        }
         throw errorOf(line);
       }
       throw new LockerdError('Failed', `the helper of lockerd ended without an answer (${verb})`);

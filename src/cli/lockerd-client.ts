@@ -7,9 +7,11 @@ import type { BusConnection, CallRequest, Signal } from '../bus/connection.ts';
 import { busError, DBusError, Variant, type VariantMap } from '../bus/values.ts';
 import {
   readContainer,
+  readGuest,
   readJob,
   readLocker,
   type ContainerInfo,
+  type GuestInfo,
   type JobInfo,
   type LockerInfo,
 } from './object-info.ts';
@@ -63,6 +65,9 @@ export interface Snapshot {
   readonly lockers: readonly LockerInfo[];
   readonly jobs: readonly JobInfo[];
 }
+
+/** Arguments of a call have 64 KiB, and a name has up to 255 bytes. */
+const namesPerCall = 200;
 
 type ManagedObjects = Record<string, Record<string, VariantMap>>;
 
@@ -162,6 +167,20 @@ export class Service {
     return readContainer(
       await this.#properties(await this.containerPath(name), interfaces.container),
     );
+  }
+
+  /** What is seen of containers' guests, by name; nothing of those that do not run. */
+  async guests(names: readonly string[]): Promise<ReadonlyMap<string, GuestInfo>> {
+    const found = new Map<string, GuestInfo>();
+    for (let at = 0; at < names.length; at += namesPerCall) {
+      const some = names.slice(at, at + namesPerCall);
+      const [answer] = await this.#manager('DescribeContainers', 'as', some);
+      for (const [name, description] of Object.entries(answer as Record<string, VariantMap>)) {
+        const guest = readGuest(description);
+        if (guest !== undefined) found.set(name, guest);
+      }
+    }
+    return found;
   }
 
   /** Action ids and `yes`, `no` or `challenge`. */

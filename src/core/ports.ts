@@ -94,6 +94,23 @@ export interface LxcStatus {
   readonly squatter?: { readonly pid: number; readonly uid: number } | undefined;
 }
 
+/** What is seen of a running guest, by looking at it; what could not be seen is missing. */
+export interface GuestLook {
+  /** Without those of the loopback; the interface is empty where it is not known. */
+  readonly addresses?: readonly { readonly interface: string; readonly address: string }[];
+  /** There are more addresses than are told. */
+  readonly hasMoreAddresses?: boolean;
+  /** Its network is the host's, so that it has no addresses of its own. */
+  readonly sharesNetwork?: boolean;
+  readonly hostName?: string;
+  /** By os-release(5). */
+  readonly os?: { readonly name?: string; readonly id?: string; readonly version?: string };
+  /** Its root is another user on the host. */
+  readonly isUnprivileged?: boolean;
+  /** CLOCK_REALTIME, microseconds. */
+  readonly startUsec?: bigint;
+}
+
 /** The root side, one request a call. Failures are LockerdErrors with the helper's own message. */
 export interface HelperPort {
   attach(request: {
@@ -135,6 +152,8 @@ export interface HelperPort {
     container: string;
     autostart: boolean;
   }): Promise<{ changed: boolean; warnings: readonly string[] }>;
+  /** Looks at running guests; those that are not told of do not run any more. */
+  look(containers: readonly string[]): Promise<ReadonlyMap<string, GuestLook>>;
   /** Gives the kernel the limits that the running container's unit has. */
   applyLimits(container: string): Promise<void>;
   /**

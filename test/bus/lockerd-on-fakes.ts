@@ -15,6 +15,7 @@ import type { Job } from '../../src/core/job-queue.ts';
 import { defaultLimits, type Limits } from '../../src/core/user-quota.ts';
 import type {
   ContainerDefinition,
+  GuestLook,
   LxcStatus,
   MemoryFigures,
   UnitJobResult,
@@ -89,6 +90,10 @@ export class LockerdOnFakes {
   readonly outside = new FakeOutside();
   /** Every call of a client, in order. */
   readonly calls: RecordedCall[] = [];
+  /** What is seen of guests, by container. */
+  guests: Readonly<Record<string, GuestLook>> = {};
+  /** Which of them were looked at together, look after look. */
+  readonly looks: (readonly string[])[] = [];
   /** Whether calls are kept in {@link calls}. */
   isRecording = true;
   /** Does a task, or throws: a LockerdError is what the outside says of a failure. */
@@ -382,6 +387,14 @@ export class LockerdOnFakes {
           };
           const { warnings = [] } = await this.#do('set-autostart', container, effect);
           return { changed: true, warnings };
+        },
+        look: (containers) => {
+          this.looks.push(containers);
+          const seen = containers.flatMap((name) => {
+            const look = this.guests[name];
+            return look === undefined ? [] : [[name, look] as const];
+          });
+          return Promise.resolve(new Map(seen));
         },
         applyLimits: () => Promise.resolve(),
         watch: async (changed, oom, heard) => {

@@ -1,3 +1,4 @@
+import { symlinkSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { bootHost, type Host } from './host.ts';
 import { attachJournalOnFailure } from '../machines/journal.ts';
@@ -34,7 +35,7 @@ beforeAll(async () => {
   await host.writeFile(settings('wrong'), 'ready = running\nunknown = 1\n');
   const script = '#!/bin/sh\n### BEGIN INIT INFO\n# Provides: lxc.scripted\n### END INIT INFO\n';
   await host.writeFile('/etc/init.d/lxc.scripted', script, 0o755);
-  await host.shell('ln -s ../init.d/lxc.scripted /etc/rc3.d/S20lxc.scripted');
+  symlinkSync('../init.d/lxc.scripted', `${host.root}/etc/rc3.d/S20lxc.scripted`);
   await host.writeFile('/etc/polkit-1/rules.d/10-keeper.rules', rules);
   await host.boot();
   await configurePackage(host);

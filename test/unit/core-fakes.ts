@@ -258,6 +258,7 @@ export class FakeOutside {
         },
         setAutostart: ({ container, autostart }) =>
           this.#ask(`set-autostart ${container} ${autostart}`),
+        look: (containers) => this.#ask(`look ${containers.join(' ')}`),
         applyLimits: (container) => this.#ask(`apply-limits ${container}`),
         watch: (tell, oom, heard) => {
           this.#lxc = tell;

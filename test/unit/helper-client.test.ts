@@ -49,7 +49,7 @@ afterEach(async () => {
 const silenceMs = {
   ...{ attach: 300, detach: 300, freeze: 300, thaw: 300, balloon: 300 },
   'apply-limits': 300,
-  'set-autostart': 300,
+  ...{ 'set-autostart': 300, look: 300 },
 };
 
 function client(): HelperClient {
