@@ -26,7 +26,7 @@ import { parseLxcConfig } from '../host/parse-lxc.ts';
 import { createLxcReader } from '../host/read-lxc.ts';
 import type { FoundContainer } from '../host/read.ts';
 import { HostReader } from '../host/read.ts';
-import { readBootPolicy } from '../host/read-boot-policy.ts';
+import { readBootPolicy, runlevelLinks } from '../host/read-boot-policy.ts';
 import type { ContainerSettings, Settings } from '../host/settings.ts';
 import { parseContainerSettings, parseSettings } from '../host/settings.ts';
 import type { ContainerFacts, HostFacts } from './container.ts';
@@ -80,7 +80,7 @@ export function readEach(
   const { fstab, lockers, settings: located } = locateLockers(host, written.host);
   const settings = { ...written, host: located };
   const settingsNames = host.containersWithSettings();
-  const runlevelNames = host.runlevelLinks();
+  const linked = runlevelLinks(host);
   const unitLinks = host.unitLinks();
   const initScripts = host.initScripts();
   const lxcpath = host.lxcpath();
@@ -101,7 +101,7 @@ export function readEach(
     lockers,
   };
   const readers = { host, lxc, release, running, setLimits };
-  const own = { settingsNames, runlevelNames, unitLinks };
+  const own = { settingsNames, linked, unitLinks };
   gatherAll(
     found,
     settings,
@@ -184,7 +184,8 @@ function gatherFacts(
   settings: Settings,
   own: {
     readonly settingsNames: ReadonlySet<string>;
-    readonly runlevelNames: ReadonlySet<string>;
+    /** By the name of a container. */
+    readonly linked: ReadonlyMap<string, unknown>;
     readonly unitLinks: (unit: string) => UnitLinks;
   },
 ): GatheredFacts {
@@ -226,7 +227,7 @@ function gatherFacts(
     settings: parsed.settings,
     problems,
     ...limitsOf(readers, found.name, config, parsed.settings),
-    hasRunlevelLink: own.runlevelNames.has(found.name),
+    hasRunlevelLink: own.linked.has(found.name),
     uncertainTrees,
     unitLinks: own.unitLinks(containerUnit(found.name)),
     uncertainPaths,

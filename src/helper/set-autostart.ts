@@ -28,7 +28,7 @@ function instanceOf({ unit }: ContainerView): string {
 /** Who decides against the wish although the settings agree with it, with the remedy. */
 function refusal(
   view: ContainerView,
-  { links, isTemplateMasked }: BootView,
+  { links, runlevelLinks, isTemplateMasked }: BootView,
   reasons: readonly BootReason[],
 ): LockerdError {
   const unit = instanceOf(view);
@@ -38,13 +38,11 @@ function refusal(
         return isTemplateMasked
           ? ['lxc@.service is masked; run: systemctl unmask lxc@.service']
           : [`${view.unit} is masked; run: systemctl unmask ${shellWord(unit)}`];
-      case 'runlevel': {
-        const script = `lxc.${view.name}`;
+      case 'runlevel':
         return [
-          `a link in a runlevel starts its init script /etc/init.d/${script}; ` +
-            `run: update-rc.d ${shellWord(script)} disable`,
+          `${runlevelLinks.join(', ')} starts its init script; ` +
+            `run: rm ${runlevelLinks.map((link) => shellWord(link)).join(' ')}`,
         ];
-      }
       case 'enabled':
         return [
           `${view.unit} is enabled in ${links.wantedBy.join(', ')}; run: systemctl disable ${shellWord(unit)}`,
@@ -66,10 +64,10 @@ export function planAutostart(view: ContainerView, wanted: boolean): AutostartPl
   const [problem] = view.own.problems;
   if (problem !== undefined) throw new LockerdError('Failed', `nothing was changed: ${problem}`);
   const boot = view.boot();
-  const { policy, config, links, hasRunlevelLink } = boot;
+  const { policy, config, links, runlevelLinks } = boot;
   const { autostart } = view.own.merged;
   const decide = (setting: boolean | undefined) =>
-    decideBoot(policy, config, links, hasRunlevelLink, setting);
+    decideBoot(policy, config, links, runlevelLinks.length > 0, setting);
   // What another one decides for may change without the setting; what it hides may come back.
   const isWritten = wanted
     ? autostart === false || !decide(autostart).starts

@@ -12,7 +12,7 @@ import type { Lockers, Wormhole } from '../host/lockers.ts';
 import { parseLxcConfig } from '../host/parse-lxc.ts';
 import { createLxcReader } from '../host/read-lxc.ts';
 import { HostReader } from '../host/read.ts';
-import { readBootPolicy } from '../host/read-boot-policy.ts';
+import { readBootPolicy, runlevelLinks } from '../host/read-boot-policy.ts';
 import { parseContainerSettings, parseSettings } from '../host/settings.ts';
 import type { ContainerSettings, LockerChoice, Settings } from '../host/settings.ts';
 import type { LxcConfig } from '../model/lxc-config.ts';
@@ -42,7 +42,8 @@ export interface BootView {
   readonly policy: BootPolicy;
   readonly config: Pick<LxcConfig, 'startAuto' | 'groups'>;
   readonly links: UnitLinks;
-  readonly hasRunlevelLink: boolean;
+  /** Links to its init script in runlevels, as paths. */
+  readonly runlevelLinks: readonly string[];
   /** The mask is that of all containers' units, `lxc@.service`. */
   readonly isTemplateMasked: boolean;
 }
@@ -83,7 +84,7 @@ function viewBoot(host: HostReader, name: string, config: LxcConfig): BootView {
     policy: readBootPolicy(host).policy,
     config,
     links: linksOf(containerUnit(name)),
-    hasRunlevelLink: host.runlevelLinks().has(name),
+    runlevelLinks: runlevelLinks(host).get(name) ?? [],
     isTemplateMasked: linksOf('lxc@.service').isMasked,
   };
 }

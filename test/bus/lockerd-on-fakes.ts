@@ -20,6 +20,7 @@ import type {
   MemoryFigures,
   UnitJobResult,
 } from '../../src/core/ports.ts';
+import type { LockerdError } from '../../src/model/errors.ts';
 import { systemClock } from '../../src/service/system-clock.ts';
 import { startService } from '../../src/service/bus-service.ts';
 import { IdleExit, type Occupation } from '../../src/service/idle.ts';
@@ -92,6 +93,8 @@ export class LockerdOnFakes {
   readonly calls: RecordedCall[] = [];
   /** What is seen of guests, by container. */
   guests: Readonly<Record<string, GuestLook>> = {};
+  /** Why nobody can look. */
+  lookFailure: LockerdError | undefined;
   /** Which of them were looked at together, look after look. */
   readonly looks: (readonly string[])[] = [];
   /** Whether calls are kept in {@link calls}. */
@@ -389,6 +392,7 @@ export class LockerdOnFakes {
           return { changed: true, warnings };
         },
         look: (containers) => {
+          if (this.lookFailure !== undefined) return Promise.reject(this.lookFailure);
           this.looks.push(containers);
           const seen = containers.flatMap((name) => {
             const look = this.guests[name];

@@ -217,6 +217,7 @@ describe('the interface', () => {
       Problem: '',
       Autostart: false,
       AutostartReasons: [],
+      Groups: [],
       WaitsFor: [],
       Leader: 100,
       StateChangeTimestamp: expect.any(BigInt) as bigint,

@@ -50,7 +50,7 @@ attachJournalOnFailure(() => host);
 async function lockerctl(user: string, ...args: string[]) {
   const as = ['--reuid', user, '--regid', user, '--init-groups', 'lockerctl', ...args];
   const { exitCode, stdout, stderr } = await host.run('setpriv', as, { reject: false });
-  return { status: exitCode, stdout, stderr };
+  return { status: exitCode, stdout: stdout.trimEnd(), stderr };
 }
 
 /** `yes (config)` of each container. */
@@ -136,7 +136,7 @@ describe('what others decide is named, and what is advised helps', () => {
   test.each([
     ['enable', 'masked', 'lxc@masked.service is masked; run: ', 'yes setting'],
     ['disable', 'linked', 'lxc@linked.service is enabled in multi-user.target; run: ', 'no'],
-    ['disable', 'scripted', 'init script /etc/init.d/lxc.scripted; run: ', 'no'],
+    ['disable', 'scripted', '/etc/rc3.d/S20lxc.scripted starts its init script; run: ', 'no'],
   ])('%s %s', async (command, container, why, after) => {
     const message = await refusal(command, container);
     expect(message).toContain(why);

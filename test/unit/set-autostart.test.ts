@@ -9,7 +9,7 @@ const plain: BootView = {
   policy,
   config: { startAuto: false, groups: [] },
   links: { wantedBy: [], isMasked: false },
-  hasRunlevelLink: false,
+  runlevelLinks: [],
   isTemplateMasked: false,
 };
 
@@ -55,7 +55,7 @@ describe('the setting is written where it decides', () => {
     [
       'also what says no beside a link says yes then',
       true,
-      { boot: { hasRunlevelLink: true }, autostart: false },
+      { boot: { runlevelLinks: ['/etc/rc3.d/S20lxc.my web'] }, autostart: false },
       true,
     ],
     ['one that only another unit wants is enabled', true, { boot: wantedBy('x.service') }, true],
@@ -93,14 +93,14 @@ describe('who else decides is named, with the remedy', () => {
     [
       'an init script',
       false,
-      { boot: { hasRunlevelLink: true }, autostart: false },
-      /init script \/etc\/init\.d\/lxc\.my web; run: update-rc\.d 'lxc\.my web' disable$/,
+      { boot: { runlevelLinks: ['/etc/rc3.d/S20lxc.my web'] }, autostart: false },
+      /S20lxc\.my web starts its init script; run: rm '\/etc\/rc3\.d\/S20lxc\.my web'$/,
     ],
     [
       'both',
       false,
-      { boot: { ...wantedBy('graphical.target'), hasRunlevelLink: true } },
-      /update-rc\.d .* disable; and .* systemctl disable/,
+      { boot: { ...wantedBy('graphical.target'), runlevelLinks: ['/etc/rc3.d/S20lxc.my web'] } },
+      /rm '\/etc.*web'; and .* systemctl disable/,
     ],
     [
       'mistakes in the settings',
