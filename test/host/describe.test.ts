@@ -1,4 +1,5 @@
-import { symlinkSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { chmodSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import { bootHost, type Host } from './host.ts';
@@ -8,13 +9,16 @@ import { guestPid, offline, systemctl } from '../machines/support.ts';
 
 vi.setConfig({ testTimeout: 240_000, hookTimeout: 900_000 });
 
-const veth = ['lxc.net.0.type = veth', 'lxc.net.0.flags = up', 'lxc.net.0.name = eth0'];
+const veth = [
+  ...['lxc.net.0.type = veth', 'lxc.net.0.link = lxcbr0', 'lxc.net.0.flags = up'],
+  'lxc.net.0.name = eth0',
+];
 const rootfs = (name: string) => `/var/lib/lxc/${name}/rootfs`;
 
 let host: Host;
 beforeAll(async () => {
   host = await bootHost({ name: 'describe', boot: false });
-  await host.createContainer('web', 'busybox', {
+  await host.createContainer('web', 'sysvinit', {
     config: [
       ...veth,
       'lxc.net.0.ipv4.address = 192.0.2.5/24',
@@ -24,14 +28,20 @@ beforeAll(async () => {
   });
   await host.createContainer('evil', 'busybox', { config: veth });
   await host.createContainer('bare', 'busybox', { config: ['lxc.net.0.type = none'] });
+  await host.createContainer('mapped', 'busybox', {
+    config: [...offline, 'lxc.idmap = u 0 100000 65536', 'lxc.idmap = g 0 100000 65536'],
+  });
+  execFileSync('chown', ['-R', '100000:100000', `${host.root}${rootfs('mapped')}`]);
+  chmodSync(`${host.root}/var/lib/lxc/mapped`, 0o755);
+  for (const file of ['subuid', 'subgid']) {
+    await host.writeFile(`/etc/${file}`, 'root:100000:65536\n');
+  }
   await host.createContainer('off', 'busybox', { config: offline });
   await host.writeFile('/etc/only-on-the-host', 'PRETTY_NAME="of the host"\n');
-  await host.writeFile(`${rootfs('web')}/usr/lib/os-release`, 'ID=tiny\nPRETTY_NAME="Tiny \\$1"\n');
-  symlinkSync('../usr/lib/os-release', `${host.root}${rootfs('web')}/etc/os-release`);
   await host.boot();
   await configurePackage(host);
   await host.run('useradd', ['--no-create-home', 'stranger']);
-  await systemctl(host, 'start', 'lxc@web', 'lxc@evil', 'lxc@bare');
+  await systemctl(host, 'start', 'lxc@web', 'lxc@evil', 'lxc@bare', 'lxc@mapped');
 });
 afterAll(() => host.close());
 attachJournalOnFailure(() => host);
@@ -59,7 +69,9 @@ test('everybody sees addresses, host name, operating system and uptime of a gues
   await inGuest('web', 'hostname front-1.example');
   const status = await statusOf('web');
   expect(status).toMatchObject({
-    ...{ host_name: 'front-1.example', os: 'Tiny $1', os_id: 'tiny', os_version: null },
+    ...{ host_name: 'front-1.example', os_id: 'debian', os_version: '12' },
+    // Its file is a link to ../usr/lib/os-release.
+    os: 'Debian GNU/Linux 12 (bookworm)',
     ...{ unprivileged: false, shares_network: false, more_addresses: false },
     groups: ['all', 'front'],
   });
@@ -74,7 +86,10 @@ test('everybody sees addresses, host name, operating system and uptime of a gues
   expect(Math.abs(started / 1e6 - Number(stdout))).toBeLessThan(30);
   const columns = ['list', '--no-legend', '--columns=container,addresses,hostname,os,unprivileged'];
   const list = await host.run('lockerctl', columns);
-  expect(list.stdout).toMatch(/^web +192\.0\.2\.5,2001:db8::5 +front-1\.example +Tiny \$1 +no$/m);
+  expect(list.stdout).toMatch(
+    /^web +192\.0\.2\.5,2001:db8::5 +front-1\.example +Debian GNU\/Linux 12 \(bookworm\) +no$/m,
+  );
+  expect(list.stdout).toMatch(/^mapped +- +mapped .* yes$/m);
   expect(list.stdout).toMatch(/^off +- +- +- +-$/m);
   expect(list.stdout).toMatch(/^bare +host /m);
 });
@@ -82,7 +97,8 @@ test('everybody sees addresses, host name, operating system and uptime of a gues
 test('a guest deceives nobody and holds nobody up', async () => {
   // What hostname(1) refuses to set.
   const sethostname = 170;
-  await inGuest('evil', `perl -e 'syscall(${sethostname}, "a\\e[2J\\nb", 7)'`);
+  const name = `my $name = "a\\e[2J\\nb"; syscall(${sethostname}, $name, 7)`;
+  await inGuest('evil', `perl -e '${name}'`);
   await inGuest(
     'evil',
     'for i in $(seq 1 250); do for j in 1 2 3 4; do echo "addr add 10.9.$j.$i/32 dev eth0"; done; done | ip -b -',
