@@ -40,15 +40,7 @@ export class GuestLooks {
    * the helper does.
    */
   async of(containers: readonly string[]): Promise<Looks> {
-    const found = new Map<string, GuestLook>();
-    const unseen: string[] = [];
-    for (const name of containers) {
-      const leader = this.#leaderOf(name);
-      if (leader === 0) continue;
-      const seen = this.#fresh.get(name);
-      if (seen?.leader === leader) found.set(name, seen.look);
-      else unseen.push(name);
-    }
+    const { found, unseen } = this.#known(containers);
     if (unseen.length === 0) return found;
     const looks = await this.#look(unseen);
     for (const name of unseen) {
@@ -56,6 +48,20 @@ export class GuestLooks {
       if (look !== undefined) found.set(name, look);
     }
     return found;
+  }
+
+  /** What was seen a moment ago, and which others run. */
+  #known(names: Iterable<string>): { found: Map<string, GuestLook>; unseen: string[] } {
+    const found = new Map<string, GuestLook>();
+    const unseen: string[] = [];
+    for (const name of names) {
+      const leader = this.#leaderOf(name);
+      if (leader === 0) continue;
+      const seen = this.#fresh.get(name);
+      if (seen?.leader === leader) found.set(name, seen.look);
+      else unseen.push(name);
+    }
+    return { found, unseen };
   }
 
   #leaderOf(name: string): number {
@@ -77,8 +83,9 @@ export class GuestLooks {
     return next;
   }
 
-  async #ask(names: readonly string[]): Promise<Looks> {
-    const all = new Map<string, GuestLook>();
+  async #ask(wanted: readonly string[]): Promise<Looks> {
+    // The look that has just ended may have seen some of them.
+    const { found: all, unseen: names } = this.#known(wanted);
     for (let at = 0; at < names.length; at += maxNames) {
       const part = names.slice(at, at + maxNames);
       const leaders = new Map(part.map((name) => [name, this.#leaderOf(name)]));
