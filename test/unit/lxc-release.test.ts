@@ -143,7 +143,7 @@ describe('a limit of cgroup v1', () => {
     });
     fc.assert(
       fc.property(lines, (before) => {
-        const lookup = (key: string) => before.findLast(([other]) => other === key)?.[1];
+        const lookup = (key: string) => before.find(([other]) => other === key)?.[1];
         const now = before.flatMap(([key, value]) => {
           const [, name, words] =
             /^(\S+) = (.*)$/.exec(cgroup2Line(key, value, lookup) ?? '') ?? [];
