@@ -132,12 +132,9 @@ describe.each(Object.entries(hears))('a guest with %s', (name, heard) => {
 
   test('is told the signal that a stop sends without the line', () => {
     // SIGHUP is for none of them.
-    expect(why(1)).toMatchObject({
-      what: `${kind} does not shut down on this signal`,
-      remedy: expect.stringMatching(
-        /^write lxc\.signal\.halt = SIG[A-Z0-9+]+, or remove the line$/,
-      ),
-    });
+    const { what = '', remedy = '' } = why(1) ?? {};
+    expect(what).toBe(`${kind} does not shut down on this signal`);
+    expect(remedy).toMatch(/^write lxc\.signal\.halt = SIG[A-Z0-9+]+, or remove the line$/);
     if (heard.length > 0) expect(heard).toContain(defaultSignals[kind]);
   });
 
