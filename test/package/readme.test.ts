@@ -1,13 +1,14 @@
 import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
-import { afterAll, beforeAll, describe, expect, inject, test, vi } from 'vitest';
+import { afterAll, beforeAll, expect, inject, test, vi } from 'vitest';
 import { bootHost, type Host } from '../host/host.ts';
 import { ensureImage } from '../host/image.mjs';
 import { attachJournalOnFailure } from '../machines/journal.ts';
 import { expectState, guestPid, offline, systemctl, trySystemctl } from '../machines/support.ts';
+import { describeReleases } from './describe-releases.ts';
 import { commands, inline } from './install-chapter.ts';
-import { ensureFreshImage, releases } from './package-images.mjs';
+import { ensureFreshImage } from './package-images.mjs';
 import { fileWith, project, runWithNetwork } from './packages.ts';
 
 /** The chapter "Install" of README.md, followed word by word on hosts that are as Debian installs them. */
@@ -33,7 +34,7 @@ function cloneInto(host: Host): void {
   execFileSync('git', ['-C', target, 'add', '--all']);
 }
 
-describe.each(releases)('on a fresh %s', (release) => {
+describeReleases('on a fresh %s', (release) => {
   let host: Host;
   beforeAll(async () => {
     const image = await ensureFreshImage(release);

@@ -51,8 +51,8 @@ test('a package that is built elsewhere and later is the same, byte for byte', (
   expect(fs.readFileSync(other).equals(fs.readFileSync(deb))).toBe(true);
 });
 
-test('the source package is the same each time', () => {
-  const again = buildPackage();
+test('the source package is the same each time', async () => {
+  const again = await buildPackage();
   try {
     for (const end of ['.dsc', '.tar.xz', '.deb']) {
       const [one, other] = [first, again].map((directory) =>
