@@ -79,8 +79,15 @@ export interface MountPoint {
 
 /** The host's mounts: lockers and what is attached. */
 export interface MountsPort {
-  /** Reports the active mounts directly or deeper below a directory, now and at every change. */
-  watch(directory: string, changed: (mounts: readonly MountPoint[]) => void): Promise<Unwatch>;
+  /** Reports the active mounts directly or deeper below a directory now, and what changes of them. */
+  watch(directory: string, changed: (change: MountsChange) => void): Promise<Unwatch>;
+}
+
+/** Only what is new or another: one mount costs the same on a host with a thousand. */
+export interface MountsChange {
+  readonly mounted: readonly MountPoint[];
+  /** Paths where nothing is mounted any more. */
+  readonly gone: readonly string[];
 }
 
 /** A container's guest as the kernel shows it, whoever started it. */
