@@ -30,8 +30,6 @@ export interface UnitStatus {
     | 'refreshing';
   /** `success`, or what made the unit fail. */
   readonly result: string;
-  /** Process id of the unit's main process, LXC's monitor; 0 for none. */
-  readonly mainPid: number;
   /** CLOCK_REALTIME, microseconds. */
   readonly stateChangeUsec: bigint;
   /** Bytes; 2^64-1 for no limit. */

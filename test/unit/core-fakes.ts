@@ -67,7 +67,6 @@ export function unitStatus(change: Partial<UnitStatus> = {}): UnitStatus {
   return {
     activeState: 'inactive',
     result: 'success',
-    mainPid: 0,
     stateChangeUsec: 5_000_000n,
     memoryMax: noLimit,
     memorySwapMax: noLimit,
@@ -154,13 +153,13 @@ export class FakeOutside {
 
   /** A container whose unit runs it. */
   run(container: string, leader = 100): void {
-    this.unit(container, { activeState: 'active', mainPid: leader - 1 });
+    this.unit(container, { activeState: 'active' });
     this.lxc(container, 'RUNNING', leader);
   }
 
   stop(container: string): void {
     this.lxc(container, 'STOPPED');
-    this.unit(container, { activeState: 'inactive', mainPid: 0 });
+    this.unit(container, { activeState: 'inactive' });
   }
 
   mount(path: string, { source = 'disk', readOnly = false } = {}): void {
