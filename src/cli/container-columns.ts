@@ -1,5 +1,6 @@
 /** The columns of "list": what each shows of a container, and which cost a look into the guests. */
 
+import { isLinkLocal } from '../model/link-local.ts';
 import { formatBytes, unlimited } from '../model/memory-limit.ts';
 import type { ContainerInfo, GuestInfo } from './object-info.ts';
 import { isUp } from './object-info.ts';
@@ -47,10 +48,6 @@ export function listOf(words: readonly string[]): string {
 function autostartWord({ autostart, autostartReasons: [reason] }: ContainerInfo): string {
   const word = autostart ? 'yes' : 'no';
   return reason === undefined ? word : `${word} (${escapeText(reason)})`;
-}
-
-function isLinkLocal(address: string): boolean {
-  return /^(?:169\.254\.|fe[89ab][0-9a-f]:)/.test(address);
 }
 
 /** Those that others can reach, if there are any; `host` where the network is the host's. */

@@ -5,6 +5,7 @@
  */
 
 import { endianness } from 'node:os';
+import { isLinkLocal } from '../model/link-local.ts';
 
 /** An address that the guest has. */
 export interface GuestAddress {
@@ -86,10 +87,6 @@ function ipv6Of(ifInet6: string): GuestAddress[] {
     const address = new URL(`http://[${groups.join(':')}]`).hostname.slice(1, -1);
     return [{ interface: name, address }];
   });
-}
-
-export function isLinkLocal(address: string): boolean {
-  return /^(?:169\.254\.|fe[89ab][0-9a-f]:)/.test(address);
 }
 
 /**
