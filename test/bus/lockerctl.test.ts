@@ -246,9 +246,9 @@ web       running yes (config)   1234 120.5M    2G sandbox:ro,web_vol
       const columns = '--columns=CONTAINER,addresses,hostname,os,uptime,unprivileged,groups';
       const { stdout } = await lockerctl(['list', columns]);
       expect(stdout).toBe(
-        `CONTAINER ADDRESSES              HOSTNAME OS             UPTIME UNPRIVILEGED GROUPS
-db        -                      -        -                   - -            -
-mail      -                      -        -                   - -            -
+        `CONTAINER ADDRESSES              HOSTNAME OS            UPTIME UNPRIVILEGED GROUPS
+db        -                      -        -                  - -            -
+mail      -                      -        -                  - -            -
 web       192.0.2.5,198.51.100.7 front    Tiny Linux 1 1h 2min yes          -
 
 3 containers listed.
@@ -273,14 +273,14 @@ web       192.0.2.5,198.51.100.7 front    Tiny Linux 1 1h 2min yes          -
 
     test('are a part of the status', async () => {
       service.guests = {
-        web: { ...seen, hasMoreAddresses: true, startUsec: BigInt(Date.now() - 5_500) * 1000n },
+        web: { ...seen, hasMoreAddresses: true, startUsec: BigInt(Date.now() - 3_723_500) * 1000n },
         mail: { sharesNetwork: true, os: { id: 'x' } },
       };
       const { stdout } = await lockerctl(['status', 'web']);
       expect(stdout).toContain(`       Leader: 1234
     Host name: front
            OS: Tiny Linux 1
-       Uptime: 5s
+       Uptime: 1h 2min
          Root: unprivileged
     Addresses: 192.0.2.5 (eth0)
                198.51.100.7
