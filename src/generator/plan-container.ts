@@ -142,7 +142,11 @@ function planFacts(c: Container): Fact[] {
     { key: 'ConfigFile', value: unitWord(c.configFile) },
     { key: 'Autostart', value: c.boot.starts ? 'yes' : 'no' },
   ];
-  for (const reason of c.boot.reasons) facts.push({ key: 'AutostartReason', value: reason });
+  const { reasons, neededBy = '' } = c.boot;
+  for (const reason of reasons) {
+    const by = reason === 'needed' && neededBy !== '' ? ` ${unitWord(neededBy)}` : '';
+    facts.push({ key: 'AutostartReason', value: `${reason}${by}` });
+  }
   facts.push({ key: 'RebootSignal', value: String(c.rebootSignal ?? defaultRebootSignal) });
   for (const group of c.groups) facts.push({ key: 'Group', value: unitWord(group) });
   const { autoballoon } = c.settings;

@@ -83,6 +83,7 @@ const noDetails: ActionDetails = {
   'memory-current': '',
   'memory-direction': '',
   'swap-limit': '',
+  autostart: '',
   'job-uid': '',
 };
 

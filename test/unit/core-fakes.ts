@@ -85,6 +85,7 @@ export function definition(
     configFile: `/var/lib/lxc/${name}/config`,
     autostart: false,
     autostartReasons: [],
+    neededBy: [],
     groups: [],
     problem: '',
     wormhole: `/var/locker-mappings/${name}`,
@@ -256,6 +257,9 @@ export class FakeOutside {
           const words = [container, limit, force, persist, ...(swap === undefined ? [] : [swap])];
           return this.#ask(`balloon ${words.join(' ')}`, signal);
         },
+        setAutostart: ({ container, autostart }) =>
+          this.#ask(`set-autostart ${container} ${autostart}`),
+        look: (containers) => this.#ask(`look ${containers.join(' ')}`),
         applyLimits: (container) => this.#ask(`apply-limits ${container}`),
         watch: (tell, oom, heard) => {
           this.#lxc = tell;
