@@ -68,6 +68,7 @@ export interface Container {
   /** When not empty, the unit refuses to start and says so. */
   readonly problems: readonly Problem[];
   readonly warnings: readonly Problem[];
+  readonly init: GuestInit;
   readonly halt: HaltPlan;
   readonly memory: MemoryLimits;
   /** Keys of the configuration that LXC must not see, because the unit has what they say. */

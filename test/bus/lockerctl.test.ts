@@ -1353,4 +1353,35 @@ describe('the examples', () => {
     expect(refused).toMatchObject({ status: 1, stdout: '' });
     expect(refused.stderr).toContain('polkit does not allow you org.lockerd1.mount-locker');
   });
+
+  /** What a program prints, line by line; it may still run. */
+  function linesOf(child: ChildProcess): () => string[] {
+    let text = '';
+    child.stdout?.on('data', (chunk: Buffer) => (text += chunk.toString()));
+    child.stderr?.on('data', (chunk: Buffer) => (text += chunk.toString()));
+    return () => text.split('\n').filter((line) => line !== '');
+  }
+
+  test('in Python, with signals', async () => {
+    const child = start('/usr/bin/python3', [join(examples, 'watch-container.py'), 'db']);
+    const lines = linesOf(child);
+    await until(() => lines().length > 0);
+    await service.define({ db: { state: 'running', memoryMax: gigabyte } });
+    await until(() => lines().at(-1) === `State=running MemoryLimit=${gigabyte}`);
+    expect(lines()[0]).toBe(`State=stopped MemoryLimit=${2n ** 64n - 1n}`);
+    child.kill();
+  });
+
+  test('in bash, with signals', async () => {
+    const args = [join(examples, 'limit-when-running.sh'), 'db', String(gigabyte)];
+    const child = start('bash', args);
+    const lines = linesOf(child);
+    const ended = collect(child);
+    await until(() => lines().includes('db: s "stopped"'));
+    expect(changes()).toEqual([]);
+    await service.define({ db: { state: 'running' } });
+    expect(await ended).toMatchObject({ status: 0, stderr: '' });
+    expect(lines().slice(-2)).toEqual(['s "running"', `t ${gigabyte}`]);
+    expect(changes()).toEqual(['Balloon']);
+  });
 });

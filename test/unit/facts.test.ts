@@ -152,6 +152,7 @@ describe('what the generator writes is read back', () => {
               instance: escapeInstance(c.name),
               configFile: `/var/lib/lxc/${c.name}/config`.replaceAll(/[\s\\]*$/g, ''),
               warnings: [],
+              init: 'unknown',
               halt: { signal: 'SIGPWR', heardBy: [30], isSentAtStop: false },
               memory: { limits: [], held: [], taken: [], warnings: [] },
               clearedKeys: [],
