@@ -105,8 +105,8 @@ describeReleases('on a fresh %s', (release) => {
     const leader = await guestPid(host, 'web');
     await systemctl(host, 'start', 'lxc-autostart.target');
     expect(await guestPid(host, 'web')).toBe(leader);
-    await host.writeFile('/etc/lockerd/containers/web.conf', 'autostart = no\n');
-    await systemctl(host, 'daemon-reload');
+    await host.shell('lockerctl disable web');
+    expect(await host.readFile('/etc/lockerd/containers/web.conf')).toBe('autostart = no\n');
     expect(await isEnabled()).not.toMatch(/^enabled/);
   });
 

@@ -5,6 +5,7 @@ test('the tier package runs each command of the chapter "Install"', () => {
   expect(commands.length).toBeGreaterThanOrEqual(4);
   // It runs each of these as well: whoever adds one adds it there.
   expect([...new Set(inline)].sort()).toEqual([
+    'lockerctl disable web',
     'lockerctl import',
     'lockerctl import --apply',
     'lxc-stop -n web && systemctl start lxc@web',
