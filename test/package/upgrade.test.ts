@@ -174,6 +174,9 @@ describeReleases('on %s', (release) => {
       missing: [],
     });
     expect(await host.readFile(limit)).toContain(`MemoryMax=${200 * mib}\n`);
+    // As README says.
+    await systemctl(host, 'revert', 'lxc@web');
+    expect((await listHost(host)).filter((line) => line.includes(limit))).toEqual([]);
   });
 
   test('it can be installed again', async () => {

@@ -12,6 +12,7 @@ test('the tier package runs each command of the chapter "Install"', () => {
     'systemctl disable lxc@web',
     'systemctl enable',
     'systemctl is-enabled lxc@web',
+    'systemctl revert lxc@web',
     'systemctl start lxc-autostart.target',
   ]);
 });
