@@ -147,6 +147,7 @@ describe('what the generator writes is read back', () => {
               warnings: [],
               halt: { signal: 'SIGPWR', heardBy: [30], isSentAtStop: false },
               memory: { limits: [], held: [], taken: [], warnings: [] },
+              controls: { settings: [], taken: [], warnings: [] },
               clearedKeys: [],
               hasPreStart: false,
               hasLogFile: false,
