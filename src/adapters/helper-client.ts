@@ -17,7 +17,7 @@ interface Timing {
   readonly readyMs: number;
 }
 
-type Verb = 'attach' | 'detach' | 'freeze' | 'thaw' | 'balloon' | 'apply-limits';
+type Verb = 'attach' | 'detach' | 'freeze' | 'thaw' | 'balloon' | 'set-limits' | 'apply-limits';
 
 const defaultTiming: Timing = {
   silenceMs: {
@@ -28,6 +28,7 @@ const defaultTiming: Timing = {
     thaw: 30_000,
     // Between two lines about its progress.
     balloon: 120_000,
+    'set-limits': 60_000,
     // The kernel takes back first what is above.
     'apply-limits': 120_000,
   },
@@ -87,12 +88,20 @@ export class HelperClient implements HelperPort {
       ...(swap === undefined ? {} : { swap: limitText(swap) }),
     };
     const answer = await this.#request('balloon', request, { signal, progress });
-    const { warnings, stallUsec } = answer;
-    const isText = (warning: unknown): warning is string => typeof warning === 'string';
+    const { stallUsec } = answer;
     return {
-      warnings: Array.isArray(warnings) ? warnings.filter(isText) : [],
+      warnings: warningsOf(answer),
       stallUsec: isCount(stallUsec) ? BigInt(stallUsec) : undefined,
     };
+  }
+
+  async setLimits({
+    container,
+    limits,
+    persist,
+  }: Parameters<HelperPort['setLimits']>[0]): ReturnType<HelperPort['setLimits']> {
+    const answer = await this.#request('set-limits', { container, limits, persist });
+    return { warnings: warningsOf(answer) };
   }
 
   async applyLimits(container: string): Promise<void> {
@@ -257,6 +266,11 @@ function isAborted(signal: AbortSignal | undefined): boolean {
 
 function isCount(value: unknown): value is number {
   return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0;
+}
+
+function warningsOf({ warnings }: Json): string[] {
+  const isText = (warning: unknown): warning is string => typeof warning === 'string';
+  return Array.isArray(warnings) ? warnings.filter(isText) : [];
 }
 
 function booleanOf(answer: Json, key: string): boolean {

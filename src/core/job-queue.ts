@@ -9,7 +9,15 @@ import type { Limits } from './user-quota.ts';
 import { Listeners } from './listeners.ts';
 
 export type Verb =
-  'start' | 'stop' | 'reboot' | 'freeze' | 'thaw' | 'balloon' | 'mount-locker' | 'unmount-locker';
+  | 'start'
+  | 'stop'
+  | 'reboot'
+  | 'freeze'
+  | 'thaw'
+  | 'balloon'
+  | 'set-limits'
+  | 'mount-locker'
+  | 'unmount-locker';
 export type JobState = 'waiting' | 'running' | 'done';
 export type JobResult = '' | 'done' | 'failed' | 'cancelled' | 'timeout';
 

@@ -1,6 +1,7 @@
 /** What the core needs from outside. Adapters implement these; each knows one outside system. */
 
 import type { LogLevel, LogTarget } from '../api/log-control.ts';
+import type { LimitName, LimitTexts } from '../model/guest-limits.ts';
 import type { ContainerFactsRead, HostFactsRead } from '../model/facts.ts';
 
 /** One container as the generator has written it down and systemd has loaded it. */
@@ -127,6 +128,12 @@ export interface HelperPort {
     /** How long the guest stood still for want of memory; undefined where it is not counted. */
     stallUsec: bigint | undefined;
   }>;
+  /** Sets other limits than those of memory, all of them or none. */
+  setLimits(request: {
+    container: string;
+    limits: LimitTexts;
+    persist: boolean;
+  }): Promise<{ warnings: readonly string[] }>;
   /** Gives the kernel the limits that the running container's unit has. */
   applyLimits(container: string): Promise<void>;
   /**
@@ -142,8 +149,11 @@ export interface HelperPort {
   ): Promise<Unwatch>;
 }
 
-/** Details of an authorization, every key always present, values never a caller's free text. */
-export interface ActionDetails {
+/**
+ * Details of an authorization, every key always present, values never a caller's free text. Those by the
+ * names of limits have what is asked for, and are empty for limits that stay.
+ */
+export interface ActionDetails extends Readonly<Record<LimitName, string>> {
   readonly container: string;
   readonly unit: string;
   readonly verb: string;
@@ -157,6 +167,8 @@ export interface ActionDetails {
   readonly 'memory-direction': '' | 'grow' | 'shrink' | 'same';
   /** Bytes in decimal, or `max`; empty where the limit of swap stays as it is. */
   readonly 'swap-limit': string;
+  /** Names of the limits that are to be set, with blanks between them. */
+  readonly limits: string;
   /** Uid of who started the job that is to be cancelled; else empty. */
   readonly 'job-uid': string;
 }
@@ -168,6 +180,7 @@ export const actionIds = [
   'org.lockerd1.reboot',
   'org.lockerd1.freeze',
   'org.lockerd1.balloon',
+  'org.lockerd1.set-limits',
   'org.lockerd1.mount-locker',
   'org.lockerd1.unmount-locker',
   'org.lockerd1.unmount-locker-force',
@@ -245,6 +258,28 @@ export interface KernelLimits {
   readonly memory: bigint;
   /** Undefined where it is not a limit of its own: on cgroup v1, and without swap accounting. */
   readonly swap: bigint | undefined;
+}
+
+/** What a container uses of the host beside memory, and the limits of that in the kernel. */
+export interface UsageFigures {
+  /** Of all processors, since the start, in microseconds. */
+  readonly cpuUsec: bigint;
+  readonly tasks: bigint;
+  /** Of all disks, since the start; undefined where the kernel does not count it. */
+  readonly io:
+    | {
+        readonly readBytes: bigint;
+        readonly writtenBytes: bigint;
+        readonly reads: bigint;
+        readonly writes: bigint;
+      }
+    | undefined;
+  readonly limits: LimitTexts;
+}
+
+export interface UsagePort {
+  /** Undefined for a control group that is not there. */
+  read(controlGroup: string): UsageFigures | undefined;
 }
 
 export interface MemoryPort {

@@ -8,6 +8,7 @@ import type { MemoryFigures } from '../core/ports.ts';
 import type { Container } from '../core/host-objects.ts';
 import { atPath, type ContainerMethods } from './container-methods.ts';
 import type { ServiceContext } from './service-context.ts';
+import { usageProperties } from './usage-properties.ts';
 import { jobPath, lockerPath, parsePath } from '../api/paths.ts';
 
 /** org.lockerd1.Container, for all containers: the path says which. */
@@ -50,6 +51,7 @@ export function containerInterface(context: ServiceContext, methods: ContainerMe
       Freeze: atPath(methods.freeze, nameAt),
       Thaw: atPath(methods.thaw, nameAt),
       Balloon: atPath(methods.balloon, nameAt),
+      SetLimits: atPath(methods['set-limits'], nameAt),
       MountLocker: atPath(methods['mount-locker'], nameAt),
       UnmountLocker: atPath(methods['unmount-locker'], nameAt),
     },
@@ -76,6 +78,7 @@ export function containerInterface(context: ServiceContext, methods: ContainerMe
       SwapCurrent: figure('t', unknownFigure, ({ swap }) => swap),
       MemoryPressure: figure('d', 0, ({ pressure }) => pressure),
       OomKills: emitting('t', ({ oomKills }) => oomKills),
+      ...usageProperties(context, (path) => at(path).unit?.controlGroup ?? ''),
       Jobs: emitting('ao', (container) =>
         jobs.unfinished
           .filter((job) => job.container === container.name)

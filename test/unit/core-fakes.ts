@@ -15,6 +15,7 @@ import type {
   MountPoint,
   UnitJobResult,
   UnitStatus,
+  UsagePort,
 } from '../../src/core/ports.ts';
 
 /** Time that passes when the test says so. */
@@ -210,7 +211,7 @@ export class FakeOutside {
     return this.pending.find((one) => one.what === what)?.signal;
   }
 
-  ports(): CorePorts {
+  ports(): CorePorts & { readonly usage: UsagePort } {
     const nothing = () => Promise.resolve();
     const unitJob = (verb: string) => (unit: string, signal: AbortSignal) =>
       this.#ask<UnitJobResult>(`${verb} ${unit}`, signal);
@@ -255,6 +256,8 @@ export class FakeOutside {
           const words = [container, limit, force, persist, ...(swap === undefined ? [] : [swap])];
           return this.#ask(`balloon ${words.join(' ')}`, signal);
         },
+        setLimits: ({ container, limits, persist }) =>
+          this.#ask(`set-limits ${container} ${JSON.stringify(limits)} ${persist}`),
         applyLimits: (container) => this.#ask(`apply-limits ${container}`),
         watch: (tell, oom, heard) => {
           this.#lxc = tell;
@@ -273,6 +276,7 @@ export class FakeOutside {
         },
         expectOomKills: (group) => this.expected.push(group),
       },
+      usage: { read: () => undefined },
       authority: {
         check: async (request) => {
           this.checks.push(request);
