@@ -23,6 +23,7 @@ export interface JobRequest {
     | 'FreezeContainer'
     | 'ThawContainer'
     | 'Balloon'
+    | 'SetLimits'
     | 'MountLocker'
     | 'UnmountLocker';
   readonly container: string;
@@ -31,6 +32,8 @@ export interface JobRequest {
   /** For Balloon. */
   readonly limitBytes?: bigint;
   readonly swapBytes?: bigint | undefined;
+  /** For SetLimits. */
+  readonly limits?: VariantMap;
   readonly options?: Readonly<Partial<Record<'force' | 'persist' | 'read-only', boolean>>>;
 }
 
@@ -172,7 +175,7 @@ export class Service {
    * @returns the path of the job
    */
   async startJob(request: JobRequest): Promise<string> {
-    const { member, container, locker, limitBytes, swapBytes } = request;
+    const { member, container, locker, limitBytes, limits, swapBytes } = request;
     const options: VariantMap = {};
     for (const [name, value] of Object.entries(request.options ?? {})) {
       if (value) options[name] = new Variant('b', true);
@@ -185,7 +188,9 @@ export class Service {
         ? ['ssa{sv}', [container, locker, options]]
         : limitBytes !== undefined
           ? ['sta{sv}', [container, limitBytes, options]]
-          : ['sa{sv}', [container, options]];
+          : limits !== undefined
+            ? ['sa{sv}a{sv}', [container, limits, options]]
+            : ['sa{sv}', [container, options]];
     const [job] = await this.#authorized({
       path: managerPath,
       interface: interfaces.manager,

@@ -10,6 +10,7 @@ import { renderTable, type Column } from './text-table.ts';
 import type { Colour, Terminal } from './terminal.ts';
 import { escapeText, pad, textWidth, wrapText } from './text.ts';
 import { formatAgo, formatTimestamp } from './time.ts';
+import { usageFields, usageJson } from './usage-views.ts';
 
 const stateColours: Readonly<Record<string, Colour>> = {
   running: 'green',
@@ -261,6 +262,7 @@ export function printStatus(
     ['Leader', leader === 0 ? [] : [String(leader)]],
     ['Memory', memoryLines(container)],
     ['Swap', swapLines(container)],
+    ...usageFields(container),
     ['Lockers', container.lockers.map(({ name, readOnly }) => lockerWord(name, readOnly))],
     ['Jobs', jobs.map(jobLine)],
     ['Problem', container.problem.split('\n').filter((line) => line !== '')],
@@ -316,6 +318,7 @@ export function containerJson(container: ContainerInfo, jobs?: readonly JobInfo[
     swap: running ? (container.swapCurrent ?? null) : null,
     swap_limit: limitJson(container.swapLimit),
     oom_kills: container.oomKills,
+    ...usageJson(container),
     lockers: container.lockers.map(({ name, readOnly }) => ({ locker: name, read_only: readOnly })),
     jobs: jobs?.map(jobJson),
   };
