@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import { attachJournalOnFailure } from '../machines/journal.ts';
+import { configurePackage, runAs } from '../machines/service.ts';
 import { journalOf, offline, systemctl } from '../machines/support.ts';
 import { bootHost, type Host } from './host.ts';
 
@@ -42,6 +43,8 @@ beforeAll(async () => {
   });
   await host.boot();
   await host.shell(`mkdir -p /dev/block && mknod /dev/block/${disk} b ${major} ${minor}`);
+  await configurePackage(host);
+  await host.run('useradd', ['--no-create-home', 'stranger']);
 });
 afterAll(() => host.close());
 attachJournalOnFailure(() => host);
@@ -104,6 +107,126 @@ test('a guest with room for itself alone starts, reboots and stops', async () =>
   expect(await limit('tight', 'pids.max')).toBe('22');
   await systemctl(host, 'stop', unitOf('tight'));
   expect(await host.marker('tight')).toBeDefined();
+});
+
+const lockerctl = (...args: string[]) => runAs(host, 'root', 'lockerctl', ...args);
+
+/** Each that `set` is about here, as the kernel has it. */
+async function kernelLimits(): Promise<Record<string, string>> {
+  return {
+    quota: await limit('new', 'cpu.cfs_quota_us'),
+    shares: await limit('new', 'cpu.shares'),
+    tasks: await limit('new', 'pids.max'),
+    read: await limit('new', 'blkio.throttle.read_bps_device'),
+    written: await limit('new', 'blkio.throttle.write_bps_device'),
+  };
+}
+
+/** Those of the configuration, after the changes above. */
+const configured = {
+  quota: '30000',
+  shares: '512',
+  tasks: '66',
+  read: '',
+  written: `${disk} 2097152`,
+};
+
+const controlFiles = async (): Promise<string> =>
+  (
+    await host.shell(
+      'ls /run/systemd/system.control/lxc@new* /etc/systemd/system.control/lxc@new* 2>/dev/null || true',
+    )
+  ).stdout;
+
+test('"lockerctl set" reaches the kernel, outlives a reload, and ends with the stop', async () => {
+  await systemctl(host, 'restart', unitOf('new'));
+  await host.waitForGuest('new');
+  expect(await kernelLimits()).toEqual(configured);
+  const words = ['cpu=50%', 'cpu-weight=200', 'tasks=300', `io-read=${disk}:3M`];
+  expect(await lockerctl('set', 'new', ...words)).toEqual({
+    exitCode: 0,
+    output: `new: set ${words.join(' ')}\n`,
+  });
+  const set = {
+    ...configured,
+    quota: '50000',
+    shares: '2048',
+    tasks: '300',
+    read: `${disk} 3145728`,
+  };
+  expect(await kernelLimits()).toEqual(set);
+  await systemctl(host, 'daemon-reload');
+  expect(await kernelLimits()).toEqual(set);
+  const { output } = await lockerctl('status', 'new');
+  expect(output).toMatch(/CPU: .* \(limit: 50%, weight: 200\)/);
+  expect(output).toMatch(/Tasks: \d+ \(limit: 300\)/);
+  expect(output).toContain(`limit of ${disk}: reads 3M/s, writes 2M/s`);
+  await systemctl(host, 'restart', unitOf('new'));
+  await host.waitForGuest('new');
+  expect(await kernelLimits()).toEqual(configured);
+  expect(await controlFiles()).not.toContain('.conf');
+});
+
+test('what one limit fails of, none has changed', async () => {
+  const file = `/sys/fs/cgroup/pids${(await host.unit(unitOf('new')))['ControlGroup'] ?? ''}/pids.max`;
+  // As if the kernel did not take it: whoever writes is refused.
+  await host.shell(`echo 66 > /run/stuck && mount --bind /run/stuck '${file}' &&
+    mount -o remount,bind,ro '${file}'`);
+  try {
+    const { exitCode, output } = await lockerctl('set', 'new', 'cpu=20%', 'tasks=111');
+    expect({ exitCode, output }).toMatchObject({
+      exitCode: 1,
+      output: expect.stringMatching(/"tasks" of container "new" stays as it was/) as string,
+    });
+    expect(await kernelLimits()).toEqual(configured);
+    expect(await controlFiles()).not.toContain('.conf');
+  } finally {
+    await host.run('umount', [file]);
+  }
+});
+
+test('what cgroup v1, the host or a drop-in of the administrator forbids is refused', async () => {
+  const refusals = [
+    [['cpus=0'], /units have no AllowedCPUs= on cgroup v1/],
+    [['io-read=999:1:5M'], /the host has no block device 999:1/],
+    [['cpu=20%', 'tasks=400'], /99-own\.conf:2 sets TasksMax= .*has the last word/],
+  ] as const;
+  const dropIn = '/etc/systemd/system/lxc@new.service.d/99-own.conf';
+  await host.writeFile(dropIn, '[Service]\nTasksMax=90\n');
+  await systemctl(host, 'daemon-reload');
+  for (const [words, message] of refusals) {
+    const { exitCode, output } = await lockerctl('set', 'new', ...words);
+    expect(exitCode).toBe(1);
+    expect(output).toMatch(message);
+  }
+  expect(await kernelLimits()).toEqual({ ...configured, tasks: '90' });
+  await host.run('rm', [dropIn]);
+  await systemctl(host, 'daemon-reload');
+});
+
+test('a stranger is refused, and with --persist a limit holds from the next start on', async () => {
+  const stranger = await runAs(host, 'stranger', 'lockerctl', 'set', 'new', 'tasks=80');
+  expect(stranger.exitCode).toBe(4);
+  await systemctl(host, 'stop', unitOf('new'));
+  expect(await lockerctl('set', 'new', 'tasks=80')).toMatchObject({ exitCode: 1 });
+  expect(await lockerctl('set', '--persist', 'new', 'tasks=80')).toMatchObject({ exitCode: 0 });
+  await systemctl(host, 'start', unitOf('new'));
+  await host.waitForGuest('new');
+  expect(await kernelLimits()).toEqual({ ...configured, tasks: '80' });
+  await systemctl(host, 'revert', unitOf('new'));
+});
+
+test('"lockerctl top" sees who uses the processor, within its limit', async () => {
+  const burn = 'lxc-attach -n new -- sh -c "while :; do :; done" </dev/null >/dev/null 2>&1 &';
+  await host.shell(burn);
+  const { output } = await lockerctl('top', '--iterations=1', '--delay=3s', '--json=short');
+  const { containers } = JSON.parse(output) as {
+    containers: { container: string; cpu_percent: number }[];
+  };
+  expect(containers[0]?.container).toBe('new');
+  // 30 ms of 100 ms; a busy machine may give less, and never much more.
+  expect(containers[0]?.cpu_percent).toBeGreaterThan(2);
+  expect(containers[0]?.cpu_percent).toBeLessThan(40);
 });
 
 test('nobody complains of limits', async () => {
