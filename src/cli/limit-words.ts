@@ -154,7 +154,7 @@ export function parseLimitWords(operands: readonly string[]): VariantMap {
     if (before !== undefined && typeof before !== 'object') {
       throw new RangeError(`"${word}" is given twice`);
     }
-    const all = typeof value === 'object' ? { ...(before as object), ...value } : value;
+    const all = typeof value === 'object' ? { ...before, ...value } : value;
     limits[limit] = new Variant(signature, all);
   }
   return limits;

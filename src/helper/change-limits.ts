@@ -2,7 +2,7 @@
  * Sets limits of processors, disks and tasks of one container, all of them or none. What is set here kills
  * nobody, so that nothing has to be tried first.
  */
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync, statSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { undo, withBalloonLock } from '../balloon/balloon-state.ts';
 import { restoreSnapshot, setLastingLimits, takeSnapshot } from '../balloon/lasting.ts';
@@ -122,7 +122,9 @@ function checkHost(wanted: Wanted): void {
 /** The name is digits and a colon. */
 function checkDisk(device: string): void {
   const path = `/sys/dev/block/${device}`;
-  if (!existsSync(path) || !existsSync(`/dev/block/${device}`)) {
+  // Without a device of its own, access(2) is denied this process, while stat(2) is not.
+  const status = statSync(`/dev/block/${device}`, { throwIfNoEntry: false });
+  if (status?.isBlockDevice() !== true || !existsSync(path)) {
     throw new LockerdError('InvalidArgs', `the host has no block device ${device}`);
   }
   if (existsSync(`${path}/partition`)) {

@@ -99,7 +99,7 @@ export function listText(numbers: readonly number[]): string {
   const ranges: [number, number][] = [];
   for (const number of numbers) {
     const last = ranges.at(-1);
-    if (last !== undefined && last[1] === number - 1) last[1] = number;
+    if (last?.[1] === number - 1) last[1] = number;
     else ranges.push([number, number]);
   }
   return ranges.map(([first, last]) => (first === last ? first : `${first}-${last}`)).join(',');

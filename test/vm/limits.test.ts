@@ -122,7 +122,7 @@ test('what the kernel does not have is refused, and nothing has changed', async 
     });
   }
   expect(await lockerctl('set', 'web', 'tasks=99', 'cpus=7')).toMatchObject({
-    exitCode: 1,
+    exitCode: 2,
     output: expect.stringContaining('the host has no processor 7') as string,
   });
   expect(await kernelLimits('web')).toEqual(configured());
