@@ -25,6 +25,8 @@ const busTests = (name: string, daemon: 'dbus-daemon' | 'dbus-broker') => ({
 
 /** The files that take longest, as `npm test` shows them: begun last, one of them ends alone. */
 const longest = [
+  'package/readme',
+  'package/upgrade',
   'vm/vm',
   'vm/crypt',
   'vm/balloon',

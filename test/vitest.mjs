@@ -28,7 +28,7 @@ const waiting = new Set(['host', 'attack']);
  */
 function workers(projects) {
   const processors = os.availableParallelism();
-  if (projects.every((project) => waiting.has(project))) return 2 * processors;
+  if (projects.every((project) => waiting.has(project))) return 3 * processors;
   // One file of several waits at any time.
   return projects.length > 1 ? processors + 1 : processors;
 }

@@ -4,7 +4,7 @@
  */
 
 import { LockerdError } from '../model/errors.ts';
-import type { MountPoint, MountsPort, Unwatch } from '../core/ports.ts';
+import type { MountPoint, MountsChange, MountsPort, Unwatch } from '../core/ports.ts';
 import { unescapeLabel } from '../model/object-label.ts';
 import { escapePath, unescapePath } from '../model/unit-name.ts';
 import { type SystemdManager, unitPath } from '../systemd/manager.ts';
@@ -14,6 +14,12 @@ const suffix = '.mount';
 
 /** More names are not listed one by one: systemd compares each with each unit. */
 const patternsMax = 8;
+
+/** What was read and not reported yet, by path. */
+interface FoundChanges {
+  readonly mounted: Map<string, MountPoint>;
+  readonly gone: Set<string>;
+}
 
 /** What may have changed since it was read. */
 interface ToRead {
@@ -60,22 +66,24 @@ export class SystemdMounts implements MountsPort {
     });
   }
 
-  async watch(
-    directory: string,
-    changed: (mounts: readonly MountPoint[]) => void,
-  ): Promise<Unwatch> {
+  async watch(directory: string, changed: (change: MountsChange) => void): Promise<Unwatch> {
     const prefix = `${escapePath(directory)}-`;
     const known = new Map<string, MountPoint>();
     const toRead: ToRead = { units: new Set(), isAll: true };
-    let isNew = true;
-    const refresh = async (): Promise<void> => {
-      if (await this.#refresh(prefix, known, toRead)) isNew = true;
-    };
-    const watched = new Watched(refresh, () => {
-      if (!isNew) return;
-      isNew = false;
-      changed([...known.values()].sort((a, b) => (a.path < b.path ? -1 : 1)));
-    });
+    // A reading that a change overlaps is not reported, so what it has found waits for the next one.
+    let isFirst = true;
+    const found: FoundChanges = { mounted: new Map(), gone: new Set() };
+    const watched = new Watched(
+      () => this.#refresh(prefix, known, toRead, found),
+      () => {
+        const change = { mounted: [...found.mounted.values()], gone: [...found.gone] };
+        found.mounted.clear();
+        found.gone.clear();
+        if (!isFirst && change.mounted.length === 0 && change.gone.length === 0) return;
+        isFirst = false;
+        changed(change);
+      },
+    );
     const entry = { pathPrefix: unitPath(prefix), known, toRead, watched };
     this.#directories.add(entry);
     const unwatch = (): Promise<void> => {
@@ -94,11 +102,13 @@ export class SystemdMounts implements MountsPort {
     return unwatch;
   }
 
-  /**
-   * Brings what is known of the mounts below a directory up to date. What has not changed stays the same object.
-   * @returns whether something has changed
-   */
-  async #refresh(prefix: string, known: Map<string, MountPoint>, toRead: ToRead): Promise<boolean> {
+  /** Brings what is known of the mounts below a directory up to date. */
+  async #refresh(
+    prefix: string,
+    known: Map<string, MountPoint>,
+    toRead: ToRead,
+    { mounted, gone }: FoundChanges,
+  ): Promise<void> {
     const units = new Set(toRead.units);
     // One that has changed is asked for by its name, however many there are.
     const isAll = toRead.isAll || units.size === 0 || units.size > patternsMax;
@@ -114,21 +124,26 @@ export class SystemdMounts implements MountsPort {
         ({ name, activeState }) => isAsked(name) && isMounted(activeState),
       );
       const names = new Set(active.map(({ name }) => name));
-      const gone = [...known.keys()].filter((name) => isAsked(name) && !names.has(name));
+      const asked = isAll ? known.keys() : units;
+      const unmounted = [...asked].filter((name) => known.has(name) && !names.has(name));
       const read = await Promise.all(
         active
           .filter(({ name }) => isAnew || !known.has(name) || units.has(name))
           .map(async ({ name }) => [name, await this.#readMount(name)] as const),
       );
       // Not before all is read: after a failure the next reading has to find the same changes.
-      for (const name of gone) known.delete(name);
-      let isChanged = gone.length > 0;
+      for (const name of unmounted) {
+        const path = known.get(name)?.path ?? '';
+        known.delete(name);
+        mounted.delete(path);
+        gone.add(path);
+      }
       for (const [name, mount] of read) {
         if (mount === undefined || isSame(mount, known.get(name))) continue;
         known.set(name, mount);
-        isChanged = true;
+        gone.delete(mount.path);
+        mounted.set(mount.path, mount);
       }
-      return isChanged;
     } catch (error) {
       toRead.isAll = true;
       throw error;

@@ -123,11 +123,11 @@ export class SystemdUnits implements UnitsPort {
   }
 }
 
-/** systemd sends a signal for two of them: Result and MainPID. */
+/** systemd sends a signal only for Result. */
 function wantedProperties(root: string): WantedProperties {
   return {
     always: ['MemoryMax', 'MemorySwapMax'],
-    whenUsed: ['Result', 'MainPID', 'ControlGroup'],
+    whenUsed: ['Result', 'ControlGroup'],
     unset: {
       files: new UnitFiles(/^[ \t]*Memory(?:Max|SwapMax|Limit)[ \t]*=/m, root),
       values: new Map([
@@ -149,7 +149,6 @@ function unitStatus(
   return {
     activeState,
     result: isUsed ? service.string('Result') : 'success',
-    mainPid: isUsed ? service.number('MainPID') : 0,
     stateChangeUsec,
     memoryMax: service.bigint('MemoryMax'),
     memorySwapMax: service.bigint('MemorySwapMax'),

@@ -6,7 +6,7 @@
 import type { ContainerTracker } from './container-tracker.ts';
 import type { Attachment, ContainerRecord, HostEvent, LockerRecord } from './host-objects.ts';
 import type { Listeners } from './listeners.ts';
-import type { MountPoint, MountsPort } from './ports.ts';
+import type { MountPoint, MountsChange, MountsPort } from './ports.ts';
 import type { RetriedWatch, Watcher } from './retried-watch.ts';
 import { parentOf } from '../model/path.ts';
 
@@ -14,7 +14,8 @@ const nameOf = (path: string) => path.slice(path.lastIndexOf('/') + 1);
 
 interface WatchedDirectory {
   readonly watch: RetriedWatch;
-  points: ReadonlyMap<string, MountPoint>;
+  /** Where something is mounted below it. */
+  readonly paths: Set<string>;
 }
 
 export class MountTracker {
@@ -56,20 +57,20 @@ export class MountTracker {
       if (definition.wormhole !== undefined) wanted.add(parentOf(definition.wormhole));
     }
     for (const { definition } of this.#lockers.values()) wanted.add(parentOf(definition.path));
-    for (const [directory, { watch }] of this.#directories) {
+    for (const [directory, { watch, paths }] of this.#directories) {
       if (wanted.has(directory)) continue;
-      this.#takeMounts(directory, []);
+      this.#takeChange(directory, { mounted: [], gone: [...paths] });
       this.#directories.delete(directory);
       await watch.stop();
     }
     for (const directory of wanted) {
       if (this.#directories.has(directory)) continue;
       const watch = this.#watcher.watch(`mounts below ${directory}`, () =>
-        this.#mounts.watch(directory, (points) => {
-          this.#takeMounts(directory, points);
+        this.#mounts.watch(directory, (change) => {
+          this.#takeChange(directory, change);
         }),
       );
-      this.#directories.set(directory, { watch, points: new Map() });
+      this.#directories.set(directory, { watch, paths: new Set() });
     }
     await Promise.all([...this.#directories.values()].map(({ watch }) => watch.firstAttempt));
   }
@@ -85,25 +86,23 @@ export class MountTracker {
     for (const record of lockers) this.#assignLocker(record);
   }
 
-  /** Takes what is mounted below a directory, and assigns what has changed. */
-  #takeMounts(directory: string, points: readonly MountPoint[]): void {
+  /** Takes what has changed below a directory, and assigns it. */
+  #takeChange(directory: string, { mounted, gone }: MountsChange): void {
     const entry = this.#directories.get(directory);
     if (!entry) return;
-    const before = entry.points;
-    entry.points = new Map(points.map((point) => [point.path, point]));
-    const changed = points.filter((point) => before.get(point.path) !== point);
-    const gone = [...before.keys()].filter((path) => !entry.points.has(path));
-    for (const point of changed) {
+    for (const point of mounted) {
+      entry.paths.add(point.path);
       const parent = parentOf(point.path);
       const siblings = this.#points.get(parent) ?? new Map<string, MountPoint>();
       this.#points.set(parent, siblings.set(nameOf(point.path), point));
     }
     for (const path of gone) {
+      entry.paths.delete(path);
       const siblings = this.#points.get(parentOf(path));
       siblings?.delete(nameOf(path));
       if (siblings?.size === 0) this.#points.delete(parentOf(path));
     }
-    this.#assignPaths([...changed.map(({ path }) => path), ...gone]);
+    this.#assignPaths([...mounted.map(({ path }) => path), ...gone]);
   }
 
   #assignPaths(paths: readonly string[]): void {

@@ -31,8 +31,6 @@ export interface UnitStatus {
     | 'refreshing';
   /** `success`, or what made the unit fail. */
   readonly result: string;
-  /** Process id of the unit's main process, LXC's monitor; 0 for none. */
-  readonly mainPid: number;
   /** CLOCK_REALTIME, microseconds. */
   readonly stateChangeUsec: bigint;
   /** Bytes; 2^64-1 for no limit. */
@@ -80,8 +78,15 @@ export interface MountPoint {
 
 /** The host's mounts: lockers and what is attached. */
 export interface MountsPort {
-  /** Reports the active mounts directly or deeper below a directory, now and at every change. */
-  watch(directory: string, changed: (mounts: readonly MountPoint[]) => void): Promise<Unwatch>;
+  /** Reports the active mounts directly or deeper below a directory now, and what changes of them. */
+  watch(directory: string, changed: (change: MountsChange) => void): Promise<Unwatch>;
+}
+
+/** Only what is new or another: one mount costs the same on a host with a thousand. */
+export interface MountsChange {
+  readonly mounted: readonly MountPoint[];
+  /** Paths where nothing is mounted any more. */
+  readonly gone: readonly string[];
 }
 
 /** A container's guest as the kernel shows it, whoever started it. */

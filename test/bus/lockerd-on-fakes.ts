@@ -183,7 +183,7 @@ export class LockerdOnFakes {
       const change = setup.memoryMax === undefined ? {} : { memoryMax: setup.memoryMax };
       outside.unit(name, { ...change, stateChangeUsec: sinceUsec });
       if (state !== 'stopped') {
-        outside.unit(name, { ...upUnit(name), mainPid: leader - 1 });
+        outside.unit(name, upUnit(name));
         this.#lxc(name, state === 'frozen' ? 'FROZEN' : 'RUNNING', leader);
         for (const locker of setup.lockers ?? []) this.#mount(name, locker.name, locker.readOnly);
       }
@@ -272,7 +272,7 @@ export class LockerdOnFakes {
 
   #comesUp(container: string): void {
     const leader = (this.#guests.get(container)?.leader ?? 0) + 1000;
-    this.outside.unit(container, { ...upUnit(container), mainPid: leader - 1 });
+    this.outside.unit(container, upUnit(container));
     this.#lxc(container, 'RUNNING', leader);
     const { containers } = this.outside.definitions;
     const lockers = containers.find(({ name }) => name === container)?.lockers ?? [];
@@ -283,7 +283,7 @@ export class LockerdOnFakes {
     const attached = this.#core.host.container(container)?.attachments ?? [];
     for (const { locker } of attached) this.#unmount(container, locker);
     this.#lxc(container, 'STOPPED');
-    this.outside.unit(container, { activeState: 'inactive', mainPid: 0, controlGroup: '' });
+    this.outside.unit(container, { activeState: 'inactive', controlGroup: '' });
   }
 
   /** A start that lacks something ends so. */

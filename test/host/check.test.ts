@@ -81,3 +81,12 @@ test('"explain" names the line that made a line of the unit that systemd has', a
   const shown = await host.run('systemctl', ['show', '-P', 'TimeoutStopUSec', 'lxc@busybox']);
   expect(shown.stdout.trim()).toBe('33s');
 });
+
+test('enabled, the unit runs at each boot, beside the containers', async () => {
+  await systemctl(host, 'enable', 'lockerd-check', 'lxc@sysvinit');
+  await host.reboot();
+  await host.waitForGuest('sysvinit');
+  await host.waitFor('it has run', async () => (await journal()).includes('3 containers checked'));
+  // It delays none of them.
+  expect((await host.unit('lockerd-check'))['Before']).not.toContain('lxc@');
+});

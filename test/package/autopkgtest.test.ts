@@ -1,7 +1,8 @@
-import { afterAll, beforeAll, describe, expect, inject, test, vi } from 'vitest';
+import { afterAll, beforeAll, expect, inject, test, vi } from 'vitest';
 import { bootHost, type Host } from '../host/host.ts';
 import { attachJournalOnFailure } from '../machines/journal.ts';
-import { ensurePackageImage, releases } from './package-images.mjs';
+import { describeReleases } from './describe-releases.ts';
+import { ensurePackageImage } from './package-images.mjs';
 import { fileWith, give, runWithNetwork } from './packages.ts';
 
 /** The tests in the source package, run by autopkgtest as Debian's machines run them. */
@@ -9,7 +10,7 @@ vi.setConfig({ testTimeout: 900_000, hookTimeout: 900_000 });
 
 const { now: built } = inject('packages');
 
-describe.each(releases)('on %s', (release) => {
+describeReleases('on %s', (release) => {
   let host: Host;
   beforeAll(async () => {
     const image = await ensurePackageImage(release);

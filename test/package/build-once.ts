@@ -10,9 +10,10 @@ declare module 'vitest' {
 }
 
 /** Builds once what all files of the tier install. */
-export default function setup(project: TestProject): () => void {
+export default async function setup(project: TestProject): Promise<() => void> {
   // In dpkg's order it comes before the version itself.
-  const packages = { now: buildPackage(), before: buildPackage('~before') };
+  const [now, before] = await Promise.all([buildPackage(), buildPackage('~before')]);
+  const packages = { now, before };
   project.provide('packages', packages);
   return () => {
     for (const directory of Object.values(packages)) fs.rmSync(directory, { recursive: true });

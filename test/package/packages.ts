@@ -1,19 +1,20 @@
 /** The package, built from the sources as they are, and what a host has of it. */
 
-import { execFileSync } from 'node:child_process';
+import { execFile } from 'node:child_process';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
+import { promisify } from 'node:util';
 import type { Host } from '../host/host.ts';
 import { execute, type RunOptions, type RunResult } from '../machines/execute.ts';
 
 export const project = path.resolve(import.meta.dirname, '../..');
 
 /** Builds the package; `suffix` is put behind its version. Returns the directory of all that came out. */
-export function buildPackage(suffix = ''): string {
+export async function buildPackage(suffix = ''): Promise<string> {
   const directory = fs.mkdtempSync(path.join(os.tmpdir(), 'lockerd-package-'));
   const options = ['--output', directory, `--suffix=${suffix}`];
-  execFileSync(process.execPath, ['src/build/deb.mjs', ...options], { cwd: project });
+  await promisify(execFile)(process.execPath, ['src/build/deb.mjs', ...options], { cwd: project });
   return directory;
 }
 

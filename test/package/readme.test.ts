@@ -1,65 +1,52 @@
 import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
-import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
+import { afterAll, beforeAll, expect, inject, test, vi } from 'vitest';
 import { bootHost, type Host } from '../host/host.ts';
 import { ensureImage } from '../host/image.mjs';
 import { attachJournalOnFailure } from '../machines/journal.ts';
-import { expectState, guestPid, offline, systemctl } from '../machines/support.ts';
-import { ensureFreshImage, releases } from './package-images.mjs';
-import { project, runWithNetwork } from './packages.ts';
+import { expectState, guestPid, offline, systemctl, trySystemctl } from '../machines/support.ts';
+import { describeReleases } from './describe-releases.ts';
+import { commands, inline } from './install-chapter.ts';
+import { ensureFreshImage } from './package-images.mjs';
+import { fileWith, project, runWithNetwork } from './packages.ts';
 
 /** The chapter "Install" of README.md, followed word by word on hosts that are as Debian installs them. */
 vi.setConfig({ testTimeout: 2_400_000, hookTimeout: 900_000 });
 
-const [, chapter = ''] =
-  /^## Install\n([^]*?)^## /m.exec(fs.readFileSync(path.join(project, 'README.md'), 'utf8')) ?? [];
-const [intro = ''] = chapter.split(/^### /m);
+const { now: built } = inject('packages');
 
-/** The commands of the chapter's beginning, in their order. */
-const commands = [...intro.matchAll(/^ {4}(.+)$/gm)].map(([, command = '']) => command);
-
-/** What the text of the chapter says to run, later and by choice. */
-const inline = [...chapter.matchAll(/`([^`\n]+)`/g)]
-  .map(([, code = '']) => code)
-  .filter((code) => /^(?:systemctl|lockerctl|lxc-stop) \S/.test(code));
-
-test('the chapter has commands', () => {
-  expect(commands.length).toBeGreaterThanOrEqual(4);
-  expect([...new Set(inline)].sort()).toEqual([
-    'lockerctl import',
-    'lockerctl import --apply',
-    'lxc-stop -n web && systemctl start lxc@web',
-    'systemctl disable lxc@web',
-    'systemctl enable',
-    'systemctl is-enabled lxc@web',
-    'systemctl start lxc-autostart.target',
-  ]);
-});
-
-/** What a clone has: the files that git keeps, as they are now. */
+/** A clone, with its files as they are now. */
 function cloneInto(host: Host): void {
+  const target = path.join(host.root, 'root/lockerd');
+  const clone = ['clone', '--quiet', '--depth=1', '--no-checkout', `file://${project}`, target];
+  execFileSync('git', clone);
   const list = ['ls-files', '-z', '--cached', '--others', '--exclude-standard'];
-  const files = execFileSync('git', list, { cwd: project });
+  const files = execFileSync('git', list, { cwd: project, encoding: 'utf8' })
+    .split('\0')
+    .filter((file) => fs.existsSync(path.join(project, file)));
   const archive = execFileSync('tar', ['-c', '--null', '--files-from=-'], {
     cwd: project,
-    input: files,
+    input: files.join('\0'),
     maxBuffer: 2 ** 28,
   });
-  const target = path.join(host.root, 'root/lockerd');
-  fs.mkdirSync(target);
   execFileSync('tar', ['-x', '-C', target, '--no-same-owner'], { input: archive });
+  execFileSync('git', ['-C', target, 'add', '--all']);
 }
 
-describe.each(releases)('on a fresh %s', (release) => {
+describeReleases('on a fresh %s', (release) => {
   let host: Host;
   beforeAll(async () => {
     const image = await ensureFreshImage(release);
     host = await bootHost({ name: `fresh-${release}`, image, install: false });
     cloneInto(host);
-    // The admin answers yes, and has fetched the lists of packages.
+    // The admin answers yes, has fetched the lists of packages, and has cloned with git.
     await host.writeFile('/etc/apt/apt.conf.d/yes', 'APT::Get::Assume-Yes "true";\n');
     await runWithNetwork(host, 'apt-get', ['update'], { timeoutMs: 300_000 });
+    await runWithNetwork(host, 'apt-get', ['install', '--no-install-recommends', 'git'], {
+      timeoutMs: 300_000,
+      env: { DEBIAN_FRONTEND: 'noninteractive' },
+    });
   });
   afterAll(() => host.close());
   attachJournalOnFailure(() => host);
@@ -75,6 +62,12 @@ describe.each(releases)('on a fresh %s', (release) => {
       },
     );
     expect(stdout + stderr).not.toMatch(/not compiled|needs Node at boot/);
+  });
+
+  test('the package is the same as that of another machine, byte for byte', () => {
+    const made = fileWith(path.join(host.root, 'root/lockerd/dist'), '.deb');
+    expect(path.basename(made)).toBe(path.basename(fileWith(built, '.deb')));
+    expect(fs.readFileSync(made).equals(fs.readFileSync(fileWith(built, '.deb')))).toBe(true);
   });
 
   test('then lockerd is there: its user, its socket, its service', async () => {
@@ -101,13 +94,35 @@ describe.each(releases)('on a fresh %s', (release) => {
     await expectState(host, 'lxc@web', 'active');
     await host.waitForGuest('web');
 
-    expect(await systemctl(host, 'is-enabled', 'lxc@web')).toBe('enabled-runtime\n');
+    const isEnabled = async (): Promise<string> =>
+      (await trySystemctl(host, 'is-enabled', 'lxc@web')).output.trim();
+    expect(await isEnabled()).toBe('enabled-runtime');
+    await systemctl(host, 'enable', 'lxc@web');
+    expect(await isEnabled()).toBe('enabled');
+    // Which undoes the link of "enable", but not the line of the configuration.
     await systemctl(host, 'disable', 'lxc@web');
-    expect(await systemctl(host, 'is-enabled', 'lxc@web')).toBe('enabled-runtime\n');
+    expect(await isEnabled()).toBe('enabled-runtime');
     const leader = await guestPid(host, 'web');
     await systemctl(host, 'start', 'lxc-autostart.target');
     expect(await guestPid(host, 'web')).toBe(leader);
-    const { exitCode } = await host.run('lockerctl', ['import'], { reject: false });
-    expect(exitCode).toBe(0);
+    await host.writeFile('/etc/lockerd/containers/web.conf', 'autostart = no\n');
+    await systemctl(host, 'daemon-reload');
+    expect(await isEnabled()).not.toMatch(/^enabled/);
+  });
+
+  test('nothing of the host has to be imported', async () => {
+    for (const command of ['lockerctl import', 'lockerctl import --apply']) {
+      expect((await host.shell(command)).stdout).toContain('Nothing is left to import.');
+    }
+  });
+
+  test('a removal stops no container, and a purge leaves what the admin has written', async () => {
+    const leader = await guestPid(host, 'web');
+    for (const command of ['remove', 'purge']) {
+      await runWithNetwork(host, 'apt-get', [command, 'lockerd'], { timeoutMs: 300_000 });
+    }
+    expect(await guestPid(host, 'web')).toBe(leader);
+    const { stdout } = await host.run('find', ['/etc/lockerd', '-type', 'f']);
+    expect(stdout).toBe('/etc/lockerd/containers/web.conf\n');
   });
 });

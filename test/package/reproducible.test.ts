@@ -3,7 +3,6 @@ import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, expect, inject, test, vi } from 'vitest';
-import { bundledPackages } from '../../src/build/source-tree.mjs';
 import { inCleanRoom } from '../../src/build/clean-room.mjs';
 import { ensurePrograms } from '../machines/programs.mjs';
 import { buildPackage, fileWith, project } from './packages.ts';
@@ -52,8 +51,8 @@ test('a package that is built elsewhere and later is the same, byte for byte', (
   expect(fs.readFileSync(other).equals(fs.readFileSync(deb))).toBe(true);
 });
 
-test('the source package is the same each time', () => {
-  const again = buildPackage();
+test('the source package is the same each time', async () => {
+  const again = await buildPackage();
   try {
     for (const end of ['.dsc', '.tar.xz', '.deb']) {
       const [one, other] = [first, again].map((directory) =>
@@ -77,53 +76,4 @@ test('nothing in the package is newer than its sources', () => {
   expect(times.length).toBeGreaterThan(100);
   const newest = Math.max(...times.map((time) => Date.parse(`${time.replace(' ', 'T')}:00Z`)));
   expect(newest).toBeLessThanOrEqual(commit);
-});
-
-/** `Files:` patterns of debian/copyright below node_modules, with the license of each. */
-function copyrights(): Map<string, string> {
-  const text = fs.readFileSync(path.join(project, 'src/debian/copyright'), 'utf8');
-  const licenses = new Map<string, string>();
-  for (const paragraph of text.split(/\n\n/)) {
-    const [, license = ''] = /^License: (.*)$/m.exec(paragraph) ?? [];
-    for (const [, name = ''] of paragraph.matchAll(/^(?:Files:)? (node_modules\/\S+)\/\*$/gm)) {
-      licenses.set(name, license);
-    }
-  }
-  return licenses;
-}
-
-/** As debian/copyright names what npm's packages say. */
-const debianNames = new Map([
-  ['MIT', 'Expat'],
-  ['BSD-3-Clause', 'BSD-3-clause'],
-]);
-
-test('debian/copyright has the license of each npm package that is in the programs, and no other', async () => {
-  const directories = [...(await bundledPackages()).keys()];
-  const expected = directories.map((directory) => {
-    const text = fs.readFileSync(path.join(project, directory, 'package.json'), 'utf8');
-    const { license } = JSON.parse(text) as { license: string };
-    return [directory, debianNames.get(license) ?? license] as const;
-  });
-  expect(expected.length).toBeGreaterThan(20);
-  // A package inside another one's node_modules is under the pattern of that one, and has its license.
-  const own = copyrights();
-  for (const [directory, license] of expected) {
-    const outer = directory.replace(/(node_modules\/(?:@[^/]+\/)?[^/]+)\/node_modules\/.*/, '$1');
-    expect({ directory, license: own.get(outer) }).toEqual({ directory, license });
-  }
-  const outermost = new Set(
-    directories.map((directory) => directory.replace(/(?<=.)\/node_modules\/.*/, '')),
-  );
-  expect([...own.keys()].sort()).toEqual([...outermost].sort());
-});
-
-test('each license that debian/copyright names is there in full, or as a file of Debian', () => {
-  const text = fs.readFileSync(path.join(project, 'src/debian/copyright'), 'utf8');
-  const named = new Set([...text.matchAll(/^License: (.*)$/gm)].map(([, license = '']) => license));
-  for (const license of named) {
-    expect(
-      text.split('\n\n').filter((one) => one.startsWith(`License: ${license}\n `)),
-    ).toHaveLength(1);
-  }
 });

@@ -1,10 +1,11 @@
-import { afterAll, beforeAll, describe, expect, inject, test, vi } from 'vitest';
+import { afterAll, beforeAll, expect, inject, test, vi } from 'vitest';
 import { bootHost, type Host } from '../host/host.ts';
 import { attachJournalOnFailure } from '../machines/journal.ts';
 import { MemoryGuest, mib } from '../machines/memory-guest.ts';
 import { runAs } from '../machines/service.ts';
 import { expectState, guestPid, lockersSeenBy, offline, systemctl } from '../machines/support.ts';
-import { ensurePackageImage, releases } from './package-images.mjs';
+import { describeReleases } from './describe-releases.ts';
+import { ensurePackageImage } from './package-images.mjs';
 import { fileWith, give, listHost } from './packages.ts';
 
 /** Installs, upgrades, removes and purges the package on hosts whose containers run all the time. */
@@ -12,11 +13,14 @@ vi.setConfig({ testTimeout: 300_000, hookTimeout: 1_200_000 });
 
 const { before, now } = inject('packages');
 
+/** Where systemd keeps the limits that an admin sets for good. */
+const controlled = '/etc/systemd/system.control';
+
 /** A guest that boots slowly enough for an upgrade while its start is under way. */
 const slow = 'lxc.hook.pre-start = /srv/wait';
 const wait = '#!/bin/sh\n: >/srv/waiting\nuntil [ -e /srv/go ]; do sleep 0.2; done\n';
 
-describe.each(releases)('on %s', (release) => {
+describeReleases('on %s', (release) => {
   let host: Host;
   let untouched: string[];
   const leaders = new Map<string, number | undefined>();
@@ -85,7 +89,7 @@ describe.each(releases)('on %s', (release) => {
     await host.waitForGuest('web');
     await noteLeaders('web');
     await lockerctl('attach', 'web', 'music');
-    await lockerctl('balloon', 'web', '200M');
+    await lockerctl('balloon', '--persist', 'web', '200M');
     await lockerctl('balloon', 'web', '100M');
     const job = runAs(host, 'root', 'lockerctl', 'start', 'slow');
     await host.waitFor('the start is under way', () => host.exists('/srv/waiting'));
@@ -121,12 +125,26 @@ describe.each(releases)('on %s', (release) => {
     await expectNothingFailed();
   });
 
-  test('the package is removed and purged while containers run on', async () => {
+  test('what the admin sets up is in use when the package goes', async () => {
     await lockerctl('attach', 'web', 'music');
+    await lockerctl('balloon', 'web', '100M');
     await host.run('systemctl', ['enable', '--now', 'lockerd-containers.path']);
+    await host.run('systemctl', ['enable', 'lockerd-check.service']);
+    await host.writeFile('/etc/lockerd/lockerd.conf.d/site.conf', 'stop-timeout = 33s\n');
+    await host.writeFile('/etc/lockerd/containers/web.conf', 'stop-timeout = 22s\n');
+    await host.run('sed', ['-i', '$a stop-timeout = 44s', '/etc/lockerd/lockerd.conf']);
+    await systemctl(host, 'daemon-reload');
+    expect(await host.exists(`${controlled}/lxc@web.service.d/45-MemoryMax.conf`)).toBe(true);
+  });
+
+  test('the package is removed while containers run on', async () => {
     expect(await dpkg('--remove', 'lockerd')).toContain('no container is stopped now');
     await expectAllRunning();
-    expect(await host.exists('/etc/lockerd/lockerd.conf')).toBe(true);
+    expect(await host.readFile('/etc/lockerd/lockerd.conf')).toContain('stop-timeout = 44s');
+    await expectNothingFailed();
+  });
+
+  test('and purged', async () => {
     await dpkg('--purge', 'lockerd');
     await expectAllRunning();
     // Also what is mounted in a guest stays, although the host has it no more.
@@ -134,12 +152,28 @@ describe.each(releases)('on %s', (release) => {
     await expectNothingFailed();
   });
 
-  test('nothing is left of it', async () => {
+  test('nothing is left of it but what the admin has written and asked to keep', async () => {
     const after = await listHost(host);
+    const limit = `${controlled}/lxc@web.service.d/50-MemoryMax.conf`;
+    // The second line of each file is its checksum.
+    const left = after.filter((line) => !untouched.includes(line) && !/^[0-9a-f]{64} /.test(line));
     expect({
-      left: after.filter((line) => !untouched.includes(line)),
+      left: left.sort(),
       missing: untouched.filter((line) => !after.includes(line)),
-    }).toEqual({ left: [], missing: [] });
+    }).toEqual({
+      left: [
+        `d 755 root:root ${controlled}`,
+        `d 755 root:root ${controlled}/lxc@web.service.d`,
+        'd 755 root:root /etc/lockerd',
+        'd 755 root:root /etc/lockerd/containers',
+        'd 755 root:root /etc/lockerd/lockerd.conf.d',
+        'f 644 root:root /etc/lockerd/containers/web.conf -> ',
+        'f 644 root:root /etc/lockerd/lockerd.conf.d/site.conf -> ',
+        `f 644 root:root ${limit} -> `,
+      ].sort(),
+      missing: [],
+    });
+    expect(await host.readFile(limit)).toContain(`MemoryMax=${200 * mib}\n`);
   });
 
   test('it can be installed again', async () => {

@@ -104,7 +104,7 @@ class FakeHost {
 
   report(unit: string, status: Partial<UnitStatus>): Promise<void> {
     this.#status.get(unit)?.({
-      ...{ activeState: 'active', result: 'success', mainPid: 1, stateChangeUsec: 1n },
+      ...{ activeState: 'active', result: 'success', stateChangeUsec: 1n },
       ...{ memoryMax: range.ceiling, memorySwapMax: unlimited, controlGroup: `/${unit}` },
       ...status,
     });

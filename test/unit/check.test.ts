@@ -159,6 +159,8 @@ const rows: Readonly<Record<CheckId, Row>> = {
       // The guest has the host's tree, or none that LXC would take.
       { [web]: config.replace('dir:/srv/web', 'none') },
       plus('lxc.rootfs.path = overlay:/srv/web'),
+      // What is missing has a check of its own.
+      plus('lxc.rootfs.path = dir:/srv/gone'),
     ],
   },
   'lxc-missing': {

@@ -13,6 +13,7 @@ import type {
   KernelLimits,
   LxcStatus,
   MountPoint,
+  MountsChange,
   UnitJobResult,
   UnitStatus,
   UsagePort,
@@ -67,7 +68,6 @@ export function unitStatus(change: Partial<UnitStatus> = {}): UnitStatus {
   return {
     activeState: 'inactive',
     result: 'success',
-    mainPid: 0,
     stateChangeUsec: 5_000_000n,
     memoryMax: noLimit,
     memorySwapMax: noLimit,
@@ -111,6 +111,8 @@ interface Pending<T> {
 }
 
 /** The world outside: remembers what it is told, and tells what the test wants. */
+const isBelow = (path: string, directory: string) => path.startsWith(`${directory}/`);
+
 export class FakeOutside {
   definitions: Definitions = definitions(definition('web'), definition('db'));
   readonly clock = new FakeClock();
@@ -127,8 +129,8 @@ export class FakeOutside {
   decide: (request: AuthorizationRequest) => Decision | Promise<Decision> = () => 'yes';
   readonly #units = new Map<string, { status: UnitStatus; tell?: (status: UnitStatus) => void }>();
   #lxc: ((status: LxcStatus) => void) | undefined;
-  readonly #mounts = new Map<string, (mounts: readonly MountPoint[]) => void>();
-  #mounted: MountPoint[] = [];
+  readonly #mounts = new Map<string, (change: MountsChange) => void>();
+  readonly #mounted = new Map<string, MountPoint>();
   #reloaded: (() => void) | undefined;
   oomKills: ((kills: bigint) => void) | undefined;
   /** Of every container. */
@@ -152,29 +154,27 @@ export class FakeOutside {
 
   /** A container whose unit runs it. */
   run(container: string, leader = 100): void {
-    this.unit(container, { activeState: 'active', mainPid: leader - 1 });
+    this.unit(container, { activeState: 'active' });
     this.lxc(container, 'RUNNING', leader);
   }
 
   stop(container: string): void {
     this.lxc(container, 'STOPPED');
-    this.unit(container, { activeState: 'inactive', mainPid: 0 });
+    this.unit(container, { activeState: 'inactive' });
   }
 
   mount(path: string, { source = 'disk', readOnly = false } = {}): void {
-    this.#mounted.push({ path, source, readOnly });
-    this.#tellMounts();
+    const point = { path, source, readOnly };
+    this.#mounted.set(path, point);
+    this.#tellMounts(path, { mounted: [point], gone: [] });
   }
 
   umount(path: string): void {
-    this.#mounted = this.#mounted.filter((one) => one.path !== path);
-    this.#tellMounts();
+    if (this.#mounted.delete(path)) this.#tellMounts(path, { mounted: [], gone: [path] });
   }
 
-  #tellMounts(): void {
-    for (const [directory, tell] of this.#mounts) {
-      tell(this.#mounted.filter(({ path }) => path.startsWith(`${directory}/`)));
-    }
+  #tellMounts(path: string, change: MountsChange): void {
+    for (const [directory, tell] of this.#mounts) if (isBelow(path, directory)) tell(change);
   }
 
   reload(): void {
@@ -242,7 +242,8 @@ export class FakeOutside {
       mounts: {
         watch: (directory, tell) => {
           this.#mounts.set(directory, tell);
-          tell(this.#mounted.filter(({ path }) => path.startsWith(`${directory}/`)));
+          const mounted = [...this.#mounted.values()];
+          tell({ mounted: mounted.filter(({ path }) => isBelow(path, directory)), gone: [] });
           return Promise.resolve(nothing);
         },
       },

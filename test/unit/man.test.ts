@@ -262,3 +262,20 @@ describe.each(pages)('%s', (page) => {
     }
   });
 });
+
+describe('lockerd-migration(7)', () => {
+  test.each(['LXC-AUTOSTART', 'INIT SCRIPTS', 'GANETI', 'PROXMOX', 'INCUS'])(
+    'has for whoever comes from %s a table, what is different, and the way back',
+    (before) => {
+      const lines = section('lockerd-migration.7', `FROM ${before}`);
+      const start = lines.findIndex((line) => /^BEFORE +NOW$/.test(line));
+      const table = lines.slice(start + 1, lines.indexOf('.Ed', start)).join('\n');
+      // What is too long for its column has its counterpart in the next line.
+      const rows = table.replaceAll(/\n {10,}/g, '  ').split('\n');
+      expect(rows.length).toBeGreaterThan(6);
+      for (const row of rows) expect(row).toMatch(/^\S.* {2,}\S/);
+      const titles = lines.flatMap((line) => /^\.Ss (.*)$/.exec(line)?.[1] ?? []);
+      expect(titles).toEqual(['Different', 'Moving and going back']);
+    },
+  );
+});

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { SystemdMounts } from '../../src/adapters/mount-units.ts';
-import type { MountPoint } from '../../src/core/ports.ts';
+import type { MountsChange } from '../../src/core/ports.ts';
 import type { ManagerListener, SystemdManager } from '../../src/systemd/manager.ts';
 import { unitPath } from '../../src/systemd/manager.ts';
 import { Properties } from '../../src/systemd/properties.ts';
@@ -54,10 +54,10 @@ class FakeManager {
 }
 
 describe('mounts below a directory', () => {
-  async function watched(): Promise<{ manager: FakeManager; seen: (readonly MountPoint[])[] }> {
+  async function watched(): Promise<{ manager: FakeManager; seen: MountsChange[] }> {
     const manager = new FakeManager();
     for (let number = 0; number < 100; number++) manager.mount(`l${number}`);
-    const seen: (readonly MountPoint[])[] = [];
+    const seen: MountsChange[] = [];
     const mounts = new SystemdMounts(manager as unknown as SystemdManager);
     await mounts.watch('/lockers', (now) => seen.push(now));
     manager.read = [];
@@ -74,12 +74,16 @@ describe('mounts below a directory', () => {
     await settled();
     expect(new Set(manager.read)).toEqual(new Set(['lockers-l7.mount', 'lockers-new.mount']));
     expect(manager.patterns.flat().filter((pattern) => pattern.includes('*'))).toEqual([]);
-    const last = new Map(seen.at(-1)?.map((point) => [point.path, point]));
-    expect(last.size).toBe(100);
-    expect(last.get('/lockers/l7')?.readOnly).toBe(true);
-    expect(last.has('/lockers/l8')).toBe(false);
-    // The others are the same objects, by which is seen that they have not changed.
-    expect(last.get('/lockers/l9')).toBe(seen[0]?.find(({ path }) => path === '/lockers/l9'));
+    expect(seen[0]?.mounted).toHaveLength(100);
+    const point = (locker: string, readOnly: boolean) => ({
+      path: `/lockers/${locker}`,
+      source: '/dev/vg/x',
+      readOnly,
+    });
+    expect(seen.slice(1)).toEqual([
+      { mounted: [point('l7', true), point('new', false)], gone: [] },
+      { mounted: [], gone: ['/lockers/l8'] },
+    ]);
   });
 
   test('that have not changed are not reported again', async () => {
@@ -97,9 +101,13 @@ describe('mounts below a directory', () => {
     manager.mounted.set('lockers-l3.mount', { What: '/dev/vg/x', Options: 'ro' });
     manager.reload();
     await settled();
-    const last = new Map(seen.at(-1)?.map((point) => [point.path, point]));
-    expect(last.has('/lockers/quiet')).toBe(true);
-    expect(last.get('/lockers/l3')?.readOnly).toBe(true);
+    expect(seen.at(-1)).toMatchObject({
+      mounted: [
+        { path: '/lockers/l3', readOnly: true },
+        { path: '/lockers/quiet', readOnly: false },
+      ],
+      gone: [],
+    });
   });
 
   test('are told of as gone when nothing else has changed after a failure', async () => {
@@ -111,6 +119,21 @@ describe('mounts below a directory', () => {
     expect(seen).toHaveLength(1);
     manager.mount('l7');
     await settled();
-    expect(seen.at(-1)?.map(({ path }) => path)).not.toContain('/lockers/l8');
+    expect(seen.at(-1)?.gone).toEqual(['/lockers/l8']);
+  });
+
+  test('are told of when another change falls into their reading', async () => {
+    const { manager, seen } = await watched();
+    manager.mount('new');
+    manager.unmount('l8');
+    await Promise.resolve();
+    manager.mount('l9', 'ro');
+    await settled();
+    manager.unmount('new');
+    await settled();
+    const gone = seen.slice(1).flatMap((change) => change.gone);
+    const mounted = seen.slice(1).flatMap((change) => change.mounted.map(({ path }) => path));
+    expect(gone).toEqual(['/lockers/l8', '/lockers/new']);
+    expect(mounted.sort()).toEqual(['/lockers/l9', '/lockers/new']);
   });
 });

@@ -5,9 +5,10 @@ import { expect, test } from 'vitest';
 
 const postrm = readFileSync(join(import.meta.dirname, '../../src/debian/postrm'), 'utf8');
 
-/** What commands print in mount and user namespaces of their own, with an empty /run. */
+/** What commands print in mount and user namespaces of their own, with an empty /run and /etc/systemd. */
 function inOwnRun(commands: string): string[] {
   const script = `set -e
+    mount -t tmpfs none /etc/systemd
     mount -t tmpfs none /run
     mkdir /run/bin /run/data
     for name in userdel getent; do printf '#!/bin/sh\\n' >/run/bin/$name; chmod +x /run/bin/$name; done
@@ -60,5 +61,38 @@ test('where a mount is in use, a purge succeeds and leaves all below /run/locker
     'kept',
     '/run/lockerd/read-only/notes',
     ...['bin', 'data', 'lockerd'],
+  ]);
+});
+
+test('a purge ends limits that hold until a stop, and puts back the lasting ones that they hide', () => {
+  expect(
+    inOwnRun(`
+      notes=/run/lockerd/balloon
+      control=systemd/system.control
+      for name in kept gone killed other; do
+        mkdir -p $notes/lxc@$name.service /run/$control/lxc@$name.service.d /etc/$control/lxc@$name.service.d
+        printf '# Ours.\\n[Service]\\nMemoryMax=100\\n' >/run/$control/lxc@$name.service.d/50-MemoryMax.conf
+      done
+      # Somebody else has changed it since.
+      printf '[Service]\\nMemoryMax=200\\n' >$notes/lxc@kept.service/50-MemoryMax.conf
+      cp /run/$control/lxc@gone.service.d/50-MemoryMax.conf $notes/lxc@gone.service/
+      # The helper was killed before it made its note whole.
+      echo MemoryMax=100 >$notes/lxc@killed.service/50-MemoryMax.conf.wanted
+      echo MemoryMax=10 >$notes/lxc@other.service/50-MemoryMax.conf.wanted
+      echo aside >/etc/$control/lxc@gone.service.d/45-MemoryMax.conf
+      echo aside >/etc/$control/lxc@killed.service.d/45-MemoryMax.conf
+      echo later >/etc/$control/lxc@killed.service.d/50-MemoryMax.conf
+      echo own >/etc/$control/lxc@kept.service.d/50-MemoryMax.conf
+      ${purge}
+      cd /run/$control && find . | sort
+      cd /etc/$control && grep -r . | sort
+      ls -I mount /run`),
+  ).toEqual([
+    ...['.', './lxc@kept.service.d', './lxc@kept.service.d/50-MemoryMax.conf'],
+    ...['./lxc@other.service.d', './lxc@other.service.d/50-MemoryMax.conf'],
+    'lxc@gone.service.d/50-MemoryMax.conf:aside',
+    'lxc@kept.service.d/50-MemoryMax.conf:own',
+    'lxc@killed.service.d/50-MemoryMax.conf:later',
+    ...['bin', 'data', 'systemd'],
   ]);
 });
