@@ -3,19 +3,21 @@
  * The directory is the unit's own, which no guest can fill; what its files say is bounded by the host.
  */
 import { existsSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import type { LimitName, LimitTexts } from '../model/guest-limits.ts';
 import { deviceText, listedNumbers, listText, noLimit } from '../model/guest-limits.ts';
 import { processorList } from '../model/unit-controls.ts';
 import { tryReadFile } from './control-files.ts';
 import { parseFlatKeyed } from './figures.ts';
 import { cgroupRoot, hierarchies } from './hierarchy.ts';
+import { payloadBelow } from './lxc-groups.ts';
 
 /** Since the container's start. */
 export interface ControlUse {
-  /** Of all processors together, in microseconds. */
-  readonly cpuUsec: bigint;
-  readonly tasks: bigint;
+  /** Of all processors together, in microseconds; undefined where the kernel does not count it. */
+  readonly cpuUsec: bigint | undefined;
+  /** The same. */
+  readonly tasks: bigint | undefined;
   /** Of all devices together; undefined where the kernel does not count it. */
   readonly io: IoUse | undefined;
 }
@@ -47,10 +49,28 @@ export function isDeviceLimit(name: LimitName): name is DeviceLimit {
   return Object.hasOwn(deviceLimitFiles, name);
 }
 
+/** What limits them, by the version of control groups. */
+const controllers: Readonly<Record<LimitName, Readonly<Record<1 | 2, string>>>> = {
+  'cpu-quota': { 1: 'cpu', 2: 'cpu' },
+  'cpu-weight': { 1: 'cpu', 2: 'cpu' },
+  cpus: { 1: 'cpuset', 2: 'cpuset' },
+  'memory-nodes': { 1: 'cpuset', 2: 'cpuset' },
+  'io-weight': { 1: 'blkio', 2: 'io' },
+  'io-read-bytes': { 1: 'blkio', 2: 'io' },
+  'io-write-bytes': { 1: 'blkio', 2: 'io' },
+  'io-read-operations': { 1: 'blkio', 2: 'io' },
+  'io-write-operations': { 1: 'blkio', 2: 'io' },
+  tasks: { 1: 'pids', 2: 'pids' },
+};
+
 /** Of one processor's time, in microseconds a second. */
 function quotaText(quota: string, period: string): string {
   if (!/^\d{1,15}$/.test(quota) || !/^[1-9]\d{0,9}$/.test(period)) return noLimit;
   return String(Math.round((Number(quota) * 1_000_000) / Number(period)));
+}
+
+function usageIn(stat = ''): bigint | undefined {
+  return parseFlatKeyed(stat).get('usage_usec');
 }
 
 function listOrAll(text: string): string {
@@ -99,9 +119,14 @@ export abstract class Controls {
     return tryReadFile(this.path(file))?.trim();
   }
 
-  protected number(file: string): bigint {
+  protected number(file: string): bigint | undefined {
     const text = this.read(file) ?? '';
-    return /^\d{1,20}$/.test(text) ? BigInt(text) : 0n;
+    return /^\d{1,20}$/.test(text) ? BigInt(text) : undefined;
+  }
+
+  /** Whether the guest is below the group, where such a limit holds for it. */
+  hasGuest(name: LimitName): boolean {
+    return payloadBelow(dirname(this.path(`${controllers[name][this.version]}.`))) !== undefined;
   }
 
   protected textsOf(files: readonly string[]): readonly ControlText[] {
@@ -132,7 +157,7 @@ class ControlsV2 extends Controls {
       for (const key of ['rbytes', 'wbytes', 'rios', 'wios'] as const)
         sum[key] += values.get(key) ?? 0n;
     return {
-      cpuUsec: parseFlatKeyed(this.read('cpu.stat') ?? '').get('usage_usec') ?? 0n,
+      cpuUsec: usageIn(this.read('cpu.stat')),
       tasks: this.number('pids.current'),
       io:
         stat === undefined
@@ -223,7 +248,7 @@ class ControlsV1 extends Controls {
     const bytes = counts('io_service_bytes');
     const operations = counts('io_serviced');
     return {
-      cpuUsec: this.number('cpuacct.usage') / 1000n,
+      cpuUsec: this.#cpuUsec(),
       tasks: this.number('pids.current'),
       io:
         bytes === undefined || operations === undefined
@@ -235,6 +260,14 @@ class ControlsV1 extends Controls {
               writes: operations.write,
             },
     };
+  }
+
+  /** The hierarchy of version 2, which systemd mounts beside, counts it for every group. */
+  #cpuUsec(): bigint | undefined {
+    const { unified } = hierarchies(this.#root);
+    const beside = usageIn(tryReadFile(join(unified, this.#group, 'cpu.stat')));
+    const nsec = this.number('cpuacct.usage');
+    return beside ?? (nsec === undefined ? undefined : nsec / 1000n);
   }
 
   limits(): LimitTexts {

@@ -267,10 +267,10 @@ export interface KernelLimits {
 
 /** What a container uses of the host beside memory, and the limits of that in the kernel. */
 export interface UsageFigures {
-  /** Of all processors, since the start, in microseconds. */
-  readonly cpuUsec: bigint;
-  readonly tasks: bigint;
-  /** Of all disks, since the start; undefined where the kernel does not count it. */
+  /** Of all processors, since the start, in microseconds; undefined, as the next two, where it is not counted. */
+  readonly cpuUsec: bigint | undefined;
+  readonly tasks: bigint | undefined;
+  /** Of all disks, since the start. */
   readonly io:
     | {
         readonly readBytes: bigint;

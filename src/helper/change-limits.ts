@@ -17,6 +17,7 @@ import { HostReader } from '../host/read.ts';
 import { LockerdError } from '../model/errors.ts';
 import type { LimitName, LimitTexts } from '../model/guest-limits.ts';
 import { deviceLimits, isLimitName, listedNumbers, noLimit } from '../model/guest-limits.ts';
+import { shellWord } from '../model/shell-quote.ts';
 import { containerUnit } from '../model/unit-name.ts';
 import { worksOnV1 } from '../model/unit-controls.ts';
 import type { SystemdManager } from '../systemd/manager.ts';
@@ -63,10 +64,22 @@ export async function changeLimits({
       if (isUp && controls === undefined) {
         throw new LockerdError('NotRunning', `container "${container}" stops just now`);
       }
+      const outside = wanted.find(([name]) => controls?.hasGuest(name) === false);
+      if (outside !== undefined) throw isOutside(container, unit, outside[0]);
       const change = new Change(systemd, unit, container, wanted, controls);
       await change.run(persist);
       return { warnings: controls === undefined ? [] : warningsFor(controls, wanted) };
     }),
+  );
+}
+
+/** As of a container that runs since before the installation. */
+function isOutside(container: string, unit: string, name: LimitName): LockerdError {
+  return new LockerdError(
+    'NotRunning',
+    `the guest of container "${container}" is not in the control group of its unit ${unit}, where ` +
+      `"${name}" would hold, because it runs since before lockerd was installed, or stops just now; ` +
+      `put it there with: systemctl restart ${shellWord(unit)}`,
   );
 }
 
@@ -148,7 +161,7 @@ function checkDropIns(container: string, unit: string, wanted: Wanted): void {
 }
 
 function warningsFor(controls: Controls, wanted: Wanted): string[] {
-  const { tasks } = controls.use();
+  const { tasks = 0n } = controls.use();
   return wanted.flatMap(([name, text]) =>
     name === 'tasks' && text !== noLimit && tasks > BigInt(text)
       ? [`it has ${tasks} tasks, and can start none before it has fewer than ${text}`]

@@ -59,8 +59,8 @@ export function usageProperties(
       return text === noLimit ? '' : text;
     });
   return {
-    CpuTime: figure('t', unknownFigure, ({ cpuUsec }) => cpuUsec),
-    Tasks: figure('t', unknownFigure, ({ tasks }) => tasks),
+    CpuTime: figure('t', unknownFigure, ({ cpuUsec }) => cpuUsec ?? unknownFigure),
+    Tasks: figure('t', unknownFigure, ({ tasks }) => tasks ?? unknownFigure),
     IoReadBytes: io(({ readBytes }) => readBytes),
     IoWrittenBytes: io(({ writtenBytes }) => writtenBytes),
     IoReads: io(({ reads }) => reads),

@@ -161,6 +161,13 @@ test('"lockerctl set" reaches the kernel, outlives a reload, and ends with the s
   expect(output).toMatch(/CPU: .* \(limit: 50%, weight: 200\)/);
   expect(output).toMatch(/Tasks: \d+ \(limit: 300\)/);
   expect(output).toContain(`limit of ${disk}: reads 3M/s, writes 2M/s`);
+  // The unit of this one has no limit of disks from the start on.
+  await systemctl(host, 'start', unitOf('tight'));
+  await host.waitForGuest('tight');
+  expect(await lockerctl('set', 'tight', `io-write=${disk}:4M`)).toMatchObject({ exitCode: 0 });
+  const guest = await host.shell('cat /proc/$(lxc-info -n tight -pH)/cgroup');
+  expect(guest.stdout).toMatch(/:blkio:.*\/lxc@tight\.service\/lxc\.payload\.tight$/m);
+  await systemctl(host, 'stop', unitOf('tight'));
   await systemctl(host, 'restart', unitOf('new'));
   await host.waitForGuest('new');
   expect(await kernelLimits()).toEqual(configured);

@@ -221,6 +221,16 @@ describe('in control groups', () => {
         tasks: '66',
       },
     });
+    put({ 'unified/a/cpu.stat': 'usage_usec 99\n' });
+    expect(new CgroupUsage(root).read('/a')?.cpuUsec).toBe(99n);
+    // A guest that LXC has put into a group of its own is not limited by the unit's.
+    put({
+      'blkio/lxc.payload.web/cgroup.procs': '1\n',
+      'pids/a/lxc.payload.web/cgroup.procs': '1\n',
+    });
+    const controls = findControls('/a', root);
+    expect(controls?.hasGuest('io-read-bytes')).toBe(false);
+    expect(controls?.hasGuest('tasks')).toBe(true);
     expect(findControls('/a', root)?.deviceLine('io-read-bytes', '8:0', 'max')).toEqual({
       path: `${root}/blkio/a/blkio.throttle.read_bps_device`,
       text: '8:0 0',
@@ -232,7 +242,10 @@ describe('in control groups', () => {
     const usage = new CgroupUsage(root);
     expect(usage.read('/a')).toBeUndefined();
     expect(usage.read('/b/../b')).toBeUndefined();
-    expect(usage.read('/b')).toEqual({ cpuUsec: 0n, tasks: 0n, io: undefined, limits: {} });
+    expect(usage.read('/b')).toEqual({
+      ...{ cpuUsec: undefined, tasks: undefined, io: undefined },
+      limits: {},
+    });
   });
 
   test('lines of drop-ins that have the last word are found', () => {
