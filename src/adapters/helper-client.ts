@@ -28,7 +28,7 @@ const defaultTiming: Timing = {
     thaw: 30_000,
     // Between two lines about its progress.
     balloon: 120_000,
-    'set-limits': 60_000,
+    'set-limits': 120_000,
     // The kernel takes back first what is above.
     'apply-limits': 120_000,
   },
