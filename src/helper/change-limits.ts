@@ -16,7 +16,13 @@ import { laterLines } from '../host/later-drop-ins.ts';
 import { HostReader } from '../host/read.ts';
 import { LockerdError } from '../model/errors.ts';
 import type { LimitName, LimitTexts } from '../model/guest-limits.ts';
-import { deviceLimits, isLimitName, listedNumbers, noLimit } from '../model/guest-limits.ts';
+import {
+  deviceLimits,
+  isLimitName,
+  listedNumbers,
+  listText,
+  noLimit,
+} from '../model/guest-limits.ts';
 import { shellWord } from '../model/shell-quote.ts';
 import { containerUnit } from '../model/unit-name.ts';
 import { worksOnV1 } from '../model/unit-controls.ts';
@@ -38,7 +44,7 @@ export async function changeLimits({
   persist,
 }: LimitsRequest): Promise<Record<string, unknown>> {
   const wanted = Object.entries(limits).flatMap(([name, text]) =>
-    isLimitName(name) ? [[name, text] as const] : [],
+    isLimitName(name) ? [[name, allOfHost(name, text)] as const] : [],
   );
   const unit = containerUnit(container);
   checkHost(wanted);
@@ -103,10 +109,25 @@ function hostNumbers(path: string): readonly number[] {
   }
 }
 
-const numbered: Readonly<Partial<Record<LimitName, { file: string; what: string }>>> = {
-  cpus: { file: '/sys/devices/system/cpu/present', what: 'processor' },
-  'memory-nodes': { file: '/sys/devices/system/node/has_memory', what: 'memory node' },
+const nodes = '/sys/devices/system/node/has_memory';
+
+/** Where the host lists those that there are, and those that can be used now. */
+const numbered: Readonly<
+  Partial<Record<LimitName, { readonly file: string; readonly usable: string; what: string }>>
+> = {
+  cpus: {
+    file: '/sys/devices/system/cpu/present',
+    usable: '/sys/devices/system/cpu/online',
+    what: 'processor',
+  },
+  'memory-nodes': { file: nodes, usable: nodes, what: 'memory node' },
 };
+
+/** The kernel takes no empty list where processes run, so that no limit is a list of all. */
+function allOfHost(name: LimitName, text: string): string {
+  const { usable } = numbered[name] ?? {};
+  return usable === undefined || text !== noLimit ? text : listText(hostNumbers(usable));
+}
 
 /** Refuses what the host does not have. */
 function checkHost(wanted: Wanted): void {
@@ -120,7 +141,7 @@ function checkHost(wanted: Wanted): void {
       );
     }
     const { file, what } = numbered[name] ?? {};
-    if (file !== undefined && text !== noLimit) {
+    if (file !== undefined) {
       const known = hostNumbers(file);
       const missing = listedNumbers(text).find((number) => !known.includes(number));
       if (missing !== undefined) {

@@ -92,14 +92,14 @@ test('"lockerctl set" reaches the kernel, and ends with the stop', async () => {
     output: `web: set ${words.join(' ')}\n`,
   });
   const set = [
-    ...['90', '42000 60000', '', '0'],
+    ...['90', '42000 60000', '0', '0'],
     ...[`${disk} rbps=104857600 wbps=52428800 riops=max wiops=max`, '333'],
   ];
   expect(await kernelLimits('web')).toEqual(set);
   await systemctl(vm, 'daemon-reload');
   expect(await kernelLimits('web')).toEqual(set);
   const { output } = await lockerctl('status', 'web');
-  expect(output).toMatch(/CPU: .* \(limit: 70%, weight: 90, memory nodes: 0\)/);
+  expect(output).toMatch(/CPU: .* \(limit: 70%, weight: 90, processors: 0, memory nodes: 0\)/);
   expect(output).toMatch(/Tasks: \d+ \(limit: 333\)/);
   await systemctl(vm, 'restart', unit);
   await vm.waitForGuest('web');
