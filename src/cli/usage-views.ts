@@ -9,7 +9,7 @@ const usualWeight = 100n;
 
 /** `150%`: of one processor. */
 export function formatQuota(usec: bigint): string {
-  return `${(Number(usec) / 10_000).toFixed(2).replace(/\.?0+$/, '')}%`;
+  return `${Math.round(Number(usec) / 100) / 100}%`;
 }
 
 /** `5min 3s`, `1.234s`: systemd's notation. */
