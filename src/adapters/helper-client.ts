@@ -3,7 +3,8 @@
 import { unlimited } from '../model/memory-limit.ts';
 import { connect, type Socket } from 'node:net';
 import { isErrorCode, LockerdError } from '../model/errors.ts';
-import type { HelperPort, LxcStatus, Unwatch } from '../core/ports.ts';
+import { guestLook } from './guest-look.ts';
+import type { GuestLook, HelperPort, LxcStatus, Unwatch } from '../core/ports.ts';
 
 /** A line longer than this is no answer of the helper's. */
 const lineMaxBytes = 64 * 1024;
@@ -17,7 +18,18 @@ interface Timing {
   readonly readyMs: number;
 }
 
-type Verb = 'attach' | 'detach' | 'freeze' | 'thaw' | 'balloon' | 'set-limits' | 'apply-limits';
+type Verb =
+  | (
+      | 'attach'
+      | 'detach'
+      | 'freeze'
+      | 'thaw'
+      | 'balloon'
+      | 'apply-limits'
+      | 'set-autostart'
+      | 'look'
+    )
+  | 'set-limits';
 
 const defaultTiming: Timing = {
   silenceMs: {
@@ -31,6 +43,10 @@ const defaultTiming: Timing = {
     'set-limits': 120_000,
     // The kernel takes back first what is above.
     'apply-limits': 120_000,
+    // systemd runs all generators, and others may change settings at the same time.
+    'set-autostart': 180_000,
+    // Between two guests.
+    look: 10_000,
   },
   reconnectMinMs: 200,
   reconnectMaxMs: 30_000,
@@ -90,7 +106,7 @@ export class HelperClient implements HelperPort {
     const answer = await this.#request('balloon', request, { signal, progress });
     const { stallUsec } = answer;
     return {
-      warnings: warningsOf(answer),
+      warnings: textsOf(answer, 'warnings'),
       stallUsec: isCount(stallUsec) ? BigInt(stallUsec) : undefined,
     };
   }
@@ -101,7 +117,29 @@ export class HelperClient implements HelperPort {
     persist,
   }: Parameters<HelperPort['setLimits']>[0]): ReturnType<HelperPort['setLimits']> {
     const answer = await this.#request('set-limits', { container, limits, persist });
-    return { warnings: warningsOf(answer) };
+    return { warnings: textsOf(answer, 'warnings') };
+  }
+
+  async setAutostart({
+    container,
+    autostart,
+  }: Parameters<HelperPort['setAutostart']>[0]): ReturnType<HelperPort['setAutostart']> {
+    const answer = await this.#request('set-autostart', { container, autostart });
+    return { changed: booleanOf(answer, 'changed'), warnings: textsOf(answer, 'warnings') };
+  }
+
+  async look(containers: readonly string[]): ReturnType<HelperPort['look']> {
+    const found = new Map<string, GuestLook>();
+    await this.#request(
+      'look',
+      { containers },
+      {
+        line: ({ container, seen }) => {
+          if (typeof container === 'string') found.set(container, guestLook(seen));
+        },
+      },
+    );
+    return found;
   }
 
   async applyLimits(container: string): Promise<void> {
@@ -114,6 +152,8 @@ export class HelperClient implements HelperPort {
     options: {
       readonly signal?: AbortSignal;
       readonly progress?: (phase: string, fraction: number) => void;
+      /** Gets the lines before the answer. */
+      readonly line?: (line: Json) => void;
     } = {},
   ): Promise<Json> {
     const { signal } = options;
@@ -133,6 +173,10 @@ export class HelperClient implements HelperPort {
           continue;
         }
         if (line['ok'] === true) return line;
+        if (line['ok'] === undefined && options.line !== undefined) {
+          options.line(line);
+          continue;
+        }
         throw errorOf(line);
       }
       throw new LockerdError('Failed', `the helper of lockerd ended without an answer (${verb})`);
@@ -268,13 +312,13 @@ function isCount(value: unknown): value is number {
   return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0;
 }
 
-function warningsOf({ warnings }: Json): string[] {
-  const isText = (warning: unknown): warning is string => typeof warning === 'string';
-  return Array.isArray(warnings) ? warnings.filter(isText) : [];
-}
-
 function booleanOf(answer: Json, key: string): boolean {
   return answer[key] === true;
+}
+
+function textsOf(answer: Json, key: string): string[] {
+  const texts = answer[key];
+  return Array.isArray(texts) ? texts.filter((text) => typeof text === 'string') : [];
 }
 
 function statusOf({ container, state, leader, squatter }: Json): LxcStatus {

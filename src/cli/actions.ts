@@ -15,9 +15,13 @@ import { parseLimitWords } from './limit-words.ts';
 import { changedLimit, formatLimit, parseSizeChange } from './size.ts';
 import type { Terminal } from './terminal.ts';
 import { escapeText } from './text.ts';
+import { bootText } from './views.ts';
 
 /** So many containers at a time; the service has limits for each user as well. */
 const parallelJobs = 32;
+
+/** Each of their jobs has systemd reload, which does one reload after the other. */
+const settingCommands: readonly string[] = ['enable', 'disable'];
 
 interface ActionContext {
   readonly service: Service;
@@ -217,6 +221,28 @@ async function moveLocker(
   return { container, outcome, success, facts: { locker } };
 }
 
+async function setAutostart(
+  context: ActionContext,
+  container: string,
+  autostart: boolean,
+): Promise<Report> {
+  const { service, invocation, progress } = context;
+  const outcome = await runJob(
+    service,
+    { member: 'SetAutostart', container, autostart },
+    {
+      block: invocation.block,
+      label: `${autostart ? 'enabling' : 'disabling'} ${container}`,
+      ...(progress === undefined ? {} : { progress }),
+    },
+  );
+  if (outcome.result !== 'done') return { container, outcome, success: '' };
+  // What the boot will do, whoever decides it.
+  const after = await service.container(container);
+  const facts = { autostart: after.autostart, autostart_reasons: after.autostartReasons };
+  return { container, outcome, success: bootText(after), facts };
+}
+
 function runVerb(context: ActionContext, container: string): Promise<Report> {
   const { command, operands } = context.invocation;
   const [, second = ''] = operands;
@@ -237,6 +263,9 @@ function runVerb(context: ActionContext, container: string): Promise<Report> {
       return moveLocker(context, 'MountLocker', container, second);
     case 'detach':
       return moveLocker(context, 'UnmountLocker', container, second);
+    case 'enable':
+    case 'disable':
+      return setAutostart(context, container, command === 'enable');
     default:
       throw new Error(`"${command}" makes no job`);
   }
@@ -326,7 +355,8 @@ export async function runAction(
     printReport(context, report);
     return report;
   };
-  const reports = await pMap(containers, run, { concurrency: parallelJobs });
+  const concurrency = settingCommands.includes(command) ? 1 : parallelJobs;
+  const reports = await pMap(containers, run, { concurrency });
   terminal.status('');
   if (invocation.json) {
     terminal.printJson(

@@ -10,6 +10,13 @@ import {
   operandsText,
   type CommandName,
 } from './command-table.ts';
+import {
+  columnNames,
+  isColumn,
+  usualColumns,
+  wideColumns,
+  type ColumnName,
+} from './container-columns.ts';
 import { UsageError } from './exit.ts';
 import type { JsonMode } from './json.ts';
 import {
@@ -38,6 +45,8 @@ export interface Invocation {
   readonly swap: bigint | undefined;
   /** States to list; empty for all. */
   readonly states: readonly string[];
+  /** What to show of each container. */
+  readonly columns: readonly ColumnName[];
   /** Undefined for text. */
   readonly json: JsonMode | undefined;
   readonly askPassword: boolean;
@@ -178,6 +187,19 @@ function parseStates(text: string): ContainerState[] {
     });
 }
 
+function parseColumns(text: string): ColumnName[] {
+  const words = text.split(',').filter((word) => word !== '');
+  if (words.length === 0) {
+    throw new UsageError('option --columns needs the name of a column', advice('list'));
+  }
+  return words.map((word) => {
+    const name = word.toLowerCase();
+    if (isColumn(name)) return name;
+    const message = `"${word}" is not a column: --columns= takes ${columnNames.join(', ')}`;
+    throw new UsageError(message, advice('list', didYouMean(word, columnNames)));
+  });
+}
+
 /** Without a mode it is one for people where the output is a terminal, as busctl has it. */
 function parseJson(text: string | undefined, outputIsTerminal: boolean): JsonMode | undefined {
   if (text === undefined) return outputIsTerminal ? 'pretty' : 'short';
@@ -265,6 +287,7 @@ export function parseArguments(
     readOnly: options.has('read-only'),
     swap: read('swap', parseSwap),
     states: read('state', parseStates) ?? [],
+    columns: read('columns', parseColumns) ?? (options.has('wide') ? wideColumns : usualColumns),
     json: options.has('json') ? parseJson(options.get('json'), outputIsTerminal) : undefined,
     askPassword: !options.has('no-ask-password'),
     progress: !options.has('no-progress') && !options.has('quiet'),

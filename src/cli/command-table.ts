@@ -1,5 +1,6 @@
 /** Every command of lockerctl. Parsing, help and completion are made from this table. */
 
+import { columnNames } from './container-columns.ts';
 import {
   containerStates,
   optionSpec,
@@ -73,12 +74,17 @@ const ofProgram = [
 export const commandSpecs = {
   list: {
     operands: [],
-    options: { state: '' },
+    options: { state: '', wide: '', columns: '' },
     summary: 'List containers',
     help:
       'State, whether the next boot starts them and who decided that, process id of init on the host, memory in use and its limit, lockers. This is also what is done without a command. ' +
-      `STATE is ${containerStates.slice(0, -1).join(', ')} or ${containerStates.at(-1) ?? ''}.`,
-    examples: ['lockerctl list --state=running,frozen', 'lockerctl list --json=short | jq length'],
+      `STATE is ${containerStates.slice(0, -1).join(', ')} or ${containerStates.at(-1) ?? ''}. ` +
+      `COLUMN is ${columnNames.slice(0, -1).join(', ')} or ${columnNames.at(-1) ?? ''}.`,
+    examples: [
+      'lockerctl list --state=running,frozen',
+      'lockerctl list --columns=container,addresses,os',
+      'lockerctl list --json=short | jq length',
+    ],
   },
   status: {
     operands: containers('any'),
@@ -186,6 +192,20 @@ export const commandSpecs = {
     summary: 'Unmount a locker from a container',
     help: 'A locker that is in use stays, unless --force is given. With --persist the container need not run.',
     examples: ['lockerctl detach web music'],
+  },
+  enable: {
+    operands: containers('some'),
+    options: job,
+    summary: 'Have the boot start containers',
+    help: 'Writes "autostart = yes" into their settings where that decides, and says what the next boot will do. It does not start them now. Where the settings do not decide, nothing changes, and the message says what does.',
+    examples: ['lockerctl enable web db'],
+  },
+  disable: {
+    operands: containers('some'),
+    options: job,
+    summary: 'Have the boot leave containers alone',
+    help: 'The reverse: it writes "autostart = no". It does not stop them now. Unlike "systemctl disable", it also wins over lxc.start.auto.',
+    examples: ['lockerctl disable web'],
   },
   lockers: {
     operands: [],

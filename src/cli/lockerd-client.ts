@@ -7,9 +7,11 @@ import type { BusConnection, CallRequest, Signal } from '../bus/connection.ts';
 import { busError, DBusError, Variant, type VariantMap } from '../bus/values.ts';
 import {
   readContainer,
+  readGuest,
   readJob,
   readLocker,
   type ContainerInfo,
+  type GuestInfo,
   type JobInfo,
   type LockerInfo,
 } from './object-info.ts';
@@ -25,10 +27,13 @@ export interface JobRequest {
     | 'Balloon'
     | 'SetLimits'
     | 'MountLocker'
-    | 'UnmountLocker';
+    | 'UnmountLocker'
+    | 'SetAutostart';
   readonly container: string;
   /** For MountLocker and UnmountLocker. */
   readonly locker?: string;
+  /** For SetAutostart. */
+  readonly autostart?: boolean;
   /** For Balloon. */
   readonly limitBytes?: bigint;
   readonly swapBytes?: bigint | undefined;
@@ -63,6 +68,9 @@ export interface Snapshot {
   readonly lockers: readonly LockerInfo[];
   readonly jobs: readonly JobInfo[];
 }
+
+/** Arguments of a call have 64 KiB, and a name has up to 255 bytes. */
+const namesPerCall = 200;
 
 type ManagedObjects = Record<string, Record<string, VariantMap>>;
 
@@ -164,6 +172,20 @@ export class Service {
     );
   }
 
+  /** What is seen of containers' guests, by name; nothing of those that do not run. */
+  async guests(names: readonly string[]): Promise<ReadonlyMap<string, GuestInfo>> {
+    const found = new Map<string, GuestInfo>();
+    for (let at = 0; at < names.length; at += namesPerCall) {
+      const some = names.slice(at, at + namesPerCall);
+      const [answer] = await this.#manager('DescribeContainers', 'as', some);
+      for (const [name, description] of Object.entries(answer as Record<string, VariantMap>)) {
+        const guest = readGuest(description);
+        if (guest !== undefined) found.set(name, guest);
+      }
+    }
+    return found;
+  }
+
   /** Action ids and `yes`, `no` or `challenge`. */
   async permissions(path: string): Promise<Record<string, string>> {
     const [permissions] = await this.#manager('GetPermissions', 'o', path);
@@ -175,7 +197,7 @@ export class Service {
    * @returns the path of the job
    */
   async startJob(request: JobRequest): Promise<string> {
-    const { member, container, locker, limitBytes, limits, swapBytes } = request;
+    const { member, container, locker, limitBytes, limits, swapBytes, autostart } = request;
     const options: VariantMap = {};
     for (const [name, value] of Object.entries(request.options ?? {})) {
       if (value) options[name] = new Variant('b', true);
@@ -190,7 +212,9 @@ export class Service {
           ? ['sta{sv}', [container, limitBytes, options]]
           : limits !== undefined
             ? ['sa{sv}a{sv}', [container, limits, options]]
-            : ['sa{sv}', [container, options]];
+            : autostart !== undefined
+              ? ['sba{sv}', [container, autostart, options]]
+              : ['sa{sv}', [container, options]];
     const [job] = await this.#authorized({
       path: managerPath,
       interface: interfaces.manager,

@@ -20,7 +20,8 @@ import { helpLines } from './help.ts';
 import { importContainers } from './import-action.ts';
 import type { JsonValue } from './json.ts';
 import { monitor } from './monitor.ts';
-import { isUp, type ContainerInfo, type JobInfo } from './object-info.ts';
+import { needLook } from './container-columns.ts';
+import { isUp, type ContainerInfo, type GuestInfo, type JobInfo } from './object-info.ts';
 import { connectRemote } from './remote.ts';
 import { Service } from './lockerd-client.ts';
 import { NameGuess } from './name-guess.ts';
@@ -61,16 +62,46 @@ function printList<T>(
   else view.table(terminal, items, invocation.legend);
 }
 
+/** What is seen of those that run; without an answer, a warning says why. */
+async function lookAt(
+  { service, terminal }: Session,
+  containers: readonly ContainerInfo[],
+): Promise<ReadonlyMap<string, GuestInfo>> {
+  const names = containers.filter(({ leader }) => leader !== 0).map(({ name }) => name);
+  try {
+    return await service.guests(names);
+  } catch (error) {
+    if (!(error instanceof DBusError)) throw error;
+    const { message } = asCommandError(error);
+    terminal.complain(`lockerctl: warning: guests cannot be looked at: ${escapeText(message)}`);
+    return new Map();
+  }
+}
+
 async function list(session: Session): Promise<number> {
-  const { states } = session.invocation;
+  const { states, columns, quiet, json } = session.invocation;
   const { containers } = await session.service.snapshot();
   const chosen = containers.filter(({ state }) => states.length === 0 || states.includes(state));
-  printList(session, chosen, {
-    table: printContainers,
-    name: ({ name }) => name,
-    json: (container) => containerJson(container),
+  const isLook = needLook(columns) && (!quiet || json !== undefined);
+  const guests = isLook ? await lookAt(session, chosen) : undefined;
+  const nowUsec = now();
+  const rows = chosen.map((container) => {
+    return { container, guest: guests?.get(container.name), nowUsec };
+  });
+  printList(session, rows, {
+    table: (terminal, shown, legend) => {
+      printContainers(terminal, shown, legend, columns);
+    },
+    name: ({ container }) => container.name,
+    json: ({ container, guest }) =>
+      containerJson(container, undefined, isLook ? { guest } : undefined),
   });
   return exitStatus.ok;
+}
+
+/** CLOCK_REALTIME, microseconds. */
+function now(): bigint {
+  return BigInt(Date.now()) * 1000n;
 }
 
 async function lockers(session: Session): Promise<number> {
@@ -95,15 +126,18 @@ async function jobs(session: Session): Promise<number> {
 }
 
 /** Status 4 and 3 are those of the LSB, as systemctl has them. */
-async function status({ service, terminal, invocation }: Session): Promise<number> {
+async function status(session: Session): Promise<number> {
+  const { service, terminal, invocation } = session;
   const { operands, json, quiet } = invocation;
   const { containers, jobs } = await service.snapshot();
   const jobsOf = (name: string): JobInfo[] =>
     jobs.filter((job) => job.container === name && job.state !== 'done');
-  const now = BigInt(Date.now()) * 1000n;
+  const names = operands.length > 0 ? operands : containers.map((found) => found.name);
+  const wanted = quiet && !json ? [] : containers.filter(({ name }) => names.includes(name));
+  const guests = await lookAt(session, wanted);
   const shown: ContainerInfo[] = [];
   let result: number = exitStatus.ok;
-  for (const name of operands.length > 0 ? operands : containers.map((found) => found.name)) {
+  for (const name of names) {
     const container = containers.find((found) => found.name === name);
     let own: number = exitStatus.ok;
     if (container === undefined) {
@@ -117,7 +151,7 @@ async function status({ service, terminal, invocation }: Session): Promise<numbe
       else if (operands.length > 0 && !isUp(container.state)) own = exitStatus.notRunning;
       if (!json && !quiet) {
         if (shown.length > 0) terminal.print('');
-        printStatus(terminal, container, jobsOf(name), now);
+        printStatus(terminal, container, jobsOf(name), { guest: guests.get(name), nowUsec: now() });
       }
       shown.push(container);
     }
@@ -125,7 +159,9 @@ async function status({ service, terminal, invocation }: Session): Promise<numbe
   }
   if (json) {
     terminal.printJson(
-      shown.map((container) => containerJson(container, jobsOf(container.name))),
+      shown.map((container) =>
+        containerJson(container, jobsOf(container.name), { guest: guests.get(container.name) }),
+      ),
       json,
     );
   }

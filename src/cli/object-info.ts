@@ -27,6 +27,8 @@ export interface ContainerInfo extends UsageInfo {
   readonly leader: number;
   /** CLOCK_REALTIME, microseconds; 0 for never. */
   readonly since: bigint;
+  /** As lxc.group has them. */
+  readonly groups: readonly string[];
   readonly lockers: readonly LockerUse[];
   /** Bytes, all of them; unlimited for no limit, undefined for unknown. */
   readonly memoryLimit: bigint;
@@ -37,6 +39,22 @@ export interface ContainerInfo extends UsageInfo {
   /** PSI full avg10, per cent. */
   readonly memoryPressure: number;
   readonly oomKills: bigint;
+}
+
+/** What was seen of a guest; undefined for what could not be seen. */
+export interface GuestInfo {
+  /** The interface is empty where it is not known. */
+  readonly addresses:
+    readonly { readonly interface: string; readonly address: string }[] | undefined;
+  readonly hasMoreAddresses: boolean | undefined;
+  readonly sharesNetwork: boolean | undefined;
+  readonly hostName: string | undefined;
+  readonly os: string | undefined;
+  readonly osId: string | undefined;
+  readonly osVersion: string | undefined;
+  readonly isUnprivileged: boolean | undefined;
+  /** CLOCK_REALTIME, microseconds. */
+  readonly startUsec: bigint | undefined;
 }
 
 export interface LockerInfo {
@@ -94,11 +112,17 @@ interface SignatureTypes extends UsageTypes {
   as: readonly string[];
   o: string;
   'a(sob)': readonly (readonly [string, string, boolean])[];
+  'a(ss)': readonly (readonly [string, string])[];
   'a(ob)': readonly (readonly [string, boolean])[];
   '(ss)': readonly [string, string];
 }
 
 type Getter = <S extends keyof SignatureTypes>(name: string, signature: S) => SignatureTypes[S];
+
+type Optional = <S extends keyof SignatureTypes>(
+  name: string,
+  signature: S,
+) => SignatureTypes[S] | undefined;
 
 function getter(what: string, properties: VariantMap): Getter {
   return (name, signature) => {
@@ -127,6 +151,7 @@ export function readContainer(properties: VariantMap): ContainerInfo {
     problem: get('Problem', 's'),
     autostart: get('Autostart', 'b'),
     autostartReasons: get('AutostartReasons', 'as'),
+    groups: get('Groups', 'as'),
     leader: get('Leader', 'u'),
     since: get('StateChangeTimestamp', 't'),
     lockers: get('Lockers', 'a(sob)').map(([name, , readOnly]) => ({ name, readOnly })),
@@ -138,6 +163,28 @@ export function readContainer(properties: VariantMap): ContainerInfo {
     memoryPressure: get('MemoryPressure', 'd'),
     oomKills: get('OomKills', 't'),
     ...readUsage(get),
+  };
+}
+
+/** Reads what Describe of org.lockerd1.Container answers; undefined where nothing was seen. */
+export function readGuest(description: VariantMap): GuestInfo | undefined {
+  if (Object.keys(description).length === 0) return undefined;
+  const get = getter('a guest', description);
+  const seen: Optional = (name, signature) =>
+    description[name] === undefined ? undefined : get(name, signature);
+  return {
+    addresses: seen('Addresses', 'a(ss)')?.map(([name, address]) => ({
+      interface: name,
+      address,
+    })),
+    hasMoreAddresses: seen('MoreAddresses', 'b'),
+    sharesNetwork: seen('SharesNetwork', 'b'),
+    hostName: seen('HostName', 's'),
+    os: seen('OperatingSystem', 's'),
+    osId: seen('OperatingSystemId', 's'),
+    osVersion: seen('OperatingSystemVersion', 's'),
+    isUnprivileged: seen('Unprivileged', 'b'),
+    startUsec: seen('StartTimestamp', 't'),
   };
 }
 

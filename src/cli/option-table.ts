@@ -21,7 +21,7 @@ export type ContainerState = (typeof containerStates)[number];
 export const jsonModes = ['pretty', 'short', 'off'] as const;
 
 /** What the value of an option is, which decides what completion offers for it. */
-export type ValueKind = 'count' | 'host' | 'json-mode' | 'size' | 'span' | 'states';
+export type ValueKind = 'columns' | 'count' | 'host' | 'json-mode' | 'size' | 'span' | 'states';
 
 export interface OptionSpec {
   readonly short?: string;
@@ -74,6 +74,12 @@ export const optionSpecs = {
     value: { kind: 'states', shown: 'STATE[,...]' },
     scope: 'own',
     help: 'Only containers in these states',
+  },
+  wide: { scope: 'own', help: 'Show all columns, also those that need a look into the guests' },
+  columns: {
+    value: { kind: 'columns', shown: 'COLUMN[,...]' },
+    scope: 'own',
+    help: 'Show these columns, in this order',
   },
   force: { scope: 'own', help: 'At once, with the loss that this may mean' },
   'read-only': { scope: 'own', help: 'Mount it read-only' },

@@ -27,11 +27,18 @@ export function formatClock(time: Date): string {
   return [time.getHours(), time.getMinutes(), time.getSeconds()].map(two).join(':');
 }
 
-/** `5min 3s ago`: the two largest units. */
+/** `5min 3s ago` */
 export function formatAgo(usec: bigint, nowUsec: bigint): string {
   const seconds = (nowUsec - usec) / 1_000_000n;
   if (seconds < 0n) return 'in the future';
   if (seconds < 1n) return 'just now';
+  return `${formatSpan(nowUsec - usec)} ago`;
+}
+
+/** `5min 3s`: the two largest units of a time in microseconds; `0s` for less than a second. */
+export function formatSpan(usec: bigint): string {
+  const seconds = usec / 1_000_000n;
+  if (seconds < 1n) return '0s';
   const units: [string, bigint][] = [
     ['w', 604_800n],
     ['d', 86_400n],
@@ -46,5 +53,5 @@ export function formatAgo(usec: bigint, nowUsec: bigint): string {
     rest %= length;
     return count > 0n ? [`${count}${name}`] : [];
   });
-  return `${words.join(' ')} ago`;
+  return words.join(' ');
 }

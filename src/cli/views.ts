@@ -1,7 +1,15 @@
 /** What "list", "status", "lockers", "jobs" and "permissions" print, from what the bus says. */
 
-import type { ContainerInfo, JobInfo, LockerInfo } from './object-info.ts';
-import { isUp } from './object-info.ts';
+import type { ColumnName, Row } from './container-columns.ts';
+import {
+  containerColumn,
+  guestJson,
+  listOf,
+  lockerWord,
+  none,
+  usage,
+} from './container-columns.ts';
+import type { ContainerInfo, GuestInfo, JobInfo, LockerInfo } from './object-info.ts';
 import { formatProgress } from './run-job.ts';
 import type { JsonValue } from './json.ts';
 import { formatBytes, unlimited } from '../model/memory-limit.ts';
@@ -9,7 +17,7 @@ import { formatLimit } from './size.ts';
 import { renderTable, type Column } from './text-table.ts';
 import type { Colour, Terminal } from './terminal.ts';
 import { escapeText, pad, textWidth, wrapText } from './text.ts';
-import { formatAgo, formatTimestamp } from './time.ts';
+import { formatAgo, formatSpan, formatTimestamp } from './time.ts';
 import { usageFields, usageJson } from './usage-views.ts';
 
 const stateColours: Readonly<Record<string, Colour>> = {
@@ -38,15 +46,6 @@ const permissionColours: Readonly<Record<string, Colour>> = {
   challenge: 'yellow',
 };
 
-/** Stands for what is not there. */
-const none = '-';
-
-/** `yes (config)`: what will happen at boot and who decided it first; "status" has all of them. */
-function autostartWord({ autostart, autostartReasons: [reason] }: ContainerInfo): string {
-  const word = autostart ? 'yes' : 'no';
-  return reason === undefined ? word : `${word} (${escapeText(reason)})`;
-}
-
 /** What the words of the property AutostartReasons mean. */
 const reasonTexts: Readonly<Record<string, string>> = {
   setting: '"autostart" in its settings',
@@ -62,28 +61,13 @@ const reasonTexts: Readonly<Record<string, string>> = {
   'boot-groups': 'lxc.start.auto is 1, but BOOTGROUPS in /etc/default/lxc has none of its groups',
 };
 
-function bootText({ autostart, autostartReasons }: ContainerInfo): string {
+/** What the next boot does with a container, and who decided that. */
+export function bootText({ autostart, autostartReasons }: ContainerInfo): string {
   const texts = autostartReasons.map((word) =>
     Object.hasOwn(reasonTexts, word) ? (reasonTexts[word] ?? word) : word,
   );
   const what = autostart ? 'starts at boot' : 'does not start at boot';
   return texts.length === 0 ? what : `${what}: ${texts.join('; ')}`;
-}
-
-/** `data`, or `data:ro` as lockerd.conf(5) has it. */
-function lockerWord(name: string, readOnly: boolean): string {
-  return escapeText(name) + (readOnly ? ':ro' : '');
-}
-
-function listOf(words: readonly string[]): string {
-  return words.length === 0 ? none : words.join(',');
-}
-
-/** Bytes in use; unknown while a container is stopped. */
-function usage(container: ContainerInfo): bigint | undefined {
-  return isUp(container.state) || container.state === 'stopping'
-    ? container.memoryCurrent
-    : undefined;
 }
 
 interface TableView {
@@ -119,35 +103,20 @@ function printTable(terminal: Terminal, view: TableView, legend: boolean): void 
   );
 }
 
-/** "list" */
+/** "list": a line a container, with the columns that are wanted. */
 export function printContainers(
   terminal: Terminal,
-  containers: readonly ContainerInfo[],
+  rows: readonly Row[],
   legend: boolean,
+  names: readonly ColumnName[],
 ): void {
-  const rows = containers.map((container) => {
-    const used = usage(container);
-    return [
-      escapeText(container.name),
-      escapeText(container.state),
-      autostartWord(container),
-      container.leader === 0 ? none : String(container.leader),
-      used === undefined ? none : formatBytes(used),
-      container.memoryLimit === unlimited ? none : formatBytes(container.memoryLimit),
-      listOf(container.lockers.map(({ name, readOnly }) => lockerWord(name, readOnly))),
-    ];
-  });
-  const columns: Column[] = [
-    { header: 'CONTAINER', shrinks: true },
-    { header: 'STATE' },
-    { header: 'AUTOSTART' },
-    { header: 'LEADER', align: 'right' },
-    { header: 'MEMORY', align: 'right' },
-    { header: 'LIMIT', align: 'right' },
-    { header: 'LOCKERS', shrinks: true },
-  ];
-  const coloured = { column: 1, colours: stateColours };
-  printTable(terminal, { columns, rows, coloured, noun: 'container' }, legend);
+  const columns = names.map((name) => ({
+    header: name.toUpperCase(),
+    ...containerColumn(name).look,
+  }));
+  const cells = rows.map((row) => names.map((name) => containerColumn(name).text(row)));
+  const coloured = { column: names.indexOf('state'), colours: stateColours };
+  printTable(terminal, { columns, rows: cells, coloured, noun: 'container' }, legend);
 }
 
 /** "lockers" */
@@ -244,12 +213,35 @@ function jobLine(job: JobInfo): string {
   );
 }
 
+/** `192.0.2.5 (eth0)` */
+function addressLines({ addresses = [], hasMoreAddresses, sharesNetwork }: GuestInfo): string[] {
+  if (sharesNetwork === true) return ['those of the host, whose network it shares'];
+  const lines = addresses.map(({ interface: name, address }) =>
+    name === '' ? address : `${address} (${name})`,
+  );
+  return hasMoreAddresses === true ? [...lines, 'and more'] : lines;
+}
+
+function guestFields(guest: GuestInfo | undefined, nowUsec: bigint): [string, readonly string[]][] {
+  if (guest === undefined) return [];
+  const { hostName, os, osId, osVersion, isUnprivileged, startUsec } = guest;
+  const system = os ?? [osId, osVersion].filter(Boolean).join(' ');
+  const isText = (text: string | undefined): text is string => text !== undefined && text !== '';
+  return [
+    ['Host name', [hostName].filter(isText)],
+    ['OS', [system].filter(isText)],
+    ['Uptime', startUsec === undefined ? [] : [formatSpan(nowUsec - startUsec)]],
+    ['Root', isUnprivileged === undefined ? [] : [isUnprivileged ? 'unprivileged' : 'privileged']],
+    ['Addresses', addressLines(guest)],
+  ];
+}
+
 /** "status": one container. Nothing is cut; long lines are broken on a terminal. */
 export function printStatus(
   terminal: Terminal,
   container: ContainerInfo,
   jobs: readonly JobInfo[],
-  nowUsec: bigint,
+  { guest, nowUsec }: Omit<Row, 'container'>,
 ): void {
   const { since, leader } = container;
   const state = escapeText(container.state);
@@ -259,7 +251,9 @@ export function printStatus(
     ['Needs', container.waitsFor],
     ['Unit', [`${container.unit} (${bootText(container)})`]],
     ['Config', [container.configFile]],
+    ['Groups', container.groups],
     ['Leader', leader === 0 ? [] : [String(leader)]],
+    ...guestFields(guest, nowUsec),
     ['Memory', memoryLines(container)],
     ['Swap', swapLines(container)],
     ...usageFields(container),
@@ -297,8 +291,15 @@ function limitJson(bytes: bigint): bigint | null {
   return bytes === unlimited ? null : bytes;
 }
 
-/** A container as --json has it: sizes in bytes, null for no limit or unknown. */
-export function containerJson(container: ContainerInfo, jobs?: readonly JobInfo[]): JsonValue {
+/**
+ * A container as --json has it: sizes in bytes, null for no limit or unknown.
+ * @param look what was seen of the guest, where somebody has looked
+ */
+export function containerJson(
+  container: ContainerInfo,
+  jobs?: readonly JobInfo[],
+  look?: { readonly guest: GuestInfo | undefined },
+): JsonValue {
   const running = usage(container) !== undefined;
   return {
     container: container.name,
@@ -310,6 +311,7 @@ export function containerJson(container: ContainerInfo, jobs?: readonly JobInfo[
     since_usec: container.since === 0n ? null : container.since,
     unit: container.unit,
     config_file: container.configFile,
+    groups: container.groups,
     problem: container.problem,
     memory: usage(container) ?? null,
     memory_limit: limitJson(container.memoryLimit),
@@ -320,6 +322,7 @@ export function containerJson(container: ContainerInfo, jobs?: readonly JobInfo[
     oom_kills: container.oomKills,
     ...usageJson(container),
     lockers: container.lockers.map(({ name, readOnly }) => ({ locker: name, read_only: readOnly })),
+    ...(look === undefined ? {} : guestJson(look.guest)),
     jobs: jobs?.map(jobJson),
   };
 }

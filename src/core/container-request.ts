@@ -22,6 +22,11 @@ export type Request =
       readonly verb: 'mount-locker' | 'unmount-locker';
       readonly container: string;
       readonly locker: string;
+    }
+  | {
+      readonly verb: 'set-autostart';
+      readonly container: string;
+      readonly autostart: boolean;
     };
 
 export type RequestOptions = Pick<Options, 'force' | 'readOnly' | 'persist' | 'swap'>;
@@ -38,6 +43,7 @@ export const optionsOf: Readonly<Record<Verb, readonly OptionName[]>> = {
   'set-limits': [...commonOptions, 'persist'],
   'mount-locker': [...commonOptions, 'read-only', 'persist'],
   'unmount-locker': [...commonOptions, 'force', 'persist'],
+  'set-autostart': commonOptions,
 };
 
 /** Of Cancel, which is no verb of a job. */

@@ -28,3 +28,27 @@ export function startsLater(container: Container, what: string): LockerdError {
       'the container starts by itself when the host has that, unless it is stopped before',
   );
 }
+
+/** What is to be said of a container whose "autostart" was set: others may start it all the same. */
+export function bootRemarks(container: Container, wanted: boolean): string[] {
+  const { autostart, autostartReasons, neededBy, problem } = container.definition;
+  if (!wanted && autostart && autostartReasons.includes('needed')) {
+    const names = neededBy.map((name) => `"${name}"`).join(', ') || 'another container';
+    return [
+      `${quotedName(container)} starts at boot all the same, as ${names} starts then and needs or wants ` +
+        'it; to change that, disable that one as well, or take the name out of its settings',
+    ];
+  }
+  if (autostart !== wanted) {
+    const now = autostart ? 'starts' : 'does not start';
+    const see = `lockerctl status ${shellWord(container.name)}`;
+    return [`${quotedName(container)} ${now} at boot all the same; see: ${see}`];
+  }
+  if (wanted && problem !== '') {
+    return [
+      `the configuration of ${quotedName(container)} is broken, so that its start will fail; ` +
+        `see: systemctl status ${shellWord(unitInstance(container))}`,
+    ];
+  }
+  return [];
+}

@@ -20,6 +20,7 @@ import {
   supersedes,
   type Request,
 } from './container-request.ts';
+import { GuestLooks } from './guest-looks.ts';
 import { HostState, type HostPorts } from './host-state.ts';
 import { JobActions } from './job-actions.ts';
 import { busyError, describeJob, Jobs, type Job } from './job-queue.ts';
@@ -49,6 +50,7 @@ export class Core {
   readonly #requests = new Map<string, RememberedRequest>();
   readonly quota: UserQuota;
   readonly host: HostState;
+  readonly looks: GuestLooks;
   readonly jobs: Jobs;
 
   constructor(ports: CorePorts, clock: Clock, limits: Limits = defaultLimits) {
@@ -58,6 +60,7 @@ export class Core {
     this.#authority = ports.authority;
     this.quota = new UserQuota(clock, limits);
     this.host = new HostState(ports, clock, reportProblem);
+    this.looks = new GuestLooks(this.host, ports.helper, clock);
     this.jobs = new Jobs(clock, limits);
     this.#actions = new JobActions(this.host, ports);
     this.#authorizer = new Authorizer(
@@ -263,9 +266,10 @@ function fingerprintOf(request: Request, options: Options): string {
   const limit = request.verb === 'balloon' ? String(request.limit) : '';
   const limits = request.verb === 'set-limits' ? Object.entries(request.limits) : [];
   const locker = 'locker' in request ? request.locker : '';
+  const autostart = 'autostart' in request && request.autostart;
   const { verb, container } = request;
   return JSON.stringify([
-    ...[verb, container, locker, limit, force, readOnly, persist],
+    ...[verb, container, locker, limit, autostart, force, readOnly, persist],
     ...[String(swap), String(timeoutUsec), limits],
   ]);
 }

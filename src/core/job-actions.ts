@@ -8,7 +8,13 @@ import type { LimitTexts } from '../model/guest-limits.ts';
 import { wholePages } from '../model/memory-limit.ts';
 import type { Request, RequestOptions } from './container-request.ts';
 import { isUp } from './container-state.ts';
-import { quotedName, runsOutside, seeJournal, startsLater } from './container-words.ts';
+import {
+  bootRemarks,
+  quotedName,
+  runsOutside,
+  seeJournal,
+  startsLater,
+} from './container-words.ts';
 import type { Container } from './host-objects.ts';
 import type { HostState } from './host-state.ts';
 import type { AbortReason, JobContext } from './job-queue.ts';
@@ -58,6 +64,8 @@ export class JobActions {
         return this.#attach(container, request.locker, options, job);
       case 'unmount-locker':
         return this.#detach(container, request.locker, options, job);
+      case 'set-autostart':
+        return this.#setAutostart(container, request.autostart, job);
     }
   }
 
@@ -258,6 +266,16 @@ export class JobActions {
       job,
       (now) => !now.attachments.some((attached) => attached.locker === locker),
     );
+  }
+
+  async #setAutostart(container: Container, autostart: boolean, job: JobContext): Promise<void> {
+    job.report('recording');
+    const request = { container: container.name, autostart };
+    const { warnings } = await this.#ports.helper.setAutostart(request);
+    warnings.forEach(job.warn);
+    // systemd has reloaded, so that the generator's word about the next boot is there to be read.
+    await this.#host.reload();
+    for (const text of bootRemarks(container, autostart)) job.warn(text);
   }
 
   /**

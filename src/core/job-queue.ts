@@ -17,7 +17,8 @@ export type Verb =
   | 'balloon'
   | 'set-limits'
   | 'mount-locker'
-  | 'unmount-locker';
+  | 'unmount-locker'
+  | 'set-autostart';
 export type JobState = 'waiting' | 'running' | 'done';
 export type JobResult = '' | 'done' | 'failed' | 'cancelled' | 'timeout';
 

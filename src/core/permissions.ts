@@ -108,6 +108,12 @@ function questionsAboutContainer(host: HostState, container: Container): Questio
     },
     { action: 'org.lockerd1.unmount-locker', candidates: unmount(plain) },
     { action: 'org.lockerd1.unmount-locker-force', candidates: unmount(forced) },
+    {
+      action: 'org.lockerd1.set-autostart',
+      candidates: [!definition.autostart, definition.autostart].map((autostart) =>
+        ask({ verb: 'set-autostart', container: name, autostart }),
+      ),
+    },
   ];
 }
 

@@ -100,6 +100,23 @@ export interface LxcStatus {
   readonly squatter?: { readonly pid: number; readonly uid: number } | undefined;
 }
 
+/** What is seen of a running guest, by looking at it; what could not be seen is missing. */
+export interface GuestLook {
+  /** Without those of the loopback; the interface is empty where it is not known. */
+  readonly addresses?: readonly { readonly interface: string; readonly address: string }[];
+  /** There are more addresses than are told. */
+  readonly hasMoreAddresses?: boolean;
+  /** Its network is the host's, so that it has no addresses of its own. */
+  readonly sharesNetwork?: boolean;
+  readonly hostName?: string;
+  /** By os-release(5). */
+  readonly os?: { readonly name?: string; readonly id?: string; readonly version?: string };
+  /** Its root is another user on the host. */
+  readonly isUnprivileged?: boolean;
+  /** CLOCK_REALTIME, microseconds. */
+  readonly startUsec?: bigint;
+}
+
 /** The root side, one request a call. Failures are LockerdErrors with the helper's own message. */
 export interface HelperPort {
   attach(request: {
@@ -139,6 +156,16 @@ export interface HelperPort {
     limits: LimitTexts;
     persist: boolean;
   }): Promise<{ warnings: readonly string[] }>;
+  /**
+   * Makes a container start at boot or not, and has systemd load that. Refuses where its settings do not
+   * decide. `warnings` are about what may start it all the same.
+   */
+  setAutostart(request: {
+    container: string;
+    autostart: boolean;
+  }): Promise<{ changed: boolean; warnings: readonly string[] }>;
+  /** Looks at running guests; those that are not told of do not run any more. */
+  look(containers: readonly string[]): Promise<ReadonlyMap<string, GuestLook>>;
   /** Gives the kernel the limits that the running container's unit has. */
   applyLimits(container: string): Promise<void>;
   /**
@@ -174,6 +201,8 @@ export interface ActionDetails extends Readonly<Record<LimitName, string>> {
   readonly 'swap-limit': string;
   /** Names of the limits that are to be set, with blanks between them. */
   readonly limits: string;
+  /** Whether it is to start at boot; empty for other verbs than set-autostart. */
+  readonly autostart: '' | 'yes' | 'no';
   /** Uid of who started the job that is to be cancelled; else empty. */
   readonly 'job-uid': string;
 }
@@ -189,6 +218,7 @@ export const actionIds = [
   'org.lockerd1.mount-locker',
   'org.lockerd1.unmount-locker',
   'org.lockerd1.unmount-locker-force',
+  'org.lockerd1.set-autostart',
   'org.lockerd1.cancel-job-other',
 ] as const;
 export type ActionId = (typeof actionIds)[number];

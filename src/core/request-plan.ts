@@ -95,6 +95,7 @@ export const emptyDetails: ActionDetails = {
   'io-read-operations': '',
   'io-write-operations': '',
   tasks: '',
+  autostart: '',
   'job-uid': '',
 };
 
@@ -112,6 +113,7 @@ function actionOf(verb: Verb, force: boolean): ActionId {
     case 'balloon':
     case 'set-limits':
     case 'mount-locker':
+    case 'set-autostart':
       return `org.lockerd1.${verb}`;
   }
 }
@@ -150,6 +152,8 @@ export function detailsOf(
       const attached = container.attachments.find(({ locker }) => locker === request.locker);
       return { ...base, locker: request.locker, mode: attached?.readOnly === true ? 'ro' : 'rw' };
     }
+    case 'set-autostart':
+      return { ...base, autostart: request.autostart ? 'yes' : 'no' };
     case 'start':
     case 'stop':
     case 'reboot':
@@ -222,14 +226,22 @@ function objectionTo(
     case 'mount-locker':
       return objectionToMount(request.locker, container, options, hasGuest);
     case 'unmount-locker':
-      if (container.attachments.some(({ locker }) => locker === request.locker)) return undefined;
-      // What is away for now, or with its container, can be kept from coming back.
-      if (options.persist) return undefined;
-      return new LockerdError(
-        'NotMounted',
-        `locker "${request.locker}" is not in ${quotedName(container)}`,
-      );
+      return objectionToUnmount(request.locker, container, options);
+    case 'set-autostart':
+      // Whether it runs, or can run, does not matter to the next boot.
+      return undefined;
   }
+}
+
+function objectionToUnmount(
+  locker: string,
+  container: Container,
+  options: RequestOptions,
+): LockerdError | undefined {
+  if (container.attachments.some((attachment) => attachment.locker === locker)) return undefined;
+  // What is away for now, or with its container, can be kept from coming back.
+  if (options.persist) return undefined;
+  return new LockerdError('NotMounted', `locker "${locker}" is not in ${quotedName(container)}`);
 }
 
 function objectionToMount(

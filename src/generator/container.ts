@@ -71,6 +71,7 @@ export interface Container {
   /** When not empty, the unit refuses to start and says so. */
   readonly problems: readonly Problem[];
   readonly warnings: readonly Problem[];
+  readonly init: GuestInit;
   readonly halt: HaltPlan;
   readonly memory: MemoryLimits;
   /** Limits of other things than memory. */

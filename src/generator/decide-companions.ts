@@ -143,9 +143,9 @@ function ranksOf(nodes: ReadonlyMap<string, Node>): ReadonlyMap<string, RankedCo
   return ranks;
 }
 
-/** Names of the containers that start at boot because others that do need or want them. */
-function pulledIn(nodes: ReadonlyMap<string, Node>): ReadonlySet<string> {
-  const found = new Set<string>();
+/** Containers that start at boot because others that do need or want them, each with one of those. */
+function pulledIn(nodes: ReadonlyMap<string, Node>): ReadonlyMap<string, string> {
+  const found = new Map<string, string>();
   const waiting = [...nodes.values()].filter(
     ({ ranked: { container }, problems }) =>
       container.boot.starts && container.problems.length + problems.length === 0,
@@ -154,7 +154,7 @@ function pulledIn(nodes: ReadonlyMap<string, Node>): ReadonlySet<string> {
     for (const name of [...node.needs, ...node.wants]) {
       const next = nodes.get(name);
       if (next === undefined || found.has(name)) continue;
-      found.add(name);
+      found.set(name, node.ranked.container.name);
       if (next.ranked.container.problems.length + next.problems.length === 0) waiting.push(next);
     }
   }
@@ -163,10 +163,10 @@ function pulledIn(nodes: ReadonlyMap<string, Node>): ReadonlySet<string> {
 
 function bootOf(
   { container: { boot } }: RankedContainer,
-  isPulledIn: boolean,
+  neededBy: string | undefined,
 ): RankedContainer['container']['boot'] {
-  const isDecided = boot.starts || boot.reasons.includes('masked');
-  return isPulledIn && !isDecided ? { starts: true, reasons: ['needed'] } : boot;
+  if (neededBy === undefined || boot.starts || boot.reasons.includes('masked')) return boot;
+  return { starts: true, reasons: ['needed'], neededBy };
 }
 
 /**
@@ -197,7 +197,7 @@ export function decideCompanions(all: readonly RankedContainer[]): readonly Rank
     return {
       container: {
         ...container,
-        boot: bootOf(ranked, boots.has(container.name)),
+        boot: bootOf(ranked, boots.get(container.name)),
         problems: [...container.problems, ...problems],
         warnings: [...container.warnings, ...warnings],
         ...(needs.length + wants.length === 0

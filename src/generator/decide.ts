@@ -173,6 +173,7 @@ function modelOne(facts: ContainerFacts, host: HostFacts): RankedContainer {
         groups.filter((group) => !groupFits(group)).map((group) => groupWarning(group, config)),
       ),
       hasLogFile: config.logFile !== undefined,
+      init: facts.init,
       halt: planHalt(config.haltSignal?.value, facts.init, settings.ready),
       ...(config.rebootSignal === undefined ? {} : { rebootSignal: config.rebootSignal.value }),
       requiredPaths,

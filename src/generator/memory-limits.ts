@@ -42,6 +42,8 @@ interface Source {
   readonly zero?: true;
   /** Beside the unit's, because systemd has no such limit on cgroup v1. */
   readonly shared?: true;
+  /** Whoever has no such limit is not protected, and not protected from everything. */
+  readonly unlimitedIsNone?: true;
 }
 
 /** Where each limit comes from, the best source first. */
@@ -57,6 +59,7 @@ const sources: readonly { readonly name: LimitName; readonly keys: readonly Sour
         unlimitedWord: '-1',
         zero: true,
         shared: true,
+        unlimitedIsNone: true,
       },
     ],
   },
@@ -119,7 +122,7 @@ class Decision implements MemoryLimits {
     return this.#entries.filter((entry) => entry.key === key).at(-1)?.located;
   }
 
-  #read({ key, unlimitedWord, zero }: Source): Value | undefined {
+  #read({ key, unlimitedWord, zero, unlimitedIsNone }: Source): Value | undefined {
     const located = this.#last(key);
     if (located === undefined) return undefined;
     const size = parseMemorySize(located.value, unlimitedWord);
@@ -132,7 +135,7 @@ class Decision implements MemoryLimits {
       this.#warn(located, `${key}: no container can run in less than a page`, 'write more');
       return undefined;
     }
-    return { size, located };
+    return { size: size === 'unlimited' && unlimitedIsNone === true ? 0n : size, located };
   }
 
   #warn({ file, line }: Located<string>, reason: string, remedy: string): void {

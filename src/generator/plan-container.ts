@@ -16,6 +16,9 @@ import { command, hookDirectory, isHung } from './plan-views.ts';
 
 const autoballoonUnit = 'lockerd-autoballoon.service';
 
+/** Shows the host the journals of guests that have "journal = host". */
+const journalsUnit = 'run-lockerd-journals.mount';
+
 /** What starts a container; the packaged drop-in has the same. */
 export const startProgram = `${hookDirectory}/container-start`;
 
@@ -139,7 +142,11 @@ function planFacts(c: Container): Fact[] {
     { key: 'ConfigFile', value: unitWord(c.configFile) },
     { key: 'Autostart', value: c.boot.starts ? 'yes' : 'no' },
   ];
-  for (const reason of c.boot.reasons) facts.push({ key: 'AutostartReason', value: reason });
+  const { reasons, neededBy = '' } = c.boot;
+  for (const reason of reasons) {
+    const by = reason === 'needed' && neededBy !== '' ? ` ${unitWord(neededBy)}` : '';
+    facts.push({ key: 'AutostartReason', value: `${reason}${by}` });
+  }
   facts.push({ key: 'RebootSignal', value: String(c.rebootSignal ?? defaultRebootSignal) });
   for (const group of c.groups) facts.push({ key: 'Group', value: unitWord(group) });
   const { autoballoon } = c.settings;
@@ -160,6 +167,8 @@ function planEnvironment(c: Container): string[] {
   if (c.settings.ready === 'booted') environment.push('LOCKERD_READY=booted');
   if (c.settings.machined !== undefined)
     environment.push(`LOCKERD_MACHINED=${c.settings.machined ? 'yes' : 'no'}`);
+  if (c.settings.hostJournal === true) environment.push('LOCKERD_JOURNAL=host');
+  if (c.init === 'other') environment.push('LOCKERD_INIT=other');
   if (c.hasLogFile) environment.push('LOCKERD_LOG=own');
   if (c.wormhole !== undefined) addWormholeEnvironment(environment, c.wormhole);
   return environment;
@@ -206,6 +215,10 @@ function planRelations(
   }
   if (c.settings.autoballoon !== undefined && !broken) wants.push(autoballoonUnit);
   if (hasReturning(c)) wants.push(returnUnit);
+  if (c.settings.hostJournal === true && !broken) {
+    wants.push(journalsUnit);
+    after.push(journalsUnit);
+  }
   return { bindsTo, wants, after, partOf };
 }
 

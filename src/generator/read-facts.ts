@@ -13,8 +13,7 @@ import { parseRootfs } from '../model/rootfs.ts';
 import type { WatchedPath } from '../model/sight.ts';
 import { containerUnit } from '../model/unit-name.ts';
 import { printable } from '../model/unit-syntax.ts';
-import type { BootPolicy, UnitLinks } from '../host/boot-policy.ts';
-import { parseBootPolicy } from '../host/boot-policy.ts';
+import type { UnitLinks } from '../host/boot-policy.ts';
 import type { Files } from '../host/files.ts';
 import { system } from '../host/system.ts';
 import type { FoundInit } from '../host/guest-init.ts';
@@ -27,6 +26,7 @@ import { parseLxcConfig } from '../host/parse-lxc.ts';
 import { createLxcReader } from '../host/read-lxc.ts';
 import type { FoundContainer } from '../host/read.ts';
 import { HostReader } from '../host/read.ts';
+import { readBootPolicy, runlevelLinks } from '../host/read-boot-policy.ts';
 import type { ContainerSettings, Settings } from '../host/settings.ts';
 import { parseContainerSettings, parseSettings } from '../host/settings.ts';
 import type { ContainerFacts, HostFacts } from './container.ts';
@@ -80,7 +80,7 @@ export function readEach(
   const { fstab, lockers, settings: located } = locateLockers(host, written.host);
   const settings = { ...written, host: located };
   const settingsNames = host.containersWithSettings();
-  const runlevelNames = host.runlevelLinks();
+  const linked = runlevelLinks(host);
   const unitLinks = host.unitLinks();
   const initScripts = host.initScripts();
   const lxcpath = host.lxcpath();
@@ -101,7 +101,7 @@ export function readEach(
     lockers,
   };
   const readers = { host, lxc, release, running, setLimits };
-  const own = { settingsNames, runlevelNames, unitLinks };
+  const own = { settingsNames, linked, unitLinks };
   gatherAll(
     found,
     settings,
@@ -189,7 +189,8 @@ function gatherFacts(
   settings: Settings,
   own: {
     readonly settingsNames: ReadonlySet<string>;
-    readonly runlevelNames: ReadonlySet<string>;
+    /** By the name of a container. */
+    readonly linked: ReadonlyMap<string, unknown>;
     readonly unitLinks: (unit: string) => UnitLinks;
   },
 ): GatheredFacts {
@@ -231,7 +232,7 @@ function gatherFacts(
     settings: parsed.settings,
     problems,
     ...limitsOf(readers, found.name, config, parsed.settings),
-    hasRunlevelLink: own.runlevelNames.has(found.name),
+    hasRunlevelLink: own.linked.has(found.name),
     uncertainTrees,
     unitLinks: own.unitLinks(containerUnit(found.name)),
     uncertainPaths,
@@ -299,14 +300,6 @@ function realPaths(
 }
 
 const noPaths: ReadonlyMap<string, string> = new Map();
-
-/** /etc/default/lxc, and whether lxc.service would have read it at boot at all. */
-function readBootPolicy(host: HostReader): { policy: BootPolicy; problems: readonly Problem[] } {
-  const file = '/etc/default/lxc';
-  const { policy, problems } = parseBootPolicy(host.text(file) ?? '', file);
-  const runs = host.lxcServiceStartsAtBoot();
-  return { policy: runs ? policy : { ...policy, enabled: false, isServiceOff: true }, problems };
-}
 
 /** Mount points of fstab below some directories. */
 function mountPointsBelow(directories: readonly string[], fstab: readonly FstabEntry[]): string[] {

@@ -17,11 +17,13 @@ import { detach } from './detach.ts';
 import { LockerdError } from '../model/errors.ts';
 import { printHolders } from './holders.ts';
 import { readRequest, whenLeft } from './input.ts';
+import { look } from './look.ts';
 import { withContainerLock } from './lock.ts';
 import { parseUserId, peerOf } from './peer.ts';
 import { freeze, thaw } from './lxc.ts';
 import type { Request } from './request.ts';
 import { parseRequest } from './request.ts';
+import { setAutostart } from './set-autostart.ts';
 import { viewContainer } from './view.ts';
 import { watch } from './watch.ts';
 
@@ -50,7 +52,8 @@ function log(level: keyof typeof priority, text: string): void {
 /** Describes the request and its caller for the journal. */
 function describe(request: Request | undefined, uid: number | undefined): string {
   const fields = request === undefined ? [] : Object.entries(request);
-  const shown = fields.map(([key, value]) => `${key}=${JSON.stringify(value)}`);
+  // A look names many containers.
+  const shown = fields.map(([key, value]) => `${key}=${JSON.stringify(value).slice(0, 400)}`);
   return [...shown, `uid=${uid ?? 'unknown'}`].join(' ');
 }
 
@@ -83,11 +86,21 @@ async function serve(request: Request, isSocket: boolean): Promise<Record<string
     case 'apply-limits':
       viewContainer(request.container);
       return applyMemoryLimits(request.container);
+    case 'set-autostart':
+      viewContainer(request.container);
+      return withSystemd(forLockers, async (systemd) => ({
+        ...(await setAutostart(systemd, viewContainer(request.container), request.autostart)),
+      }));
     case 'freeze':
     case 'thaw': {
       const { name, lxcpath } = viewContainer(request.container);
       return request.verb === 'freeze' ? freeze({ name, lxcpath }) : thaw({ name, lxcpath });
     }
+    case 'look':
+      await look(request.containers, (container, seen) => {
+        process.stdout.write(`${JSON.stringify({ container, seen })}\n`);
+      });
+      return {};
     case 'watch':
       await watch(process.stdin, process.stdout);
       return {};

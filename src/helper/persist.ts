@@ -6,13 +6,10 @@
 import type { ContainerView } from './view.ts';
 import type { LockerChange } from './settings-edit.ts';
 import { changeChoices, editSettings } from './settings-edit.ts';
-import { readSettingsFile, writeSettingsFile } from './settings-file.ts';
+import { changeSettings } from './settings-change.ts';
+import { readSettingsFile } from './settings-file.ts';
 import { LockerdError } from '../model/errors.ts';
 import type { SystemdManager } from '../systemd/manager.ts';
-import { withLock } from './lock.ts';
-
-/** Only one helper at a time changes settings. */
-const settingsLock = { directory: '/run/lockerd/helper', waitSec: 60 } as const;
 
 function choicesOf(view: ContainerView) {
   return view.own.merged.lockers?.value ?? [];
@@ -75,26 +72,10 @@ export async function record(
   const [problem] = view.own.problems;
   if (problem !== undefined) throw new LockerdError('Failed', `nothing was recorded: ${problem}`);
   const { path } = view.own;
-  const replace = async (text: string): Promise<void> => {
-    writeSettingsFile(path, text);
-    await systemd.reload();
-  };
-  return withLock(settingsLock.directory, settingsLock.waitSec, async () => {
-    const before = readSettingsFile(path);
-    const after = editSettings(before, change, path, view.settings.defaults);
-    try {
-      await replace(after);
-    } catch (error) {
-      if (readSettingsFile(path) !== before) await replace(before);
-      throw error;
-    }
-    const restore = async (): Promise<void> =>
-      withLock(settingsLock.directory, settingsLock.waitSec, async () => {
-        // An admin's edit meanwhile is not ours to undo.
-        if (readSettingsFile(path) === after) await replace(before);
-      });
-    return { changed: true, restore };
-  });
+  const restore = await changeSettings(systemd, path, (text) =>
+    editSettings(text, change, path, view.settings.defaults),
+  );
+  return { changed: true, restore };
 }
 
 /** Throws the errors that record() would, before anything is unmounted. */

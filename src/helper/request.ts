@@ -47,9 +47,11 @@ export type Request =
       readonly persist: boolean;
     }
   | { readonly verb: 'freeze' | 'thaw' | 'apply-limits'; readonly container: string }
+  | { readonly verb: 'set-autostart'; readonly container: string; readonly autostart: boolean }
+  | { readonly verb: 'look'; readonly containers: readonly string[] }
   | { readonly verb: 'watch' };
 
-type Kind = 'name' | 'boolean' | 'limit' | 'limits';
+type Kind = 'name' | 'names' | 'boolean' | 'limit' | 'limits';
 
 /** The members of each verb's request besides `verb`; no others are allowed. */
 const members: Readonly<Record<Request['verb'], Readonly<Record<string, Kind>>>> = {
@@ -66,6 +68,8 @@ const members: Readonly<Record<Request['verb'], Readonly<Record<string, Kind>>>>
   freeze: { container: 'name' },
   thaw: { container: 'name' },
   'apply-limits': { container: 'name' },
+  'set-autostart': { container: 'name', autostart: 'boolean' },
+  look: { containers: 'names' },
   watch: {},
 };
 
@@ -115,6 +119,10 @@ const kinds: Readonly<
   Record<Kind, { readonly accepts: (value: unknown) => boolean; readonly form: string }>
 > = {
   name: { accepts: isName, form: 'the name of a %' },
+  names: {
+    accepts: (value) => Array.isArray(value) && value.every(isName),
+    form: 'a list of names of containers',
+  },
   boolean: { accepts: (value) => typeof value === 'boolean', form: 'true or false' },
   limit: { accepts: isLimit, form: 'a number of bytes in decimal, or "max"' },
   limits: { accepts: isLimits, form: 'an object of limits that are known' },

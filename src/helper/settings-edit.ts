@@ -1,6 +1,6 @@
 /**
- * Edits the `lockers` line in the text of a container's settings file and keeps all other bytes. The edit is
- * checked by parsing the result: it must give the wanted lockers and leave every other setting as it was.
+ * Edits one line in the text of a container's settings file and keeps all other bytes. The edit is checked
+ * by parsing the result: it must give the wanted value and leave every other setting as it was.
  */
 
 import { isDeepStrictEqual } from 'node:util';
@@ -9,6 +9,7 @@ import type { ContainerSettings, LockerChoice } from '../host/settings.ts';
 import { parseContainerSettings } from '../host/settings.ts';
 import { encodeField } from '../model/fstab.ts';
 import { LockerdError } from '../model/errors.ts';
+import { formatProblem } from '../model/problem.ts';
 
 /** One change of a container's lockers: a locker's new mode, or its removal. */
 export interface LockerChange {
@@ -17,13 +18,14 @@ export interface LockerChange {
   readonly readOnly: boolean | undefined;
 }
 
-const key = 'lockers';
-
 /** Formats one entry of the settings; see parseLockers() in settings.ts. */
 function encodeChoice({ name, readOnly, auto }: LockerChoice): string {
   const mode = readOnly ? ':ro' : /:(?:r[ow]|auto)$/.test(name) ? ':rw' : '';
   return encodeField(name) + mode + (auto === true ? ':auto' : '');
 }
+
+/** What can be edited. */
+type Key = 'lockers' | 'autostart';
 
 function isSame(a: readonly LockerChoice[], b: readonly LockerChoice[]): boolean {
   return isDeepStrictEqual(a, b);
@@ -64,46 +66,63 @@ function escapeIni(word: string): string {
   return word.replaceAll(/[#;]/g, '\\$&');
 }
 
-function isLockersLine(line: string): boolean {
+function isLineOf(line: string, key: Key): boolean {
   return Object.hasOwn(parseIni(line), key);
 }
 
 /** Rewrites the value of one line; keeps the key, the blanks around it and a comment. */
-function editLine(line: string, choices: readonly LockerChoice[]): string {
+function editLine(line: string, value: string): string {
   const equals = line.indexOf('=');
   const head = equals < 0 ? `${line.trimEnd()} =` : line.slice(0, equals + 1);
   const raw = equals < 0 ? '' : line.slice(equals + 1);
   const { comment } = splitValue(raw);
   const blank = /^[ \t]*/.exec(raw)?.[0] ?? '';
-  const words = choices.map((choice) => escapeIni(encodeChoice(choice))).join(' ');
-  return `${head}${blank === '' ? ' ' : blank}${words}${comment}`;
+  return `${head}${blank === '' ? ' ' : blank}${value}${comment}`;
 }
 
 /** ini accepts any of these as the end of a line. */
 const lineEnds = /([\r\n]+)/;
 
 /**
- * Puts a list of lockers into the text of a container's settings; undefined removes the key. All other
- * bytes stay.
+ * Puts the value of a key, as ini writes it, into the text of a container's settings; undefined removes the
+ * key. All other bytes stay.
  */
-function writeChoices(text: string, choices: readonly LockerChoice[] | undefined): string {
+function writeValue(text: string, key: Key, value: string | undefined): string {
   const parts = text.split(lineEnds);
   const lines = parts.filter((_, index) => index % 2 === 0);
-  const places = lines.flatMap((line, index) => (isLockersLine(line) ? [index * 2] : []));
-  if (choices === undefined) {
+  const places = lines.flatMap((line, index) => (isLineOf(line, key) ? [index * 2] : []));
+  if (value === undefined) {
     // Remove every line with the key, because an earlier one would take effect again.
     for (const place of places) parts.splice(place, 2, '', '');
     return parts.join('');
   }
   const last = places.at(-1);
   if (last !== undefined) {
-    parts[last] = editLine(parts[last] ?? '', choices);
+    parts[last] = editLine(parts[last] ?? '', value);
     return parts.join('');
   }
-  const line = `${key} = ${choices.map((choice) => escapeIni(encodeChoice(choice))).join(' ')}`;
+  const line = `${key} = ${value}`;
   const end = text.includes('\r\n') ? '\r\n' : '\n';
   const isEnded = text === '' || /[\r\n]$/.test(text);
   return `${text}${isEnded ? '' : end}${line}${isEnded ? end : ''}`;
+}
+
+/** Reads the text of a settings file; throws Failed, with file and line, if it has mistakes. */
+function readSettings(text: string, file: string, defaults: ContainerSettings): ContainerSettings {
+  const values: Readonly<Record<string, unknown>> = parseIni(text);
+  const { settings, problems } = parseContainerSettings({ path: file, text, values }, defaults);
+  const [problem] = problems;
+  if (problem === undefined) return settings;
+  throw new LockerdError('Failed', `nothing was changed: ${formatProblem(problem)}`);
+}
+
+/** Whether two readings differ in nothing but one setting, and the lines that others have moved to. */
+function areSameBeside(key: Key, a: ContainerSettings, b: ContainerSettings): boolean {
+  const rest = ({ needs, wants, lockers, ...settings }: ContainerSettings): unknown => ({
+    ...settings,
+    ...{ needs: needs?.value, wants: wants?.value, lockers: lockers?.value, [key]: undefined },
+  });
+  return isDeepStrictEqual(rest(a), rest(b));
 }
 
 /**
@@ -118,31 +137,30 @@ export function editSettings(
   file: string,
   defaults: ContainerSettings,
 ): string {
-  const read = (
-    content: string,
-  ): ContainerSettings & { readonly choices: readonly LockerChoice[] } => {
-    const values: Readonly<Record<string, unknown>> = parseIni(content);
-    const { settings, problems } = parseContainerSettings(
-      { path: file, text: content, values },
-      defaults,
-    );
-    if (problems.length > 0) {
-      throw new LockerdError('Failed', `${file} cannot be changed before its mistakes are mended`);
-    }
-    return { ...settings, choices: settings.lockers?.value ?? [] };
-  };
-  const before = read(text);
-  const wanted = changeChoices(before.choices, change);
+  const before = readSettings(text, file, defaults);
+  const wanted = changeChoices(before.lockers?.value ?? [], change);
   const isDefault = isSame(wanted, defaults.lockers?.value ?? []);
-  const edited = writeChoices(text, isDefault ? undefined : wanted);
-  const after = read(edited);
-  const rest = (settings: typeof before): unknown => ({
-    ...settings,
-    lockers: undefined,
-    choices: undefined,
-  });
-  if (!isSame(after.choices, wanted) || !isDeepStrictEqual(rest(after), rest(before))) {
+  const words = wanted.map((choice) => escapeIni(encodeChoice(choice))).join(' ');
+  const edited = writeValue(text, 'lockers', isDefault ? undefined : words);
+  const after = readSettings(edited, file, defaults);
+  if (!isSame(after.lockers?.value ?? [], wanted) || !areSameBeside('lockers', after, before)) {
     throw new LockerdError('Failed', `${file} cannot hold locker "${change.locker}"; rename it`);
+  }
+  return edited;
+}
+
+/** The same for `autostart`, which then stands in the container's own file. */
+export function editAutostart(
+  text: string,
+  autostart: boolean,
+  file: string,
+  defaults: ContainerSettings,
+): string {
+  const before = readSettings(text, file, defaults);
+  const edited = writeValue(text, 'autostart', autostart ? 'yes' : 'no');
+  const after = readSettings(edited, file, defaults);
+  if (after.autostart !== autostart || !areSameBeside('autostart', after, before)) {
+    throw new LockerdError('Failed', `${file} cannot be edited; write "autostart" there by hand`);
   }
   return edited;
 }

@@ -4,6 +4,7 @@
  * units always agree.
  */
 
+import type { BootPolicy, UnitLinks } from '../host/boot-policy.ts';
 import { Files } from '../host/files.ts';
 import { locateLockers } from '../host/locate.ts';
 import { decideLockers } from '../host/lockers.ts';
@@ -11,8 +12,10 @@ import type { Lockers, Wormhole } from '../host/lockers.ts';
 import { parseLxcConfig } from '../host/parse-lxc.ts';
 import { createLxcReader } from '../host/read-lxc.ts';
 import { HostReader } from '../host/read.ts';
+import { readBootPolicy, runlevelLinks } from '../host/read-boot-policy.ts';
 import { parseContainerSettings, parseSettings } from '../host/settings.ts';
 import type { ContainerSettings, LockerChoice, Settings } from '../host/settings.ts';
+import type { LxcConfig } from '../model/lxc-config.ts';
 import { formatProblem } from '../model/problem.ts';
 import { containerUnit, escapeInstance } from '../model/unit-name.ts';
 import { LockerdError } from '../model/errors.ts';
@@ -30,6 +33,19 @@ export interface ContainerView {
   readonly wormholeWith: (lockers: readonly LockerChoice[]) => Wormhole | undefined;
   /** The reason if there is no wormhole. */
   readonly whyNoWormhole: string;
+  /** What the next boot decides by, read when it is asked for. */
+  readonly boot: () => BootView;
+}
+
+/** All that decides whether a container starts at the next boot, beside its settings. */
+export interface BootView {
+  readonly policy: BootPolicy;
+  readonly config: Pick<LxcConfig, 'startAuto' | 'groups'>;
+  readonly links: UnitLinks;
+  /** Links to its init script in runlevels, as paths. */
+  readonly runlevelLinks: readonly string[];
+  /** The mask is that of all containers' units, `lxc@.service`. */
+  readonly isTemplateMasked: boolean;
 }
 
 /** The container's own settings file. */
@@ -59,6 +75,17 @@ function readOwnSettings(host: HostReader, name: string, settings: Settings): Ow
       formatProblem,
     ),
     merged: parsed.settings,
+  };
+}
+
+function viewBoot(host: HostReader, name: string, config: LxcConfig): BootView {
+  const linksOf = host.unitLinks();
+  return {
+    policy: readBootPolicy(host).policy,
+    config,
+    links: linksOf(containerUnit(name)),
+    runlevelLinks: runlevelLinks(host).get(name) ?? [],
+    isTemplateMasked: linksOf('lxc@.service').isMasked,
   };
 }
 
@@ -102,5 +129,6 @@ export function viewContainer(name: string): ContainerView {
     wormholeWith: (choices) => decide(choices).wormhole,
     whyNoWormhole:
       own.merged.wormhole === false ? 'its settings have "wormhole = no"' : (why ?? 'it has none'),
+    boot: () => viewBoot(host, name, config),
   };
 }

@@ -212,6 +212,8 @@ export type BootReason =
 export interface BootDecision {
   readonly starts: boolean;
   readonly reasons: readonly BootReason[];
+  /** The container that needs or wants it, where the reason is `needed`. */
+  readonly neededBy?: string;
 }
 
 /** What the unit directories say of one container's unit, by files that outlast a boot. */

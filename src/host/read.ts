@@ -225,17 +225,6 @@ export class HostReader {
       .map((name) => name.slice('lxc.'.length));
   }
 
-  /** NAME of each runlevel link to an init script lxc.NAME (Debian's and OpenRC's). */
-  runlevelLinks(): ReadonlySet<string> {
-    const debian = ['2', '3', '4', '5'].flatMap((level) =>
-      this.list(`/etc/rc${level}.d`).map((name) => /^S\d\dlxc\.(.+)$/s.exec(name)?.[1]),
-    );
-    const openrc = this.list('/etc/runlevels/default').map(
-      (name) => /^lxc\.(.+)$/s.exec(name)?.[1],
-    );
-    return new Set([...debian, ...openrc].filter((name) => name !== undefined));
-  }
-
   /**
    * Whether the boot would have run lxc.service, whose work autostart is: it is not masked and,
    * where its unit is known, enabled.

@@ -48,6 +48,8 @@ export interface ContainerSettings {
   readonly wants?: Located<readonly string[]>;
   /** Whether systemd-machined is told of the guest; undefined: where it is installed. */
   readonly machined?: boolean;
+  /** When true, the journal of a guest with systemd is kept below the host's. */
+  readonly hostJournal?: boolean;
   /** Undefined for a container whose memory stays as it is set. */
   readonly autoballoon?: AutoballoonRange;
 }
@@ -171,6 +173,11 @@ export const settingsKeys: Readonly<Record<string, KeyRule>> = {
     accepts: (value) => isYesOrNo(value) || value === 'auto',
     form: '"yes", "no" or "auto"',
   },
+  journal: {
+    scope: 'container',
+    accepts: (value) => value === 'host' || value === 'guest',
+    form: '"host" or "guest"',
+  },
   autoballoon: {
     scope: 'container',
     accepts: (value) => value === 'no' || parseRange(value) !== undefined,
@@ -281,6 +288,8 @@ function containerSettings(
   const autostart = yesOrNo(text('autostart'), base.autostart);
   const machine = text('machined');
   const machined = machine === 'auto' ? undefined : yesOrNo(machine, base.machined);
+  const journal = text('journal');
+  const hostJournal = journal === undefined ? base.hostJournal : journal === 'host';
   const range = text('autoballoon');
   const autoballoon = range === undefined ? base.autoballoon : parseRange(range);
   return {
@@ -294,6 +303,7 @@ function containerSettings(
     ...(strictNeeds === undefined ? {} : { strictNeeds }),
     ...(idmapLockers === undefined ? {} : { idmapLockers }),
     ...(machined === undefined ? {} : { machined }),
+    ...(hostJournal === undefined ? {} : { hostJournal }),
     ...(autoballoon === undefined ? {} : { autoballoon }),
     ...(autostart === undefined ? {} : { autostart }),
     ...(needs === undefined ? {} : { needs }),

@@ -72,13 +72,17 @@ function swapMax(value: string, lookup: Lookup): readonly [string, string] | und
   if (both === 'unlimited') return ['memory.swap.max', 'max'];
   const memory = parseMemorySize(lookup(`${old}memory.limit_in_bytes`) ?? '', '-1');
   if (both === undefined || typeof memory !== 'bigint' || both < memory) return undefined;
+  // Refused, as no container can run in less than a page.
+  if (memory === 0n) return undefined;
   return ['memory.swap.max', (both - memory).toString()];
 }
 
 const rules: Readonly<Record<string, Rule>> = {
   'memory.limit_in_bytes': bytes('memory.max'),
   // Without a limit v1 protects nothing.
-  'memory.soft_limit_in_bytes': (value) => ['memory.low', value.trim() === '-1' ? '0' : value],
+  'memory.soft_limit_in_bytes': (value) => {
+    return ['memory.low', parseMemorySize(value, '-1') === 'unlimited' ? '0' : value];
+  },
   'memory.memsw.limit_in_bytes': swapMax,
   'cpu.shares': weight('cpu.weight', 1024),
   'cpu.cfs_quota_us': (value, lookup) => cpuMax(value, lookup(`${old}cpu.cfs_period_us`)),

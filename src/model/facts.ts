@@ -17,6 +17,8 @@ export interface ContainerFactsRead {
   readonly autostart: boolean;
   /** Who decided that, in words that callers see; see host/boot-policy.ts. */
   readonly autostartReasons: readonly string[];
+  /** A container that starts at boot and brings this one, where the reason is `needed`. */
+  readonly neededBy: readonly string[];
   readonly groups: readonly string[];
   /** File, line, reason and remedy, one a line; empty for a sound container. */
   readonly problem: string;
@@ -96,6 +98,7 @@ export function decodeContainer(text: string): ContainerFactsRead | undefined {
     configFile: one('ConfigFile') ?? '',
     autostart: one('Autostart') === 'yes',
     autostartReasons: all('AutostartReason').flatMap((words) => words.slice(0, 1)),
+    neededBy: all('AutostartReason').flatMap(([reason, ...by]) => (reason === 'needed' ? by : [])),
     groups: all('Group').flatMap((words) => words.slice(0, 1)),
     problem: all('Problem')
       .flatMap((words) => words.slice(0, 1))

@@ -7,6 +7,7 @@ import { busError, DBusError } from '../bus/values.ts';
 import type { MemoryFigures } from '../core/ports.ts';
 import type { Container } from '../core/host-objects.ts';
 import { atPath, type ContainerMethods } from './container-methods.ts';
+import { describeMethod } from './describe.ts';
 import type { ServiceContext } from './service-context.ts';
 import { usageProperties } from './usage-properties.ts';
 import { jobPath, lockerPath, parsePath } from '../api/paths.ts';
@@ -54,6 +55,8 @@ export function containerInterface(context: ServiceContext, methods: ContainerMe
       SetLimits: atPath(methods['set-limits'], nameAt),
       MountLocker: atPath(methods['mount-locker'], nameAt),
       UnmountLocker: atPath(methods['unmount-locker'], nameAt),
+      SetAutostart: atPath(methods['set-autostart'], nameAt),
+      Describe: describeMethod(context),
     },
     properties: {
       Name: constant((container) => container.name),
@@ -65,6 +68,7 @@ export function containerInterface(context: ServiceContext, methods: ContainerMe
       ),
       Autostart: emitting('b', ({ definition }) => definition.autostart),
       AutostartReasons: emitting('as', ({ definition }) => definition.autostartReasons),
+      Groups: emitting('as', ({ definition }) => definition.groups),
       WaitsFor: emitting('as', ({ waitsFor }) => waitsFor),
       Leader: emitting('u', ({ leader }) => leader),
       StateChangeTimestamp: emitting('t', ({ stateChangeUsec }) => stateChangeUsec),

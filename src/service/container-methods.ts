@@ -74,6 +74,15 @@ export function containerMethods({ core, callers }: ServiceContext): ContainerMe
     })),
     'mount-locker': withLocker('mount-locker'),
     'unmount-locker': withLocker('unmount-locker'),
+    'set-autostart': declare(
+      'set-autostart',
+      [['autostart', 'b']],
+      (container, autostart: boolean) => ({
+        verb: 'set-autostart',
+        container,
+        autostart,
+      }),
+    ),
   };
 }
 

@@ -8,11 +8,14 @@ import type { PermissionObject } from '../core/permissions.ts';
 import { quoted } from '../core/quoted.ts';
 import { answering } from './bus-errors.ts';
 import { byName, type ContainerMethods } from './container-methods.ts';
+import { describeContainersMethod } from './describe.ts';
 import { forCaller, type ServiceContext } from './service-context.ts';
 import { containerPath, jobPath, lockerPath, parsePath } from '../api/paths.ts';
 
 /** What a client can count on beyond the interface itself. */
-const features = ['balloon', 'freeze', 'limits', 'lockers', 'persist', 'request-id'];
+const features = [
+  ...['autostart', 'balloon', 'describe', 'freeze', 'limits', 'lockers', 'persist', 'request-id'],
+];
 
 /** org.lockerd1.Manager, of /org/lockerd1. */
 // eslint-disable-next-line max-lines-per-function -- The table of the interface, which is read as a whole.
@@ -31,6 +34,7 @@ export function managerInterface(context: ServiceContext, methods: ContainerMeth
       SetLimits: byName(methods['set-limits']),
       MountLocker: byName(methods['mount-locker']),
       UnmountLocker: byName(methods['unmount-locker']),
+      SetAutostart: byName(methods['set-autostart']),
       ListContainers: method({
         in: [],
         out: [['containers', 'a(sso)']],
@@ -74,6 +78,7 @@ export function managerInterface(context: ServiceContext, methods: ContainerMeth
             throw new LockerdError('NoSuchLocker', `there is no locker ${quoted(name)}`);
           }),
       }),
+      DescribeContainers: describeContainersMethod(context),
       GetPermissions: method({
         in: [['object', 'o']],
         out: [['permissions', 'a{ss}']],

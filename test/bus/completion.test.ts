@@ -81,6 +81,7 @@ afterAll(async () => {
   await empty.close();
 });
 
+const listOptions = ['--columns', '--state', '--wide'];
 const jobOptions = ['--no-ask-password', '--no-block', '--no-progress', '--timeout'];
 const generalOptions = [
   ...['--help', '--host', '--json', '--no-legend', '--no-pager', '--quiet', '--version'],
@@ -96,10 +97,14 @@ const lines: readonly (readonly [line: string, words: readonly string[]])[] = [
   ['lockerctl --quiet st', ['status', 'start', 'stop']],
   ['lockerctl help ', commandNames],
   ['lockerctl help st', ['status', 'start', 'stop']],
-  ['lockerctl --', [...generalOptions, '--state']],
+  ['lockerctl --', [...generalOptions, ...listOptions]],
   ['lockerctl --js', ['--json']],
   ['lockerctl --json=', ['pretty', 'short', 'off']],
-  ['lockerctl list --', [...generalOptions, '--state']],
+  ['lockerctl list --', [...generalOptions, ...listOptions]],
+  ['lockerctl list --columns=ad', ['addresses']],
+  ['lockerctl list --columns=os,u', ['unprivileged', 'uptime']],
+  ['lockerctl enable ', ['db', 'mail', 'my web', 'web']],
+  ['lockerctl disable db ', ['mail', 'my web', 'web']],
   ['lockerctl list --state=', states],
   ['lockerctl list --state=fr', ['freezing', 'frozen']],
   ['lockerctl list --state ru', ['running']],

@@ -25,7 +25,8 @@ const program = join(project, 'dist/lockerctl');
 const gigabyte = 2n ** 30n;
 const nobody = 65534;
 const jobVerbs = [
-  ...['balloon', 'freeze', 'mount-locker', 'reboot', 'start', 'stop', 'thaw', 'unmount-locker'],
+  ...['balloon', 'freeze', 'mount-locker', 'reboot', 'set-autostart', 'start', 'stop', 'thaw'],
+  'unmount-locker',
 ];
 
 let bus: PrivateBus;
@@ -223,6 +224,113 @@ web       running yes (config)   1234 120.5M    2G sandbox:ro,web_vol
     expect(containers[0]).toMatchObject({ leader: null, memory: null, memory_limit: null });
   });
 
+  describe('guests', () => {
+    const seen = {
+      addresses: [
+        { interface: 'eth0', address: '192.0.2.5' },
+        { interface: '', address: '198.51.100.7' },
+        { interface: 'eth0', address: 'fe80::5' },
+      ],
+      ...{ hasMoreAddresses: false, sharesNetwork: false, hostName: 'front', isUnprivileged: true },
+      os: { name: 'Tiny Linux 1', id: 'tiny', version: '1' },
+    };
+
+    test('are looked at together, and only where a column needs it', async () => {
+      service.guests = { web: { ...seen, startUsec: BigInt(Date.now() - 3_723_500) * 1000n } };
+      await lockerctl(['list']);
+      await lockerctl(['list', '--json']);
+      await lockerctl(['list', '-q', '--wide']);
+      await lockerctl(['list', '--columns=container,groups,memory']);
+      await lockerctl(['status', '-q', 'web']);
+      expect(service.looks).toEqual([]);
+      const columns = '--columns=CONTAINER,addresses,hostname,os,uptime,unprivileged,groups';
+      const { stdout } = await lockerctl(['list', columns]);
+      expect(stdout).toBe(
+        `CONTAINER ADDRESSES              HOSTNAME OS             UPTIME UNPRIVILEGED GROUPS
+db        -                      -        -                   - -            -
+mail      -                      -        -                   - -            -
+web       192.0.2.5,198.51.100.7 front    Tiny Linux 1 1h 2min yes          -
+
+3 containers listed.
+`,
+      );
+      expect(service.looks).toEqual([['mail', 'web']]);
+      const wide = await lockerctl(['list', '--wide', '--json']);
+      expect((JSON.parse(wide.stdout) as unknown[])[2]).toMatchObject({
+        ...{ container: 'web', groups: [], host_name: 'front', os: 'Tiny Linux 1', os_id: 'tiny' },
+        ...{ os_version: '1', unprivileged: true, more_addresses: false },
+        addresses: [
+          { interface: 'eth0', address: '192.0.2.5' },
+          { interface: null, address: '198.51.100.7' },
+          { interface: 'eth0', address: 'fe80::5' },
+        ],
+      });
+      expect((JSON.parse(wide.stdout) as unknown[])[0]).toMatchObject({
+        addresses: null,
+        os: null,
+      });
+    });
+
+    test('are a part of the status', async () => {
+      service.guests = {
+        web: { ...seen, hasMoreAddresses: true, startUsec: BigInt(Date.now() - 5_500) * 1000n },
+        mail: { sharesNetwork: true, os: { id: 'x' } },
+      };
+      const { stdout } = await lockerctl(['status', 'web']);
+      expect(stdout).toContain(`       Leader: 1234
+    Host name: front
+           OS: Tiny Linux 1
+       Uptime: 5s
+         Root: unprivileged
+    Addresses: 192.0.2.5 (eth0)
+               198.51.100.7
+               fe80::5 (eth0)
+               and more
+`);
+      const mail = (await lockerctl(['status', 'mail'])).stdout;
+      expect(mail).toContain('    Addresses: those of the host, whose network it shares\n');
+      expect(mail).toContain('           OS: x\n');
+    });
+
+    test('that nobody can look at are a warning', async () => {
+      service.lookFailure = new LockerdError('Failed', 'the helper is away');
+      const { status, stdout, stderr } = await lockerctl(['status', 'web']);
+      expect(status).toBe(0);
+      expect(stdout).toContain('● web');
+      expect(stderr).toBe('lockerctl: warning: guests cannot be looked at: the helper is away\n');
+    });
+
+    test('write nothing to a terminal but text', async () => {
+      const evil = 'e\u001b]0;t\u0007\u202e\n\u{e0041}';
+      service.guests = {
+        web: {
+          addresses: [{ interface: evil, address: evil }],
+          ...{ hostName: evil, os: { name: evil, id: evil, version: evil } },
+        },
+      };
+      for (const command of [
+        ['list', '--wide'],
+        ['status', 'web'],
+        ['list', '--wide', '--json'],
+      ]) {
+        const { stdout } = await lockerctl(command);
+        expect(stdout).toContain('e\\');
+        expect(stdout).not.toMatch(/[\u0000-\u0009\u000b-\u001f\u202e\u{e0041}]/u);
+      }
+    });
+
+    test.each([
+      ['--columns=adresses', '"adresses" is not a column', 'Did you mean "addresses"?'],
+      ['--columns=toString', '"toString" is not a column', ''],
+      ['--columns=,', 'option --columns needs the name of a column', ''],
+    ])('%s is wrong usage', async (option, message, guess) => {
+      const { status, stderr } = await lockerctl(['list', option]);
+      expect(status).toBe(2);
+      expect(stderr).toContain(message);
+      expect(stderr).toContain(guess);
+    });
+  });
+
   test('-j is for people on a terminal and for programs elsewhere', async () => {
     const short = (await lockerctl(['-j', 'lockers'])).stdout;
     expect(short.trimEnd().split('\n')).toHaveLength(1);
@@ -246,6 +354,7 @@ web       running yes (config)   1234 120.5M    2G sandbox:ro,web_vol
       ['running', (name) => ['balloon', name, '1G']],
       ['running', (name) => ['attach', name, evil]],
       ['running', (name) => ['detach', name, evil, '--persist']],
+      ['stopped', (name) => ['enable', name]],
       ['stopped', (name) => ['start', name, '--json']],
       ['stopped', (name) => ['start', name, '--no-block']],
       // Refused: nothing is to be done.
@@ -552,6 +661,46 @@ describe('commands that make jobs', () => {
   ])('%j passes its options', async (args, member, options) => {
     expect((await lockerctl(args)).status).toBe(0);
     expect(optionsOf(member)).toEqual(options);
+  });
+
+  test.each([
+    ['enable', true, 'starts at boot'],
+    ['disable', false, 'does not start at boot'],
+  ])('%s says what the next boot will do', async (command, autostart, what) => {
+    expect(await lockerctl([command, 'db', 'web', 'db'])).toEqual({
+      status: 0,
+      stdout: ['db', 'web']
+        .map((name) => `${name}: ${what}: "autostart" in its settings\n`)
+        .join(''),
+      stderr: '',
+    });
+    const made = service.calls.filter(({ member }) => member === 'SetAutostart');
+    expect(made.map(({ args }) => args)).toEqual([
+      ['db', autostart, {}],
+      ['web', autostart, {}],
+    ]);
+    const { stdout } = await lockerctl([command, 'db', '--json']);
+    expect(JSON.parse(stdout)).toEqual([
+      {
+        ...{ container: 'db', verb: command, result: 'done', job: expect.any(Number) as number },
+        ...{ autostart, autostart_reasons: ['setting'], error: null, message: null },
+      },
+    ]);
+    expect((await lockerctl(['list', '--no-legend'])).stdout).toMatch(
+      autostart ? /^db .* yes \(setting\)/m : /^db .* no \(setting\)/m,
+    );
+  });
+
+  test('whoever else decides about the boot is named, and the status says so', async () => {
+    const message = 'nothing was changed, as container "db" would start at boot still: why; run: x';
+    service.work = () => {
+      throw new LockerdError('Failed', message);
+    };
+    expect(await lockerctl(['disable', 'db'])).toEqual({
+      status: 1,
+      stdout: '',
+      stderr: `lockerctl: cannot disable "db": ${message}\n`,
+    });
   });
 
   test('what a job warns of is told, and is no failure', async () => {
@@ -1206,5 +1355,36 @@ describe('the examples', () => {
     const refused = await collect(start('/usr/bin/python3', args));
     expect(refused).toMatchObject({ status: 1, stdout: '' });
     expect(refused.stderr).toContain('polkit does not allow you org.lockerd1.mount-locker');
+  });
+
+  /** What a program prints, line by line; it may still run. */
+  function linesOf(child: ChildProcess): () => string[] {
+    let text = '';
+    child.stdout?.on('data', (chunk: Buffer) => (text += chunk.toString()));
+    child.stderr?.on('data', (chunk: Buffer) => (text += chunk.toString()));
+    return () => text.split('\n').filter((line) => line !== '');
+  }
+
+  test('in Python, with signals', async () => {
+    const child = start('/usr/bin/python3', [join(examples, 'watch-container.py'), 'db']);
+    const lines = linesOf(child);
+    await until(() => lines().length > 0);
+    await service.define({ db: { state: 'running', memoryMax: gigabyte } });
+    await until(() => lines().at(-1) === `State=running MemoryLimit=${gigabyte}`);
+    expect(lines()[0]).toBe(`State=stopped MemoryLimit=${2n ** 64n - 1n}`);
+    child.kill();
+  });
+
+  test('in bash, with signals', async () => {
+    const args = [join(examples, 'limit-when-running.sh'), 'db', String(gigabyte)];
+    const child = start('bash', args);
+    const lines = linesOf(child);
+    const ended = collect(child);
+    await until(() => lines().includes('db: s "stopped"'));
+    expect(changes()).toEqual([]);
+    await service.define({ db: { state: 'running' } });
+    expect(await ended).toMatchObject({ status: 0, stderr: '' });
+    expect(lines().slice(-2)).toEqual(['s "running"', `t ${gigabyte}`]);
+    expect(changes()).toEqual(['Balloon']);
   });
 });

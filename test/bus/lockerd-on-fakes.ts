@@ -14,12 +14,15 @@ import type { Core, CorePorts } from '../../src/core/core.ts';
 import type { Job } from '../../src/core/job-queue.ts';
 import { defaultLimits, type Limits } from '../../src/core/user-quota.ts';
 import type {
+  ContainerDefinition,
+  GuestLook,
   LxcStatus,
   MemoryFigures,
   UnitJobResult,
   UsageFigures,
   UsagePort,
 } from '../../src/core/ports.ts';
+import type { LockerdError } from '../../src/model/errors.ts';
 import type { LimitTexts } from '../../src/model/guest-limits.ts';
 import { systemClock } from '../../src/service/system-clock.ts';
 import { startService } from '../../src/service/bus-service.ts';
@@ -57,7 +60,7 @@ export interface RecordedCall {
 export interface Task {
   readonly verb:
     | ('start' | 'stop' | 'restart' | 'kill' | 'freeze' | 'thaw')
-    | ('balloon' | 'set-limits' | 'attach' | 'detach');
+    | ('balloon' | 'set-limits' | 'attach' | 'detach' | 'set-autostart');
   readonly container: string;
   /** Only the work of "balloon" tells how far it is. */
   readonly progress: (phase: string, fraction: number) => void;
@@ -100,6 +103,12 @@ export class LockerdOnFakes {
   usage: Omit<UsageFigures, 'limits'> = usage;
   /** Every call of a client, in order. */
   readonly calls: RecordedCall[] = [];
+  /** What is seen of guests, by container. */
+  guests: Readonly<Record<string, GuestLook>> = {};
+  /** Why nobody can look. */
+  lookFailure: LockerdError | undefined;
+  /** Which of them were looked at together, look after look. */
+  readonly looks: (readonly string[])[] = [];
   /** Whether calls are kept in {@link calls}. */
   isRecording = true;
   /** Does a task, or throws: a LockerdError is what the outside says of a failure. */
@@ -200,6 +209,15 @@ export class LockerdOnFakes {
     const known = outside.definitions.containers.filter(({ name }) => !(name in containers));
     outside.definitions = { ...outside.definitions, containers: [...known, ...added] };
     await this.#core.host.reload();
+  }
+
+  /** What the next look at the definitions finds. */
+  #redefine(container: string, change: Partial<ContainerDefinition>): void {
+    const { definitions } = this.outside;
+    const containers = definitions.containers.map((one) =>
+      one.name === container ? { ...one, ...change } : one,
+    );
+    this.outside.definitions = { ...definitions, containers };
   }
 
   /** Defines lockers that the host has mounted: their names, and what is mounted. */
@@ -385,6 +403,22 @@ export class LockerdOnFakes {
             this.#limits.set(container, { ...this.#limits.get(container), ...limits });
           });
           return { warnings: result.warnings ?? [] };
+        },
+        setAutostart: async ({ container, autostart }) => {
+          const effect = () => {
+            this.#redefine(container, { autostart, autostartReasons: ['setting'] });
+          };
+          const { warnings = [] } = await this.#do('set-autostart', container, effect);
+          return { changed: true, warnings };
+        },
+        look: (containers) => {
+          if (this.lookFailure !== undefined) return Promise.reject(this.lookFailure);
+          this.looks.push(containers);
+          const seen = containers.flatMap((name) => {
+            const look = this.guests[name];
+            return look === undefined ? [] : [[name, look] as const];
+          });
+          return Promise.resolve(new Map(seen));
         },
         applyLimits: () => Promise.resolve(),
         watch: async (changed, oom, heard) => {

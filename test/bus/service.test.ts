@@ -204,6 +204,55 @@ describe('the interface', () => {
     );
   });
 
+  test('describes guests to everybody, one look for all, and only where somebody asks', async () => {
+    outside.run('web', 100);
+    outside.run('my web', 200);
+    await properties(containerPath('web'), 'Container');
+    const manyLooks = ['Describe', 'Describe'].map((member) =>
+      call(containerPath('web'), 'org.lockerd1.Container', member),
+    );
+    const asked = () => outside.done.filter((what) => what.startsWith('look'));
+    await vi.waitFor(() => {
+      expect(asked()).toEqual(['look web']);
+    });
+    const addresses = [{ interface: 'eth0', address: '192.0.2.5' }];
+    outside.answer('look web', new Map([['web', { addresses, isUnprivileged: true, os: {} }]]));
+    const expected = {
+      Addresses: new Variant('a(ss)', [['eth0', '192.0.2.5']]),
+      Unprivileged: new Variant('b', true),
+    };
+    const answers = await Promise.all(manyLooks);
+    expect(answers).toEqual([[expected], [expected]]);
+    const off = call(containerPath('db'), 'org.lockerd1.Container', 'Describe');
+    expect(await off).toEqual([{}]);
+
+    const rest = asNobody('DescribeContainers', 'as', '0');
+    await vi.waitFor(() => {
+      expect(asked()).toHaveLength(2);
+    });
+    // The other one was seen less than a second ago, or is seen again.
+    const seen = new Map([['my web', { hostName: 'mine', startUsec: 7n }]]);
+    outside.answer(asked().at(-1) ?? '', seen);
+    expect(await rest).toContain('"my web" 2 "HostName" s "mine" "StartTimestamp" t 7');
+    const none = ask('DescribeContainers', 'as', ['db', 'nobody']);
+    expect(await none).toEqual([{}]);
+    const gone = call(containerPath('nobody'), 'org.lockerd1.Container', 'Describe');
+    expect((await errorOf(gone)).errorName).toBe('org.freedesktop.DBus.Error.UnknownObject');
+  });
+
+  test('a look that fails is an error, and nothing else', async () => {
+    outside.run('web', 100);
+    const look = errorOf(call(containerPath('web'), 'org.lockerd1.Container', 'Describe'));
+    await vi.waitFor(() => {
+      expect(outside.done).toEqual(['look web']);
+    });
+    outside.fail('look web', new LockerdError('Failed', 'the helper is away'));
+    expect(await look).toMatchObject({
+      errorName: 'org.lockerd1.Error.Failed',
+      message: 'the helper is away',
+    });
+  });
+
   test('shows every property with the value it has', async () => {
     outside.mount('/lockers/data', { source: '/dev/data' });
     outside.mount('/var/locker-mappings/web/data', { readOnly: true });
@@ -217,6 +266,7 @@ describe('the interface', () => {
       Problem: '',
       Autostart: false,
       AutostartReasons: [],
+      Groups: [],
       WaitsFor: [],
       Leader: 100,
       StateChangeTimestamp: expect.any(BigInt) as bigint,
@@ -442,6 +492,7 @@ describe('with the real polkit', () => {
       // The rule knows no locker but one, and none is there.
       'unmount-locker': 'challenge',
       'unmount-locker-force': 'challenge',
+      'set-autostart': 'challenge',
     });
     expect(outside.journal).toEqual([]);
   });

@@ -188,6 +188,7 @@ const settings = fc
       'needs = web db',
       'wants = db gone\\040one',
       'machined = no',
+      'journal = host',
       'nonsense = 1',
       '[section]',
       'lockers[] = x',

@@ -86,6 +86,7 @@ export function definition(
     configFile: `/var/lib/lxc/${name}/config`,
     autostart: false,
     autostartReasons: [],
+    neededBy: [],
     groups: [],
     problem: '',
     wormhole: `/var/locker-mappings/${name}`,
@@ -259,6 +260,9 @@ export class FakeOutside {
         },
         setLimits: ({ container, limits, persist }) =>
           this.#ask(`set-limits ${container} ${JSON.stringify(limits)} ${persist}`),
+        setAutostart: ({ container, autostart }) =>
+          this.#ask(`set-autostart ${container} ${autostart}`),
+        look: (containers) => this.#ask(`look ${containers.join(' ')}`),
         applyLimits: (container) => this.#ask(`apply-limits ${container}`),
         watch: (tell, oom, heard) => {
           this.#lxc = tell;

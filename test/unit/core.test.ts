@@ -551,6 +551,55 @@ describe('the other verbs', () => {
     expect(await codeOf(started(stop, { swap: 5000n }))).toBe('InvalidArgs');
   });
 
+  test('whether the boot starts it is what the next look at the definitions says', async () => {
+    const set = (autostart: boolean): Request => ({
+      verb: 'set-autostart',
+      container: 'web',
+      autostart,
+    });
+    const job = await started(set(true));
+    expect(outside.checks.at(-1)).toMatchObject({
+      action: 'org.lockerd1.set-autostart',
+      details: { container: 'web', verb: 'set-autostart', autostart: 'yes' },
+    });
+    // systemd tells of its reload when it likes.
+    outside.definitions = definitions(
+      definition('web', { autostart: true, autostartReasons: ['setting'] }),
+    );
+    outside.answer('set-autostart web true', { changed: true, warnings: ['careful'] });
+    await settled();
+    expect(outcome(job)).toEqual(['done', undefined]);
+    expect(job.warnings).toEqual(['careful']);
+    expect(core.host.container('web')?.definition.autostart).toBe(true);
+
+    const off = await started(set(false));
+    outside.definitions = definitions(
+      definition('web', { autostart: true, autostartReasons: ['needed'], neededBy: ['app'] }),
+    );
+    outside.answer('set-autostart web false', { changed: true, warnings: [] });
+    await settled();
+    expect(outcome(off)).toEqual(['done', undefined]);
+    expect(off.warnings).toEqual([
+      'container "web" starts at boot all the same, as "app" starts then and needs or wants it; ' +
+        'to change that, disable that one as well, or take the name out of its settings',
+    ]);
+
+    const broken = await started(set(true));
+    outside.definitions = definitions(
+      definition('web', { autostart: true, autostartReasons: ['setting'], problem: 'x' }),
+    );
+    outside.answer('set-autostart web true', { changed: true, warnings: [] });
+    await settled();
+    expect(broken.warnings).toEqual([expect.stringContaining('is broken') as string]);
+
+    const other = await started(set(false));
+    outside.answer('set-autostart web false', { changed: false, warnings: [] });
+    await settled();
+    expect(other.warnings).toEqual([
+      'container "web" starts at boot all the same; see: lockerctl status web',
+    ]);
+  });
+
   test("the helper's refusals are the caller's answer, its accidents are not", async () => {
     outside.run('web');
     const mount: Request = { verb: 'mount-locker', container: 'web', locker: 'data' };
@@ -1012,6 +1061,7 @@ describe('permissions', () => {
       'org.lockerd1.mount-locker': 'yes',
       'org.lockerd1.unmount-locker': 'no',
       'org.lockerd1.unmount-locker-force': 'no',
+      'org.lockerd1.set-autostart': 'no',
     });
     expect(outside.checks.every(({ interactive }) => !interactive)).toBe(true);
     const forced = outside.checks.find(({ action }) => action === 'org.lockerd1.stop-force');

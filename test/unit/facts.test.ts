@@ -106,10 +106,17 @@ describe('what the generator writes is read back', () => {
   const container = fc.record({
     name: name.filter((text) => text !== '.' && text !== '..'),
     autostart: fc.boolean(),
-    boot: fc.record({
-      starts: fc.boolean(),
-      reasons: fc.subarray<BootReason>(['config', 'enabled', 'lxc-auto']),
-    }),
+    boot: fc.oneof(
+      fc.record({
+        starts: fc.boolean(),
+        reasons: fc.subarray<BootReason>(['config', 'enabled', 'lxc-auto']),
+      }),
+      fc.record({
+        starts: fc.constant(true),
+        reasons: fc.constant<BootReason[]>(['needed']),
+        neededBy: name.filter((text) => text !== ''),
+      }),
+    ),
     groups: fc.array(name, { maxLength: 3 }),
     rebootSignal: fc.option(fc.integer({ min: 1, max: 64 }), { nil: undefined }),
     problems: fc.array(problem, { maxLength: 2 }),
@@ -145,6 +152,7 @@ describe('what the generator writes is read back', () => {
               instance: escapeInstance(c.name),
               configFile: `/var/lib/lxc/${c.name}/config`.replaceAll(/[\s\\]*$/g, ''),
               warnings: [],
+              init: 'unknown',
               halt: { signal: 'SIGPWR', heardBy: [30], isSentAtStop: false },
               memory: { limits: [], held: [], taken: [], warnings: [] },
               controls: { settings: [], taken: [], warnings: [] },
@@ -188,6 +196,7 @@ describe('what the generator writes is read back', () => {
           configFile: `/var/lib/lxc/${c.name}/config`,
           autostart: c.boot.starts,
           autostartReasons: c.boot.reasons,
+          neededBy: 'neededBy' in c.boot ? [c.boot.neededBy] : [],
           groups: c.groups,
           problem: c.problems.map((one) => formatProblem(one)).join('\n'),
           wormhole: lockers === undefined ? undefined : path,

@@ -50,6 +50,7 @@ const silenceMs = {
   ...{ attach: 300, detach: 300, freeze: 300, thaw: 300, balloon: 300 },
   'set-limits': 300,
   'apply-limits': 300,
+  ...{ 'set-autostart': 300, look: 300 },
 };
 
 function client(): HelperClient {
@@ -83,6 +84,13 @@ describe('a request', () => {
       { verb: 'freeze', container: 'web' },
       { verb: 'thaw', container: 'web' },
     ]);
+  });
+
+  test('says whether the boot starts a container, and is told what starts it all the same', async () => {
+    script = answering('{"ok":true,"changed":true,"warnings":["careful",7]}');
+    const request = { container: 'web', autostart: false };
+    expect(await client().setAutostart(request)).toEqual({ changed: true, warnings: ['careful'] });
+    expect(requests).toEqual([{ verb: 'set-autostart', ...request }]);
   });
 
   test('has nothing in it that the helper does not know', async () => {

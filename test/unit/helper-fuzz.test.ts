@@ -16,18 +16,28 @@ const verbs: Readonly<Record<string, Readonly<Record<string, RegExp>>>> = {
   freeze: { container: /^s$/ },
   thaw: { container: /^s$/ },
   'apply-limits': { container: /^s$/ },
+  'set-autostart': { container: /^s$/, autostart: /^b$/ },
+  look: { containers: /^o$/ },
   watch: {},
 };
+
+function listOf(value: unknown): readonly unknown[] {
+  // What is no name in a list is none at all.
+  return Array.isArray(value) ? value.map((one: unknown) => one ?? 7) : [];
+}
 
 function isSound(request: Readonly<Record<string, unknown>>): boolean {
   const { verb, ...given } = request;
   if (typeof verb !== 'string' || !Object.hasOwn(verbs, verb)) return false;
   const members = verbs[verb] ?? {};
-  const types = { string: 's', boolean: 'b', undefined: 'u' } as Readonly<Record<string, string>>;
+  const types = { string: 's', boolean: 'b', undefined: 'u', object: 'o' } as Readonly<
+    Record<string, string>
+  >;
   return (
     Object.keys(given).every((name) => Object.hasOwn(members, name)) &&
     Object.entries(members).every(([name, type]) => type.test(types[typeof given[name]] ?? '')) &&
-    [given['container'], given['locker']].every(
+    (given['containers'] === undefined || Array.isArray(given['containers'])) &&
+    [given['container'], given['locker'], ...listOf(given['containers'])].every(
       (name) =>
         name === undefined ||
         (typeof name === 'string' && /^[^./\u0000-\u001f][^/\u0000-\u001f]*$/.test(name)),
@@ -107,10 +117,11 @@ const request = fc
     rarely(fc.constantFrom(...Object.keys(verbs), 'rm', 'toString', '__proto__', 'constructor')),
     fc.record({
       ...{ container: rarely(fc.oneof(fc.constant('web'), name)) },
+      containers: rarely(fc.array(fc.oneof(fc.constant('web'), name), { maxLength: 3 })),
       ...{ locker: rarely(fc.oneof(fc.constant('data'), name)) },
       ...{ limit: rarely(limit), swap: rarely(limit) },
       ...{ readOnly: rarely(fc.boolean()), force: rarely(fc.boolean()) },
-      persist: rarely(fc.boolean()),
+      ...{ persist: rarely(fc.boolean()), autostart: rarely(fc.boolean()) },
     }),
     fc.oneof({ weight: 8, arbitrary: fc.constant({}) }, fc.dictionary(fc.string(), anything)),
     fc.integer({ min: 0, max: 9 }),

@@ -37,6 +37,9 @@ describe('a request', () => {
     { verb: 'freeze', container: 'web' },
     { verb: 'thaw', container: 'web' },
     { verb: 'apply-limits', container: 'web' },
+    { verb: 'set-autostart', container: 'web', autostart: false },
+    { verb: 'look', containers: ['web', 'my web'] },
+    { verb: 'look', containers: [] },
     { verb: 'watch' },
   ])('%j', (request) => {
     expect(parse(request)).toEqual(request);
@@ -56,6 +59,9 @@ describe('a request', () => {
     '{"verb":"watch"} {}',
     '\ufeff{"verb":"watch"}',
     JSON.stringify({ ...attach, path: '/etc' }),
+    '{"verb":"look","containers":"web"}',
+    '{"verb":"look","containers":["web","../web"]}',
+    '{"verb":"look","containers":["web",7]}',
     JSON.stringify({ ...attach, persist: undefined }),
     JSON.stringify({ ...attach, persist: 1 }),
     JSON.stringify({ ...attach, container: { toString: 'web' } }),

@@ -17,7 +17,7 @@ import { parse as parseIni } from 'ini';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { ContainerSettings, LockerChoice } from '../../src/host/settings.ts';
 import { parseContainerSettings } from '../../src/host/settings.ts';
-import { editSettings } from '../../src/helper/settings-edit.ts';
+import { editAutostart, editSettings } from '../../src/helper/settings-edit.ts';
 import { readSettingsFile, writeSettingsFile } from '../../src/helper/settings-file.ts';
 
 const file = '/etc/lockerd/containers/web.conf';
@@ -68,6 +68,12 @@ describe('the settings of a container', () => {
     expect(remove(add(text, 'data'), 'data')).toBe(text);
     expect(add(text, 'old')).toBe('; a\n\n  lockers  =  old  # why\r\nready = running');
     expect(remove(text, 'old')).toBe('; a\n\nready = running');
+  });
+
+  test('lose a line although others move up by that', () => {
+    expect(remove('lockers = data\nneeds = db\nwants = mail\n', 'data')).toBe(
+      'needs = db\nwants = mail\n',
+    );
   });
 
   test('of several lines the last one counts, and none comes back', () => {
@@ -179,6 +185,44 @@ describe('the settings of a container', () => {
       }),
       { numRuns: 1000 },
     );
+  });
+});
+
+describe('"autostart" in the settings of a container', () => {
+  const set = (text: string, autostart: boolean, defaults = none): string =>
+    editAutostart(text, autostart, file, defaults);
+
+  test('gets a line of its own, or a new value in its line', () => {
+    expect(set('', true)).toBe('autostart = yes\n');
+    expect(set('# mine\r\nready = booted\r\n', false)).toBe(
+      '# mine\r\nready = booted\r\nautostart = no\r\n',
+    );
+    const text = '; a\n\n  autostart  =  yes  # why\r\nlockers = data\nneeds = db';
+    expect(set(text, false)).toBe('; a\n\n  autostart  =  no  # why\r\nlockers = data\nneeds = db');
+    expect(set(set(text, false), true)).toBe(text);
+    expect(set('autostart = "no"\n', true)).toBe('autostart = yes\n');
+  });
+
+  test('of several lines the last one counts', () => {
+    expect(set('autostart = yes\nautostart = no\n', true)).toBe(
+      'autostart = yes\nautostart = yes\n',
+    );
+  });
+
+  test('stands there also where the host says the same', () => {
+    expect(set('', true, { ...none, autostart: true })).toBe('autostart = yes\n');
+  });
+
+  test('is refused with file and line where the settings have mistakes', () => {
+    for (const text of ['ready = booted\nunknown = 1\n', 'ready = booted\n[section]\n']) {
+      expect(() => set(text, true)).toThrow(
+        expect.objectContaining({
+          code: 'Failed',
+          message: expect.stringContaining(`nothing was changed: ${file}:2: unknown`) as string,
+        }),
+      );
+    }
+    expect(() => set('autostart = maybe\n', true)).toThrow(failed);
   });
 });
 

@@ -1,7 +1,9 @@
+import fc from 'fast-check';
 import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { decideMemory } from '../../src/generator/memory-limits.ts';
 import type { LxcRelease } from '../../src/host/lxc-release.ts';
 import { lxcRelease, releaseInLibrary, releaseOfLibrary } from '../../src/host/lxc-release.ts';
 import { splitLxcText } from '../../src/host/grammar.ts';
@@ -124,6 +126,32 @@ describe('a limit of cgroup v1', () => {
     ['', ''],
   ])('%s = %s has no other', (key, value) => {
     expect(line(key, value)).toBeUndefined();
+  });
+
+  test('of memory becomes a line with which the unit has the same limit', () => {
+    const limitsOf = (lines: readonly (readonly [string, string])[]) => {
+      const entries = lines.map(([key, value]) => {
+        return { key, located: { file: '/c', line: 1, value } };
+      });
+      return decideMemory({ entries, running: {}, setElsewhere: [] }).limits;
+    };
+    const names = ['limit_in_bytes', 'soft_limit_in_bytes', 'memsw.limit_in_bytes'];
+    const keys = names.map((name) => `lxc.cgroup.memory.${name}`);
+    const size = fc.constantFrom('-1', '0', '4095', '64M', '0x100000', '1g', '16E', 'much');
+    const lines = fc.uniqueArray(fc.tuple(fc.constantFrom(...keys), size), {
+      selector: ([key]) => key,
+    });
+    fc.assert(
+      fc.property(lines, (before) => {
+        const lookup = (key: string) => before.find(([other]) => other === key)?.[1];
+        const now = before.flatMap(([key, value]) => {
+          const [, name, words] =
+            /^(\S+) = (.*)$/.exec(cgroup2Line(key, value, lookup) ?? '') ?? [];
+          return name === undefined || words === undefined ? [] : [[name, words] as const];
+        });
+        expect(limitsOf(now)).toEqual(limitsOf(before));
+      }),
+    );
   });
 
   test('is not what only looks like one', () => {

@@ -124,7 +124,8 @@ describe('lockerd-helper(8)', () => {
   const parse = (verb: string, members: readonly string[]) => {
     const given = members.map((member) => {
       const isLimit = member === 'limit' || member === 'swap';
-      return [member, values[member] ?? (isLimit ? 'max' : false)] as const;
+      const none = member === 'containers' ? [] : isLimit ? 'max' : false;
+      return [member, values[member] ?? none] as const;
     });
     return parseRequest(Buffer.from(JSON.stringify({ verb, ...Object.fromEntries(given) })));
   };

@@ -32,6 +32,7 @@ function container(name: string, more: Partial<Container> = {}): Container {
     configFile: `/var/lib/lxc/${name}/config`,
     problems: [],
     warnings: [],
+    init: 'unknown',
     halt: { signal: 'SIGPWR', heardBy: [30], isSentAtStop: false },
     memory: { limits: [], held: [], taken: [], warnings: [] },
     controls: { settings: [], taken: [], warnings: [] },

@@ -38,7 +38,7 @@ describe('of the host', () => {
       'log-level = debug\nbridge-timeout = 5\nlockers = a my\\040b:ro c:rw d:auto e:ro:auto\nwormhole = no\n' +
       'strict-lockers = no\nlocker-directory = /srv//vol/\nwormhole-directory = /run/holes\n' +
       'locker-path = /data/in\nshared-lockers =\nown-locker-suffixes = _vm:_vol .net:\n' +
-      'root-without-polkit = yes\nmachined = no\n';
+      'root-without-polkit = yes\nmachined = no\njournal = host\n';
     expect(parseSettings([file(text)])).toEqual({
       host: {
         bridgeTimeout: '5',
@@ -60,6 +60,7 @@ describe('of the host', () => {
         wormhole: false,
         strictLockers: false,
         machined: false,
+        hostJournal: true,
         lockers: {
           file: '/l.conf',
           line: 8,
@@ -113,6 +114,7 @@ describe('of the host', () => {
       `autoballoon = ${range}`,
       `/l.conf:1: autoballoon="${range}" is not valid; write "no", or a floor of at least 16M`,
     ]),
+    ['journal = yes', '/l.conf:1: journal="yes" is not valid; write "host" or "guest"'],
     ['toString = x', '/l.conf:1: unknown key "toString"'],
     ['constructor = x', '/l.conf:1: unknown key "constructor"'],
   ])('%j is a problem', (text, message) => {
@@ -137,6 +139,13 @@ describe('of a container', () => {
       stopTimeout: '1s',
       logLevel: 'TRACE',
     });
+  });
+
+  test('"journal = guest" takes back the default', () => {
+    const { defaults: all } = parseSettings([file('journal = host\n')]);
+    const of = (text: string) => parseContainerSettings(file(text), all).settings.hostJournal;
+    expect([of(''), of('journal = guest')]).toEqual([true, false]);
+    expect(parseContainerSettings(file(''), defaults).settings.hostJournal).toBeUndefined();
   });
 
   test('a range of memory is read in bytes, and "no" takes back the default', () => {

@@ -290,6 +290,29 @@ describe('as units', () => {
     await systemctl(vm, 'stop', `lxc@${real}`);
     expect(await vm.marker(real)).toBeDefined();
   });
+
+  test('its journal is kept by the host, and it gets the credentials of its unit', async () => {
+    const dropIn = `/etc/systemd/system/lxc@${real}.service.d/word.conf`;
+    await vm.writeFile(dropIn, '[Service]\nSetCredential=word:emulated\n');
+    await vm.shell(`
+      mkdir -p /var/log/journal
+      echo 'journal = host' >>/etc/lockerd/containers/${real}.conf`);
+    await systemctl(vm, 'daemon-reload');
+    await systemctl(vm, 'start', `lxc@${real}`);
+    expect(await answerOfGuest(vm, real, 'systemd-creds --system cat word')).toBe('emulated0\n');
+    const word = '/run/host/credentials/word';
+    expect(await answerOfGuest(vm, real, `exec 2>&1; echo x >${word}`)).toContain(
+      'Read-only file system',
+    );
+    await answerOfGuest(vm, real, 'echo from the guest | systemd-cat -t probe; journalctl --sync');
+    const id = (await vm.readFile(`/var/lib/lxc/${real}/rootfs/etc/machine-id`)).trim();
+    for (const which of [['-m'], ['-D', `/var/log/journal/${id}`]]) {
+      const entry = [`_MACHINE_ID=${id}`, 'SYSLOG_IDENTIFIER=probe'];
+      const { stdout } = await vm.run('journalctl', ['-o', 'cat', ...which, ...entry]);
+      expect(stdout, which[0]).toBe('from the guest\n');
+    }
+    await systemctl(vm, 'stop', `lxc@${real}`);
+  });
 });
 
 describe('as plain lxc-start starts them with the hooks', () => {

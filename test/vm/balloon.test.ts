@@ -1,23 +1,37 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
+import { cgroup2Line } from '../../src/model/cgroup1-keys.ts';
 import { attachJournalOnFailure } from '../machines/journal.ts';
 import { MemoryGuest, mib, type Load } from '../machines/memory-guest.ts';
 import { configurePackage, runAs } from '../machines/service.ts';
 import { offline, systemctl } from '../machines/support.ts';
+import { nextRelease, vmRelease } from './image.mjs';
 import { bootVm, type VirtualHost } from './vm.ts';
 
 // One emulated processor: a balloon takes half a minute here.
 vi.setConfig({ testTimeout: 900_000, hookTimeout: 1_800_000 });
+
+/** cgroup v1's, which LXC 6 does not look at here. */
+const limits: Readonly<Record<string, string>> = {
+  'lxc.cgroup.memory.limit_in_bytes': '600M',
+  'lxc.cgroup.memory.memsw.limit_in_bytes': '900M',
+};
+
+/** The limits as lines of a configuration; for LXC 7, which refuses them, what lockerd says to write. */
+function limitLines(): string[] {
+  return Object.entries(limits).map(([key, value]) => {
+    if (vmRelease !== nextRelease) return `${key} = ${value}`;
+    const line = cgroup2Line(key, value, (other) => limits[other]);
+    if (line === undefined) throw new Error(`${key}: nothing to write instead`);
+    return line;
+  });
+}
 
 let host: VirtualHost;
 let web: MemoryGuest;
 beforeAll(async () => {
   host = await bootVm({ name: 'balloon' });
   web = new MemoryGuest(host, 'web');
-  // cgroup v1's, which LXC does not look at here.
-  const limits = ['memory.limit_in_bytes = 600M', 'memory.memsw.limit_in_bytes = 900M'];
-  await host.createContainer(web.name, 'systemd', {
-    config: [...offline, ...limits.map((limit) => `lxc.cgroup.${limit}`)],
-  });
+  await host.createContainer(web.name, 'systemd', { config: [...offline, ...limitLines()] });
   await web.prepare();
   await configurePackage(host);
   await web.start();
@@ -65,7 +79,7 @@ async function memTotalOfGuest(): Promise<string> {
   return (await host.run('lxc-attach', args)).stdout.trim();
 }
 
-test('limits of the configuration for cgroup v1 are those of the unit', async () => {
+test('limits of the configuration are those of the unit', async () => {
   expect([await web.limit(), await web.file('memory.swap.max')]).toEqual(
     [600, 300].map((size) => String(size * mib)),
   );

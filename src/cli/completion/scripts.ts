@@ -1,5 +1,6 @@
 /** Completion for bash, zsh and fish, made from the tables of commands and options. */
 
+import { columnNames } from '../container-columns.ts';
 import { shellWord } from '../../model/shell-quote.ts';
 import {
   commandNames,
@@ -99,6 +100,7 @@ const bashValues: Readonly<Partial<Record<ValueKind, string>>> = {
   host: '_known_hosts_real -- "$cur"',
   'json-mode': `_lockerctl_words ${jsonModes.join(' ')}`,
   states: `_lockerctl_list ${containerStates.join(' ')}`,
+  columns: `_lockerctl_list ${columnNames.join(' ')}`,
 };
 
 function bashScript(): string {
@@ -139,6 +141,7 @@ const zshValues: Readonly<Record<ValueKind, string>> = {
   size: 'size: ',
   span: 'time span: ',
   states: `state: _values -s , state ${containerStates.join(' ')}`,
+  columns: `column: _values -s , column ${columnNames.join(' ')}`,
 };
 
 /** Arguments of _arguments for an option, quoted. */
@@ -201,6 +204,7 @@ const fishValues: Readonly<Partial<Record<ValueKind, string>>> = {
   host: '(__fish_print_hostnames)',
   'json-mode': jsonModes.join(' '),
   states: `(__lockerctl_list ${containerStates.join(' ')})`,
+  columns: `(__lockerctl_list ${columnNames.join(' ')})`,
 };
 
 /** Arguments of `complete` for an option, of all commands or of some. */

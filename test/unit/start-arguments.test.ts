@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 
 const source = readFileSync(join(import.meta.dirname, '../../hooks/container-start'), 'utf8');
 const services = 'usr/share/dbus-1/system-services';
@@ -19,8 +19,8 @@ afterEach(() => {
   rmSync(root, { recursive: true });
 });
 
-/** Whether container-start has lxc-start run the hook, on a host whose files are below `root`. */
-function isRegistered(environment: Record<string, string> = {}): boolean {
+/** What container-start gives to lxc-start, on a host whose files are below `root`. */
+function argumentsOf(environment: Record<string, string> = {}): string {
   const script = source
     .replaceAll('/usr/bin/lxc-start', '/bin/echo')
     .replaceAll(/'(\/(?:etc|run|usr\/share|sys\/fs)\/)/g, `'${root}$1`);
@@ -30,7 +30,13 @@ function isRegistered(environment: Record<string, string> = {}): boolean {
   });
   expect(status, stderr).toBe(0);
   expect(stdout).toMatch(/^web/);
-  return stdout.includes('lxc.hook.start-host=/usr/lib/lockerd/hooks/register-machine');
+  return stdout.trim();
+}
+
+const hook = (name: string): string => `-s lxc.hook.start-host=/usr/lib/lockerd/hooks/${name}`;
+
+function isRegistered(environment: Record<string, string> = {}): boolean {
+  return argumentsOf(environment).includes(hook('register-machine'));
 }
 
 test('where systemd-machined is installed and not masked, it is told of the guest', () => {
@@ -50,4 +56,28 @@ test.each(['etc', 'run'])(
 
 test('the settings can say no', () => {
   expect(isRegistered({ LOCKERD_MACHINED: 'no' })).toBe(false);
+});
+
+describe('without systemd-machined', () => {
+  const none = { LOCKERD_MACHINED: 'no' };
+
+  test.each([{}, { LOCKERD_JOURNAL: 'guest' }, { CREDENTIALS_DIRECTORY: '' }])(
+    'nothing is added for %j',
+    (environment) => {
+      expect(argumentsOf({ ...none, ...environment })).toBe('web');
+    },
+  );
+
+  test('the journal is linked where the settings say so', () => {
+    expect(argumentsOf({ ...none, LOCKERD_JOURNAL: 'host' })).toBe(`web ${hook('link-journal')}`);
+  });
+
+  test('credentials of the unit are passed, unless the init is another than systemd', () => {
+    const unit = { ...none, CREDENTIALS_DIRECTORY: '/run/credentials/lxc@web.service' };
+    expect(argumentsOf(unit)).toBe(
+      'web -s lxc.environment=CREDENTIALS_DIRECTORY=/run/host/credentials ' +
+        hook('pass-credentials'),
+    );
+    expect(argumentsOf({ ...unit, LOCKERD_INIT: 'other' })).toBe('web');
+  });
 });

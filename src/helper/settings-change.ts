@@ -1,0 +1,40 @@
+/** The one place where a container's own settings file is changed: one helper at a time, then a reload. */
+
+import type { SystemdManager } from '../systemd/manager.ts';
+import { withLock } from './lock.ts';
+import { readSettingsFile, writeSettingsFile } from './settings-file.ts';
+
+/** Only one helper at a time changes settings. */
+const settingsLock = { directory: '/run/lockerd/helper', waitSec: 60 } as const;
+
+/**
+ * Changes a settings file and reloads systemd, so that the change holds. Takes it back if systemd does not
+ * reload. Throws what `edit` throws, and Failed.
+ * @param edit gets the file's text, which is empty if there is no file
+ * @returns how to take the change back
+ */
+export async function changeSettings(
+  systemd: Pick<SystemdManager, 'reload'>,
+  path: string,
+  edit: (text: string) => string,
+): Promise<() => Promise<void>> {
+  const replace = async (text: string): Promise<void> => {
+    writeSettingsFile(path, text);
+    await systemd.reload();
+  };
+  return withLock(settingsLock.directory, settingsLock.waitSec, async () => {
+    const before = readSettingsFile(path);
+    const after = edit(before);
+    try {
+      await replace(after);
+    } catch (error) {
+      if (readSettingsFile(path) !== before) await replace(before);
+      throw error;
+    }
+    return async (): Promise<void> =>
+      withLock(settingsLock.directory, settingsLock.waitSec, async () => {
+        // An admin's edit meanwhile is not ours to undo.
+        if (readSettingsFile(path) === after) await replace(before);
+      });
+  });
+}
