@@ -19,7 +19,17 @@ interface Timing {
 }
 
 type Verb =
-  'attach' | 'detach' | 'freeze' | 'thaw' | 'balloon' | 'apply-limits' | 'set-autostart' | 'look';
+  | (
+      | 'attach'
+      | 'detach'
+      | 'freeze'
+      | 'thaw'
+      | 'balloon'
+      | 'apply-limits'
+      | 'set-autostart'
+      | 'look'
+    )
+  | 'set-limits';
 
 const defaultTiming: Timing = {
   silenceMs: {
@@ -30,6 +40,7 @@ const defaultTiming: Timing = {
     thaw: 30_000,
     // Between two lines about its progress.
     balloon: 120_000,
+    'set-limits': 120_000,
     // The kernel takes back first what is above.
     'apply-limits': 120_000,
     // systemd runs all generators, and others may change settings at the same time.
@@ -98,6 +109,15 @@ export class HelperClient implements HelperPort {
       warnings: textsOf(answer, 'warnings'),
       stallUsec: isCount(stallUsec) ? BigInt(stallUsec) : undefined,
     };
+  }
+
+  async setLimits({
+    container,
+    limits,
+    persist,
+  }: Parameters<HelperPort['setLimits']>[0]): ReturnType<HelperPort['setLimits']> {
+    const answer = await this.#request('set-limits', { container, limits, persist });
+    return { warnings: textsOf(answer, 'warnings') };
   }
 
   async setAutostart({

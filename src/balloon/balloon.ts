@@ -13,7 +13,7 @@ import { findGuestMemory, lacksMemory } from '../cgroup/find-group.ts';
 import type { GuestMemory, Probe, Undo } from '../cgroup/guest-memory.ts';
 import { controlGroups } from '../cgroup/hierarchy.ts';
 import { readHostMemory } from '../cgroup/host-memory.ts';
-import { restoreSnapshot, setLastingLimits, takeSnapshot } from './lasting.ts';
+import { memoryLimits, restoreSnapshot, setLastingLimits, takeSnapshot } from './lasting.ts';
 import {
   exactLimit,
   formatLimit,
@@ -200,7 +200,7 @@ async function setForNextStart(
   const { version, swapIsAccounted } = controlGroups();
   if (request.swap !== undefined && !swapIsAccounted) throw noSwapAccounting();
   report('setting', 0);
-  await setLastingLimits(systemd, unit, limitsOf(request), true);
+  await setLastingLimits(systemd, unit, memoryLimits(limitsOf(request)), true);
   const after = await readUnitMemory(systemd, unit);
   return {
     before: before.memoryMax,
@@ -314,7 +314,7 @@ class Balloon {
     const tellSystemd =
       this.#request.isKnown === true
         ? undefined
-        : () => setLastingLimits(systemd, this.#unit, limits, persist);
+        : () => setLastingLimits(systemd, this.#unit, memoryLimits(limits), persist);
     try {
       await memory.setLimits(wanted, tellSystemd);
       if (memory.guestLimit() < limit) await memory.clearGuestLimit();

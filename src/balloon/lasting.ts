@@ -8,6 +8,7 @@ import { copyFileSync, existsSync, readFileSync, renameSync, rmSync, writeFileSy
 import { join } from 'node:path';
 import { unlimited } from '../model/memory-limit.ts';
 import type { SystemdManager } from '../systemd/manager.ts';
+import type { UnitProperty } from '../systemd/properties.ts';
 import { bytesProperty } from '../systemd/properties.ts';
 import { stateDirectory } from './balloon-state.ts';
 import type { Limits } from './unit-memory.ts';
@@ -26,9 +27,27 @@ export const controlDirectories: ControlDirectories = {
   runtime: '/run/systemd/system.control',
 };
 
-/** The name that systemd gives the drop-in of a property. */
-function dropIn(property: string): string {
-  return `50-${property}.conf`;
+/** A limit as it is to last. */
+export interface LastingLimit {
+  /** Its name in a unit file, after which systemd names the drop-in. */
+  readonly setting: string;
+  /** A line that systemd writes into the drop-in. */
+  readonly line: string;
+  readonly property: UnitProperty;
+}
+
+/** Limits of memory, in bytes; 2^64-1 for none. */
+export function memoryLimits(limits: Limits): LastingLimit[] {
+  return Object.entries<bigint>({ ...limits }).map(([setting, bytes]) => ({
+    setting,
+    line: `${setting}=${bytes === unlimited ? 'infinity' : bytes}`,
+    property: bytesProperty(setting, bytes),
+  }));
+}
+
+/** The name that systemd gives the drop-in of a setting. */
+export function dropIn(setting: string): string {
+  return `50-${setting}.conf`;
 }
 
 /** Under this name a persistent limit is read before a runtime one, which then overrides it. */
@@ -44,44 +63,42 @@ function shelved(property: string): string {
 export async function setLastingLimits(
   systemd: SystemdManager,
   unit: string,
-  limits: Limits,
+  limits: readonly LastingLimit[],
   persist: boolean,
   directories: ControlDirectories = controlDirectories,
 ): Promise<void> {
   const persistent = join(directories.persistent, `${unit}.d`);
   const runtime = join(directories.runtime, `${unit}.d`);
   const notes = stateDirectory(unit);
-  const properties = Object.keys(limits);
   let changedFiles = false;
   if (!persist) {
-    for (const [property, bytes] of Object.entries<bigint>({ ...limits })) {
+    for (const { setting, line } of limits) {
       // If this process is killed from here on, hooks/balloon-gone knows the drop-in by this note.
-      const word = bytes === unlimited ? 'infinity' : bytes.toString();
-      writeFileSync(join(notes, `${dropIn(property)}.wanted`), `${property}=${word}\n`);
+      writeFileSync(join(notes, `${dropIn(setting)}.wanted`), `${line}\n`);
       // The persistent limit would return with the next daemon-reload; shelved, with the next start.
-      const file = join(persistent, dropIn(property));
+      const file = join(persistent, dropIn(setting));
       if (!existsSync(file)) continue;
-      renameSync(file, join(persistent, shelved(property)));
+      renameSync(file, join(persistent, shelved(setting)));
       changedFiles = true;
     }
   }
   await systemd.setProperties(
     unit,
     !persist,
-    Object.entries<bigint>({ ...limits }).map(([name, bytes]) => bytesProperty(name, bytes)),
+    limits.map(({ property }) => property),
   );
-  for (const property of properties) {
-    const note = join(notes, dropIn(property));
+  for (const { setting } of limits) {
+    const note = join(notes, dropIn(setting));
     if (!persist) {
-      copyFileSync(join(runtime, dropIn(property)), note);
+      copyFileSync(join(runtime, dropIn(setting)), note);
       rmSync(`${note}.wanted`);
       continue;
     }
     for (const old of [
-      join(persistent, shelved(property)),
+      join(persistent, shelved(setting)),
       note,
       `${note}.wanted`,
-      join(runtime, dropIn(property)),
+      join(runtime, dropIn(setting)),
     ]) {
       if (!existsSync(old)) continue;
       rmSync(old);
@@ -98,15 +115,15 @@ export interface LastingSnapshot {
 
 export function takeSnapshot(
   unit: string,
-  properties: readonly string[],
+  settings: readonly string[],
   directories: ControlDirectories = controlDirectories,
 ): LastingSnapshot {
-  const paths = properties.flatMap((property) => [
-    join(directories.persistent, `${unit}.d`, dropIn(property)),
-    join(directories.persistent, `${unit}.d`, shelved(property)),
-    join(directories.runtime, `${unit}.d`, dropIn(property)),
-    join(stateDirectory(unit), dropIn(property)),
-    join(stateDirectory(unit), `${dropIn(property)}.wanted`),
+  const paths = settings.flatMap((setting) => [
+    join(directories.persistent, `${unit}.d`, dropIn(setting)),
+    join(directories.persistent, `${unit}.d`, shelved(setting)),
+    join(directories.runtime, `${unit}.d`, dropIn(setting)),
+    join(stateDirectory(unit), dropIn(setting)),
+    join(stateDirectory(unit), `${dropIn(setting)}.wanted`),
   ]);
   return {
     files: new Map(

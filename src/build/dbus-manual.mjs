@@ -124,7 +124,7 @@ function macroFor(token, macros) {
   const page = /^([a-z][a-z0-9.-]*)\(([1-8])\)([.,;:)]*)$/.exec(token);
   if (page) return [`.Xr ${page[1] ?? ''} ${page[2] ?? ''}`, ...(page[3] ?? '')].join(' ');
   const [, word = '', end = ''] = trailing.exec(token) ?? [];
-  return word === 'OPTIONS' ? [`.Sx ${word}`, ...end].join(' ') : undefined;
+  return word === 'OPTIONS' || word === 'LIMITS' ? [`.Sx ${word}`, ...end].join(' ') : undefined;
 }
 
 /**

@@ -6,7 +6,13 @@ import type { Subject } from './subject.ts';
 import { dropInsOf, unitAssignments } from '../host/unit-text.ts';
 
 /** Our own drop-ins by name. */
-const ours = ['40-limits.conf', '50-lockerd.conf', '60-container.conf', '70-memory.conf'];
+const ours = [
+  '30-lockerd.conf',
+  '40-limits.conf',
+  '50-lockerd.conf',
+  '60-container.conf',
+  '70-memory.conf',
+];
 
 /** The last of ours that says what an admin's may not undo. */
 const lastOfOurs = '60-container.conf';

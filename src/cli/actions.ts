@@ -2,7 +2,7 @@
 
 import pMap from 'p-map';
 import { errorNames } from '../api/names.ts';
-import { busError, DBusError } from '../bus/values.ts';
+import { busError, DBusError, type VariantMap } from '../bus/values.ts';
 import type { Invocation } from './arguments.ts';
 import { complain } from './complain.ts';
 import { asCommandError, CommandError, exitStatus } from './exit.ts';
@@ -11,6 +11,7 @@ import type { JsonValue } from './json.ts';
 import type { JobRequest, Service } from './lockerd-client.ts';
 import { NameGuess } from './name-guess.ts';
 import { unlimited } from '../model/memory-limit.ts';
+import { parseLimitWords } from './limit-words.ts';
 import { changedLimit, formatLimit, parseSizeChange } from './size.ts';
 import type { Terminal } from './terminal.ts';
 import { escapeText } from './text.ts';
@@ -168,6 +169,37 @@ function newLimit(
   }
 }
 
+async function setLimits(
+  context: ActionContext,
+  container: string,
+  words: readonly string[],
+): Promise<Report> {
+  const { service, invocation, progress } = context;
+  const outcome = await runJob(
+    service,
+    {
+      member: 'SetLimits',
+      container,
+      limits: limitsIn(words),
+      options: { persist: invocation.persist },
+    },
+    {
+      block: invocation.block,
+      label: `limiting ${container}`,
+      ...(progress === undefined ? {} : { progress }),
+    },
+  );
+  return { container, outcome, success: `set ${words.join(' ')}`, facts: { limits: words } };
+}
+
+function limitsIn(words: readonly string[]): VariantMap {
+  try {
+    return parseLimitWords(words);
+  } catch (error) {
+    throw new CommandError((error as Error).message, exitStatus.usage);
+  }
+}
+
 async function moveLocker(
   context: ActionContext,
   member: 'MountLocker' | 'UnmountLocker',
@@ -225,6 +257,8 @@ function runVerb(context: ActionContext, container: string): Promise<Report> {
       return restart(context, container);
     case 'balloon':
       return balloon(context, container, second);
+    case 'set':
+      return setLimits(context, container, operands.slice(1));
     case 'attach':
       return moveLocker(context, 'MountLocker', container, second);
     case 'detach':
@@ -286,9 +320,10 @@ export async function runAction(
   invocation: Invocation,
 ): Promise<number> {
   const { command, operands } = invocation;
-  const takesOne = ['balloon', 'attach', 'detach'].includes(command);
+  const takesOne = ['balloon', 'set', 'attach', 'detach'].includes(command);
   const containers = takesOne ? operands.slice(0, 1) : [...new Set(operands)];
   if (command === 'balloon') sizeChange(operands[1] ?? '');
+  if (command === 'set') limitsIn(operands.slice(1));
   let progress: JobProgress | undefined;
   if (invocation.progress && invocation.block && terminal.traits.progressColumns !== undefined) {
     const shown = new JobProgress(terminal);

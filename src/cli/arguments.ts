@@ -56,6 +56,10 @@ export interface Invocation {
   readonly quiet: boolean;
   /** How long a job may take; undefined for as long as the service allows. */
   readonly timeoutUsec: bigint | undefined;
+  /** How many tables "top" prints; undefined for no end. */
+  readonly iterations: number | undefined;
+  /** Milliseconds between two of them. */
+  readonly delayMs: number;
   /** `[USER@]HOST[:PORT]`; undefined for this host. */
   readonly host: string | undefined;
 }
@@ -143,6 +147,21 @@ function parseTimeout(text: string): bigint | undefined {
     throw new UsageError(`"${text}" is not a time span: write --timeout=30s, 5min or infinity`);
   }
   return usec ?? undefined;
+}
+
+function parseCount(text: string): number {
+  if (/^[1-9]\d{0,8}$/.test(text)) return Number(text);
+  throw new UsageError(`"${text}" is not a number of tables: write --iterations=1 or more`);
+}
+
+const defaultDelayMs = 2000;
+/** The service has figures that are a tenth of a second old. */
+const delayBounds = { leastMs: 100n, mostMs: 86_400_000n };
+
+function parseDelay(text: string): number {
+  const ms = (parseTimespan(text) ?? 0n) / 1000n;
+  if (ms >= delayBounds.leastMs && ms <= delayBounds.mostMs) return Number(ms);
+  throw new UsageError(`"${text}" is no such time: write --delay=100ms to --delay=1d`);
 }
 
 function parseSwap(text: string): bigint {
@@ -276,6 +295,8 @@ export function parseArguments(
     block: !options.has('no-block'),
     quiet: options.has('quiet'),
     timeoutUsec: read('timeout', parseTimeout),
+    iterations: read('iterations', parseCount),
+    delayMs: read('delay', parseDelay) ?? defaultDelayMs,
     host: read('host', checkHost),
   };
 }

@@ -7,9 +7,10 @@ import {
   type ContainerState,
   type OptionName,
 } from './option-table.ts';
+import { limitHelp } from './limit-words.ts';
 
 /** What an operand is, which decides what completion offers for it. */
-export type OperandKind = 'command' | 'container' | 'job' | 'locker' | 'size';
+export type OperandKind = 'command' | 'container' | 'job' | 'limit' | 'locker' | 'size';
 
 export interface Operand {
   readonly kind: OperandKind;
@@ -164,6 +165,16 @@ export const commandSpecs = {
       'lockerctl balloon --swap=0 web -25%',
     ],
   },
+  set: {
+    operands: [container('one'), { kind: 'limit', name: 'LIMIT=VALUE', count: 'some' }],
+    options: { persist: '', ...job },
+    summary: 'Limit processors, disks and tasks: cpu=150%, tasks=500',
+    help: `All of them are set, or none. ${limitHelp()}. DISK is a whole disk of this host, such as vda, or its numbers MAJOR:MINOR.`,
+    examples: [
+      'lockerctl set web cpu=150% tasks=500',
+      'lockerctl set --persist web io-read=vda:20M io-write=vda:max',
+    ],
+  },
   attach: {
     operands: [container('one', up), { kind: 'locker', name: 'LOCKER', count: 'one' }],
     options: { 'read-only': '', persist: 'Later starts mount it too', ...job },
@@ -240,6 +251,13 @@ export const commandSpecs = {
     summary: 'Show changes as they happen',
     help: 'Until it is interrupted.',
     examples: ['lockerctl monitor --json=short'],
+  },
+  top: {
+    operands: [],
+    options: { iterations: '', delay: '' },
+    summary: 'Show what running containers use, again and again',
+    help: 'Processor time in per cent of one processor, memory, tasks, bytes read and written a second. It ends with Ctrl-C. Where the output is no terminal, tables follow each other; with --json, one line each.',
+    examples: ['lockerctl top', 'lockerctl top --iterations=1 --json=short'],
   },
   check: {
     operands: containers('any'),

@@ -25,6 +25,7 @@ export interface JobRequest {
     | 'FreezeContainer'
     | 'ThawContainer'
     | 'Balloon'
+    | 'SetLimits'
     | 'MountLocker'
     | 'UnmountLocker'
     | 'SetAutostart';
@@ -36,6 +37,8 @@ export interface JobRequest {
   /** For Balloon. */
   readonly limitBytes?: bigint;
   readonly swapBytes?: bigint | undefined;
+  /** For SetLimits. */
+  readonly limits?: VariantMap;
   readonly options?: Readonly<Partial<Record<'force' | 'persist' | 'read-only', boolean>>>;
 }
 
@@ -194,7 +197,7 @@ export class Service {
    * @returns the path of the job
    */
   async startJob(request: JobRequest): Promise<string> {
-    const { member, container, locker, limitBytes, swapBytes, autostart } = request;
+    const { member, container, locker, limitBytes, limits, swapBytes, autostart } = request;
     const options: VariantMap = {};
     for (const [name, value] of Object.entries(request.options ?? {})) {
       if (value) options[name] = new Variant('b', true);
@@ -207,9 +210,11 @@ export class Service {
         ? ['ssa{sv}', [container, locker, options]]
         : limitBytes !== undefined
           ? ['sta{sv}', [container, limitBytes, options]]
-          : autostart !== undefined
-            ? ['sba{sv}', [container, autostart, options]]
-            : ['sa{sv}', [container, options]];
+          : limits !== undefined
+            ? ['sa{sv}a{sv}', [container, limits, options]]
+            : autostart !== undefined
+              ? ['sba{sv}', [container, autostart, options]]
+              : ['sa{sv}', [container, options]];
     const [job] = await this.#authorized({
       path: managerPath,
       interface: interfaces.manager,

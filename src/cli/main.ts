@@ -25,6 +25,7 @@ import { isUp, type ContainerInfo, type GuestInfo, type JobInfo } from './object
 import { connectRemote } from './remote.ts';
 import { Service } from './lockerd-client.ts';
 import { NameGuess } from './name-guess.ts';
+import { top } from './top.ts';
 import { didYouMean } from './suggest.ts';
 import { Terminal, type TerminalTraits } from './terminal.ts';
 import { escapeText } from './text.ts';
@@ -187,14 +188,23 @@ async function permissions({ service, terminal, invocation }: Session): Promise<
   return exitStatus.ok;
 }
 
-async function watch({ service, terminal, invocation }: Session): Promise<number> {
+/** Fires when somebody has seen enough, which is the ordinary end of some commands and no failure. */
+function untilInterrupted(): AbortSignal {
   const ended = new AbortController();
   const end = (): void => {
     ended.abort();
   };
-  // Its ordinary end, so no failure.
   process.once('SIGINT', end).once('SIGTERM', end);
-  await monitor(service, terminal, invocation.json, ended.signal);
+  return ended.signal;
+}
+
+async function watch({ service, terminal, invocation }: Session): Promise<number> {
+  await monitor(service, terminal, invocation.json, untilInterrupted());
+  return exitStatus.ok;
+}
+
+async function showTop({ service, terminal, invocation }: Session): Promise<number> {
+  await top(service, terminal, invocation, untilInterrupted());
   return exitStatus.ok;
 }
 
@@ -213,6 +223,8 @@ function runCommand(session: Session): Promise<number> {
       return permissions(session);
     case 'monitor':
       return watch(session);
+    case 'top':
+      return showTop(session);
     case 'cancel':
       return cancelJobs(service, terminal, invocation);
     case 'console':
@@ -235,6 +247,7 @@ const readingCommands: readonly string[] = [
   'jobs',
   'permissions',
   'monitor',
+  'top',
 ];
 
 /** As systemctl: root needs no password, and on another host nobody sits at our terminal. */

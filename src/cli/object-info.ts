@@ -4,13 +4,14 @@ import { parsePath } from '../api/paths.ts';
 import type { Variant, VariantMap } from '../bus/values.ts';
 import { CommandError, exitStatus } from './exit.ts';
 import { unknownFigure } from '../api/names.ts';
+import { readUsage, type UsageInfo, type UsageTypes } from './usage-info.ts';
 
 export interface LockerUse {
   readonly name: string;
   readonly readOnly: boolean;
 }
 
-export interface ContainerInfo {
+export interface ContainerInfo extends UsageInfo {
   readonly name: string;
   readonly unit: string;
   readonly configFile: string;
@@ -104,11 +105,9 @@ function strangeAnswer(what: string): CommandError {
 }
 
 /** Types of the values that the signatures in this file stand for. */
-interface SignatureTypes {
-  s: string;
+interface SignatureTypes extends UsageTypes {
   b: boolean;
   u: number;
-  t: bigint;
   d: number;
   as: readonly string[];
   o: string;
@@ -163,6 +162,7 @@ export function readContainer(properties: VariantMap): ContainerInfo {
     swapCurrent: known(get('SwapCurrent', 't')),
     memoryPressure: get('MemoryPressure', 'd'),
     oomKills: get('OomKills', 't'),
+    ...readUsage(get),
   };
 }
 

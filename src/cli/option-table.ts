@@ -21,7 +21,7 @@ export type ContainerState = (typeof containerStates)[number];
 export const jsonModes = ['pretty', 'short', 'off'] as const;
 
 /** What the value of an option is, which decides what completion offers for it. */
-export type ValueKind = 'columns' | 'host' | 'json-mode' | 'size' | 'span' | 'states';
+export type ValueKind = 'columns' | 'count' | 'host' | 'json-mode' | 'size' | 'span' | 'states';
 
 export interface OptionSpec {
   readonly short?: string;
@@ -88,6 +88,18 @@ export const optionSpecs = {
     value: { kind: 'size', shown: 'SIZE' },
     scope: 'own',
     help: 'Also limit swap, to 512M, 0 or max',
+  },
+  iterations: {
+    short: 'n',
+    value: { kind: 'count', shown: 'NUMBER' },
+    scope: 'own',
+    help: 'End after so many tables',
+  },
+  delay: {
+    short: 'd',
+    value: { kind: 'span', shown: 'SPAN' },
+    scope: 'own',
+    help: 'Time between two tables: 500ms, 2s; 2s without it',
   },
   apply: { scope: 'own', help: 'Make the changes that it shows' },
 } as const satisfies Readonly<Record<string, OptionSpec>>;

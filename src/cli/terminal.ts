@@ -8,6 +8,8 @@ import { ellipsize, escapeText, textWidth } from './text.ts';
 export interface TerminalTraits {
   /** Columns of standard output; undefined where it is no terminal. */
   readonly columns: number | undefined;
+  /** Lines of standard output where a table can be drawn over the one before; else undefined. */
+  readonly rows?: number | undefined;
   /** Columns of standard error where progress can be shown; else undefined. */
   readonly progressColumns: number | undefined;
   readonly colour: boolean;
@@ -36,6 +38,7 @@ export function readTraits(
     [environment['LC_ALL'], environment['LC_CTYPE'], environment['LANG']].find(Boolean) ?? 'C';
   return {
     columns: isTerminal(stdout) ? columnsOf(stdout, environment) : undefined,
+    rows: isTerminal(stdout) && canMove ? (stdout.rows > 0 ? stdout.rows : 24) : undefined,
     progressColumns: isTerminal(stderr) && canMove ? columnsOf(stderr, environment) : undefined,
     colour: isTerminal(stdout) && canMove && !environment['NO_COLOR'],
     utf8: /utf-?8/i.test(locale),
@@ -119,6 +122,20 @@ export class Terminal {
       const escape = this.traits.colour ? escapeLine : escapeText;
       this.#output.stdout(lines.map((line) => `${escape(line)}\n`).join(''));
     });
+  }
+
+  /** Whether {@link redraw} can be used. */
+  get canRedraw(): boolean {
+    return this.traits.rows !== undefined;
+  }
+
+  /** Draws lines over those of the last time, from the upper left corner on; what does not fit is cut. */
+  redraw(lines: readonly string[]): void {
+    const { rows = 0 } = this.traits;
+    const escape = this.traits.colour ? escapeLine : escapeText;
+    const fitting = lines.slice(0, Math.max(rows - 1, 1));
+    const drawn = fitting.map((line) => `${escape(line)}\u001b[K\n`).join('');
+    this.#output.stdout(`\u001b[H${drawn}\u001b[J`);
   }
 
   /** Prints JSON on standard output. */

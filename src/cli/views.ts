@@ -18,6 +18,7 @@ import { renderTable, type Column } from './text-table.ts';
 import type { Colour, Terminal } from './terminal.ts';
 import { escapeText, pad, textWidth, wrapText } from './text.ts';
 import { formatAgo, formatSpan, formatTimestamp } from './time.ts';
+import { usageFields, usageJson } from './usage-views.ts';
 
 const stateColours: Readonly<Record<string, Colour>> = {
   running: 'green',
@@ -255,6 +256,7 @@ export function printStatus(
     ...guestFields(guest, nowUsec),
     ['Memory', memoryLines(container)],
     ['Swap', swapLines(container)],
+    ...usageFields(container),
     ['Lockers', container.lockers.map(({ name, readOnly }) => lockerWord(name, readOnly))],
     ['Jobs', jobs.map(jobLine)],
     ['Problem', container.problem.split('\n').filter((line) => line !== '')],
@@ -318,6 +320,7 @@ export function containerJson(
     swap: running ? (container.swapCurrent ?? null) : null,
     swap_limit: limitJson(container.swapLimit),
     oom_kills: container.oomKills,
+    ...usageJson(container),
     lockers: container.lockers.map(({ name, readOnly }) => ({ locker: name, read_only: readOnly })),
     ...(look === undefined ? {} : guestJson(look.guest)),
     jobs: jobs?.map(jobJson),

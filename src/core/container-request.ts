@@ -1,5 +1,6 @@
 /** What callers ask for, with which options. */
 
+import type { LimitTexts } from '../model/guest-limits.ts';
 import type { Job, Verb } from './job-queue.ts';
 import type { OptionName, Options } from './options.ts';
 
@@ -11,6 +12,11 @@ export type Request =
       readonly container: string;
       /** Bytes; 2^64-1 for no limit. */
       readonly limit: bigint;
+    }
+  | {
+      readonly verb: 'set-limits';
+      readonly container: string;
+      readonly limits: LimitTexts;
     }
   | {
       readonly verb: 'mount-locker' | 'unmount-locker';
@@ -34,6 +40,7 @@ export const optionsOf: Readonly<Record<Verb, readonly OptionName[]>> = {
   freeze: commonOptions,
   thaw: commonOptions,
   balloon: [...commonOptions, 'force', 'persist', 'swap'],
+  'set-limits': [...commonOptions, 'persist'],
   'mount-locker': [...commonOptions, 'read-only', 'persist'],
   'unmount-locker': [...commonOptions, 'force', 'persist'],
   'set-autostart': commonOptions,

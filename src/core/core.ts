@@ -264,11 +264,12 @@ function isOther(before: Plan, now: Plan): boolean {
 function fingerprintOf(request: Request, options: Options): string {
   const { force, readOnly, persist, swap, timeoutUsec } = options;
   const limit = request.verb === 'balloon' ? String(request.limit) : '';
+  const limits = request.verb === 'set-limits' ? Object.entries(request.limits) : [];
   const locker = 'locker' in request ? request.locker : '';
   const autostart = 'autostart' in request && request.autostart;
   const { verb, container } = request;
   return JSON.stringify([
     ...[verb, container, locker, limit, autostart, force, readOnly, persist],
-    ...[String(swap), String(timeoutUsec)],
+    ...[String(swap), String(timeoutUsec), limits],
   ]);
 }

@@ -4,6 +4,7 @@
  */
 
 import { LockerdError } from '../model/errors.ts';
+import type { LimitTexts } from '../model/guest-limits.ts';
 import { wholePages } from '../model/memory-limit.ts';
 import type { Request, RequestOptions } from './container-request.ts';
 import { isUp } from './container-state.ts';
@@ -57,6 +58,8 @@ export class JobActions {
         return this.#thaw(container, job);
       case 'balloon':
         return this.#balloon(container, request.limit, options, job);
+      case 'set-limits':
+        return this.#setLimits(container, request.limits, options, job);
       case 'mount-locker':
         return this.#attach(container, request.locker, options, job);
       case 'unmount-locker':
@@ -216,6 +219,18 @@ export class JobActions {
         unit?.memoryMax === wholePages(limit) &&
         (swap === undefined || unit.memorySwapMax === wholePages(swap)),
     );
+  }
+
+  async #setLimits(
+    container: Container,
+    limits: LimitTexts,
+    { persist }: RequestOptions,
+    job: JobContext,
+  ): Promise<void> {
+    job.report('setting');
+    const request = { container: container.name, limits, persist };
+    const { warnings } = await this.#ports.helper.setLimits(request);
+    warnings.forEach(job.warn);
   }
 
   async #attach(

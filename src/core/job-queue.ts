@@ -15,6 +15,7 @@ export type Verb =
   | 'freeze'
   | 'thaw'
   | 'balloon'
+  | 'set-limits'
   | 'mount-locker'
   | 'unmount-locker'
   | 'set-autostart';

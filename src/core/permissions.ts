@@ -2,6 +2,7 @@
 
 import type { ActionDetails, ActionId, Decision } from './ports.ts';
 import { actionIds } from './ports.ts';
+import type { LimitTexts } from '../model/guest-limits.ts';
 import { unlimited } from '../model/memory-limit.ts';
 import type { Job } from './job-queue.ts';
 import type { Request, RequestOptions } from './container-request.ts';
@@ -24,6 +25,14 @@ export interface Question {
 
 /** With more lockers (or containers) than this, the rest is not asked for. */
 const maxCandidates = 16;
+
+/** Some that a rule may allow; one request may set any of them. */
+const exampleLimits: readonly LimitTexts[] = [
+  { 'cpu-quota': '500000' },
+  { 'cpu-weight': '100' },
+  { 'io-weight': '100' },
+  { tasks: '100' },
+];
 
 const plain: RequestOptions = { force: false, readOnly: false, persist: false, swap: undefined };
 const forced: RequestOptions = { ...plain, force: true };
@@ -87,6 +96,12 @@ function questionsAboutContainer(host: HostState, container: Container): Questio
       ],
     },
     { action: 'org.lockerd1.balloon', candidates: balloon },
+    {
+      action: 'org.lockerd1.set-limits',
+      candidates: exampleLimits.map((limits) =>
+        ask({ verb: 'set-limits', container: name, limits }),
+      ),
+    },
     {
       action: 'org.lockerd1.mount-locker',
       candidates: [...mount(plain), ...mount(readOnly)],

@@ -1,6 +1,7 @@
 /** What the core needs from outside. Adapters implement these; each knows one outside system. */
 
 import type { LogLevel, LogTarget } from '../api/log-control.ts';
+import type { LimitName, LimitTexts } from '../model/guest-limits.ts';
 import type { ContainerFactsRead, HostFactsRead } from '../model/facts.ts';
 
 /** One container as the generator has written it down and systemd has loaded it. */
@@ -149,6 +150,12 @@ export interface HelperPort {
     /** How long the guest stood still for want of memory; undefined where it is not counted. */
     stallUsec: bigint | undefined;
   }>;
+  /** Sets other limits than those of memory, all of them or none. */
+  setLimits(request: {
+    container: string;
+    limits: LimitTexts;
+    persist: boolean;
+  }): Promise<{ warnings: readonly string[] }>;
   /**
    * Makes a container start at boot or not, and has systemd load that. Refuses where its settings do not
    * decide. `warnings` are about what may start it all the same.
@@ -174,8 +181,11 @@ export interface HelperPort {
   ): Promise<Unwatch>;
 }
 
-/** Details of an authorization, every key always present, values never a caller's free text. */
-export interface ActionDetails {
+/**
+ * Details of an authorization, every key always present, values never a caller's free text. Those by the
+ * names of limits have what is asked for, and are empty for limits that stay.
+ */
+export interface ActionDetails extends Readonly<Record<LimitName, string>> {
   readonly container: string;
   readonly unit: string;
   readonly verb: string;
@@ -189,6 +199,8 @@ export interface ActionDetails {
   readonly 'memory-direction': '' | 'grow' | 'shrink' | 'same';
   /** Bytes in decimal, or `max`; empty where the limit of swap stays as it is. */
   readonly 'swap-limit': string;
+  /** Names of the limits that are to be set, with blanks between them. */
+  readonly limits: string;
   /** Whether it is to start at boot; empty for other verbs than set-autostart. */
   readonly autostart: '' | 'yes' | 'no';
   /** Uid of who started the job that is to be cancelled; else empty. */
@@ -202,6 +214,7 @@ export const actionIds = [
   'org.lockerd1.reboot',
   'org.lockerd1.freeze',
   'org.lockerd1.balloon',
+  'org.lockerd1.set-limits',
   'org.lockerd1.mount-locker',
   'org.lockerd1.unmount-locker',
   'org.lockerd1.unmount-locker-force',
@@ -280,6 +293,28 @@ export interface KernelLimits {
   readonly memory: bigint;
   /** Undefined where it is not a limit of its own: on cgroup v1, and without swap accounting. */
   readonly swap: bigint | undefined;
+}
+
+/** What a container uses of the host beside memory, and the limits of that in the kernel. */
+export interface UsageFigures {
+  /** Of all processors, since the start, in microseconds; undefined, as the next two, where it is not counted. */
+  readonly cpuUsec: bigint | undefined;
+  readonly tasks: bigint | undefined;
+  /** Of all disks, since the start. */
+  readonly io:
+    | {
+        readonly readBytes: bigint;
+        readonly writtenBytes: bigint;
+        readonly reads: bigint;
+        readonly writes: bigint;
+      }
+    | undefined;
+  readonly limits: LimitTexts;
+}
+
+export interface UsagePort {
+  /** Undefined for a control group that is not there. */
+  read(controlGroup: string): UsageFigures | undefined;
 }
 
 export interface MemoryPort {

@@ -84,6 +84,17 @@ export const emptyDetails: ActionDetails = {
   'memory-current': '',
   'memory-direction': '',
   'swap-limit': '',
+  limits: '',
+  'cpu-quota': '',
+  'cpu-weight': '',
+  cpus: '',
+  'memory-nodes': '',
+  'io-weight': '',
+  'io-read-bytes': '',
+  'io-write-bytes': '',
+  'io-read-operations': '',
+  'io-write-operations': '',
+  tasks: '',
   autostart: '',
   'job-uid': '',
 };
@@ -100,6 +111,7 @@ function actionOf(verb: Verb, force: boolean): ActionId {
     case 'reboot':
     case 'freeze':
     case 'balloon':
+    case 'set-limits':
     case 'mount-locker':
     case 'set-autostart':
       return `org.lockerd1.${verb}`;
@@ -132,6 +144,8 @@ export function detailsOf(
         'swap-limit': options.swap === undefined ? '' : limitText(options.swap),
       };
     }
+    case 'set-limits':
+      return { ...base, ...request.limits, limits: Object.keys(request.limits).join(' ') };
     case 'mount-locker':
       return { ...base, locker: request.locker, mode: options.readOnly ? 'ro' : 'rw' };
     case 'unmount-locker': {
@@ -205,6 +219,7 @@ function objectionTo(
       if (state === 'frozen' || state === 'freezing') return undefined;
       return new LockerdError('NotFrozen', `${quotedName(container)} is ${state}, not frozen`);
     case 'balloon':
+    case 'set-limits':
       if (container.isOutsideUnit) return runsOutside(container);
       // A lasting limit can be set for the next start.
       return hasGuest || options.persist ? undefined : notRunning(container);

@@ -1,5 +1,6 @@
 /** What changes of units mean for a container, in words. */
 import { formatLimit, unlimited } from '../model/memory-limit.ts';
+import { deviceWords } from './limit-words.ts';
 import type { UnitChange } from './unit-change.ts';
 
 /** The values of one key, in their order. */
@@ -47,6 +48,23 @@ const locker = (value: string): string => {
   return `locker ${name}${mode === 'ro' ? ', read-only' : ''}`;
 };
 
+/** The limits that kill nobody, so that running containers have them at once. */
+const controlPhrases: Readonly<Record<string, Phrase>> = {
+  CPUWeight: { about: 'has a processor weight of', say: instead(plain), when: fromNow },
+  CPUQuota: { about: 'has a limit of processor time of', say: instead(plain), when: fromNow },
+  CPUQuotaPeriodSec: { about: 'has that limit in each', say: instead(plain), when: fromNow },
+  AllowedCPUs: { about: 'runs on the processors', say: instead(plain), when: fromNow },
+  AllowedMemoryNodes: { about: 'has memory of the nodes', say: instead(plain), when: fromNow },
+  IOWeight: { about: 'has a disk weight of', say: instead(plain), when: fromNow },
+  TasksMax: { about: 'has a task limit of', say: instead(plain), when: fromNow },
+  ...Object.fromEntries(
+    Object.entries(deviceWords).map(([key, { came, went }]) => [
+      key,
+      { say: each(came, went), when: fromNow },
+    ]),
+  ),
+};
+
 const phrases: Readonly<Record<string, Phrase>> = {
   KillSignal: { about: 'is told to shut down by', say: instead(plain), when: fromNow },
   TimeoutStopSec: { about: 'has for its shutdown', say: instead(plain), when: fromNow },
@@ -56,6 +74,7 @@ const phrases: Readonly<Record<string, Phrase>> = {
   MemoryHigh: { about: 'is slowed down above', say: instead(size), when: fromStart },
   MemoryLow: { about: 'has protected memory of', say: instead(size), when: fromStart },
   MemoryMin: { about: 'has guaranteed memory of', say: instead(size), when: fromStart },
+  ...controlPhrases,
   Requires: {
     say: each(
       (unit) => `needs ${unit}`,

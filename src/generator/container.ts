@@ -5,7 +5,8 @@ import type { GuestInit } from '../model/sight.ts';
 import type { BootDecision, BootPolicy, UnitLinks } from '../host/boot-policy.ts';
 import type { Lockers, Wormhole } from '../host/lockers.ts';
 import type { ContainerSettings, HostSettings } from '../host/settings.ts';
-import type { MemoryFacts, MemoryLimits } from './unit-limits.ts';
+import type { ControlLimits } from './control-limits.ts';
+import type { MemoryFacts, MemoryLimits } from './memory-limits.ts';
 
 /** Everything known about one container before any decision is made. */
 export interface ContainerFacts {
@@ -44,6 +45,8 @@ export interface HostFacts {
   readonly boot: BootPolicy;
   readonly settings: HostSettings;
   readonly lockers: Lockers;
+  /** Whether control groups are those of cgroup v1. */
+  readonly hasCgroup1?: () => boolean;
   /** Whether mount(8) can bind with ids mapped. */
   readonly mountMapsIds?: () => boolean;
   /** The containers' directory, and what it is with symbolic links resolved. */
@@ -71,6 +74,8 @@ export interface Container {
   readonly init: GuestInit;
   readonly halt: HaltPlan;
   readonly memory: MemoryLimits;
+  /** Limits of other things than memory. */
+  readonly controls: ControlLimits;
   /** Keys of the configuration that LXC must not see, because the unit has what they say. */
   readonly clearedKeys: readonly string[];
   /** Undefined where the configuration does not say. */

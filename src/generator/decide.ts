@@ -24,8 +24,9 @@ import { findNeeds } from './decide-needs.ts';
 import type { RankedContainer } from './decide-order.ts';
 import { orderContainers } from './decide-order.ts';
 import { behindLinks } from './decide-places.ts';
-import type { MemoryLimits } from './unit-limits.ts';
-import { decideMemory } from './unit-limits.ts';
+import { decideControls } from './control-limits.ts';
+import type { MemoryLimits } from './memory-limits.ts';
+import { decideMemory } from './memory-limits.ts';
 
 /** What decoding leaves where a name's bytes are not UTF-8. */
 const replacementCharacter = '\ufffd';
@@ -94,21 +95,25 @@ function groupDirectoryWarning({ key, located: { file, line } }: KeyedLine): Pro
 /** What the unit's control group makes of a configuration. */
 function decideGroups(
   facts: ContainerFacts,
-): Pick<Container, 'memory' | 'clearedKeys' | 'warnings' | 'hasPreStart'> {
+  host: HostFacts,
+): Pick<Container, 'memory' | 'controls' | 'clearedKeys' | 'warnings' | 'hasPreStart'> {
   const { config, settings, runningLimits: running = {}, setElsewhere = [] } = facts;
-  const { groupDirectories = [], makers = [] } = config;
+  const { groupDirectories = [], makers = [], limits = [] } = config;
   const ceiling = settings.autoballoon?.ceiling;
   const memory = decideMemory({ entries: config.memory, ceiling, running, setElsewhere });
-  const isPlain = memory.limits.length === 0 && memory.held.length === 0;
+  const controls = decideControls(limits, host.hasCgroup1 ?? (() => false));
+  const isPlain = memory.limits.length + memory.held.length + limits.length === 0;
   if (isPlain && groupDirectories.length === 0 && makers.length === 0) {
     const { taken, warnings } = memory;
-    return { memory, clearedKeys: taken, warnings, hasPreStart: false };
+    return { memory, controls, clearedKeys: taken, warnings, hasPreStart: false };
   }
   return {
     memory,
-    clearedKeys: [...memory.taken, ...groupDirectories.map(({ key }) => key)],
+    controls,
+    clearedKeys: [...memory.taken, ...controls.taken, ...groupDirectories.map(({ key }) => key)],
     warnings: [
       ...memory.warnings,
+      ...controls.warnings,
       ...memory.held.map((held) => heldWarning(held, facts)),
       ...groupDirectories.map(groupDirectoryWarning),
     ],
@@ -141,7 +146,7 @@ function modelOne(facts: ContainerFacts, host: HostFacts): RankedContainer {
   const behind = behindLinks(facts.realPaths ?? noPaths, needs, host.fstab);
   for (const mount of behind.mounts) (settings.strictNeeds === true ? wants : after).add(mount);
   const groups = sorted(new Set(config.groups));
-  const controlGroup = decideGroups(facts);
+  const controlGroup = decideGroups(facts, host);
   const { wormhole, ...decided } = decideLockers(
     facts,
     host.lockers,

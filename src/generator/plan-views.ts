@@ -1,5 +1,6 @@
 /** What a plan consists of: the templates in units/generated with what each is given, and links. */
 import type { WatchedPath } from '../model/sight.ts';
+import type { UnitSetting } from '../model/unit-controls.ts';
 import { execArgument } from '../model/unit-syntax.ts';
 import type { Lockers } from '../host/lockers.ts';
 import type { Container } from './container.ts';
@@ -68,7 +69,7 @@ export interface ContainerView {
 interface LimitsView {
   readonly configFile: string;
   readonly autoballoon: boolean;
-  readonly limits: readonly { readonly name: string; readonly size: string }[];
+  readonly limits: readonly UnitSetting[];
 }
 
 interface AttachmentView {

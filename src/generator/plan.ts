@@ -1,5 +1,6 @@
 /** The third step: which files and links there are, and what each is to say, still as data. */
 import { containerUnit } from '../model/unit-name.ts';
+import type { UnitSetting } from '../model/unit-controls.ts';
 import { unitText } from '../model/unit-syntax.ts';
 import type { Container } from './container.ts';
 import { planAutostart, planDelay, planForward, planGroups } from './plan-boot.ts';
@@ -8,7 +9,7 @@ import { planBridge, planHost, planJournal, planLate, planRescan, planWatch } fr
 import { planNeeds } from './plan-needs.ts';
 import { planAttachments, planReadOnly, planReturning, planWormholes } from './plan-lockers.ts';
 import type { PlanContext, Planned } from './plan-views.ts';
-import type { Limit } from './unit-limits.ts';
+import type { Limit } from './memory-limits.ts';
 
 /** Plans every file and link; pure. */
 export function planUnits(containers: readonly Container[], context: PlanContext): Planned[] {
@@ -57,13 +58,14 @@ export function planOthers(
   for (const planned of others) emit(planned);
 }
 
-function limitLine({ name, size }: Limit): { name: string; size: string } {
-  return { name, size: size === 'unlimited' ? 'infinity' : size.toString() };
+function limitLine({ name, size }: Limit): UnitSetting {
+  return { name, value: size === 'unlimited' ? 'infinity' : size.toString() };
 }
 
 /** Files of their own: see the templates. */
 function planLimits(c: Container): Planned[] {
-  const { limits, held } = c.memory;
+  const { held } = c.memory;
+  const limits = [...c.memory.limits.map(limitLine), ...c.controls.settings];
   const directory = `${containerUnit(c.name)}.d`;
   const configFile = unitText(c.configFile);
   const autoballoon = c.settings.autoballoon !== undefined;
@@ -75,7 +77,7 @@ function planLimits(c: Container): Planned[] {
             kind: 'file',
             path: `${directory}/40-limits.conf`,
             template: 'limits',
-            view: { configFile, autoballoon, limits: limits.map(limitLine) },
+            view: { configFile, autoballoon, limits },
           } as const,
         ]),
     ...(held.length === 0

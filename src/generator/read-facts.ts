@@ -19,7 +19,7 @@ import { system } from '../host/system.ts';
 import type { FoundInit } from '../host/guest-init.ts';
 import { crypttabDevices, interfaceNames, isWithoutUnit } from '../host/host-names.ts';
 import { locateLockers } from '../host/locate.ts';
-import { RunningLimits } from '../host/running-limits.ts';
+import { isCgroup1, RunningLimits } from '../host/running-limits.ts';
 import { SetLimits } from '../host/set-limits.ts';
 import { lxcRelease } from '../host/lxc-release.ts';
 import { parseLxcConfig } from '../host/parse-lxc.ts';
@@ -138,9 +138,14 @@ function watchedDirectories(
 function askedLater(
   host: HostReader,
   release: Readers['release'],
-): Pick<HostFacts, 'isLxcNewer' | 'isWithoutUnit' | 'namesInterface' | 'mountMapsIds'> {
+): Pick<
+  HostFacts,
+  'hasCgroup1' | 'isLxcNewer' | 'isWithoutUnit' | 'namesInterface' | 'mountMapsIds'
+> {
   let mapsIds: boolean | undefined;
+  let hasCgroup1: boolean | undefined;
   return {
+    hasCgroup1: () => (hasCgroup1 ??= isCgroup1(host)),
     isLxcNewer: () => release()?.isNewer === true,
     isWithoutUnit: (path) => isWithoutUnit(host, path),
     namesInterface: interfaceNames(host),

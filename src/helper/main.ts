@@ -12,6 +12,7 @@ import { printable } from '../model/unit-syntax.ts';
 import { attach } from './attach.ts';
 import { applyMemoryLimits, changeMemory } from './change-memory.ts';
 import { forLockers, withSystemd } from './context.ts';
+import { changeLimits } from './change-limits.ts';
 import { detach } from './detach.ts';
 import { LockerdError } from '../model/errors.ts';
 import { printHolders } from './holders.ts';
@@ -79,6 +80,9 @@ async function serve(request: Request, isSocket: boolean): Promise<Record<string
     case 'balloon':
       viewContainer(request.container);
       return changeMemory(request);
+    case 'set-limits':
+      viewContainer(request.container);
+      return changeLimits(request);
     case 'apply-limits':
       viewContainer(request.container);
       return applyMemoryLimits(request.container);

@@ -5,6 +5,8 @@
 
 import { fitsUnitFile } from '../model/unit-syntax.ts';
 import { LockerdError } from '../model/errors.ts';
+import type { LimitTexts } from '../model/guest-limits.ts';
+import { isLimitName, limitRules } from '../model/guest-limits.ts';
 
 /** Maximum length of a request in bytes, with its newline. */
 export const requestMaxBytes = 64 * 1024;
@@ -19,8 +21,17 @@ export interface BalloonRequest {
   readonly persist: boolean;
 }
 
+/** Limits by their names, each as its text; see src/model/guest-limits.ts. */
+export interface LimitsRequest {
+  readonly verb: 'set-limits';
+  readonly container: string;
+  readonly limits: LimitTexts;
+  readonly persist: boolean;
+}
+
 export type Request =
   | BalloonRequest
+  | LimitsRequest
   | {
       readonly verb: 'attach';
       readonly container: string;
@@ -40,7 +51,7 @@ export type Request =
   | { readonly verb: 'look'; readonly containers: readonly string[] }
   | { readonly verb: 'watch' };
 
-type Kind = 'name' | 'names' | 'boolean' | 'limit';
+type Kind = 'name' | 'names' | 'boolean' | 'limit' | 'limits';
 
 /** The members of each verb's request besides `verb`; no others are allowed. */
 const members: Readonly<Record<Request['verb'], Readonly<Record<string, Kind>>>> = {
@@ -53,6 +64,7 @@ const members: Readonly<Record<Request['verb'], Readonly<Record<string, Kind>>>>
     force: 'boolean',
     persist: 'boolean',
   },
+  'set-limits': { container: 'name', limits: 'limits', persist: 'boolean' },
   freeze: { container: 'name' },
   thaw: { container: 'name' },
   'apply-limits': { container: 'name' },
@@ -90,6 +102,19 @@ function isLimit(value: unknown): boolean {
   return value === 'max' || (/^[0-9]{1,20}$/.test(value) && BigInt(value) < 2n ** 64n);
 }
 
+/** Whether a value is an object of limits, at least one, each with a text that it can have. */
+function isLimits(value: unknown): boolean {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return false;
+  const entries = Object.entries(value as Readonly<Record<string, unknown>>);
+  return (
+    entries.length > 0 &&
+    entries.every(
+      ([name, text]) =>
+        isLimitName(name) && typeof text === 'string' && limitRules[name].accepts(text),
+    )
+  );
+}
+
 const kinds: Readonly<
   Record<Kind, { readonly accepts: (value: unknown) => boolean; readonly form: string }>
 > = {
@@ -100,6 +125,7 @@ const kinds: Readonly<
   },
   boolean: { accepts: (value) => typeof value === 'boolean', form: 'true or false' },
   limit: { accepts: isLimit, form: 'a number of bytes in decimal, or "max"' },
+  limits: { accepts: isLimits, form: 'an object of limits that are known' },
 };
 
 function invalid(message: string, options?: ErrorOptions): LockerdError {

@@ -10,7 +10,7 @@ import { shellWord } from '../model/shell-quote.ts';
 import { printable } from '../model/unit-syntax.ts';
 import type { LxcAssignment } from './grammar.ts';
 import { includeTarget } from './grammar.ts';
-import { isMemoryKey } from './lxc-memory.ts';
+import { isLimitKey } from './lxc-limits.ts';
 import { INLINE_COMMENT, MAX_SUGGESTIONS, unknownKey } from './lxc-problems.ts';
 import type { LxcFile, LxcInclude } from './lxc-source.ts';
 import { tableKeyKind } from './lxc-values.ts';
@@ -57,7 +57,7 @@ export function stepsOf(file: LxcFile): Steps {
   const found = findSteps(file);
   const cgroup1: LxcAssignment[] = [];
   for (const step of found) if (step.kind === 'cgroup1') cgroup1.push(step.line);
-  const isActing = (step: Step): boolean => step.kind !== 'cgroup1' || isMemoryKey(step.line.key);
+  const isActing = (step: Step): boolean => step.kind !== 'cgroup1' || isLimitKey(step.line.key);
   return {
     count: found.length,
     acting: cgroup1.length === 0 ? found : found.filter(isActing),
@@ -158,7 +158,7 @@ function stepOf(
     return { kind: 'set', key, line };
   } else if (isCgroup1Key(key)) {
     return { kind: 'cgroup1', line };
-  } else if (isMemoryKey(key)) {
+  } else if (isLimitKey(key)) {
     return { kind: 'cgroup', line };
   } else if (match.kind === 'unknown') {
     found.push({

@@ -1,13 +1,14 @@
 /**
  * Interprets a container's configuration. lxc-steps finds what each file asks for, lxc-values has
- * the table of keys, lxc-nets and lxc-memory the keys that carry a number or a name themselves, and
+ * the table of keys, lxc-nets and lxc-limits the keys that carry a number or a name themselves, and
  * here the files are taken one after the other.
  */
-import type { LxcConfig, MemoryEntry } from '../model/lxc-config.ts';
+import type { LxcConfig } from '../model/lxc-config.ts';
 import type { Located, Problem } from '../model/problem.ts';
 import { whyNotForwarded } from '../model/signal.ts';
 import { noteCgroup1 } from './lxc-cgroup1.ts';
-import { isMemoryKey, mergeMemory } from './lxc-memory.ts';
+import type { LimitLines } from './lxc-limits.ts';
+import { listOf, mergeLimit, noLimitLines } from './lxc-limits.ts';
 import type { Nets } from './lxc-nets.ts';
 import { noNets, setNet, setOldNet, sortedNets } from './lxc-nets.ts';
 import { badValue, Notes } from './lxc-problems.ts';
@@ -27,7 +28,7 @@ const MAX_STEPS = 500_000;
 interface State {
   readonly values: ValueStore;
   readonly nets: Nets;
-  memory: MemoryEntry[];
+  readonly limits: LimitLines;
   readonly files: Set<string>;
   visits: number;
   steps: number;
@@ -47,7 +48,7 @@ export function parseLxcConfig(
   const state: State = {
     values: new ValueStore(),
     nets: noNets(),
-    memory: [],
+    limits: noLimitLines(),
     files: new Set(),
     visits: 0,
     steps: 0,
@@ -70,7 +71,7 @@ export function parseLxcConfig(
     hooks: values.get('hooks').map(({ hook }) => hook),
     idmaps: values.get('idmaps'),
     nets: sortedNets(state.nets),
-    memory: state.memory,
+    memory: listOf(state.limits.memory),
     files: [...state.files],
     problems: notes.problems,
     warnings: notes.warnings,
@@ -85,6 +86,7 @@ export function parseLxcConfig(
   setPresent(config, 'mountFstab', values.get('mountFstab'));
   if (makers.length > 0) config.makers = makers;
   if (directories.length > 0) config.groupDirectories = directories;
+  if (state.limits.other.size > 0) config.limits = listOf(state.limits.other);
   return config;
 }
 
@@ -128,8 +130,7 @@ function take(state: State, file: string, step: Step): void {
       break;
     case 'cgroup':
     case 'cgroup1':
-      if (!isMemoryKey(step.line.key)) break;
-      state.memory = mergeMemory(state.memory, file, step.line);
+      mergeLimit(state.limits, file, step.line);
       break;
     case 'old-net':
       setOldNet(nets, notes, file, step.line);

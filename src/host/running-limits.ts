@@ -3,6 +3,13 @@ import { parseKernelLimit } from '../model/memory-limit.ts';
 import type { HostReader } from './read.ts';
 
 const root = '/sys/fs/cgroup';
+/** Only the unified hierarchy has it. */
+const markOfV2 = `${root}/cgroup.controllers`;
+
+/** Whether control groups are those of cgroup v1; not where none are to be seen. */
+export function isCgroup1(host: HostReader): boolean {
+  return host.list(root).length > 0 && !host.isThere(markOfV2);
+}
 
 /** Limits by their names in units, in bytes; 2^64-1 for none. */
 type KernelLimits = Readonly<Record<string, bigint>>;
@@ -40,7 +47,7 @@ export class RunningLimits {
 
   /** The groups of all units of containers, in whatever slice; only root can make groups there. */
   private look(): NonNullable<RunningLimits['known']> {
-    const isV2 = this.host.isThere(`${root}/cgroup.controllers`);
+    const isV2 = this.host.isThere(markOfV2);
     const units = new Map<string, string>();
     const slices = [isV2 ? root : `${root}/memory`];
     // The list grows during the loop.

@@ -31,13 +31,23 @@ function bytes(key: string): Rule {
 }
 
 /** As systemd converts its own settings: in proportion to what each version has by default. */
-function weight(key: string, default1: number): Rule {
+function weight(
+  key: string,
+  default1: number,
+  isTaken: (shares: number) => boolean = () => true,
+): Rule {
   return (value) => {
     const [, device = '', shares] = /^(\d+:\d+[ \t]+|)(\d{1,9})$/.exec(value.trim()) ?? [];
     if (shares === undefined) return undefined;
+    if (!isTaken(Number(shares))) return undefined;
     const share = Math.floor((Number(shares) * 100) / default1);
     return [key, `${device.trim()} ${Math.min(Math.max(share, 1), 10_000)}`.trim()];
   };
+}
+
+/** What BFQ takes; 0 takes the weight of a device away. */
+function isBlockWeight(weight1: number): boolean {
+  return weight1 >= 1 && weight1 <= 1000;
 }
 
 /** `MAJOR:MINOR N`, without a limit where N is 0. */
@@ -84,8 +94,8 @@ const rules: Readonly<Record<string, Rule>> = {
   'pids.max': same('pids.max'),
   'rdma.max': same('rdma.max'),
   'misc.max': same('misc.max'),
-  'blkio.weight': weight('io.weight', 500),
-  'blkio.weight_device': weight('io.weight', 500),
+  'blkio.weight': weight('io.weight', 500, isBlockWeight),
+  'blkio.weight_device': weight('io.weight', 500, isBlockWeight),
   'blkio.bfq.weight': same('io.bfq.weight'),
   'blkio.throttle.read_bps_device': throttle('rbps'),
   'blkio.throttle.write_bps_device': throttle('wbps'),
@@ -99,12 +109,19 @@ function ruleOf(name: string): Rule | undefined {
   return size === undefined ? undefined : bytes(`hugetlb.${size}.max`);
 }
 
+/** The file of cgroup v2 and what to write there to say the same; undefined where there is none. */
+export function cgroup2Setting(
+  key: string,
+  value: string,
+  lookup: Lookup,
+): readonly [file: string, value: string] | undefined {
+  return ruleOf(key.slice(old.length))?.(value, lookup);
+}
+
 /** The line of cgroup v2 that says the same; undefined where there is none. */
 export function cgroup2Line(key: string, value: string, lookup: Lookup): string | undefined {
-  const rule = ruleOf(key.slice(old.length));
-  if (rule === undefined) return undefined;
   // An empty value clears, whatever the key.
-  const [name, converted] = rule(value === '' ? '0' : value, lookup) ?? [];
+  const [name, converted] = cgroup2Setting(key, value === '' ? '1' : value, lookup) ?? [];
   if (name === undefined || converted === undefined) return undefined;
   return `${now}${name} =${value === '' ? '' : ` ${converted}`}`;
 }

@@ -15,9 +15,6 @@ export interface KeyedLine {
   readonly located: Located<string>;
 }
 
-/** One `lxc.cgroup.memory.*` or `lxc.cgroup2.memory.*` line. */
-export type MemoryEntry = KeyedLine;
-
 /**
  * One container's configuration after includes, clears and repeats, as LXC understands it
  * (lxc.container.conf(5)). Values are as LXC holds them: quotes stripped, nothing unescaped. A key
@@ -52,7 +49,10 @@ export interface LxcConfig {
   /** Values of lxc.idmap, such as `u 0 100000 65536`. */
   readonly idmaps: readonly Located<string>[];
   readonly nets: readonly NetInterface[];
-  readonly memory: readonly MemoryEntry[];
+  /** Lines of `lxc.cgroup.memory.*` and `lxc.cgroup2.memory.*`. */
+  readonly memory: readonly KeyedLine[];
+  /** The same of the controllers cpu, cpuset, io, blkio and pids. */
+  readonly limits?: readonly KeyedLine[];
   /** Every file that was read, the container's own first. */
   readonly files: readonly string[];
   /**

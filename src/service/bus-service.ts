@@ -10,7 +10,14 @@ import type { Clock } from '../core/clock.ts';
 import { Core, type CorePorts } from '../core/core.ts';
 import { Listeners } from '../core/listeners.ts';
 import type { Limits } from '../core/user-quota.ts';
-import type { ClientsPort, Logging, MemoryFigures, MemoryPort } from '../core/ports.ts';
+import type {
+  ClientsPort,
+  Logging,
+  MemoryFigures,
+  MemoryPort,
+  UsageFigures,
+  UsagePort,
+} from '../core/ports.ts';
 import { asBusError } from './bus-errors.ts';
 import { Callers } from './callers.ts';
 import type { Occupation } from './idle.ts';
@@ -21,14 +28,14 @@ import { Publisher } from './publisher.ts';
 
 export interface ServiceOptions {
   readonly connection: ServiceConnection;
-  readonly ports: CorePorts & { readonly clients: ClientsPort };
+  readonly ports: CorePorts & { readonly clients: ClientsPort; readonly usage: UsagePort };
   readonly clock: Clock;
   readonly version: string;
   readonly logging: Logging;
   readonly limits?: Limits;
 }
 
-/** The four memory properties are asked for one after the other, and mean one moment. */
+/** The properties of one group's figures are asked for one after the other, and mean one moment. */
 const figuresFreshMs = 100;
 
 /**
@@ -49,6 +56,7 @@ export async function startService(
     callers,
     version,
     figures: readFigures(ports.memory, clock),
+    usage: readUsage(ports.usage, clock),
   };
   const tree = await serve(connection, {
     objects: { [logControlPath]: [logControlInterface(logging, callers)] },
@@ -104,6 +112,17 @@ async function logCall(
   } catch {
     // The caller left first.
   }
+}
+
+function readUsage(usage: UsagePort, clock: Clock): (group: string) => UsageFigures | undefined {
+  const fresh = new Map<string, UsageFigures | undefined>();
+  return (group) => {
+    if (fresh.has(group)) return fresh.get(group);
+    const read = usage.read(group);
+    fresh.set(group, read);
+    clock.after(figuresFreshMs, () => fresh.delete(group));
+    return read;
+  };
 }
 
 function readFigures(

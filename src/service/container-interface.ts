@@ -9,6 +9,7 @@ import type { Container } from '../core/host-objects.ts';
 import { atPath, type ContainerMethods } from './container-methods.ts';
 import { describeMethod } from './describe.ts';
 import type { ServiceContext } from './service-context.ts';
+import { usageProperties } from './usage-properties.ts';
 import { jobPath, lockerPath, parsePath } from '../api/paths.ts';
 
 /** org.lockerd1.Container, for all containers: the path says which. */
@@ -51,6 +52,7 @@ export function containerInterface(context: ServiceContext, methods: ContainerMe
       Freeze: atPath(methods.freeze, nameAt),
       Thaw: atPath(methods.thaw, nameAt),
       Balloon: atPath(methods.balloon, nameAt),
+      SetLimits: atPath(methods['set-limits'], nameAt),
       MountLocker: atPath(methods['mount-locker'], nameAt),
       UnmountLocker: atPath(methods['unmount-locker'], nameAt),
       SetAutostart: atPath(methods['set-autostart'], nameAt),
@@ -80,6 +82,7 @@ export function containerInterface(context: ServiceContext, methods: ContainerMe
       SwapCurrent: figure('t', unknownFigure, ({ swap }) => swap),
       MemoryPressure: figure('d', 0, ({ pressure }) => pressure),
       OomKills: emitting('t', ({ oomKills }) => oomKills),
+      ...usageProperties(context, (path) => at(path).unit?.controlGroup ?? ''),
       Jobs: emitting('ao', (container) =>
         jobs.unfinished
           .filter((job) => job.container === container.name)

@@ -6,6 +6,9 @@
 import { jobPath } from '../api/paths.ts';
 import type { Argument, Call, CheckEntry, Method } from '../bus/interface-table.ts';
 import { optionsOf, type Request } from '../core/container-request.ts';
+import { checkLimit, parseLimits } from '../core/requested-limits.ts';
+import { isLimitName } from '../model/guest-limits.ts';
+import { asBusError } from './bus-errors.ts';
 import type { Verb } from '../core/job-queue.ts';
 import {
   forCaller,
@@ -37,7 +40,7 @@ export function containerMethods({ core, callers }: ServiceContext): ContainerMe
     request: (container: string, argument: never) => Request,
   ): ContainerMethod => ({
     in: [...own, optionsArgument],
-    checkEntry: onlyOptions(optionsOf[verb]),
+    checkEntry: verb === 'set-limits' ? limitsAndOptions : onlyOptions(optionsOf[verb]),
     run: (call, container, args) =>
       forCaller(callers, call, async (caller) => {
         const options = args[own.length] as Options;
@@ -64,6 +67,11 @@ export function containerMethods({ core, callers }: ServiceContext): ContainerMe
       container,
       limit,
     })),
+    'set-limits': declare('set-limits', [['limits', 'a{sv}']], (container, limits: Options) => ({
+      verb: 'set-limits',
+      container,
+      limits: parseLimits(optionBag(limits)),
+    })),
     'mount-locker': withLocker('mount-locker'),
     'unmount-locker': withLocker('unmount-locker'),
     'set-autostart': declare(
@@ -77,6 +85,19 @@ export function containerMethods({ core, callers }: ServiceContext): ContainerMe
     ),
   };
 }
+
+/** Limits and options have different names, so that nobody need know which of them is looked at. */
+const limitsAndOptions: CheckEntry = (name, signature) => {
+  if (!isLimitName(name)) {
+    onlyOptions(optionsOf['set-limits'])(name, signature);
+    return;
+  }
+  try {
+    checkLimit(name, signature);
+  } catch (error) {
+    throw asBusError(error);
+  }
+};
 
 /** As Container has it. @param nameAt the name of the container at a path */
 export function atPath(

@@ -13,6 +13,7 @@ import { BusClients } from '../adapters/clients.ts';
 import { HelperClient } from '../adapters/helper-client.ts';
 import { Journal } from '../adapters/journal.ts';
 import { CgroupMemory } from '../adapters/cgroup-memory.ts';
+import { CgroupUsage } from '../adapters/cgroup-usage.ts';
 import { SystemdMounts } from '../adapters/mount-units.ts';
 import { PolkitAuthority } from '../adapters/polkit.ts';
 import { betweenReloads } from '../systemd/reload.ts';
@@ -129,6 +130,7 @@ async function serveOn(connection: ServiceConnection, journal: Journal): Promise
       mounts: new SystemdMounts(manager),
       helper: new HelperClient(helperSocket),
       memory,
+      usage: new CgroupUsage(),
       authority: await PolkitAuthority.connect(connection),
       journal,
       clients: new BusClients(connection),

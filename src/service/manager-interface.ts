@@ -13,7 +13,9 @@ import { forCaller, type ServiceContext } from './service-context.ts';
 import { containerPath, jobPath, lockerPath, parsePath } from '../api/paths.ts';
 
 /** What a client can count on beyond the interface itself. */
-const features = ['autostart', 'balloon', 'describe', 'freeze', 'lockers', 'persist', 'request-id'];
+const features = [
+  ...['autostart', 'balloon', 'describe', 'freeze', 'limits', 'lockers', 'persist', 'request-id'],
+];
 
 /** org.lockerd1.Manager, of /org/lockerd1. */
 // eslint-disable-next-line max-lines-per-function -- The table of the interface, which is read as a whole.
@@ -29,6 +31,7 @@ export function managerInterface(context: ServiceContext, methods: ContainerMeth
       FreezeContainer: byName(methods.freeze),
       ThawContainer: byName(methods.thaw),
       Balloon: byName(methods.balloon),
+      SetLimits: byName(methods['set-limits']),
       MountLocker: byName(methods['mount-locker']),
       UnmountLocker: byName(methods['unmount-locker']),
       SetAutostart: byName(methods['set-autostart']),

@@ -5,7 +5,7 @@ import type { Variant } from '../bus/values.ts';
 import type { Caller } from '../core/caller.ts';
 import type { Core } from '../core/core.ts';
 import { checkOption, type OptionBag, type OptionName } from '../core/options.ts';
-import type { MemoryFigures } from '../core/ports.ts';
+import type { MemoryFigures, UsageFigures } from '../core/ports.ts';
 import { answering, asBusError } from './bus-errors.ts';
 import type { Callers } from './callers.ts';
 
@@ -16,6 +16,8 @@ export interface ServiceContext {
   readonly version: string;
   /** Undefined where there are none. */
   readonly figures: (controlGroup: string) => Promise<MemoryFigures | undefined>;
+  /** The same of processors, disks and tasks. */
+  readonly usage: (controlGroup: string) => UsageFigures | undefined;
 }
 
 /** The last argument of several methods. */

@@ -495,6 +495,9 @@ describe('status', () => {
      Config: /var/lib/lxc/web/config
      Leader: 1234
      Memory: 120.5M (limit: 2G, peak: 300M, pressure: 0.25%)
+        CPU: 1min 30s
+      Tasks: 12
+      Disks: 7M read, 3M written
     Lockers: sandbox:ro
              web_vol
        Jobs: 1 balloon running reclaiming 40%

@@ -19,8 +19,11 @@ import type {
   LxcStatus,
   MemoryFigures,
   UnitJobResult,
+  UsageFigures,
+  UsagePort,
 } from '../../src/core/ports.ts';
 import type { LockerdError } from '../../src/model/errors.ts';
+import type { LimitTexts } from '../../src/model/guest-limits.ts';
 import { systemClock } from '../../src/service/system-clock.ts';
 import { startService } from '../../src/service/bus-service.ts';
 import { IdleExit, type Occupation } from '../../src/service/idle.ts';
@@ -57,7 +60,7 @@ export interface RecordedCall {
 export interface Task {
   readonly verb:
     | ('start' | 'stop' | 'restart' | 'kill' | 'freeze' | 'thaw')
-    | ('balloon' | 'attach' | 'detach' | 'set-autostart');
+    | ('balloon' | 'set-limits' | 'attach' | 'detach' | 'set-autostart');
   readonly container: string;
   /** Only the work of "balloon" tells how far it is. */
   readonly progress: (phase: string, fraction: number) => void;
@@ -78,6 +81,13 @@ export function never(): Promise<never> {
   return new Promise(() => undefined);
 }
 
+/** What every running container uses of processors and disks at first. */
+const usage: Omit<UsageFigures, 'limits'> = {
+  cpuUsec: 90_500_000n,
+  tasks: 12n,
+  io: { readBytes: 7n * mebibyte, writtenBytes: 3n * mebibyte, reads: 700n, writes: 300n },
+};
+
 /** What every running container uses. */
 const figures: MemoryFigures = {
   current: 120n * mebibyte + mebibyte / 2n,
@@ -89,6 +99,8 @@ const figures: MemoryFigures = {
 
 export class LockerdOnFakes {
   readonly outside = new FakeOutside();
+  /** What every running container uses of processors and disks. */
+  usage: Omit<UsageFigures, 'limits'> = usage;
   /** Every call of a client, in order. */
   readonly calls: RecordedCall[] = [];
   /** What is seen of guests, by container. */
@@ -107,7 +119,9 @@ export class LockerdOnFakes {
    */
   forge: ((key: string, value: unknown) => readonly [string, unknown] | undefined) | undefined;
   readonly #address: string;
-  readonly #limits: Partial<Limits>;
+  readonly #quota: Partial<Limits>;
+  /** By container: what SetLimits has set. */
+  readonly #limits = new Map<string, LimitTexts>();
   /** By container: what LXC has said last. */
   readonly #guests = new Map<string, LxcStatus>();
   #running:
@@ -120,7 +134,7 @@ export class LockerdOnFakes {
 
   constructor(address: string, limits: Partial<Limits> = {}) {
     this.#address = address;
-    this.#limits = limits;
+    this.#quota = limits;
     this.outside.definitions = { containers: [], lockers: [], rootNeedsNoAuthority: false };
   }
 
@@ -134,7 +148,7 @@ export class LockerdOnFakes {
       clock: systemClock,
       version: 'test',
       logging: this.outside.logging,
-      limits: { ...defaultLimits, ...this.#limits },
+      limits: { ...defaultLimits, ...this.#quota },
       ports: { ...this.#ports(), clients: new BusClients(connection) },
     });
     this.#running = { connection, core, occupation };
@@ -326,7 +340,7 @@ export class LockerdOnFakes {
     };
   }
 
-  #ports(): CorePorts {
+  #ports(): CorePorts & { readonly usage: UsagePort } {
     const { outside } = this;
     const base = outside.ports();
     const restart = (container: string) => {
@@ -384,6 +398,12 @@ export class LockerdOnFakes {
           const result = await this.#do('balloon', container, effect, progress);
           return { warnings: result.warnings ?? [], stallUsec: result.stallUsec };
         },
+        setLimits: async ({ container, limits }) => {
+          const result = await this.#do('set-limits', container, () => {
+            this.#limits.set(container, { ...this.#limits.get(container), ...limits });
+          });
+          return { warnings: result.warnings ?? [] };
+        },
         setAutostart: async ({ container, autostart }) => {
           const effect = () => {
             this.#redefine(container, { autostart, autostartReasons: ['setting'] });
@@ -416,12 +436,19 @@ export class LockerdOnFakes {
         },
       },
       memory: { ...base.memory, read: () => Promise.resolve(figures) },
+      usage: {
+        read: (group) => ({ ...this.usage, limits: this.#limits.get(groupOwner(group)) ?? {} }),
+      },
     };
   }
 }
 
 function upUnit(container: string) {
   return { activeState: 'active', controlGroup: `/lxc.slice/${container}` } as const;
+}
+
+function groupOwner(group: string): string {
+  return group.slice('/lxc.slice/'.length);
 }
 
 function nameOf(unit: string): string {

@@ -7,6 +7,7 @@ import { PolkitAuthority } from '../../src/adapters/polkit.ts';
 import type { ServiceConnection } from '../../src/bus/connection.ts';
 import type { ActionDetails, ActionId, AuthorizationRequest } from '../../src/core/ports.ts';
 import { actionIds } from '../../src/core/ports.ts';
+import { emptyDetails } from '../../src/core/request-plan.ts';
 import { type PrivateBus, startPolkit, startPrivateBus } from './bus.ts';
 import { Caller } from './agent.ts';
 
@@ -71,22 +72,6 @@ afterEach(async () => {
   await bus.close();
 });
 
-const noDetails: ActionDetails = {
-  container: '',
-  unit: '',
-  verb: '',
-  locker: '',
-  mode: '',
-  force: 'false',
-  persist: 'false',
-  'memory-limit': '',
-  'memory-current': '',
-  'memory-direction': '',
-  'swap-limit': '',
-  autostart: '',
-  'job-uid': '',
-};
-
 function request(
   action: ActionId,
   details: Partial<ActionDetails>,
@@ -95,7 +80,7 @@ function request(
   return {
     sender: caller.uniqueName,
     action,
-    details: { ...noDetails, ...details },
+    details: { ...emptyDetails, ...details },
     interactive: false,
     signal: new AbortController().signal,
     ...more,

@@ -278,6 +278,19 @@ describe('the interface', () => {
       SwapCurrent: 2n ** 64n - 1n,
       MemoryPressure: 0,
       OomKills: 0n,
+      CpuTime: 2n ** 64n - 1n,
+      Tasks: 2n ** 64n - 1n,
+      IoReadBytes: 2n ** 64n - 1n,
+      IoWrittenBytes: 2n ** 64n - 1n,
+      IoReads: 2n ** 64n - 1n,
+      IoWrites: 2n ** 64n - 1n,
+      CpuQuota: 2n ** 64n - 1n,
+      CpuWeight: 2n ** 64n - 1n,
+      Cpus: '',
+      MemoryNodes: '',
+      IoWeight: 2n ** 64n - 1n,
+      IoLimits: [],
+      TasksLimit: 2n ** 64n - 1n,
       Jobs: [],
     });
     expect(await properties(`${manager}/locker/data`, 'Locker')).toEqual({
@@ -473,6 +486,7 @@ describe('with the real polkit', () => {
       reboot: 'challenge',
       freeze: 'challenge',
       balloon: 'yes',
+      'set-limits': 'challenge',
       // Read-only is allowed.
       'mount-locker': 'yes',
       // The rule knows no locker but one, and none is there.

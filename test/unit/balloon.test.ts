@@ -24,7 +24,7 @@ import {
 } from '../../src/model/memory-limit.ts';
 import { Trend, Watch } from '../../src/balloon/trial.ts';
 import { parseSizeChange } from '../../src/cli/size.ts';
-import { decideMemory } from '../../src/generator/unit-limits.ts';
+import { decideMemory } from '../../src/generator/memory-limits.ts';
 import { HostReader } from '../../src/host/read.ts';
 import { RunningLimits } from '../../src/host/running-limits.ts';
 import { parseMemorySize, parseUnitSize } from '../../src/model/memory-size.ts';

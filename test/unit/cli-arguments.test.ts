@@ -103,7 +103,12 @@ describe('arguments', () => {
 
   test('what does no harm is accepted by every command', () => {
     for (const command of commandNames.filter((name) => name !== 'help')) {
-      const operands = { attach: ['a', 'b'], balloon: ['a', '1G'], detach: ['a', 'b'] };
+      const operands = {
+        attach: ['a', 'b'],
+        balloon: ['a', '1G'],
+        detach: ['a', 'b'],
+        set: ['a', 'tasks=50'],
+      };
       const least = commandSpec(command).operands.some(
         ({ count }) => count !== 'any' && count !== 'optional',
       );

@@ -16,6 +16,7 @@ import type {
   MountsChange,
   UnitJobResult,
   UnitStatus,
+  UsagePort,
 } from '../../src/core/ports.ts';
 
 /** Time that passes when the test says so. */
@@ -211,7 +212,7 @@ export class FakeOutside {
     return this.pending.find((one) => one.what === what)?.signal;
   }
 
-  ports(): CorePorts {
+  ports(): CorePorts & { readonly usage: UsagePort } {
     const nothing = () => Promise.resolve();
     const unitJob = (verb: string) => (unit: string, signal: AbortSignal) =>
       this.#ask<UnitJobResult>(`${verb} ${unit}`, signal);
@@ -257,6 +258,8 @@ export class FakeOutside {
           const words = [container, limit, force, persist, ...(swap === undefined ? [] : [swap])];
           return this.#ask(`balloon ${words.join(' ')}`, signal);
         },
+        setLimits: ({ container, limits, persist }) =>
+          this.#ask(`set-limits ${container} ${JSON.stringify(limits)} ${persist}`),
         setAutostart: ({ container, autostart }) =>
           this.#ask(`set-autostart ${container} ${autostart}`),
         look: (containers) => this.#ask(`look ${containers.join(' ')}`),
@@ -278,6 +281,7 @@ export class FakeOutside {
         },
         expectOomKills: (group) => this.expected.push(group),
       },
+      usage: { read: () => undefined },
       authority: {
         check: async (request) => {
           this.checks.push(request);

@@ -71,7 +71,9 @@ describe('options', () => {
       Object.entries(optionsOf).flatMap(([verb, names]) => (names.includes(name) ? [verb] : []));
     expect(having('force')).toEqual(['stop', 'reboot', 'balloon', 'unmount-locker']);
     expect(having('read-only')).toEqual(['mount-locker']);
-    expect(having('persist')).toEqual(['balloon', 'mount-locker', 'unmount-locker']);
+    expect(having('persist')).toEqual([
+      ...['balloon', 'set-limits', 'mount-locker', 'unmount-locker'],
+    ]);
     expect(having('swap')).toEqual(['balloon']);
   });
 

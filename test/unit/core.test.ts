@@ -5,6 +5,7 @@ import type { Job } from '../../src/core/job-queue.ts';
 import { messageIds } from '../../src/core/message-ids.ts';
 import type { ActionDetails, Decision } from '../../src/core/ports.ts';
 import type { Request } from '../../src/core/container-request.ts';
+import { emptyDetails } from '../../src/core/request-plan.ts';
 import {
   caller,
   codeOf,
@@ -469,19 +470,13 @@ describe('the other verbs', () => {
     expect(await codeOf(started(limit(0n)))).toBe('InvalidArgs');
     const job = await started(limit(5_000n));
     expect(outside.checks.at(-1)?.details).toEqual({
+      ...emptyDetails,
       container: 'web',
       unit: 'lxc@web.service',
       verb: 'balloon',
-      locker: '',
-      mode: '',
-      force: 'false',
-      persist: 'false',
       'memory-limit': '5000',
       'memory-current': '4096000',
       'memory-direction': 'shrink',
-      'swap-limit': '',
-      autostart: '',
-      'job-uid': '',
     } satisfies ActionDetails);
     expect(job).toMatchObject({ phase: 'reclaiming', progress: 0.5, isCancelable: true });
     outside.answer('balloon web 5000 false false', { warnings: ['careful'] });
@@ -498,6 +493,40 @@ describe('the other verbs', () => {
       'memory-current': '4096',
       'memory-direction': 'grow',
     });
+  });
+
+  test('set-limits tells polkit of each limit, and is done or not as the helper says', async () => {
+    outside.run('web');
+    const limits = { 'cpu-quota': '1500000', 'io-read-bytes': '8:0=max', tasks: '500' } as const;
+    const request: Request = { verb: 'set-limits', container: 'web', limits };
+    const job = await started(request, { persist: true });
+    expect(outside.checks.at(-1)).toMatchObject({
+      action: 'org.lockerd1.set-limits',
+      details: {
+        ...emptyDetails,
+        container: 'web',
+        unit: 'lxc@web.service',
+        verb: 'set-limits',
+        persist: 'true',
+        limits: 'cpu-quota io-read-bytes tasks',
+        ...limits,
+      },
+    });
+    const question = `set-limits web ${JSON.stringify(limits)} true`;
+    outside.answer(question, { warnings: ['careful'] });
+    await settled();
+    expect(outcome(job)).toEqual(['done', undefined]);
+    expect(job).toMatchObject({ warnings: ['careful'], isCancelable: false });
+    const second = await started({ ...request, limits: { tasks: 'max' } });
+    outside.fail('set-limits web {"tasks":"max"} false', new LockerdError('Failed', 'no'));
+    await settled();
+    expect(outcome(second)).toEqual(['failed', 'Failed']);
+  });
+
+  test('set-limits needs a container that runs, or persist', async () => {
+    const request: Request = { verb: 'set-limits', container: 'web', limits: { tasks: '50' } };
+    await expect(started(request)).rejects.toMatchObject({ code: 'NotRunning' });
+    await started(request, { persist: true });
   });
 
   test('balloon limits swap as well, waits for it and tells how long the guest stood still', async () => {
@@ -1028,6 +1057,7 @@ describe('permissions', () => {
       'org.lockerd1.reboot': 'no',
       'org.lockerd1.freeze': 'no',
       'org.lockerd1.balloon': 'no',
+      'org.lockerd1.set-limits': 'no',
       'org.lockerd1.mount-locker': 'yes',
       'org.lockerd1.unmount-locker': 'no',
       'org.lockerd1.unmount-locker-force': 'no',

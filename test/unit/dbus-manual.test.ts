@@ -18,6 +18,7 @@ import { actionIds } from '../../src/core/ports.ts';
 import { emptyDetails, planRequest } from '../../src/core/request-plan.ts';
 import { defaultLimits } from '../../src/core/user-quota.ts';
 import type { LockerdError } from '../../src/model/errors.ts';
+import { limitNames, limitRules, type LimitTexts } from '../../src/model/guest-limits.ts';
 import { definition, unitStatus } from './core-fakes.ts';
 
 const project = fileURLToPath(new URL('../..', import.meta.url));
@@ -126,6 +127,7 @@ const methodOf: Readonly<Record<Verb, string>> = {
   freeze: 'FreezeContainer',
   thaw: 'ThawContainer',
   balloon: 'Balloon',
+  'set-limits': 'SetLimits',
   'mount-locker': 'MountLocker',
   'unmount-locker': 'UnmountLocker',
   'set-autostart': 'SetAutostart',
@@ -158,8 +160,13 @@ function hostWith(one: Container | undefined, lockers: readonly string[]): HostS
   } as unknown as HostState;
 }
 
+const everyLimit: LimitTexts = Object.fromEntries(limitNames.map((name) => [name, 'max']));
+
 function requestOf(verb: Verb): Request {
   if (verb === 'balloon') return { verb, container: 'web', limit: 2n ** 30n };
+  if (verb === 'set-limits') {
+    return { verb, container: 'web', limits: everyLimit };
+  }
   if (verb === 'mount-locker' || verb === 'unmount-locker') {
     return { verb, container: 'web', locker: 'data' };
   }
@@ -268,8 +275,9 @@ test('lockerd(8) has each detail', () => {
 
 test('the section OPTIONS has each option with its type', () => {
   const known = new Set([...verbs.flatMap((verb) => optionsOf[verb]), ...optionsOfCancel]);
-  expect(terms('src/man/org.lockerd1.5', 'OPTIONS', 'ACTIONS').sort()).toEqual([...known].sort());
-  for (const [, name = '', type = ''] of page.matchAll(/^\.It Cm (\S+) Pq Vt (\S+)$/gm)) {
+  expect(terms('src/man/org.lockerd1.5', 'OPTIONS', 'LIMITS').sort()).toEqual([...known].sort());
+  const options = page.slice(0, page.indexOf('\n.Sh LIMITS\n'));
+  for (const [, name = '', type = ''] of options.matchAll(/^\.It Cm (\S+) Pq Vt (\S+)$/gm)) {
     expect(() => {
       checkOption(name, type, [...known]);
     }).not.toThrow();
@@ -296,4 +304,12 @@ test('lists of words are complete', () => {
   ].map((text) => /'([a-z]+)'/.exec(text)?.[1]);
   const all = new Set([...phases, ...wordsOfType('src/balloon/shrink.ts', 'Phase')]);
   expect(listed('job', 'Phase').sort()).toEqual([...all].sort());
+});
+
+test('every limit is in the page, with its type, and no other', () => {
+  const [, section = ''] = /^\.Sh LIMITS\n([^]*?)^\.Sh /m.exec(page) ?? [];
+  const inPage = [...section.matchAll(/^\.It Cm (\S+) Pq Vt (\S+)$/gm)].map(
+    ([, ...words]) => words,
+  );
+  expect(inPage).toEqual(limitNames.map((name) => [name, limitRules[name].signature]));
 });

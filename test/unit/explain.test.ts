@@ -68,6 +68,16 @@ describe('explain', () => {
     expect(makersOf('Autostart=yes')).toEqual(['/var/lib/lxc/web/config:5']);
   });
 
+  test('names the lines of limits of other things than memory', () => {
+    const limits =
+      'lxc.cgroup2.cpuset.cpus = 0\nlxc.cgroup.cpu.shares = 512\nlxc.cgroup2.pids.max = 1\n';
+    put('var/lib/lxc/web/config', `lxc.rootfs.path = dir:/srv/web\n${limits}`);
+    const file = dropIn.replace('60-container', '40-limits');
+    const lines = { 'AllowedCPUs=0': 2, 'CPUWeight=50': 3, 'TasksMax=17': 4 };
+    for (const [text, line] of Object.entries(lines))
+      expect(makersOf(text, 'web', file)).toEqual([`/var/lib/lxc/web/config:${line}`]);
+  });
+
   test('names what another container has to do with it', () => {
     put('var/lib/lxc/db/config', 'lxc.rootfs.path = dir:/srv/db\nlxc.start.order = 5\n');
     put('var/lib/lxc/other/config', 'lxc.rootfs.path = dir:/srv/db\nlxc.start.order = 10\n');
@@ -158,6 +168,28 @@ describe('diff', () => {
       'does not start any more at the next boot',
       'is started with other options from its next start on',
     ]);
+  });
+
+  test('says limits of devices in words, and that running containers have them at once', () => {
+    const head =
+      'lxc.rootfs.path = lvm:/dev/vg0/web\nlxc.signal.halt = SIGUSR1\nlxc.start.auto = 1\nlxc.start.order = 10\n';
+    put(
+      'var/lib/lxc/web/config',
+      `${head}lxc.cgroup2.cpu.max = 50000\nlxc.cgroup2.pids.max = 10\nlxc.cgroup2.io.max = 8:0 rbps=2097152 wiops=9\n`,
+    );
+    const startedOtherwise = 'is started with other options from its next start on';
+    expect(words('web')).toEqual([
+      'has a limit of processor time of 50% instead of the default from the reload on',
+      'has a task limit of 26 instead of the default from the reload on',
+      'reads from /dev/block/8:0 at most 2M/s from the reload on',
+      'writes to /dev/block/8:0 at most 9 times a second from the reload on',
+      startedOtherwise,
+    ]);
+    reload();
+    put('var/lib/lxc/web/config', head);
+    expect(words('web')).toContain(
+      'does not have the limit of 2M/s for what it reads from /dev/block/8:0 any more from the reload on',
+    );
   });
 
   test('tells of a container that comes, goes, breaks, and is repaired', () => {

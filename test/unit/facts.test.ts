@@ -155,6 +155,7 @@ describe('what the generator writes is read back', () => {
               init: 'unknown',
               halt: { signal: 'SIGPWR', heardBy: [30], isSentAtStop: false },
               memory: { limits: [], held: [], taken: [], warnings: [] },
+              controls: { settings: [], taken: [], warnings: [] },
               clearedKeys: [],
               hasPreStart: false,
               hasLogFile: false,

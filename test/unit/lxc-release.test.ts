@@ -3,7 +3,7 @@ import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { decideMemory } from '../../src/generator/unit-limits.ts';
+import { decideMemory } from '../../src/generator/memory-limits.ts';
 import type { LxcRelease } from '../../src/host/lxc-release.ts';
 import { lxcRelease, releaseInLibrary, releaseOfLibrary } from '../../src/host/lxc-release.ts';
 import { splitLxcText } from '../../src/host/grammar.ts';

@@ -116,7 +116,11 @@ describe('lockerd-helper(8)', () => {
       optional: /Oo Ar (\S+) Oc/.exec(members)?.[1],
       members: members.split(' ').filter((word) => !['Oo', 'Oc', 'Ar', ''].includes(word)),
     }));
-  const values: Readonly<Record<string, unknown>> = { container: 'web', locker: 'data' };
+  const values: Readonly<Record<string, unknown>> = {
+    container: 'web',
+    locker: 'data',
+    limits: { tasks: '500' },
+  };
   const parse = (verb: string, members: readonly string[]) => {
     const given = members.map((member) => {
       const isLimit = member === 'limit' || member === 'swap';

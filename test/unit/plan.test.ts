@@ -35,6 +35,7 @@ function container(name: string, more: Partial<Container> = {}): Container {
     init: 'unknown',
     halt: { signal: 'SIGPWR', heardBy: [30], isSentAtStop: false },
     memory: { limits: [], held: [], taken: [], warnings: [] },
+    controls: { settings: [], taken: [], warnings: [] },
     clearedKeys: [],
     hasPreStart: false,
     hasLogFile: false,

@@ -17,7 +17,7 @@ beforeAll(async () => {
     config: [
       ...offline,
       `lxc.hook.pre-start = ${hook}`,
-      'lxc.cgroup2.pids.max = 300',
+      'lxc.cgroup2.cpu.weight.nice = 5',
       'lxc.cgroup2.memory.max = 400M',
       'lxc.cgroup.dir.monitor = a/monitor',
       'lxc.cgroup.dir.monitor.pivot = a/pivot',
@@ -68,7 +68,7 @@ test('a daemon of a hook and directories of its own keep no container from its l
   const group = await groupOf('web');
   for (const below of ['', 'lxc.pivot/']) {
     const payload = `${group}/${below}lxc.payload.web`;
-    expect((await vm.readFile(`${payload}/pids.max`)).trim()).toBe('300');
+    expect((await vm.readFile(`${payload}/cpu.weight.nice`)).trim()).toBe('5');
     const daemons = await vm.readFile(`${group}/${below}lockerd/cgroup.procs`);
     expect(await vm.readFile(`/proc/${Number(daemons)}/cmdline`)).toMatch(/^sleep/);
     // The same after a reboot of the guest, when LXC has another group above the guest's.

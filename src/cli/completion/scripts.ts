@@ -17,6 +17,7 @@ import {
   type OptionName,
   type ValueKind,
 } from '../option-table.ts';
+import { limitWords } from '../limit-words.ts';
 import bash from './bash.hbs';
 import fish from './fish.hbs';
 import zsh from './zsh.hbs';
@@ -49,6 +50,7 @@ function namesCommand({ kind, states }: Operand): string | undefined {
     case 'job':
       return 'jobs';
     case 'command':
+    case 'limit':
     case 'size':
       return undefined;
   }
@@ -84,8 +86,12 @@ function bashOption(name: OptionName): string {
   return value === undefined || value.optional === true ? `--${name}` : `--${name}=`;
 }
 
+/** What a limit begins with. */
+const limitStarts = limitWords.map((word) => `${word}=`);
+
 function bashCall(operand: Operand): string {
   if (operand.kind === 'command') return `_lockerctl_words ${commandNames.join(' ')}`;
+  if (operand.kind === 'limit') return `_lockerctl_limits ${limitStarts.join(' ')}`;
   const names = namesCommand(operand);
   return names === undefined ? ':' : `_lockerctl_names ${names}`;
 }
@@ -129,6 +135,7 @@ function bashScript(): string {
 }
 
 const zshValues: Readonly<Record<ValueKind, string>> = {
+  count: 'number: ',
   host: 'host:_hosts',
   'json-mode': `mode:(${jsonModes.join(' ')})`,
   size: 'size: ',
@@ -163,7 +170,9 @@ function zshOperand({ operand, position }: Place): string {
       ? ` _lockerctl_names ${kind} ${names}`
       : kind === 'command'
         ? ' _describe -t commands command commands'
-        : ' ';
+        : kind === 'limit'
+          ? ` compadd -S '' -- ${limitStarts.join(' ')}`
+          : ' ';
   const place =
     position === undefined ? '*:' : `${position + 1}:${count === 'optional' ? ':' : ''}`;
   return shellWord(`${place}${kind}:${action}`);
@@ -222,8 +231,15 @@ function fishOption(name: OptionName, text: string, commands: readonly string[])
   ];
 }
 
+/** A number from 0 on, `any`, or `more` for all places but the first. */
+function fishPlace({ operand, position }: Place): string {
+  if (position !== undefined) return String(position);
+  return operand.kind === 'limit' ? 'more' : 'any';
+}
+
 function fishOffer(operand: Operand): string {
   if (operand.kind === 'command') return fishWord(commandNames.join(' '));
+  if (operand.kind === 'limit') return fishWord(limitStarts.join(' '));
   return fishWord(`(__lockerctl_names ${namesCommand(operand) ?? ''})`);
 }
 
@@ -240,7 +256,7 @@ function fishScript(): string {
   ];
   const operands = grouped(
     places.filter(({ operand }) => operand.kind !== 'size'),
-    ({ operand, position }) => `${position ?? 'any'} ${fishOffer(operand)}`,
+    (place) => `${fishPlace(place)} ${fishOffer(place.operand)}`,
   );
   return fish({
     separate: separate.join(' '),
@@ -255,7 +271,7 @@ function fishScript(): string {
       const commands = at.map(({ command }) => command).join(' ');
       return [
         {
-          position: `${first.position ?? 'any'} ${commands}`,
+          position: `${fishPlace(first)} ${commands}`,
           offer: fishOffer(first.operand),
         },
       ];

@@ -1,4 +1,4 @@
-import type { MemoryEntry } from '../model/lxc-config.ts';
+import type { KeyedLine } from '../model/lxc-config.ts';
 import type { MemorySize } from '../model/memory-size.ts';
 import { parseMemorySize } from '../model/memory-size.ts';
 import { unlimited } from '../model/memory-limit.ts';
@@ -82,7 +82,7 @@ interface Value {
 }
 
 export interface MemoryFacts {
-  readonly entries: readonly MemoryEntry[];
+  readonly entries: readonly KeyedLine[];
   /** The ceiling of an automatic balloon, which has no other limit than MemoryMax=. */
   readonly ceiling?: bigint | undefined;
   /** The limits with which the container runs, by their names, in bytes; 2^64-1 for none. */
@@ -111,9 +111,9 @@ class Decision implements MemoryLimits {
   readonly held: HeldLimit[] = [];
   readonly taken: string[] = [];
   readonly warnings: Problem[] = [];
-  readonly #entries: readonly MemoryEntry[];
+  readonly #entries: readonly KeyedLine[];
 
-  constructor(entries: readonly MemoryEntry[]) {
+  constructor(entries: readonly KeyedLine[]) {
     this.#entries = entries;
   }
 
