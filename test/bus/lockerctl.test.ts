@@ -1369,14 +1369,15 @@ describe('the examples', () => {
     const child = start('/usr/bin/python3', [join(examples, 'watch-container.py'), 'db']);
     const lines = linesOf(child);
     await until(() => lines().length > 0);
+    service.guests = { db: { addresses: [{ interface: 'eth0', address: '10.0.3.7' }] } };
     await service.define({ db: { state: 'running', memoryMax: gigabyte } });
-    await until(() => lines().at(-1) === `State=running MemoryLimit=${gigabyte}`);
+    await until(() => lines().at(-1) === `State=running MemoryLimit=${gigabyte} eth0=10.0.3.7`);
     expect(lines()[0]).toBe(`State=stopped MemoryLimit=${2n ** 64n - 1n}`);
     child.kill();
   });
 
   test('in bash, with signals', async () => {
-    const args = [join(examples, 'limit-when-running.sh'), 'db', String(gigabyte)];
+    const args = [join(examples, 'limit-when-running.sh'), 'db', '150', '500'];
     const child = start('bash', args);
     const lines = linesOf(child);
     const ended = collect(child);
@@ -1384,7 +1385,7 @@ describe('the examples', () => {
     expect(changes()).toEqual([]);
     await service.define({ db: { state: 'running' } });
     expect(await ended).toMatchObject({ status: 0, stderr: '' });
-    expect(lines().slice(-2)).toEqual(['s "running"', `t ${gigabyte}`]);
-    expect(changes()).toEqual(['Balloon']);
+    expect(lines().slice(-3)).toEqual(['s "running"', 't 1500000', 't 500']);
+    expect(changes()).toEqual(['SetLimits']);
   });
 });
