@@ -7,6 +7,7 @@ import { serve } from '../bus/serve.ts';
 import { busError, DBusError } from '../bus/values.ts';
 import { AuditLog } from '../core/audit-log.ts';
 import type { Clock } from '../core/clock.ts';
+import type { Job } from '../core/job-queue.ts';
 import { Core, type CorePorts } from '../core/core.ts';
 import { Listeners } from '../core/listeners.ts';
 import type { Limits } from '../core/user-quota.ts';
@@ -56,7 +57,7 @@ export async function startService(
     callers,
     version,
     figures: readFigures(ports.memory, clock),
-    usage: readUsage(ports.usage, clock),
+    usage: readUsage(ports.usage, clock, core.jobs.ended),
   };
   const tree = await serve(connection, {
     objects: { [logControlPath]: [logControlInterface(logging, callers)] },
@@ -114,8 +115,16 @@ async function logCall(
   }
 }
 
-function readUsage(usage: UsagePort, clock: Clock): (group: string) => UsageFigures | undefined {
+function readUsage(
+  usage: UsagePort,
+  clock: Clock,
+  jobEnded: Listeners<[Job]>,
+): (group: string) => UsageFigures | undefined {
   const fresh = new Map<string, UsageFigures | undefined>();
+  // Whoever has set a limit sees it.
+  jobEnded.add(() => {
+    fresh.clear();
+  });
   return (group) => {
     if (fresh.has(group)) return fresh.get(group);
     const read = usage.read(group);
