@@ -1,7 +1,7 @@
 // Makes images and saved states before somebody waits for them: `npm test` runs this beside the
 // tiers that need none. Node built-ins only, because `npm ci` may not have run.
 //
-//   usage: images.mjs (host | vm | next | package)...
+//   usage: images.mjs (host | trixie | vm | next | package)...
 
 import { ensureImage } from './host/image.mjs';
 import { ensurePackageImage, releases } from './package/package-images.mjs';
@@ -16,6 +16,7 @@ async function ensureMachines(release) {
 /** What a tier needs, by the name of what it boots. */
 export const imagesFor = {
   host: async () => void (await ensureImage()),
+  trixie: async () => void (await ensureImage('trixie')),
   vm: () => ensureMachines(),
   next: () => ensureMachines(nextRelease),
   package: async () => {

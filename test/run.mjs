@@ -109,6 +109,7 @@ const tiers = [
     programs: [...busPrograms, ...hostPrograms],
     image: 'host',
   },
+  { name: 'trixie', project: 'trixie', share: 'hosts', programs: hostPrograms, image: 'trixie' },
   { name: 'attack', project: 'attack', share: 'hosts', programs: hostPrograms, image: 'host' },
   { name: 'bench', run: runBench, programs: [] },
   { name: 'swap', project: 'swap', programs: hostPrograms, image: 'host' },

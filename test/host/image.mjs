@@ -4,15 +4,21 @@ import path from 'node:path';
 import { cacheDirectory, cachedImage } from '../machines/images.mjs';
 import { ensurePrograms } from '../machines/programs.mjs';
 
+/** The release of Debian that most tests of hosts run on. */
+const usualRelease = 'bookworm';
+
 /**
  * The image, built first where it is missing (minutes).
+ * @param {string} [release] LOCKERD_TEST_RELEASE, or Debian 12
  * @returns {Promise<string>} its root tree
  */
-export async function ensureImage() {
+export async function ensureImage(release = process.env['LOCKERD_TEST_RELEASE'] ?? usualRelease) {
   if (process.getuid?.() !== 0) {
     throw new Error('test hosts need root: run the tests as root (sudo npm test)');
   }
   ensurePrograms(['debootstrap', 'systemd-nspawn']);
   const images = path.join(cacheDirectory(), 'images');
-  return cachedImage(images, path.join(import.meta.dirname, 'recipe'));
+  const recipe = path.join(import.meta.dirname, 'recipe');
+  if (release === usualRelease) return cachedImage(images, recipe);
+  return cachedImage(images, recipe, release, await ensureImage(usualRelease));
 }

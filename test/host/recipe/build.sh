@@ -1,11 +1,14 @@
 #!/bin/bash
 # Builds the root tree of the test hosts, with the trees of their guests inside.
-# usage: build.sh DIRECTORY     (root; the directory appears only when it is complete; the caller
-#                                holds a lock that keeps out other builders beside it)
+# usage: build.sh DIRECTORY [RELEASE IMAGE]   (root; the directory appears only when it is complete; the
+#                  caller holds a lock that keeps out other builders beside it; a host of another
+#                  release of Debian gets the guests of the image)
 set -euo pipefail
 
 here=$(dirname "$(readlink -f "$0")")
 target=$1
+release=${2:-bookworm}
+guests=${3:+$3/usr/share/testguests}
 export kind=image
 # shellcheck source-path=SCRIPTDIR source=../../machines/image/tree.sh
 . "$here/../../machines/image/tree.sh"
@@ -138,21 +141,29 @@ build_host() {
 }
 
 begin_draft
-step "Debian 12 base from $mirror"
-install_base "$base" bookworm
+step "base of $release from $mirror"
+install_base "$base" "$release"
 
-step 'guests with sysvinit and with systemd'
-build_sysvinit_guest &
-sysvinit=$!
-build_systemd_guest &
-systemd=$!
+if [ -z "$guests" ]; then
+  step 'guests with sysvinit and with systemd'
+  build_sysvinit_guest &
+  sysvinit=$!
+  build_systemd_guest &
+  systemd=$!
+fi
 step 'host: systemd, D-Bus, polkit, udev, LXC, Node'
 build_host
-wait "$sysvinit"
-wait "$systemd"
+if [ -z "$guests" ]; then
+  wait "$sysvinit"
+  wait "$systemd"
+fi
 step 'guest with busybox'
 build_busybox_guest
-mv "$draft/sysvinit" "$draft/systemd" "$host/usr/share/testguests/"
+if [ -z "$guests" ]; then
+  mv "$draft/sysvinit" "$draft/systemd" "$host/usr/share/testguests/"
+else
+  cp -a "$guests/sysvinit" "$guests/systemd" "$host/usr/share/testguests/"
+fi
 mv "$host" "$target"
 
 step "finished: $(du -sh "$target" | cut -f1)"
