@@ -9,15 +9,13 @@ const seed = ['test/seed.ts'];
 /** Hosts share the machine's swap, with which others of their tests would end differently. */
 const withSwap = 'test/host/swap.test.ts';
 
-/** What systemd's own tools see of containers differs from release to release. */
-const onBothReleases = [
-  'autostart',
-  'companions',
-  'describe',
-  'guest-systemd',
-  'limits',
-  'machines',
-].map((name) => `test/host/${name}.test.ts`);
+/**
+ * What systemd's own tools see of containers differs from release to release. Limits are set on Debian 13 by
+ * vm/limits: its systemd has little left of cgroup v1.
+ */
+const onBothReleases = ['autostart', 'companions', 'describe', 'guest-systemd', 'machines'].map(
+  (name) => `test/host/${name}.test.ts`,
+);
 
 const shared = {
   plugins: [viteHandlebars],

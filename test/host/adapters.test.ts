@@ -326,6 +326,7 @@ describe('definitions', () => {
       configFile: '/var/lib/lxc/my 50%n/config',
       autostart: false,
       autostartReasons: [],
+      neededBy: [],
       groups: ['a', 'b'],
       problem: '',
       wormhole: '/var/locker-mappings/my 50%n',

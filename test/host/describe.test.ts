@@ -76,19 +76,17 @@ test('everybody sees addresses, host name, operating system and uptime of a gues
     groups: ['all', 'front'],
   });
   const addresses = status['addresses'] as { interface: string; address: string }[];
-  expect(addresses.slice(0, 2)).toEqual([
-    { interface: 'eth0', address: '192.0.2.5' },
-    { interface: 'eth0', address: '2001:db8::5' },
-  ]);
+  // Debian 13's bridge also gives it an address of its own, which may come before.
+  expect(addresses[0]).toEqual({ interface: 'eth0', address: '192.0.2.5' });
+  expect(addresses).toContainEqual({ interface: 'eth0', address: '2001:db8::5' });
   expect(addresses.every(({ address }) => !/^127\.|^::1$/.test(address))).toBe(true);
   const started = Number(status['started_usec']);
   expect(started).toBeLessThan(before);
   expect(Math.abs(started / 1e6 - Number(stdout))).toBeLessThan(30);
   const columns = ['list', '--no-legend', '--columns=container,addresses,hostname,os,unprivileged'];
   const list = await host.run('lockerctl', columns);
-  // Debian 13's bridge also gives it an address of its own.
   expect(list.stdout).toMatch(
-    /^web +192\.0\.2\.5,2001:db8::5(?:,fc42:[0-9a-f:]+)? +front-1\.example +Debian GNU\/Linux 12 \(bookworm\) +no$/m,
+    /^web +192\.0\.2\.5,(?:[0-9a-f:]+,)?2001:db8::5(?:,[0-9a-f:]+)? +front-1\.example +Debian GNU\/Linux 12 \(bookworm\) +no$/m,
   );
   expect(list.stdout).toMatch(/^mapped +- +mapped .* yes$/m);
   expect(list.stdout).toMatch(/^off +- +- +- +-$/m);

@@ -329,8 +329,8 @@ describe('strangers', () => {
         refused++;
       }
     }
-    // Eight of the manager, eight of each of the containers that were walked, one of the job.
-    expect(refused).toBe(8 + 8 * 4 + 1);
+    // Ten of the manager, ten of each of the containers that were walked, one of the job.
+    expect(refused).toBe(10 + 10 * 4 + 1);
     expect(await callAs('stranger', 'ListContainers')).toEqual(before);
     expect(await callAs('stranger', 'ListJobs')).toEqual(jobs);
     await expectDone(order('StopContainer', 'slow'));
@@ -341,13 +341,15 @@ describe('strangers', () => {
     path: string,
   ): Promise<{ iface: string; member: string; args: string[] }[]> {
     const xml = (await host.run('busctl', ['introspect', '--xml-interface', name, path])).stdout;
-    const values: Record<string, string> = {
-      container: 'db',
-      locker: 'data',
-      limit_bytes: '1073741824',
-      options: '0',
+    const values: Record<string, readonly string[]> = {
+      container: ['db'],
+      locker: ['data'],
+      limit_bytes: ['1073741824'],
+      limits: ['1', 'tasks', 't', '50'],
+      autostart: ['true'],
+      options: ['0'],
     };
-    const free = /^(List|Get)|^Wait$/;
+    const free = /^(List|Get|Describe)|^Wait$/;
     const found = [];
     for (const [, iface = '', body = ''] of xml.matchAll(
       /<interface name="(org\.lockerd1\.\w+)">([^]*?)<\/interface>/g,
@@ -358,7 +360,7 @@ describe('strangers', () => {
         if (free.test(member)) continue;
         const incoming = [...inner.matchAll(/<arg name="(\w+)" type="([^"]+)" direction="in"\/>/g)];
         const signature = incoming.map(([, , type]) => type).join('');
-        const args = incoming.map(([, argument = '']) => values[argument] ?? '?');
+        const args = incoming.flatMap(([, argument = '']) => values[argument] ?? ['?']);
         found.push({ iface, member, args: [signature, ...args] });
       }
     }
