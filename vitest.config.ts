@@ -13,9 +13,14 @@ const withSwap = 'test/host/swap.test.ts';
  * What systemd's own tools see of containers differs from release to release. Limits are set on Debian 13 by
  * vm/limits: its systemd has little left of cgroup v1.
  */
-const onBothReleases = ['autostart', 'companions', 'describe', 'guest-systemd', 'machines'].map(
-  (name) => `test/host/${name}.test.ts`,
-);
+const onBothReleases = [
+  'autostart',
+  'companions',
+  'describe',
+  'guest-systemd',
+  'machines',
+  'service',
+].map((name) => `test/host/${name}.test.ts`);
 
 const shared = {
   plugins: [viteHandlebars],
