@@ -2,6 +2,7 @@
 
 import { unlimited } from '../model/memory-limit.ts';
 import { connect, type Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { isErrorCode, LockerdError } from '../model/errors.ts';
 import { guestLook } from './guest-look.ts';
 import type { GuestLook, HelperPort, LxcStatus, Unwatch } from '../core/ports.ts';
@@ -357,18 +358,7 @@ function whyNoAnswer(verb: string, error: unknown): string {
   return `the helper of lockerd gave no sound answer (${verb}); see "journalctl -t lockerd-helper"`;
 }
 
-function pause(ms: number, ended: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (ended.aborted) {
-      resolve();
-      return;
-    }
-    const end = (): void => {
-      clearTimeout(timer);
-      ended.removeEventListener('abort', end);
-      resolve();
-    };
-    const timer = setTimeout(end, ms);
-    ended.addEventListener('abort', end);
-  });
+/** Ends early when the signal fires. */
+async function pause(ms: number, ended: AbortSignal): Promise<void> {
+  await sleep(ms, undefined, { signal: ended }).catch(() => undefined);
 }

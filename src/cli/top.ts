@@ -3,6 +3,7 @@
  * looks, and at once when a container starts, stops or changes.
  */
 
+import { setTimeout as sleep } from 'node:timers/promises';
 import { formatBytes } from '../model/memory-limit.ts';
 import type { Invocation } from './arguments.ts';
 import type { Service } from './lockerd-client.ts';
@@ -112,32 +113,15 @@ function rowJson({ container, cpuPercent, read, written }: Row): JsonValue {
   };
 }
 
-/** Waits until the time is over, something has happened, or the end. */
-function pause(ms: number, wake: EventTarget, ended: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (ended.aborted) {
-      resolve();
-      return;
-    }
-    const end = (): void => {
-      clearTimeout(timer);
-      wake.removeEventListener('wake', end);
-      ended.removeEventListener('abort', end);
-      resolve();
-    };
-    const timer = setTimeout(end, ms);
-    wake.addEventListener('wake', end);
-    ended.addEventListener('abort', end);
-  });
+/** Ends early when the signal fires. */
+async function pause(ms: number, signal: AbortSignal): Promise<void> {
+  await sleep(ms, undefined, { signal }).catch(() => undefined);
 }
 
 /** Which properties are worth a look. */
 const telling = new Set(['State', 'Leader', 'MemoryLimit']);
 
-async function wakeOnChange(service: Service, wake: EventTarget): Promise<void> {
-  const happened = (): void => {
-    wake.dispatchEvent(new Event('wake'));
-  };
+async function listen(service: Service, happened: () => void): Promise<void> {
   await service.onOwnerChanged(happened);
   await service.onSignal({ pathNamespace: '/org/lockerd1/container' }, ({ member, body }) => {
     const [, changed] = body;
@@ -162,13 +146,19 @@ export async function top(
   { iterations = Infinity, delayMs, json, legend }: TopOptions,
   ended: AbortSignal,
 ): Promise<void> {
-  const wake = new EventTarget();
+  let wake = new AbortController();
   // Without a screen the first look only says what to compare with.
   const isLive = json === undefined && terminal.canRedraw;
-  if (isLive) await wakeOnChange(service, wake);
+  if (isLive) {
+    await listen(service, () => {
+      wake.abort();
+    });
+  }
   let before: Sample | undefined;
   let shown = 0;
   while (!ended.aborted) {
+    // What happens during the look may not be in it.
+    wake = new AbortController();
     const now = await look(service);
     if (isLive || before !== undefined) {
       const rows = rowsOf(now, before);
@@ -181,9 +171,9 @@ export async function top(
     // What is compared with is a whole interval old, also when an event comes between.
     if (before === undefined || now.atMs - before.atMs >= delayMs / 2) before = now;
     const begun = performance.now();
-    await pause(delayMs, wake, ended);
+    await pause(delayMs, AbortSignal.any([wake.signal, ended]));
     const left = eventPauseMs - (performance.now() - begun);
-    if (left > 0) await pause(Math.min(left, delayMs), new EventTarget(), ended);
+    if (left > 0) await pause(Math.min(left, delayMs), ended);
   }
 }
 

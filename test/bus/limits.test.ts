@@ -6,6 +6,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { Variant, type VariantMap } from '../../src/bus/values.ts';
 import { LockerdError } from '../../src/model/errors.ts';
 import { startPrivateBus, type PrivateBus } from './bus.ts';
+import { collect, type Run } from './support.ts';
 import { LockerdOnFakes } from './lockerd-on-fakes.ts';
 
 const program = join(fileURLToPath(new URL('../..', import.meta.url)), 'dist/lockerctl');
@@ -32,12 +33,6 @@ afterEach(async () => {
   await bus.close();
 });
 
-interface Run {
-  readonly status: number | null;
-  readonly stdout: string;
-  readonly stderr: string;
-}
-
 function start(command: string, args: readonly string[], env = {}): ChildProcess {
   const child = spawn(command, args, {
     env: {
@@ -51,18 +46,6 @@ function start(command: string, args: readonly string[], env = {}): ChildProcess
   children.add(child);
   child.once('exit', () => children.delete(child));
   return child;
-}
-
-function collect(child: ChildProcess): Promise<Run> {
-  let stdout = '';
-  let stderr = '';
-  child.stdout?.on('data', (chunk: Buffer) => (stdout += chunk.toString()));
-  child.stderr?.on('data', (chunk: Buffer) => (stderr += chunk.toString()));
-  return new Promise((resolve, reject) => {
-    child.once('error', reject).once('close', (status) => {
-      resolve({ status, stdout, stderr });
-    });
-  });
 }
 
 function lockerctl(...args: string[]): Promise<Run> {

@@ -18,6 +18,7 @@ import type { Limits } from '../../src/core/user-quota.ts';
 import type { Decision } from '../../src/core/ports.ts';
 import { LockerdError, type ErrorCode } from '../../src/model/errors.ts';
 import { startPrivateBus, type PrivateBus } from './bus.ts';
+import { collect, type Run } from './support.ts';
 import { LockerdOnFakes, never, type ContainerSetup } from './lockerd-on-fakes.ts';
 
 const project = fileURLToPath(new URL('../..', import.meta.url));
@@ -33,12 +34,6 @@ let bus: PrivateBus;
 let service: LockerdOnFakes;
 /** In front of PATH: programs that lockerctl calls. */
 let bin: string;
-
-interface Run {
-  readonly status: number | null;
-  readonly stdout: string;
-  readonly stderr: string;
-}
 
 interface RunOptions {
   readonly env?: Readonly<Record<string, string>>;
@@ -67,18 +62,6 @@ function start(command: string, args: readonly string[], options: RunOptions = {
   children.add(child);
   child.once('exit', () => children.delete(child));
   return child;
-}
-
-function collect(child: ChildProcess): Promise<Run> {
-  let stdout = '';
-  let stderr = '';
-  child.stdout?.on('data', (chunk: Buffer) => (stdout += chunk.toString()));
-  child.stderr?.on('data', (chunk: Buffer) => (stderr += chunk.toString()));
-  return new Promise((resolve, reject) => {
-    child.once('error', reject).once('close', (status) => {
-      resolve({ status, stdout, stderr });
-    });
-  });
 }
 
 function lockerctl(args: readonly string[], options?: RunOptions): Promise<Run> {

@@ -81,3 +81,23 @@ export async function unreadBytes(connection: ServiceConnection, name: string): 
   const peers = all?.value as [string, unknown, Record<string, number>][];
   return peers.find(([own]) => own === name)?.[2]['OutgoingBytes'] ?? 0;
 }
+
+/** What a program has printed, and its exit status. */
+export interface Run {
+  readonly status: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** Settles when the program has ended. */
+export function collect(child: ChildProcess): Promise<Run> {
+  let stdout = '';
+  let stderr = '';
+  child.stdout?.on('data', (chunk: Buffer) => (stdout += chunk.toString()));
+  child.stderr?.on('data', (chunk: Buffer) => (stderr += chunk.toString()));
+  return new Promise((resolve, reject) => {
+    child.once('error', reject).once('close', (status) => {
+      resolve({ status, stdout, stderr });
+    });
+  });
+}
