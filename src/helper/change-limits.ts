@@ -6,7 +6,7 @@ import { existsSync, readFileSync, statSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { undo, withBalloonLock } from '../balloon/balloon-state.ts';
 import { restoreSnapshot, setLastingLimits, takeSnapshot } from '../balloon/lasting.ts';
-import { lastingLimit, settingNames } from '../balloon/unit-limits.ts';
+import { lastingLimit, settingNames } from './limit-properties.ts';
 import { writeFile } from '../cgroup/control-files.ts';
 import type { Controls, ControlText } from '../cgroup/controls.ts';
 import { findControls, isDeviceLimit } from '../cgroup/controls.ts';

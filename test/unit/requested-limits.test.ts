@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { lastingLimit } from '../../src/balloon/unit-limits.ts';
+import { lastingLimit } from '../../src/helper/limit-properties.ts';
 import { CgroupUsage } from '../../src/adapters/cgroup-usage.ts';
 import { findControls } from '../../src/cgroup/controls.ts';
 import type { OptionBag } from '../../src/core/options.ts';

@@ -4,7 +4,7 @@ import { deviceLimits, listedNumbers, listText, noLimit } from '../model/guest-l
 import { unlimited } from '../model/memory-limit.ts';
 import { Variant } from '../bus/values.ts';
 import { bytesProperty } from '../systemd/properties.ts';
-import type { LastingLimit } from './lasting.ts';
+import type { LastingLimit } from '../balloon/lasting.ts';
 
 /** How systemd calls each in a unit file; its properties are called the same but for one. */
 export const settingNames: Readonly<Record<LimitName, string>> = {
