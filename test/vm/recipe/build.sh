@@ -20,7 +20,7 @@ install_system() {
   install_base "$root" "$debian"
   install_packages "$root" systemd-sysv dbus polkitd libpam-systemd lxc lxcfs busybox-static \
     dnsmasq-base iproute2 iptables nodejs udev procps kmod uidmap lvm2 thin-provisioning-tools \
-    e2fsprogs apparmor cryptsetup-bin systemd-cryptsetup
+    e2fsprogs apparmor cryptsetup-bin systemd-cryptsetup xfsprogs btrfs-progs quota fdisk
 }
 
 install_kernel() {
