@@ -88,3 +88,8 @@ declare function linkTarget(path: string): string | number;
 
 /** Makes a file; answers 0 or an errno, and then leaves none. */
 declare function newFile(path: string, text: string): number;
+
+/** The functions of model/plain-text.ts. */
+declare function plainWord(text: string): boolean;
+declare function plainInstance(name: string): boolean;
+declare function escapedPlainPath(path: string): string | undefined;

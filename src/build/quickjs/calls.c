@@ -243,18 +243,13 @@ static JSValue new_file(JSContext *context, JSValueConst self, int argc, JSValue
   return text ? JS_NewInt32(context, error) : JS_EXCEPTION;
 }
 
+void add_function(JSContext *context, const char *name, JSCFunction *function, int length) {
+  JSValue global = JS_GetGlobalObject(context);
+  JS_SetPropertyStr(context, global, name, JS_NewCFunction(context, function, name, length));
+  JS_FreeValue(context, global);
+}
+
 void add_calls(JSContext *context) {
-  static const struct {
-    const char *name;
-    JSCFunction *function;
-    int length;
-  } calls[] = {
-    { "directoryNames", directory_names, 1 },
-    { "fileStatus", file_status, 2 },
-    { "fileContent", file_content, 4 },
-    { "linkTarget", link_target, 1 },
-    { "newFile", new_file, 2 },
-  };
   mode_name = JS_NewAtom(context, "mode");
   size_name = JS_NewAtom(context, "size");
   dev_name = JS_NewAtom(context, "dev");
@@ -263,10 +258,9 @@ void add_calls(JSContext *context) {
   text_name = JS_NewAtom(context, "text");
   bytes_name = JS_NewAtom(context, "bytes");
   plain_name = JS_NewAtom(context, "isPlain");
-  JSValue global = JS_GetGlobalObject(context);
-  for (size_t at = 0; at < sizeof calls / sizeof *calls; at++) {
-    JSValue function = JS_NewCFunction(context, calls[at].function, calls[at].name, calls[at].length);
-    JS_SetPropertyStr(context, global, calls[at].name, function);
-  }
-  JS_FreeValue(context, global);
+  add_function(context, "directoryNames", directory_names, 1);
+  add_function(context, "fileStatus", file_status, 2);
+  add_function(context, "fileContent", file_content, 4);
+  add_function(context, "linkTarget", link_target, 1);
+  add_function(context, "newFile", new_file, 2);
 }

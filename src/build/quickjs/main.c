@@ -129,6 +129,7 @@ int main(int argc, char **argv) {
   js_init_module_os(context, "os");
   js_std_add_helpers(context, argc, argv);
   add_calls(context);
+  add_plain_text(context);
   js_std_eval_binary(context, program, program_size, 0);
   /* The program ends itself; what comes here has failed, and said so. */
   return 1;
