@@ -43,17 +43,14 @@ export function splitLxcText(text: string, isPlain = false): LxcText {
 
 function plainLines(text: string): LxcLine[] {
   const lines: LxcLine[] = [];
-  let number = 1;
-  for (let start = 0; start < text.length; number++) {
-    const newline = text.indexOf('\n', start);
-    const end = newline < 0 ? text.length : newline;
-    // A comment is not even copied.
-    const first = text[start];
+  const all = text.split('\n');
+  for (let at = 0; at < all.length; at++) {
+    const whole = all[at] ?? '';
+    const first = whole[0];
     if (first === 'l' || first === ' ' || first === '\t') {
-      const cut = cutLine(text.slice(start, end), number, true);
+      const cut = cutLine(whole, at + 1, true);
       if (cut !== undefined) lines.push(cut);
     }
-    start = end + 1;
   }
   return lines;
 }

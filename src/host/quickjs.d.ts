@@ -91,5 +91,6 @@ declare function newFile(path: string, text: string): number;
 
 /** The functions of model/plain-text.ts. */
 declare function plainWord(text: string): boolean;
+declare function plainLine(text: string): boolean;
 declare function plainInstance(name: string): boolean;
 declare function escapedPlainPath(path: string): string | undefined;

@@ -11,6 +11,14 @@ export function isPlainWord(text: string): boolean {
   return plainWord.test(text);
 }
 
+/** Printable ASCII, nothing special, no blank at an end. */
+const plainLine = /^[!-$&-[\]-~](?:[ -$&-[\]-~]*[!-$&-[\]-~])?$/;
+
+/** Whether a text needs no quoting as the rest of a line. */
+export function isPlainLine(text: string): boolean {
+  return plainLine.test(text);
+}
+
 /** Names that need no escaping in the instance of a unit. */
 const plainInstance = /^[0-9A-Za-z:_.@-]*$/;
 

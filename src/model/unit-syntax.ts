@@ -4,16 +4,13 @@
  * that no quoting can make safe.
  */
 
-import { isPlainWord } from './plain-text.ts';
+import { isPlainLine, isPlainWord } from './plain-text.ts';
 
 const controlCharacter = /[\u0000-\u001f\u007f]/;
 
-/** Texts that need no quoting as a whole line: printable ASCII, nothing special, no blank at an end. */
-const plainText = /^[!-$&-[\]-~](?:[ -$&-[\]-~]*[!-$&-[\]-~])?$/;
-
 /** Whether a text can be part of a unit file at all: one line, no control characters. */
 export function fitsUnitFile(text: string): boolean {
-  return isPlainWord(text) || !controlCharacter.test(text);
+  return isPlainLine(text) || !controlCharacter.test(text);
 }
 
 function refuseControls(text: string): void {
@@ -51,13 +48,13 @@ export function execArgument(text: string): string {
  * would join the next line.
  */
 export function fitsRestOfLine(text: string): boolean {
-  if (isPlainWord(text) || plainText.test(text)) return true;
+  if (isPlainLine(text)) return true;
   return fitsUnitFile(text) && text === text.trim() && !text.endsWith('\\');
 }
 
 /** Quotes the value of a whole line, such as Description= or SourcePath=; see fitsRestOfLine(). */
 export function unitText(text: string): string {
-  if (isPlainWord(text) || plainText.test(text)) return text;
+  if (isPlainLine(text)) return text;
   refuseControls(text);
   if (!fitsRestOfLine(text)) {
     throw new Error(`systemd would not read this back: ${JSON.stringify(text)}`);

@@ -26,6 +26,19 @@ static JSValue plain_word(JSContext *context, JSValueConst self, int argc, JSVal
   return JS_NewBool(context, plain);
 }
 
+static JSValue plain_line(JSContext *context, JSValueConst self, int argc, JSValueConst *argv) {
+  (void)self;
+  size_t length;
+  const char *text = argc == 1 ? JS_ToCStringLen(context, &length, argv[0]) : NULL;
+  if (!text) return JS_EXCEPTION;
+  int plain = length > 0 && text[0] != ' ' && text[length - 1] != ' ';
+  for (size_t at = 0; plain && at < length; at++) {
+    plain = text[at] >= ' ' && text[at] <= '~' && text[at] != '%' && text[at] != '\\';
+  }
+  JS_FreeCString(context, text);
+  return JS_NewBool(context, plain);
+}
+
 static JSValue plain_instance(JSContext *context, JSValueConst self, int argc, JSValueConst *argv) {
   (void)self;
   size_t length;
@@ -75,6 +88,7 @@ static JSValue escaped_plain_path(JSContext *context, JSValueConst self, int arg
 
 void add_plain_text(JSContext *context) {
   add_function(context, "plainWord", plain_word, 1);
+  add_function(context, "plainLine", plain_line, 1);
   add_function(context, "plainInstance", plain_instance, 1);
   add_function(context, "escapedPlainPath", escaped_plain_path, 1);
 }
