@@ -246,9 +246,10 @@ export class HostReader {
       name.startsWith('lxc@') && name.endsWith('.service');
     for (const directory of lastingUnitDirectories) {
       for (const name of this.listUnits(directory)) {
+        // Hundreds of names, and few are of such units and directories.
+        if (!name.endsWith('s') && !name.startsWith('lxc@')) continue;
         const path = `${directory}/${name}`;
         if (isContainerUnit(name) && !masked.has(name)) masked.set(name, this.isMasked(path));
-        // Hundreds of names, and few are such directories.
         const dot = name.lastIndexOf('.');
         if (dot <= 0 || !wantingDirectories.includes(name.slice(dot))) continue;
         const wanting = name.slice(0, dot);
