@@ -64,6 +64,8 @@ interface WatchedUnit<Status> {
   files: UnitFilesState | undefined;
   /** They were looked at since. */
   areFilesNew: boolean;
+  /** It was loaded, and no job has come for it since. */
+  isNew: boolean;
   /** What signals have said while the service is read. */
   told: ReadonlyMap<string, unknown>;
   status: Status | undefined;
@@ -119,12 +121,17 @@ export class UnitWatch<Status extends object> {
       },
       unitNew: (_name, path) => {
         const entry = this.#units.get(path);
-        // If systemd has left the bus, `reloaded` makes all units be read again after its return.
-        if (entry !== undefined) this.#lookAtListed(entry, false).catch(() => undefined);
+        if (entry === undefined) return;
+        // Every question about a unit loads it, also those of systemctl(1). It is inactive then, unless it is
+        // loaded for a job, which is announced next.
+        entry.isNew = entry.activeState === 'inactive' && entry.job === 0 && !entry.watched.isReading;
+        if (!entry.isNew) this.#lookForChange(entry);
       },
       jobNew: (unit) => {
         const entry = this.#units.get(unitPath(unit));
         if (entry === undefined || !isDown(entry.activeState)) return;
+        if (entry.isNew) this.#lookForChange(entry);
+        entry.isNew = false;
         // A start that does not wait has changed the unit's state by then.
         setTimeout(() => {
           if (isDown(entry.activeState)) entry.watched.noteChange();
@@ -191,6 +198,11 @@ export class UnitWatch<Status extends object> {
     await entry.watched.readAfterChange().catch(() => undefined);
   }
 
+  #lookForChange(entry: WatchedUnit<Status>): void {
+    // If systemd has left the bus, `reloaded` makes all units be read again after its return.
+    this.#lookAtListed(entry, false).catch(() => undefined);
+  }
+
   #noteAll(entry: WatchedUnit<Status>): void {
     entry.isServiceOld = true;
     entry.watched.noteChange();
@@ -215,6 +227,7 @@ export class UnitWatch<Status extends object> {
       wasDown: true,
       files: undefined,
       areFilesNew: false,
+      isNew: false,
       told: nothing,
       status: undefined,
       stateChangeUsec: 0n,

@@ -114,6 +114,7 @@ test('a start that is queued before the unit is announced is seen', async () => 
   systemd.job = [7, 'start'];
   systemd.waits = ['srv-data.mount'];
   systemd.signal('manager', 'UnitNew', unit, path);
+  systemd.signal('manager', 'JobNew', 7, '/job/7', unit);
   await settled();
   expect(held()).toEqual({ kind: 'waiting', units: ['srv-data.mount'] });
 });
