@@ -253,9 +253,7 @@ class Hints {
       const lines = (rest + chunk).split('\n');
       rest = (lines.pop() ?? '').slice(-hintMaxBytes);
       // Of each container the last one.
-      const hints = new Map(
-        lines.map(parseMonitorLine).filter((hint) => hint !== undefined),
-      );
+      const hints = new Map(lines.map(parseMonitorLine).filter((hint) => hint !== undefined));
       for (const [name, state] of hints) this.#hint(name, state);
       monitor.stdout.pause();
       setTimeout(() => monitor.stdout.resume(), hintsEveryMs);

@@ -124,7 +124,8 @@ export class UnitWatch<Status extends object> {
         if (entry === undefined) return;
         // Every question about a unit loads it, also those of systemctl(1). It is inactive then, unless it is
         // loaded for a job, which is announced next.
-        entry.isNew = entry.activeState === 'inactive' && entry.job === 0 && !entry.watched.isReading;
+        entry.isNew =
+          entry.activeState === 'inactive' && entry.job === 0 && !entry.watched.isReading;
         if (!entry.isNew) this.#lookForChange(entry);
       },
       jobNew: (unit) => {

@@ -87,7 +87,8 @@ test('a change that is seen is not looked for again, and any other is', async ()
   facts.set('db', { state: 'STARTING', leader: 0 });
   watcher.hint('db', 'STARTING');
   await untilTold('db STARTING 0');
-  const looksAtDb = (): number => looks.filter((names) => names.length === 1 && names[0] === 'db').length;
+  const looksAtDb = (): number =>
+    looks.filter((names) => names.length === 1 && names[0] === 'db').length;
   const before = looksAtDb();
   await sleep(1500);
   expect(looksAtDb()).toBe(before);
