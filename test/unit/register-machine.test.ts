@@ -1,9 +1,17 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  copyFileSync,
+  existsSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import net from 'node:net';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { encodeFrame, FrameReader, messageType, type Frame } from '../../src/bus/frame.ts';
 import { unmarshal } from '../../src/bus/unmarshal.ts';
@@ -100,19 +108,23 @@ async function run(
   hook = 'register-machine',
 ): Promise<{ calls: string[]; log: string }> {
   const log = join(directory, 'log');
-  const child = spawn('perl', [join(hooks, hook), variables['LXC_NAME'] ?? 'web', 'lxc', 'hook'], {
-    env: {
-      PATH: `${directory}:${process.env['PATH'] ?? ''}`,
-      DBUS_SYSTEM_BUS_ADDRESS: `unix:path=${join(directory, 'bus')}`,
-      LOG: log,
-      LXC_NAME: 'web',
-      // Of no process, so it has no network.
-      LXC_PID: '4000000',
-      LOCKERD_UNIT: 'lxc@web.service',
-      ...variables,
+  const child = spawn(
+    'perl',
+    [resolve(hooks, hook), variables['LXC_NAME'] ?? 'web', 'lxc', 'hook'],
+    {
+      env: {
+        PATH: `${directory}:${process.env['PATH'] ?? ''}`,
+        DBUS_SYSTEM_BUS_ADDRESS: `unix:path=${join(directory, 'bus')}`,
+        LOG: log,
+        LXC_NAME: 'web',
+        // Of no process, so it has no network.
+        LXC_PID: '4000000',
+        LOCKERD_UNIT: 'lxc@web.service',
+        ...variables,
+      },
+      stdio: 'inherit',
     },
-    stdio: 'inherit',
-  });
+  );
   const [status] = (await once(child, 'close')) as [number];
   // A container never fails to start for this.
   expect(status).toBe(0);
@@ -199,8 +211,25 @@ test('a bus that ends the connection is no answer', async () => {
   expect((await run()).log).toMatch(/: (?:it does not answer|there is no system bus)\n$/);
 });
 
-test('a unit that is no machine is not asked to be forgotten', async () => {
-  expect((await run({ LOCKERD_UNIT: 'lxc@lockerd-test.service' }, 'forget-machine')).calls).toEqual(
-    [],
-  );
+describe('a guest that has ended', () => {
+  /** Runs the hook on a host on which only this unit has a machine, called "web". */
+  async function forget(unit: string): Promise<{ calls: string[]; log: string }> {
+    const script = readFileSync(join(hooks, 'forget-machine'), 'utf8');
+    const path = '/run/systemd/machines/';
+    expect(script).toContain(path);
+    writeFileSync(join(directory, 'forget-machine'), script.replaceAll(path, `${directory}/`));
+    copyFileSync(join(hooks, 'bus-calls'), join(directory, 'bus-calls'));
+    symlinkSync('web', join(directory, 'unit:lxc@a\\x2db.service'));
+    return run({ LOCKERD_UNIT: unit }, join(directory, 'forget-machine'));
+  }
+
+  test('is forgotten by the name of its machine', async () => {
+    const { calls: made, log } = await forget('lxc@a\\x2db.service');
+    expect(made).toEqual(['UnregisterMachine ["web"]']);
+    expect(log).toBe('');
+  });
+
+  test.each(['lxc@b.service', ''])('is left alone if the unit "%s" has none', async (unit) => {
+    expect((await forget(unit)).calls).toEqual([]);
+  });
 });
