@@ -1,3 +1,4 @@
+import { commonPattern } from './common-pattern.ts';
 import type { ListedUnit, SystemdManager } from './manager.ts';
 import { unitPath } from './manager.ts';
 import { isDown, Properties } from './properties.ts';
@@ -122,8 +123,7 @@ export class UnitWatch<Status extends object> {
       unitNew: (_name, path) => {
         const entry = this.#units.get(path);
         if (entry === undefined) return;
-        // Every question about a unit loads it, also those of systemctl(1). It is inactive then, unless it is
-        // loaded for a job, which is announced next.
+        // Any question loads a unit, which then is inactive. A job that it is loaded for is announced next.
         entry.isNew =
           entry.activeState === 'inactive' && entry.job === 0 && !entry.watched.isReading;
         if (!entry.isNew) this.#lookForChange(entry);
@@ -447,18 +447,4 @@ export class UnitWatch<Status extends object> {
 
 function isSame<Status extends object>(before: Status, now: Status): boolean {
   return (Object.keys(now) as (keyof Status)[]).every((key) => before[key] === now[key]);
-}
-
-/** A pattern that all of the names match. */
-export function commonPattern(names: readonly string[]): string {
-  const [first = ''] = names;
-  let start = first.length;
-  let end = first.length;
-  for (const name of names) {
-    while (!name.startsWith(first.slice(0, start))) start--;
-    while (!name.endsWith(first.slice(first.length - end))) end--;
-  }
-  // In none of the names may the two overlap.
-  end = Math.min(end, Math.min(...names.map(({ length }) => length)) - start);
-  return `${first.slice(0, start)}*${first.slice(first.length - end)}`;
 }
