@@ -47,7 +47,7 @@ export const optionSpecs = {
     short: 'H',
     value: { kind: 'host', shown: '[USER@]HOST' },
     scope: 'every',
-    help: 'Operate on another host, by ssh',
+    help: 'Operate on another host, by ssh; list, lockers and jobs on several: A,B,C',
   },
   json: {
     short: 'j',

@@ -66,6 +66,7 @@ describe('arguments', () => {
   });
 
   test('values of options', () => {
+    expect(parse('-H', 'a,root@b:2222,a', 'jobs').hosts).toEqual(['a', 'root@b:2222']);
     const invocation = parse('-H', 'root@db:2222', 'list', '--timeout=1min 30s', '--state=running');
     expect(invocation).toMatchObject({
       host: 'root@db:2222',
@@ -173,6 +174,9 @@ describe('arguments', () => {
     [['list', '--timeout=0'], /is not a time span/],
     [['list', '-H', ''], '"" is not a host'],
     [['list', '--host=-oProxyCommand=x'], '"-oProxyCommand=x" is not a host'],
+    [['list', '--host=a,-oProxyCommand=x'], '"-oProxyCommand=x" is not a host'],
+    [['list', '--host=a,,b'], '"" is not a host'],
+    [['start', 'web', '-H', 'a,b'], '"start" works on one host at a time'],
   ])('%j is wrong', (args, message) => {
     expect(() => parseArguments(args, pipe)).toThrow(UsageError);
     expect(() => parseArguments(args, pipe)).toThrow(message);
