@@ -38,6 +38,10 @@ export interface Invocation {
   /** What follows `--` of "shell". */
   readonly program: readonly string[];
   readonly apply: boolean;
+  /** Of "move". */
+  readonly dryRun: boolean;
+  readonly abort: boolean;
+  readonly deleteSource: boolean;
   readonly force: boolean;
   readonly persist: boolean;
   readonly readOnly: boolean;
@@ -295,6 +299,9 @@ export function parseArguments(
     operands,
     program: hasProgram ? after : [],
     apply: options.has('apply'),
+    dryRun: options.has('dry-run'),
+    abort: options.has('abort'),
+    deleteSource: options.has('delete-source'),
     force: options.has('force'),
     persist: options.has('persist'),
     readOnly: options.has('read-only'),

@@ -19,6 +19,7 @@ import { asCommandError, CommandError, exitStatus } from './exit.ts';
 import { helpLines } from './help.ts';
 import { importContainers } from './import-action.ts';
 import { list, listOfHosts, lookAt, now, type Session } from './lists.ts';
+import { moveContainer } from './move-action.ts';
 import { monitor } from './monitor.ts';
 import { isUp, type ContainerInfo, type JobInfo } from './object-info.ts';
 import { connectRemote } from './remote.ts';
@@ -133,6 +134,7 @@ function runCommand(session: Session): Promise<number> {
     case 'shell':
     case 'check':
     case 'import':
+    case 'move':
     case 'diff':
     case 'explain':
       // They need no service.
@@ -169,6 +171,7 @@ async function runOnBus(invocation: Invocation, terminal: Terminal): Promise<num
   if (command === 'check') return check(invocation, terminal);
   if (command === 'import') return importContainers(invocation, terminal);
   if (command === 'explain') return explainUnits(invocation, terminal);
+  if (command === 'move') return moveContainer(invocation, terminal);
   if (command === 'diff') return diffUnits(invocation, terminal);
   if (command === 'list' || command === 'lockers' || command === 'jobs') {
     if (invocation.hosts.length > 1) return listOfHosts(terminal, invocation, command);

@@ -292,7 +292,12 @@ describe('lockerctl(1)', () => {
     const repeated = operands.some(({ count }) => count === 'any' || count === 'some');
     const isNeeded = operands.every(({ count }) => count === 'one' || count === 'some');
     const names = operands.map((operand) => operand.name).join(' ') + (repeated ? ' ...' : '');
-    const shownOperands = operands.length === 0 ? [] : [`${isNeeded ? '' : 'Op '}Ar ${names}`];
+    const isMixed = !isNeeded && operands.some(({ count }) => count === 'one');
+    const shownOperands = isMixed
+      ? operands.map((operand) => `${operand.count === 'one' ? '' : 'Op '}Ar ${operand.name}`)
+      : operands.length === 0
+        ? []
+        : [`${isNeeded ? '' : 'Op '}Ar ${names}`];
     const shownProgram = program ? ['Op Cm -- Ar COMMAND ...'] : [];
     return ['Cm', name, ...shownOptions, ...shownOperands, ...shownProgram].join(' ');
   }
