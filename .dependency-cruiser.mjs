@@ -8,7 +8,7 @@ const floors = [
   ['balloon'],
   ['adapters'],
   ['generator', 'lockers', 'helper', 'autoballoon', 'service'],
-  ['check', 'explain', 'import'],
+  ['check', 'explain', 'import', 'move'],
   ['cli'],
 ];
 
@@ -35,7 +35,7 @@ const arrows = floors.flatMap((floor, index) =>
 const specialists = [
   ['dbus-next', ['bus']],
   ['ini', ['host', 'helper']],
-  ['execa', ['adapters', 'helper', 'cli']],
+  ['execa', ['adapters', 'helper', 'move', 'cli']],
 ];
 
 export default {

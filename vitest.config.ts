@@ -45,6 +45,7 @@ const longest = [
   'vm/balloon',
   'vm/apparmor',
   'vm/autoballoon',
+  'host/move',
   'host/boot',
   'host/attach',
   'host/hooks',

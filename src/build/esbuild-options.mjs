@@ -17,6 +17,7 @@ export const programs = {
   'lockerd-lockers': 'src/lockers/lockerd-lockers.ts',
   'lockerd-helper': 'src/helper/lockerd-helper.ts',
   'lockerd-autoballoon': 'src/autoballoon/lockerd-autoballoon.ts',
+  'lockerd-move': 'src/move/lockerd-move.ts',
   lockerctl: 'src/cli/lockerctl.ts',
 };
 

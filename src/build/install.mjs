@@ -92,6 +92,7 @@ if (existsSync(join(project, 'dist/compiled/lockerd-generator'))) {
 installProgram('lockerd', 'usr/lib/lockerd');
 installProgram('lockerd-helper', 'usr/lib/lockerd');
 installProgram('lockerd-autoballoon', 'usr/lib/lockerd');
+installProgram('lockerd-move', 'usr/lib/lockerd');
 installProgram('lockerctl', 'usr/bin');
 /** Where each shell looks for completion. */
 const completions = /** @type {const} */ ([
@@ -110,6 +111,10 @@ for (const hook of filesIn('dist/hooks')) {
 for (const unit of filesIn('dist/units/system')) {
   install(`usr/lib/systemd/system/${unit}`, read(`dist/units/system/${unit}`));
 }
+link(
+  'usr/lib/systemd/system/multi-user.target.wants/lockerd-moves.service',
+  '../lockerd-moves.service',
+);
 // Enabled for every host, as nothing else asks for it; an admin can mask it.
 link(
   'usr/lib/systemd/system/sockets.target.wants/lockerd-helper.socket',

@@ -164,6 +164,14 @@ export const checks = {
     severity: 'warning',
     why: 'If both start the container, two systems have one name, and may have one address or root file system.',
   },
+  'also-pacemaker': {
+    severity: 'warning',
+    why: 'The boot of this host starts the container while the cluster may run it on another one.',
+  },
+  'moved-away': {
+    severity: 'info',
+    why: 'The unit of the container does not start here, so that it does not run on two hosts.',
+  },
   'drop-in-masked': {
     severity: 'warning',
     why: "A file of the same name in a directory that goes before takes the place of lockerd's own.",

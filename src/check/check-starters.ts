@@ -1,5 +1,6 @@
 /** What else on the host starts containers: programs, init scripts, libvirt, Incus. */
 import { parseRootfs } from '../model/rootfs.ts';
+import { movesDirectory } from '../model/path.ts';
 import { shellWord } from '../model/shell-quote.ts';
 import { printable } from '../model/unit-syntax.ts';
 import type { CheckedContainer, Subject } from './subject.ts';
@@ -9,6 +10,8 @@ export function checkStarters(subject: Subject): void {
   checkInitScripts(subject);
   checkLibvirt(subject);
   checkIncus(subject);
+  checkPacemaker(subject);
+  checkMoves(subject);
 }
 
 /** More files than any host has there that is not under attack. */
@@ -125,5 +128,51 @@ function checkIncus({ host, findings, containers }: Subject): void {
       const remedy = `run: ${client} config set ${shellWord(container.name)} boot.autostart=false, or rename one of them`;
       findings.add('also-incus', container.name, { file: path, line: 0 }, what, remedy);
     }
+  }
+}
+
+/** Where Pacemaker has the resources of the cluster. */
+const clusterFile = '/var/lib/pacemaker/cib/cib.xml';
+
+const entities: Readonly<Record<string, string>> = {
+  amp: '&',
+  lt: '<',
+  gt: '>',
+  quot: '"',
+  apos: "'",
+};
+
+/** Units that a cluster starts and stops, without the ending. */
+function clusterUnits(text: string): Set<string> {
+  const tags = text.match(/<primitive\s[^>]{0,4096}>/g) ?? [];
+  const ofSystemd = tags.filter((tag) => /\sclass="systemd"/.test(tag));
+  const types = ofSystemd.flatMap((tag) => /\stype="([^"]*)"/.exec(tag)?.[1] ?? []);
+  return new Set(
+    types.map((type) =>
+      type
+        .replaceAll(/&(\w+);/g, (all, name: string) => entities[name] ?? all)
+        .replace(/\.service$/, ''),
+    ),
+  );
+}
+
+function checkPacemaker({ host, findings, containers }: Subject): void {
+  const units = clusterUnits(host.readText(clusterFile).text ?? '');
+  for (const { name, unit } of containers) {
+    if (!unit.boot.starts || !units.has(`lxc@${unit.instance}`)) continue;
+    const what = 'the boot starts the container, and so does a cluster';
+    const remedy = `run: lockerctl disable ${shellWord(name)}`;
+    findings.add('also-pacemaker', name, { file: clusterFile, line: 0 }, what, remedy);
+  }
+}
+
+function checkMoves({ host, findings, containers }: Subject): void {
+  for (const { name, unit } of containers) {
+    const file = `${movesDirectory}/${unit.instance}.away`;
+    const { text } = host.readText(file);
+    if (text === undefined) continue;
+    const what = `the unit is held: ${printable(text.trim().slice(0, 300))}`;
+    const remedy = `to start it here again: lockerctl move --abort ${shellWord(name)}`;
+    findings.add('moved-away', name, { file, line: 0 }, what, remedy);
   }
 }

@@ -38,6 +38,10 @@ export interface Invocation {
   /** What follows `--` of "shell". */
   readonly program: readonly string[];
   readonly apply: boolean;
+  /** Of "move". */
+  readonly dryRun: boolean;
+  readonly abort: boolean;
+  readonly deleteSource: boolean;
   readonly force: boolean;
   readonly persist: boolean;
   readonly readOnly: boolean;
@@ -62,6 +66,8 @@ export interface Invocation {
   readonly delayMs: number;
   /** `[USER@]HOST[:PORT]`; undefined for this host. */
   readonly host: string | undefined;
+  /** All of them, each once, where several were named; the commands that take several read these. */
+  readonly hosts: readonly string[];
 }
 
 /** What can be asked for that needs nothing of this host. */
@@ -209,10 +215,20 @@ function parseJson(text: string | undefined, outputIsTerminal: boolean): JsonMod
   throw new UsageError(message, advice(undefined, didYouMean(text, jsonModes)));
 }
 
-function checkHost(host: string): string {
-  // ssh would take it for an option.
-  if (host === '' || host.startsWith('-')) throw new UsageError(`"${host}" is not a host`);
-  return host;
+/** Commands that can show several hosts. */
+const ofSeveralHosts: readonly CommandName[] = ['list', 'lockers', 'jobs'];
+
+function parseHosts(text: string, command: CommandName): string[] {
+  const hosts = [...new Set(text.split(','))];
+  for (const host of hosts) {
+    // ssh would take it for an option.
+    if (host === '' || host.startsWith('-')) throw new UsageError(`"${host}" is not a host`);
+  }
+  if (hosts.length > 1 && !ofSeveralHosts.includes(command)) {
+    const message = `"${command}" works on one host at a time`;
+    throw new UsageError(message, `Several can be named with ${ofSeveralHosts.join(', ')}.`);
+  }
+  return hosts;
 }
 
 function knownCommand(name: string): CommandName {
@@ -277,11 +293,15 @@ export function parseArguments(
     const value = options.get(name);
     return value === undefined ? undefined : reader(value);
   };
+  const hosts = read('host', (text) => parseHosts(text, command)) ?? [];
   return {
     command,
     operands,
     program: hasProgram ? after : [],
     apply: options.has('apply'),
+    dryRun: options.has('dry-run'),
+    abort: options.has('abort'),
+    deleteSource: options.has('delete-source'),
     force: options.has('force'),
     persist: options.has('persist'),
     readOnly: options.has('read-only'),
@@ -297,6 +317,7 @@ export function parseArguments(
     timeoutUsec: read('timeout', parseTimeout),
     iterations: read('iterations', parseCount),
     delayMs: read('delay', parseDelay) ?? defaultDelayMs,
-    host: read('host', checkHost),
+    host: hosts[0],
+    hosts,
   };
 }

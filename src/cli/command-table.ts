@@ -10,7 +10,7 @@ import {
 import { limitHelp } from './limit-words.ts';
 
 /** What an operand is, which decides what completion offers for it. */
-export type OperandKind = 'command' | 'container' | 'job' | 'limit' | 'locker' | 'size';
+export type OperandKind = 'command' | 'container' | 'host' | 'job' | 'limit' | 'locker' | 'size';
 
 export interface Operand {
   readonly kind: OperandKind;
@@ -293,6 +293,24 @@ export const commandSpecs = {
     summary: "Show how to bring an older host's containers over",
     help: 'Changes nothing without --apply; see lockerctl-import(8).',
     examples: ['lockerctl import', 'lockerctl import --apply'],
+  },
+  move: {
+    operands: [container('one'), { kind: 'host', name: 'TARGET', count: 'optional' }],
+    options: { 'dry-run': '', abort: '', 'delete-source': '', 'no-progress': '' },
+    summary: 'Move a container to another host (root only)',
+    help: 'Copies it while it runs, stops it, copies the rest, starts it there, and only then gives it up here; see lockerctl-move(8). Whatever fails, it runs here again, and a second try goes on from what was copied. TARGET is [USER@]HOST[:PORT], where that user is root; --abort needs none.',
+    examples: [
+      'lockerctl move web root@host2.example --dry-run',
+      'lockerctl move web root@host2.example',
+      'lockerctl move --abort web',
+    ],
+    statuses: [
+      ['0', 'the container is on the other host'],
+      ['1', 'it is where it was'],
+      ['2', 'wrong usage'],
+      ['4', 'the caller is not root'],
+      ['5', 'there is no such container'],
+    ],
   },
   permissions: {
     operands: [container('optional')],

@@ -4,14 +4,12 @@ import { escapeJson } from './text.ts';
 
 /** What --json can print. */
 export type JsonValue =
-  | string
-  | number
-  | bigint
-  | boolean
-  | null
-  | undefined
-  | readonly JsonValue[]
-  | { readonly [key: string]: JsonValue };
+  string | number | bigint | boolean | null | undefined | readonly JsonValue[] | JsonObject;
+
+/** An object of it. */
+export interface JsonObject {
+  readonly [key: string]: JsonValue;
+}
 
 /** `short` is one line without blanks, `pretty` one line for each value. */
 export type JsonMode = 'short' | 'pretty';

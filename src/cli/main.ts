@@ -18,112 +18,17 @@ import { diffUnits, explainUnits } from './explain-action.ts';
 import { asCommandError, CommandError, exitStatus } from './exit.ts';
 import { helpLines } from './help.ts';
 import { importContainers } from './import-action.ts';
-import type { JsonValue } from './json.ts';
+import { list, listOfHosts, lookAt, now, type Session } from './lists.ts';
+import { moveContainer } from './move-action.ts';
 import { monitor } from './monitor.ts';
-import { needLook } from './container-columns.ts';
-import { isUp, type ContainerInfo, type GuestInfo, type JobInfo } from './object-info.ts';
+import { isUp, type ContainerInfo, type JobInfo } from './object-info.ts';
 import { connectRemote } from './remote.ts';
 import { Service } from './lockerd-client.ts';
 import { NameGuess } from './name-guess.ts';
 import { top } from './top.ts';
 import { didYouMean } from './suggest.ts';
 import { Terminal, type TerminalTraits } from './terminal.ts';
-import { escapeText } from './text.ts';
-import {
-  containerJson,
-  jobJson,
-  lockerJson,
-  printContainers,
-  printJobs,
-  printLockers,
-  printPermissions,
-  printStatus,
-} from './views.ts';
-
-interface Session {
-  readonly service: Service;
-  readonly terminal: Terminal;
-  readonly invocation: Invocation;
-}
-
-/** Prints a list as a table, as names alone (--quiet) or as JSON. */
-function printList<T>(
-  { terminal, invocation }: Session,
-  items: readonly T[],
-  view: {
-    readonly table: (terminal: Terminal, items: readonly T[], legend: boolean) => void;
-    readonly name: (item: T) => string;
-    readonly json: (item: T) => JsonValue;
-  },
-): void {
-  const { json } = invocation;
-  if (json) terminal.printJson(items.map(view.json), json);
-  else if (invocation.quiet) terminal.print(...items.map((item) => escapeText(view.name(item))));
-  else view.table(terminal, items, invocation.legend);
-}
-
-/** What is seen of those that run; without an answer, a warning says why. */
-async function lookAt(
-  { service, terminal }: Session,
-  containers: readonly ContainerInfo[],
-): Promise<ReadonlyMap<string, GuestInfo>> {
-  const names = containers.filter(({ leader }) => leader !== 0).map(({ name }) => name);
-  try {
-    return await service.guests(names);
-  } catch (error) {
-    if (!(error instanceof DBusError)) throw error;
-    const { message } = asCommandError(error);
-    terminal.complain(`lockerctl: warning: guests cannot be looked at: ${escapeText(message)}`);
-    return new Map();
-  }
-}
-
-async function list(session: Session): Promise<number> {
-  const { states, columns, quiet, json } = session.invocation;
-  const { containers } = await session.service.snapshot();
-  const chosen = containers.filter(({ state }) => states.length === 0 || states.includes(state));
-  const isLook = needLook(columns) && (!quiet || json !== undefined);
-  const guests = isLook ? await lookAt(session, chosen) : undefined;
-  const nowUsec = now();
-  const rows = chosen.map((container) => {
-    return { container, guest: guests?.get(container.name), nowUsec };
-  });
-  printList(session, rows, {
-    table: (terminal, shown, legend) => {
-      printContainers(terminal, shown, legend, columns);
-    },
-    name: ({ container }) => container.name,
-    json: ({ container, guest }) =>
-      containerJson(container, undefined, isLook ? { guest } : undefined),
-  });
-  return exitStatus.ok;
-}
-
-/** CLOCK_REALTIME, microseconds. */
-function now(): bigint {
-  return BigInt(Date.now()) * 1000n;
-}
-
-async function lockers(session: Session): Promise<number> {
-  const { lockers: found } = await session.service.snapshot();
-  printList(session, found, {
-    table: printLockers,
-    name: ({ name }) => name,
-    json: lockerJson,
-  });
-  return exitStatus.ok;
-}
-
-async function jobs(session: Session): Promise<number> {
-  const { jobs: found } = await session.service.snapshot();
-  const unfinished = found.filter(({ state }) => state !== 'done');
-  printList(session, unfinished, {
-    table: printJobs,
-    name: ({ id }) => String(id),
-    json: jobJson,
-  });
-  return exitStatus.ok;
-}
+import { containerJson, printPermissions, printStatus } from './views.ts';
 
 /** Status 4 and 3 are those of the LSB, as systemctl has them. */
 async function status(session: Session): Promise<number> {
@@ -212,13 +117,11 @@ function runCommand(session: Session): Promise<number> {
   const { service, terminal, invocation } = session;
   switch (invocation.command) {
     case 'list':
-      return list(session);
+    case 'lockers':
+    case 'jobs':
+      return list(session, invocation.command);
     case 'status':
       return status(session);
-    case 'lockers':
-      return lockers(session);
-    case 'jobs':
-      return jobs(session);
     case 'permissions':
       return permissions(session);
     case 'monitor':
@@ -231,6 +134,7 @@ function runCommand(session: Session): Promise<number> {
     case 'shell':
     case 'check':
     case 'import':
+    case 'move':
     case 'diff':
     case 'explain':
       // They need no service.
@@ -267,7 +171,11 @@ async function runOnBus(invocation: Invocation, terminal: Terminal): Promise<num
   if (command === 'check') return check(invocation, terminal);
   if (command === 'import') return importContainers(invocation, terminal);
   if (command === 'explain') return explainUnits(invocation, terminal);
+  if (command === 'move') return moveContainer(invocation, terminal);
   if (command === 'diff') return diffUnits(invocation, terminal);
+  if (command === 'list' || command === 'lockers' || command === 'jobs') {
+    if (invocation.hosts.length > 1) return listOfHosts(terminal, invocation, command);
+  }
   const bus = host === undefined ? await connectBus() : await connectRemote(host);
   let agent: PasswordAgent | undefined;
   try {

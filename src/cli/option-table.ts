@@ -47,7 +47,7 @@ export const optionSpecs = {
     short: 'H',
     value: { kind: 'host', shown: '[USER@]HOST' },
     scope: 'every',
-    help: 'Operate on another host, by ssh',
+    help: 'Operate on another host, by ssh; list, lockers and jobs on several: A,B,C',
   },
   json: {
     short: 'j',
@@ -102,6 +102,9 @@ export const optionSpecs = {
     help: 'Time between two tables: 500ms, 2s; 2s without it',
   },
   apply: { scope: 'own', help: 'Make the changes that it shows' },
+  'dry-run': { scope: 'own', help: 'Only say what would be in the way' },
+  abort: { scope: 'own', help: 'Undo a move that has not ended' },
+  'delete-source': { scope: 'own', help: 'Delete it here afterwards; asks twice' },
 } as const satisfies Readonly<Record<string, OptionSpec>>;
 
 export type OptionName = keyof typeof optionSpecs;

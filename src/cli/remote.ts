@@ -9,12 +9,20 @@ import { CommandError, exitStatus, UsageError } from './exit.ts';
 
 type Bridge = ChildProcessByStdio<Writable, Readable, null>;
 
+/** Several hosts at once cannot ask on one terminal, and a dead one does not hold up the others. */
+const askNobodyOptions = ['-o', 'BatchMode=yes', '-o', 'ConnectTimeout=15'];
+
 /** How ssh is called to reach a host: `[USER@]HOST[:PORT]`. */
-export function sshArguments(host: string, use: 'terminal' | 'pipe'): string[] {
+export function sshArguments(
+  host: string,
+  use: 'terminal' | 'pipe',
+  { askNobody = false }: { readonly askNobody?: boolean } = {},
+): string[] {
   const [, address = '', port] = /^(.*?)(?::(\d+))?$/s.exec(host) ?? [];
   if (address === '' || address.startsWith('-')) throw new UsageError(`"${host}" is not a host`);
   const portArguments = port === undefined ? [] : ['-p', port];
-  return [use === 'terminal' ? '-xt' : '-xT', ...portArguments, '--', address];
+  const options = askNobody ? askNobodyOptions : [];
+  return [use === 'terminal' ? '-xt' : '-xT', ...options, ...portArguments, '--', address];
 }
 
 /** Rejects with what ssh's end says, or with why it could not be run. */
@@ -36,8 +44,11 @@ function endOf(ssh: Bridge, host: string): Promise<never> {
  * systemd-stdio-bridge(1) there, as the user who logs in. The bridge takes any uid, since sshd has
  * decided who this is.
  */
-export async function connectRemote(host: string): Promise<BusConnection> {
-  const ssh = spawn('ssh', [...sshArguments(host, 'pipe'), 'systemd-stdio-bridge'], {
+export async function connectRemote(
+  host: string,
+  options: { readonly askNobody?: boolean } = {},
+): Promise<BusConnection> {
+  const ssh = spawn('ssh', [...sshArguments(host, 'pipe', options), 'systemd-stdio-bridge'], {
     stdio: ['pipe', 'pipe', 'inherit'],
   });
   const ended = endOf(ssh, host);

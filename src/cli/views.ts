@@ -11,7 +11,7 @@ import {
 } from './container-columns.ts';
 import type { ContainerInfo, GuestInfo, JobInfo, LockerInfo } from './object-info.ts';
 import { formatProgress } from './run-job.ts';
-import type { JsonValue } from './json.ts';
+import type { JsonObject } from './json.ts';
 import { formatBytes, unlimited } from '../model/memory-limit.ts';
 import { formatLimit } from './size.ts';
 import { renderTable, type Column } from './text-table.ts';
@@ -103,11 +103,30 @@ function printTable(terminal: Terminal, view: TableView, legend: boolean): void 
   );
 }
 
+/** What a table of one or several hosts shows beside its rows. */
+export interface TableOptions {
+  readonly legend: boolean;
+  /** The host of each row, which is then its first column; absent where all are of one host. */
+  readonly hosts?: readonly string[];
+}
+
+/** The table with the hosts of its rows in a column before the others. */
+function withHosts(view: TableView, { hosts }: TableOptions): TableView {
+  if (hosts === undefined) return view;
+  const { columns, rows, coloured } = view;
+  return {
+    ...view,
+    columns: [{ header: 'HOST', shrinks: true }, ...columns],
+    rows: rows.map((row, index) => [escapeText(hosts[index] ?? ''), ...row]),
+    ...(coloured && { coloured: { ...coloured, column: coloured.column + 1 } }),
+  };
+}
+
 /** "list": a line a container, with the columns that are wanted. */
 export function printContainers(
   terminal: Terminal,
   rows: readonly Row[],
-  legend: boolean,
+  options: TableOptions,
   names: readonly ColumnName[],
 ): void {
   const columns = names.map((name) => ({
@@ -115,15 +134,18 @@ export function printContainers(
     ...containerColumn(name).look,
   }));
   const cells = rows.map((row) => names.map((name) => containerColumn(name).text(row)));
-  const coloured = { column: names.indexOf('state'), colours: stateColours };
-  printTable(terminal, { columns, rows: cells, coloured, noun: 'container' }, legend);
+  // Without its column nothing is coloured, also behind that of the hosts.
+  const state = names.indexOf('state');
+  const coloured = { column: state < 0 ? NaN : state, colours: stateColours };
+  const view = { columns, rows: cells, coloured, noun: 'container' };
+  printTable(terminal, withHosts(view, options), options.legend);
 }
 
 /** "lockers" */
 export function printLockers(
   terminal: Terminal,
   lockers: readonly LockerInfo[],
-  legend: boolean,
+  options: TableOptions,
 ): void {
   const rows = lockers.map((locker) => [
     escapeText(locker.name),
@@ -140,7 +162,8 @@ export function printLockers(
     { header: 'DESCRIPTION', shrinks: true },
   ];
   const coloured = { column: 1, colours: { mounted: 'green' } as const };
-  printTable(terminal, { columns, rows, coloured, noun: 'locker' }, legend);
+  const view = { columns, rows, coloured, noun: 'locker' };
+  printTable(terminal, withHosts(view, options), options.legend);
 }
 
 function jobState(job: JobInfo): string {
@@ -148,7 +171,11 @@ function jobState(job: JobInfo): string {
 }
 
 /** "jobs" */
-export function printJobs(terminal: Terminal, jobs: readonly JobInfo[], legend: boolean): void {
+export function printJobs(
+  terminal: Terminal,
+  jobs: readonly JobInfo[],
+  options: TableOptions,
+): void {
   const rows = jobs.map((job) => [
     String(job.id),
     escapeText(job.container),
@@ -169,7 +196,7 @@ export function printJobs(terminal: Terminal, jobs: readonly JobInfo[], legend: 
     { header: 'DONE', align: 'right' },
     { header: 'UID', align: 'right' },
   ];
-  printTable(terminal, { columns, rows, noun: 'job' }, legend);
+  printTable(terminal, withHosts({ columns, rows, noun: 'job' }, options), options.legend);
 }
 
 /** "permissions" */
@@ -299,7 +326,7 @@ export function containerJson(
   container: ContainerInfo,
   jobs?: readonly JobInfo[],
   look?: { readonly guest: GuestInfo | undefined },
-): JsonValue {
+): JsonObject {
   const running = usage(container) !== undefined;
   return {
     container: container.name,
@@ -328,7 +355,7 @@ export function containerJson(
 }
 
 /** A locker as --json has it. */
-export function lockerJson(locker: LockerInfo): JsonValue {
+export function lockerJson(locker: LockerInfo): JsonObject {
   return {
     locker: locker.name,
     mounted: locker.mounted,
@@ -342,7 +369,7 @@ export function lockerJson(locker: LockerInfo): JsonValue {
 }
 
 /** A job as --json has it. */
-export function jobJson(job: JobInfo): JsonValue {
+export function jobJson(job: JobInfo): JsonObject {
   return {
     job: job.id,
     verb: job.verb,

@@ -1,11 +1,18 @@
 /** The one place where a container's own settings file is changed: one helper at a time, then a reload. */
 
+import { mkdirSync } from 'node:fs';
 import type { SystemdManager } from '../systemd/manager.ts';
 import { withLock } from './lock.ts';
 import { readSettingsFile, writeSettingsFile } from './settings-file.ts';
 
 /** Only one helper at a time changes settings. */
 const settingsLock = { directory: '/run/lockerd/helper', waitSec: 60 } as const;
+
+/** A program of root's may come before the first helper, whose unit makes the directory. */
+async function withSettingsLock<T>(use: () => Promise<T>): Promise<T> {
+  mkdirSync(settingsLock.directory, { recursive: true, mode: 0o700 });
+  return withLock(settingsLock.directory, settingsLock.waitSec, use);
+}
 
 /**
  * Changes a settings file and reloads systemd, so that the change holds. Takes it back if systemd does not
@@ -22,7 +29,7 @@ export async function changeSettings(
     writeSettingsFile(path, text);
     await systemd.reload();
   };
-  return withLock(settingsLock.directory, settingsLock.waitSec, async () => {
+  return withSettingsLock(async () => {
     const before = readSettingsFile(path);
     const after = edit(before);
     try {
@@ -32,7 +39,7 @@ export async function changeSettings(
       throw error;
     }
     return async (): Promise<void> =>
-      withLock(settingsLock.directory, settingsLock.waitSec, async () => {
+      withSettingsLock(async () => {
         // An admin's edit meanwhile is not ours to undo.
         if (readSettingsFile(path) === after) await replace(before);
       });

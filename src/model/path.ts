@@ -49,3 +49,6 @@ export const pathMax = 4095;
 
 /** Where containers live unless lxc.lxcpath says otherwise; units/system watches it. */
 export const defaultLxcpath = '/var/lib/lxc';
+
+/** What a host remembers of moves between hosts, and what holds a unit meanwhile; see lockerctl-move(8). */
+export const movesDirectory = '/var/lib/lockerd/moves';

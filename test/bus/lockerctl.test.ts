@@ -1252,6 +1252,38 @@ describe('another host', () => {
     expect(stderr).toMatch(message);
   });
 
+  test('is one of several, which are asked at once', async () => {
+    // Each waits until the others are there, as nobody does who is asked in turn.
+    shadow(
+      'ssh',
+      `echo "$*" >>$HOME/ssh-all; case $* in *dead*) echo 'no route' >&2; exit 255 ;; esac
+       : >"$HOME/asked-$$"
+       while [ "$(ls "$HOME" | grep -c '^asked-')" -lt 3 ]; do sleep 0.05; done
+       for last; do :; done; exec "$last" --bus-path="$REMOTE"`,
+    );
+    const env = { DBUS_SYSTEM_BUS_ADDRESS: 'unix:path=/nonexistent', REMOTE: bus.address };
+    const fleet = ['-H', 'one,dead,root@two:2222,three'];
+    const listed = await lockerctl([...fleet, 'list', '--quiet'], { env });
+    expect(listed).toMatchObject({
+      status: 1,
+      stdout: ['one', 'root@two:2222', 'three']
+        .flatMap((host) => ['db', 'mail', 'web'].map((name) => `${host} ${name}\n`))
+        .join(''),
+    });
+    expect(listed.stderr).toContain('lockerctl: dead: ssh to dead ended with status 255');
+    expect(readFileSync(join(bus.directory, 'ssh-all'), 'utf8')).toContain(
+      '-xT -o BatchMode=yes -o ConnectTimeout=15 -p 2222 -- root@two systemd-stdio-bridge\n',
+    );
+    const table = await lockerctl(['-H', 'one,three', 'list', '--columns=container'], { env });
+    expect(table.stdout).toMatch(
+      /^HOST +CONTAINER\none +db\none +mail\none +web\nthree +db\n[^]*6 containers listed\.\n$/,
+    );
+    const json = await lockerctl(['-H', 'one,three', 'lockers', '--json'], { env });
+    expect(JSON.parse(json.stdout)).toEqual(
+      expect.arrayContaining([expect.objectContaining({ host: 'three', locker: 'data' })]),
+    );
+  });
+
   test('whose connection breaks in the middle of a job', async () => {
     shadow('ssh', `echo $$ >$HOME/pid; for last; do :; done; exec "$last" --bus-path="$REMOTE"`);
     service.work = never;

@@ -22,3 +22,13 @@ export async function ensureImage(release = process.env['LOCKERD_TEST_RELEASE'] 
   if (release === usualRelease) return cachedImage(images, recipe);
   return cachedImage(images, recipe, release, await ensureImage(usualRelease));
 }
+
+/**
+ * The image of hosts that reach each other by ssh, built first where it is missing (a minute).
+ * @returns {Promise<string>} its root tree
+ */
+export async function ensureSshImage() {
+  const images = path.join(cacheDirectory(), 'images');
+  const recipe = path.join(import.meta.dirname, 'recipe-ssh');
+  return cachedImage(images, recipe, await ensureImage(usualRelease));
+}

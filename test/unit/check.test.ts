@@ -567,6 +567,40 @@ const rows: Readonly<Record<CheckId, Row>> = {
     ],
     silent: [{ '/var/lib/incus/containers/db': '-> /pool/db' }],
   },
+  'also-pacemaker': {
+    fires: [
+      [
+        {
+          '/etc/lockerd/containers/web.conf': 'autostart = yes\n',
+          '/var/lib/pacemaker/cib/cib.xml':
+            '<cib><primitive id="a" class="systemd" type="lxc@web"><operations/></primitive></cib>',
+        },
+        '/var/lib/pacemaker/cib/cib.xml',
+        'and so does a cluster',
+      ],
+    ],
+    silent: [
+      {
+        '/etc/lockerd/containers/web.conf': 'autostart = yes\n',
+        '/var/lib/pacemaker/cib/cib.xml':
+          '<primitive id="a" class="ocf" type="lxc@web"/><primitive class="systemd" type="lxc@db"/>',
+      },
+      {
+        '/etc/lockerd/containers/web.conf': 'autostart = no\n',
+        '/var/lib/pacemaker/cib/cib.xml': '<primitive class="systemd" type="lxc@web"/>',
+      },
+    ],
+  },
+  'moved-away': {
+    fires: [
+      [
+        { '/var/lib/lockerd/moves/web.away': 'it was moved to root@other\n' },
+        '/var/lib/lockerd/moves/web.away',
+        'moved to root@other',
+      ],
+    ],
+    silent: [{ '/var/lib/lockerd/moves/db.away': 'it was moved to root@other\n' }],
+  },
   'drop-in-masked': {
     fires: [
       [

@@ -66,6 +66,7 @@ describe('arguments', () => {
   });
 
   test('values of options', () => {
+    expect(parse('-H', 'a,root@b:2222,a', 'jobs').hosts).toEqual(['a', 'root@b:2222']);
     const invocation = parse('-H', 'root@db:2222', 'list', '--timeout=1min 30s', '--state=running');
     expect(invocation).toMatchObject({
       host: 'root@db:2222',
@@ -173,6 +174,9 @@ describe('arguments', () => {
     [['list', '--timeout=0'], /is not a time span/],
     [['list', '-H', ''], '"" is not a host'],
     [['list', '--host=-oProxyCommand=x'], '"-oProxyCommand=x" is not a host'],
+    [['list', '--host=a,-oProxyCommand=x'], '"-oProxyCommand=x" is not a host'],
+    [['list', '--host=a,,b'], '"" is not a host'],
+    [['start', 'web', '-H', 'a,b'], '"start" works on one host at a time'],
   ])('%j is wrong', (args, message) => {
     expect(() => parseArguments(args, pipe)).toThrow(UsageError);
     expect(() => parseArguments(args, pipe)).toThrow(message);
@@ -288,7 +292,12 @@ describe('lockerctl(1)', () => {
     const repeated = operands.some(({ count }) => count === 'any' || count === 'some');
     const isNeeded = operands.every(({ count }) => count === 'one' || count === 'some');
     const names = operands.map((operand) => operand.name).join(' ') + (repeated ? ' ...' : '');
-    const shownOperands = operands.length === 0 ? [] : [`${isNeeded ? '' : 'Op '}Ar ${names}`];
+    const isMixed = !isNeeded && operands.some(({ count }) => count === 'one');
+    const shownOperands = isMixed
+      ? operands.map((operand) => `${operand.count === 'one' ? '' : 'Op '}Ar ${operand.name}`)
+      : operands.length === 0
+        ? []
+        : [`${isNeeded ? '' : 'Op '}Ar ${names}`];
     const shownProgram = program ? ['Op Cm -- Ar COMMAND ...'] : [];
     return ['Cm', name, ...shownOptions, ...shownOperands, ...shownProgram].join(' ');
   }

@@ -180,6 +180,7 @@ describe('installed files', () => {
   const documented = [
     'lockerctl.1',
     'lockerctl-check.8',
+    'lockerctl-move.8',
     'lockerd.7',
     'lockerd-hooks.7',
     'lockerd.8',
@@ -209,6 +210,7 @@ describe('installed files', () => {
       '/usr/lib/lockerd/lockerd-helper',
       '/usr/lib/lockerd/lockerd-lockers',
       '/usr/lib/lockerd/lockerd-autoballoon',
+      '/usr/lib/lockerd/lockerd-move',
       ...filesBelow('units/system').map((name) => `/usr/lib/systemd/system/${name}`),
       ...filesBelow('units/sysusers').map((name) => `/usr/lib/sysusers.d/${name}`),
       ...installedFrom('units/catalog', '.catalog', '/usr/lib/systemd/catalog'),

@@ -50,6 +50,7 @@ function namesCommand({ kind, states }: Operand): string | undefined {
     case 'job':
       return 'jobs';
     case 'command':
+    case 'host':
     case 'limit':
     case 'size':
       return undefined;
@@ -89,15 +90,18 @@ function bashOption(name: OptionName): string {
 /** What a limit begins with. */
 const limitStarts = limitWords.map((word) => `${word}=`);
 
+const bashHosts = '_known_hosts_real -- "$cur"';
+
 function bashCall(operand: Operand): string {
   if (operand.kind === 'command') return `_lockerctl_words ${commandNames.join(' ')}`;
+  if (operand.kind === 'host') return bashHosts;
   if (operand.kind === 'limit') return `_lockerctl_limits ${limitStarts.join(' ')}`;
   const names = namesCommand(operand);
   return names === undefined ? ':' : `_lockerctl_names ${names}`;
 }
 
 const bashValues: Readonly<Partial<Record<ValueKind, string>>> = {
-  host: '_known_hosts_real -- "$cur"',
+  host: bashHosts,
   'json-mode': `_lockerctl_words ${jsonModes.join(' ')}`,
   states: `_lockerctl_list ${containerStates.join(' ')}`,
   columns: `_lockerctl_list ${columnNames.join(' ')}`,
@@ -170,9 +174,11 @@ function zshOperand({ operand, position }: Place): string {
       ? ` _lockerctl_names ${kind} ${names}`
       : kind === 'command'
         ? ' _describe -t commands command commands'
-        : kind === 'limit'
-          ? ` compadd -S '' -- ${limitStarts.join(' ')}`
-          : ' ';
+        : kind === 'host'
+          ? '_hosts'
+          : kind === 'limit'
+            ? ` compadd -S '' -- ${limitStarts.join(' ')}`
+            : ' ';
   const place =
     position === undefined ? '*:' : `${position + 1}:${count === 'optional' ? ':' : ''}`;
   return shellWord(`${place}${kind}:${action}`);
@@ -200,8 +206,10 @@ function fishWord(text: string): string {
   return `'${text.replaceAll(/['\\]/g, '\\$&')}'`;
 }
 
+const fishHosts = '(__fish_print_hostnames)';
+
 const fishValues: Readonly<Partial<Record<ValueKind, string>>> = {
-  host: '(__fish_print_hostnames)',
+  host: fishHosts,
   'json-mode': jsonModes.join(' '),
   states: `(__lockerctl_list ${containerStates.join(' ')})`,
   columns: `(__lockerctl_list ${columnNames.join(' ')})`,
@@ -239,6 +247,7 @@ function fishPlace({ operand, position }: Place): string {
 
 function fishOffer(operand: Operand): string {
   if (operand.kind === 'command') return fishWord(commandNames.join(' '));
+  if (operand.kind === 'host') return fishWord(fishHosts);
   if (operand.kind === 'limit') return fishWord(limitStarts.join(' '));
   return fishWord(`(__lockerctl_names ${namesCommand(operand) ?? ''})`);
 }

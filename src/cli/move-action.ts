@@ -1,0 +1,142 @@
+/** "move": a container to another host, by src/move. */
+
+import { createInterface } from 'node:readline';
+import { LockerdError, type ErrorCode } from '../model/errors.ts';
+import { formatBytes } from '../model/memory-limit.ts';
+import { shellWord } from '../model/shell-quote.ts';
+import { deleteSource } from '../move/delete-source.ts';
+import { move, type MoveReport, type MoveResult } from '../move/mover.ts';
+import { abortMove } from '../move/undo.ts';
+import type { Invocation } from './arguments.ts';
+import { complain } from './complain.ts';
+import { CommandError, exitStatus, UsageError } from './exit.ts';
+import type { Terminal } from './terminal.ts';
+import { escapeText } from './text.ts';
+import { formatSpan } from './time.ts';
+
+const statuses: Readonly<Partial<Record<ErrorCode, number>>> = {
+  NoSuchContainer: exitStatus.noSuchObject,
+  InvalidArgs: exitStatus.usage,
+};
+
+/** `3.2s`, `2min 5s` */
+function formatMs(ms: number): string {
+  return ms < 60_000 ? `${(ms / 1000).toFixed(1)}s` : formatSpan(BigInt(Math.round(ms)) * 1000n);
+}
+
+/** `copying: 1.2G of 3.4G, 55.0M/s, 40s left` */
+function progressText(
+  step: string,
+  { bytes, total, rate }: Parameters<MoveReport['progress']>[1],
+): string {
+  const size = (value: number): string => formatBytes(BigInt(Math.max(0, Math.round(value))));
+  const seconds = rate > 0 ? Math.max(0, total - bytes) / rate : undefined;
+  const left =
+    seconds === undefined ? '' : `, ${formatSpan(BigInt(Math.ceil(seconds)) * 1_000_000n)} left`;
+  return `${step}: ${size(bytes)} of ${size(total)}, ${size(rate)}/s${left}`;
+}
+
+function reporter(terminal: Terminal, { progress, quiet, operands }: Invocation): MoveReport {
+  const name = escapeText(operands[0] ?? '');
+  const show = (text: string): void => {
+    if (progress) terminal.status(text);
+  };
+  return {
+    step: (text) => {
+      show(`${name}: ${text}`);
+    },
+    warn: (text) => {
+      if (!quiet) terminal.complain(`lockerctl: warning: ${escapeText(text)}`);
+    },
+    progress: (step, figures) => {
+      show(`${name}: ${progressText(step, figures)}`);
+    },
+  };
+}
+
+function resultText({ container, target, bytes, files, moved, downtimeMs }: MoveResult): string {
+  const size = `${formatBytes(BigInt(bytes))}, ${files} files`;
+  if (!moved) return `${container}: could be moved to ${target}: ${size}`;
+  const downtime = downtimeMs === undefined ? '' : `; it did not run for ${formatMs(downtimeMs)}`;
+  return `${container}: moved to ${target}: ${size}${downtime}`;
+}
+
+/** Lets somebody who sits at the terminal say the name, two times. */
+async function confirmDeletion(name: string, terminal: Terminal): Promise<void> {
+  if (!terminal.traits.inputIsTerminal) {
+    throw new UsageError('--delete-source asks, so it needs a terminal');
+  }
+  const lines = createInterface({ input: process.stdin, terminal: false });
+  const answers = lines[Symbol.asyncIterator]();
+  try {
+    for (const what of ['Its files here are deleted after the move.', 'For good.']) {
+      terminal.complain(`${what} Type the name of the container:`);
+      const answer = await answers.next();
+      if (answer.value !== name) throw new CommandError('nothing was done', exitStatus.failure);
+    }
+  } finally {
+    lines.close();
+  }
+}
+
+async function abort(name: string, { quiet, json }: Invocation, terminal: Terminal): Promise<void> {
+  const { outcome, copy, warnings } = await abortMove(name);
+  for (const warning of warnings) terminal.complain(`lockerctl: warning: ${warning}`);
+  const texts = {
+    undone: 'the move is undone',
+    kept: 'the move had succeeded, and is ended here too',
+    nothing: 'nothing was under way; it may start here',
+  };
+  if (json) terminal.printJson({ container: name, outcome, copy: copy ?? null }, json);
+  else if (!quiet) {
+    const there = copy === undefined ? '' : `; the other host keeps what was copied in ${copy}`;
+    terminal.print(`${name}: ${texts[outcome]}${there}`);
+  }
+}
+
+async function run(name: string, invocation: Invocation, terminal: Terminal): Promise<void> {
+  const [, target] = invocation.operands;
+  if (invocation.abort) {
+    if (target !== undefined) throw new UsageError('"move --abort" takes one container');
+    await abort(name, invocation, terminal);
+    return;
+  }
+  if (target === undefined) throw new UsageError('"move" needs a container and a host');
+  const isDeleted = invocation.deleteSource && !invocation.dryRun;
+  if (isDeleted) await confirmDeletion(name, terminal);
+  const result = await move(name, target, invocation.dryRun, reporter(terminal, invocation));
+  terminal.status('');
+  if (isDeleted) await deleteSource(name);
+  const { json, quiet } = invocation;
+  if (json) {
+    const { moved, bytes, files, warnings, downtimeMs } = result;
+    const downtime = downtimeMs === undefined ? null : Math.round(downtimeMs * 1000);
+    terminal.printJson(
+      { container: name, target, moved, bytes, files, warnings, downtime_usec: downtime },
+      json,
+    );
+  } else if (!quiet) terminal.print(escapeText(resultText(result)));
+}
+
+/** Moves a container of this host. */
+export async function moveContainer(invocation: Invocation, terminal: Terminal): Promise<number> {
+  const [name = ''] = invocation.operands;
+  if (invocation.host !== undefined) {
+    throw new UsageError('"move" is called on the host that has the container');
+  }
+  if (process.geteuid?.() !== 0) {
+    const hint = `Try "sudo lockerctl move ${shellWord(name)} ...".`;
+    throw new CommandError('only root can use "move"', exitStatus.notPermitted, hint);
+  }
+  try {
+    await run(name, invocation, terminal);
+    return exitStatus.ok;
+  } catch (error) {
+    if (!(error instanceof LockerdError)) throw error;
+    terminal.status('');
+    const [first = '', ...others] = error.message.split('\n');
+    complain(terminal, name, { message: first });
+    for (const line of others) terminal.complain(line);
+    return statuses[error.code] ?? exitStatus.failure;
+  }
+}

@@ -1,0 +1,137 @@
+/**
+ * A copy at the target: the directory `.lockerd-move-ID` beside the containers, which nothing takes for one. It has
+ * a record of its own, and the copy in `container`, which gets the container's name by a rename and loses it by
+ * another. Nothing in it is ever removed but the record, and the directory when it is empty.
+ */
+import { lstatSync, mkdirSync, readFileSync, readdirSync, renameSync, rmdirSync } from 'node:fs';
+import { syncDirectory } from '../host/write-file.ts';
+import { codeOf } from '../model/errno.ts';
+import { LockerdError } from '../model/errors.ts';
+import { Fields } from './fields.ts';
+import { removeFile, replaceFile } from './record.ts';
+import { isName, isThere } from './target-checks.ts';
+
+const states = [
+  /** It has no name yet, or none any more. */
+  'copying',
+  /** It may have the container's name, and cannot start. */
+  'installed',
+  /** It may run, until the lease ends. */
+  'started',
+] as const;
+
+export type IncomingState = (typeof states)[number];
+
+const recordName = 'move.json';
+
+export class Incoming {
+  readonly id: string;
+  readonly container: string;
+  readonly #lxcpath: string;
+  #state: IncomingState;
+
+  private constructor(lxcpath: string, id: string, container: string, state: IncomingState) {
+    this.#lxcpath = lxcpath;
+    this.id = id;
+    this.container = container;
+    this.#state = state;
+  }
+
+  static #directory(lxcpath: string, id: string): string {
+    return `${lxcpath}/.lockerd-move-${id}`;
+  }
+
+  /** The copy of an earlier try; undefined where there is none. Throws Failed for a strange one. */
+  static find(lxcpath: string, id: string): Incoming | undefined {
+    const directory = Incoming.#directory(lxcpath, id);
+    let text: string;
+    try {
+      const { uid, mode } = lstatSync(directory);
+      if (uid !== 0 || (mode & 0o777) !== 0o700) {
+        throw new LockerdError('Failed', `${directory} is not as it was made`);
+      }
+      text = readFileSync(`${directory}/${recordName}`, 'utf8');
+    } catch (error) {
+      if (codeOf(error) === 'ENOENT') return undefined;
+      throw error;
+    }
+    const fields = Fields.parse(text);
+    const container = fields.text('container');
+    if (!isName(container)) throw new LockerdError('Failed', `${directory} names no container`);
+    return new Incoming(lxcpath, id, container, fields.oneOf('state', states));
+  }
+
+  /** Makes the directory, or finds that of an earlier try. */
+  static make(lxcpath: string, id: string, container: string): Incoming {
+    const directory = Incoming.#directory(lxcpath, id);
+    const found = Incoming.find(lxcpath, id);
+    if (found !== undefined) {
+      if (found.container === container) return found;
+      throw new LockerdError('Failed', `${directory} is that of "${found.container}"`);
+    }
+    // What was killed between the two has left an empty one.
+    if (isThere(directory)) rmdirSync(directory);
+    // Programs of the guest that are setuid are nobody's but root's here.
+    mkdirSync(directory, { mode: 0o700 });
+    const made = new Incoming(lxcpath, id, container, 'copying');
+    mkdirSync(made.copy, { mode: 0o700 });
+    made.state = 'copying';
+    return made;
+  }
+
+  get #own(): string {
+    return Incoming.#directory(this.#lxcpath, this.id);
+  }
+
+  /** Where the files are copied to. */
+  get copy(): string {
+    return `${this.#own}/container`;
+  }
+
+  /** Where they are while the copy has the container's name. */
+  get place(): string {
+    return `${this.#lxcpath}/${this.container}`;
+  }
+
+  get state(): IncomingState {
+    return this.#state;
+  }
+
+  /** Is on the disk before it has an effect. */
+  set state(state: IncomingState) {
+    this.#state = state;
+    const { id, container } = this;
+    replaceFile(`${this.#own}/${recordName}`, `${JSON.stringify({ id, container, state })}\n`);
+  }
+
+  /** Gives the copy the container's name. Throws Failed where something has it. */
+  install(): void {
+    this.state = 'installed';
+    if (isThere(this.place)) throw new LockerdError('Failed', `there is ${this.place} meanwhile`);
+    renameSync(this.copy, this.place);
+    syncDirectory(this.#lxcpath);
+  }
+
+  /** Takes the name away. What has the name without being this copy stays. */
+  uninstall(): void {
+    if (this.state !== 'copying' && !isThere(this.copy) && isThere(this.place)) {
+      renameSync(this.place, this.copy);
+      syncDirectory(this.#lxcpath);
+    }
+    this.state = 'copying';
+  }
+
+  /** The container is this host's: nothing tells of the move any more. */
+  finish(): void {
+    removeFile(`${this.#own}/${recordName}`);
+    rmdirSync(this.#own);
+  }
+}
+
+/** All copies on this host that have no end yet. */
+export function allIncoming(lxcpath: string): Incoming[] {
+  return readdirSync(lxcpath).flatMap((name) => {
+    const [, id] = /^\.lockerd-move-([0-9a-f]{16})$/.exec(name) ?? [];
+    return id === undefined ? [] : (Incoming.find(lxcpath, id) ?? []);
+  });
+}

@@ -1,0 +1,258 @@
+/** The source's side of a move, which leads. See README.md for what holds whatever fails. */
+import { randomBytes } from 'node:crypto';
+import { LockerdError } from '../model/errors.ts';
+import { shellWord } from '../model/shell-quote.ts';
+import { hold } from './guard.ts';
+import { withMoveLock } from './lock.ts';
+import { programPath } from './protocol.ts';
+import { sizeOf } from './receiver.ts';
+import { readRecord, writeRecord, type MoveRecord, type Phase } from './record.ts';
+import { run, stopUnit, unitState } from './run.ts';
+import { readMovable, type Movable } from './source-facts.ts';
+import { Target, type Hello } from './ssh.ts';
+import { copyTree } from './sync.ts';
+import { giveUp, undo } from './undo.ts';
+
+/** What the caller is told while a move goes on. */
+export interface MoveReport {
+  readonly step: (text: string) => void;
+  readonly warn: (text: string) => void;
+  /** Bytes done of how many, bytes a second, and seconds that are left, all of them estimates. */
+  readonly progress: (
+    step: string,
+    figures: { readonly bytes: number; readonly total: number; readonly rate: number },
+  ) => void;
+}
+
+export interface MoveResult {
+  readonly container: string;
+  readonly target: string;
+  /** False for what only was looked at. */
+  readonly moved: boolean;
+  readonly bytes: number;
+  readonly files: number;
+  readonly warnings: readonly string[];
+  /** From the order to stop until the target was ready; undefined for a container that did not run. */
+  readonly downtimeMs: number | undefined;
+}
+
+/** What is wrong at either end; nothing was changed. */
+export class NotMovable extends LockerdError {
+  readonly problems: readonly string[];
+
+  constructor(problems: readonly string[]) {
+    super('Failed', problems.join('\n'));
+    this.problems = problems;
+  }
+}
+
+/** A container that runs outside its unit cannot be stopped by it. */
+async function checkState(name: string): Promise<boolean> {
+  const state = await unitState(name);
+  if (state === 'active') {
+    const frozen = await run('lxc-info', ['-n', name, '-sH']);
+    if (frozen.trim() === 'RUNNING') return true;
+    throw new NotMovable([`it is ${frozen.trim().toLowerCase()} here; thaw or stop it first`]);
+  }
+  if (state !== 'inactive' && state !== 'failed') {
+    throw new NotMovable([`its unit is ${state}; wait, or stop it first`]);
+  }
+  const lxc = (await run('lxc-info', ['-n', name, '-sH'])).trim();
+  if (lxc === 'STOPPED') return false;
+  throw new NotMovable([`it runs, but not as its unit; stop it with lxc-stop first`]);
+}
+
+/** Differences that may matter, but need not. */
+function releaseWarnings(hello: Hello, lxc: string): string[] {
+  return [
+    ...(hello.lxc === lxc ? [] : [`LXC is ${hello.lxc} there and ${lxc} here`]),
+    ...(hello.lockerd === LOCKERD_VERSION
+      ? []
+      : [`lockerd is ${hello.lockerd} there and ${LOCKERD_VERSION} here`]),
+  ];
+}
+
+class Move {
+  readonly #movable: Movable;
+  readonly #report: MoveReport;
+  readonly #target: Target;
+  #record: MoveRecord;
+  #copy = '';
+  #bytes = 0;
+  #downSinceMs = 0;
+
+  constructor(movable: Movable, target: Target, record: MoveRecord, report: MoveReport) {
+    this.#movable = movable;
+    this.#target = target;
+    this.#record = record;
+    this.#report = report;
+  }
+
+  /** @throws {NotMovable} */
+  async check(hello: Hello): Promise<{ bytes: number; files: number; warnings: string[] }> {
+    const { name, directory, lxcpath, needs, idmaps, lockers, config, wantedBy } = this.#movable;
+    if (hello.lxcpath !== lxcpath) {
+      throw new NotMovable([`containers are in ${hello.lxcpath} there and in ${lxcpath} here`]);
+    }
+    await run('rsync', ['--version']).catch(() => {
+      throw new NotMovable(['there is no rsync here; install it']);
+    });
+    const size = await sizeOf(directory);
+    this.#bytes = size.bytes;
+    const { id } = this.#record;
+    const asked = { id, name, config, needs, idmaps, lockers, ...size };
+    const answer = await this.#target.ask('check', asked);
+    const problems = answer.texts('problems');
+    if (problems.length > 0) throw new NotMovable(problems);
+    const lxc = (await run('lxc-start', ['--version'])).trim();
+    const warnings = [
+      ...releaseWarnings(hello, lxc),
+      ...answer.texts('warnings'),
+      ...wantedBy.map((other) => `${other} needs or wants it here`),
+    ];
+    for (const warning of warnings) this.#report.warn(warning);
+    return { ...size, warnings };
+  }
+
+  #enter(phase: Phase): void {
+    this.#record = { ...this.#record, phase, leaseEndMs: this.#target.leaseEndMs };
+    writeRecord(this.#record);
+  }
+
+  async #sync(step: string, isAtRest: boolean): Promise<void> {
+    this.#report.step(step);
+    const { directory } = this.#movable;
+    await copyTree(directory, this.#target.socket, this.#copy, isAtRest, ({ bytes, rate }) => {
+      this.#report.progress(step, { bytes, total: this.#bytes, rate });
+    });
+  }
+
+  /** Has somebody undo the move should this process be killed. */
+  async #watch(): Promise<void> {
+    const { name } = this.#movable;
+    const unit = `--unit=lockerd-move-${this.#record.id}-${randomBytes(4).toString('hex')}`;
+    const command = [programPath, 'watch', '--', name];
+    await run('systemd-run', ['--quiet', '--collect', unit, '--', ...command]);
+  }
+
+  async #copyWhileItRuns(): Promise<void> {
+    this.#enter('copying');
+    const answer = await this.#target.ask('prepare', {
+      id: this.#record.id,
+      name: this.#movable.name,
+    });
+    this.#copy = answer.text('copy');
+    const { wasRunning } = this.#record;
+    await this.#sync('copying', !wasRunning);
+    // What has changed meanwhile takes less time, in which less changes.
+    if (wasRunning) await this.#sync('copying what has changed', false);
+    await this.#target.ask('flush');
+  }
+
+  async #handOver(): Promise<void> {
+    const { name, settings, autostart } = this.#movable;
+    await this.#watch();
+    this.#enter('stopping');
+    hold(name, `it is being moved to ${this.#record.target}`);
+    this.#downSinceMs = performance.now();
+    if (this.#record.wasRunning) {
+      this.#report.step('stopping');
+      await stopUnit(name);
+      await this.#sync('copying the rest', true);
+    }
+    await this.#target.ask('install', { settings, autostart });
+    if (this.#record.wasRunning) {
+      this.#enter('starting');
+      this.#report.step('starting there');
+      await this.#target.ask('start');
+    }
+  }
+
+  /** All of it; on failure, the source is as it was. @returns milliseconds without the container */
+  async run(): Promise<number> {
+    try {
+      await this.#copyWhileItRuns();
+      await this.#handOver();
+    } catch (error) {
+      throw await this.#undone(error);
+    }
+    const downtimeMs = performance.now() - this.#downSinceMs;
+    this.#enter('keeping');
+    try {
+      await this.#target.ask('keep');
+    } catch (error) {
+      const undone = await undo(this.#record);
+      if (undone.outcome !== 'kept') throw error;
+      return downtimeMs;
+    }
+    for (const warning of await giveUp(this.#record)) this.#report.warn(warning);
+    return downtimeMs;
+  }
+
+  async #undone(error: unknown): Promise<Error> {
+    const why = error instanceof Error ? error.message : String(error);
+    this.#report.step('undoing');
+    this.#target.close();
+    const { copy, warnings } = await undo({
+      ...this.#record,
+      leaseEndMs: Math.max(this.#record.leaseEndMs, this.#target.leaseEndMs),
+    });
+    for (const warning of warnings) this.#report.warn(warning);
+    const { wasRunning, target } = this.#record;
+    const here = wasRunning ? 'it runs here as before' : 'it is here as before';
+    const there = copy === undefined ? '' : `; ${target} keeps what was copied in ${copy}`;
+    return new LockerdError('Failed', `${why}\n${here}${there}`, { cause: error });
+  }
+}
+
+/** The number of an earlier try with the same target, or a new one. */
+function recordFor(name: string, target: string, wasRunning: boolean): MoveRecord {
+  const old = readRecord(name);
+  const isSame = old?.phase === 'paused' && old.target === target;
+  const id = isSame ? old.id : randomBytes(8).toString('hex');
+  return { id, container: name, target, phase: 'copying', wasRunning, leaseEndMs: 0 };
+}
+
+/** Undoes what an earlier mover has left that was killed. */
+async function endEarlier(name: string): Promise<void> {
+  const old = readRecord(name);
+  if (old === undefined) return;
+  const { outcome } = await undo(old);
+  if (outcome === 'kept' || old.phase === 'moved') {
+    throw new NotMovable([
+      `it was moved to ${old.target} already; to forget that: lockerctl move --abort ${shellWord(name)}`,
+    ]);
+  }
+}
+
+const lockWaitSec = 5;
+
+/**
+ * Moves a container of this host to another one.
+ * @param target `[USER@]HOST[:PORT]`, where that user is root
+ * @throws {NotMovable} before anything was changed, and LockerdError with what became of the container
+ */
+export function move(
+  name: string,
+  target: string,
+  isDry: boolean,
+  report: MoveReport,
+): Promise<MoveResult> {
+  return withMoveLock(name, lockWaitSec, async () => {
+    await endEarlier(name);
+    const movable = readMovable(name);
+    const wasRunning = await checkState(name);
+    const record = recordFor(name, target, wasRunning);
+    const connection = await Target.connect(target, record.id);
+    try {
+      const moving = new Move(movable, connection.target, record, report);
+      const { bytes, files, warnings } = await moving.check(connection.hello);
+      const result = { container: name, target, bytes, files, warnings };
+      if (isDry) return { ...result, moved: false, downtimeMs: undefined };
+      const downtimeMs = await moving.run();
+      return { ...result, moved: true, downtimeMs: wasRunning ? downtimeMs : undefined };
+    } finally {
+      connection.target.close();
+    }
+  });
+}

@@ -1,0 +1,125 @@
+/** What the source's files say about a container that is to be moved, and why it cannot be. */
+import { lstatSync } from 'node:fs';
+import type { Container } from '../generator/container.ts';
+import { modelContainers } from '../generator/decide.ts';
+import { readFacts } from '../generator/read-facts.ts';
+import { Files } from '../host/files.ts';
+import type { LxcFile } from '../host/lxc-source.ts';
+import { createLxcReader } from '../host/read-lxc.ts';
+import { viewContainer, type ContainerView } from '../helper/view.ts';
+import { LockerdError } from '../model/errors.ts';
+import type { LxcConfig } from '../model/lxc-config.ts';
+import { isAtOrBelow } from '../model/path.ts';
+import { formatProblem } from '../model/problem.ts';
+import { parseRootfs } from '../model/rootfs.ts';
+
+/** A container with all that a target must have, or get. */
+export interface Movable {
+  readonly name: string;
+  readonly view: ContainerView;
+  /** Has its configuration and its root file system. */
+  readonly directory: string;
+  readonly lxcpath: string;
+  /** The configuration; includes of files that move along stand in their places. */
+  readonly config: string;
+  /** Paths, devices and programs of the host that a start cannot do without. */
+  readonly needs: readonly string[];
+  /** Values of lxc.idmap. */
+  readonly idmaps: readonly string[];
+  readonly lockers: readonly string[];
+  readonly autostart: boolean;
+  /** Its own settings file; undefined where it has none. */
+  readonly settings: string | undefined;
+  /** Containers here that need it or start after it. */
+  readonly wantedBy: readonly string[];
+}
+
+function refuse(why: string): LockerdError {
+  return new LockerdError('Failed', `it cannot be moved: ${why}`);
+}
+
+/** The lines of a file, with those of included files that move along in the place of their include. */
+function portableLines(file: LxcFile, movesAlong: (path: string) => boolean): string[] {
+  let includes = 0;
+  return file.text.lines.flatMap((line): string[] => {
+    if (!('key' in line)) return [];
+    const written = [`${line.key} = "${line.value}"`];
+    if (line.key !== 'lxc.include' || line.value === '') return written;
+    const include = file.includes[includes++];
+    if (include === undefined || !movesAlong(include.path)) return written;
+    return include.files.flatMap((child) => portableLines(child, movesAlong));
+  });
+}
+
+/** Throws Failed unless the root file system is a directory that moves along with the container's. */
+function checkRootfs({ rootfsPath }: LxcConfig, directory: string): void {
+  if (rootfsPath === undefined) throw refuse('it has no lxc.rootfs.path');
+  const parsed = parseRootfs(rootfsPath.value);
+  const rootfs = 'rootfs' in parsed ? parsed.rootfs : undefined;
+  const [path] = rootfs?.paths ?? [];
+  if (rootfs?.type !== 'dir' || path === undefined) {
+    const what = `its root file system, ${rootfsPath.value}, is no directory`;
+    throw refuse(`${what}; volumes, images and overlays are not moved yet`);
+  }
+  if (!isAtOrBelow(path, directory)) {
+    throw refuse(`its root file system, ${path}, is not in ${directory}`);
+  }
+  for (let at = path; at !== directory; at = at.slice(0, at.lastIndexOf('/'))) {
+    if (!lstatSync(at).isDirectory()) throw refuse(`${at} is a symbolic link or a file`);
+  }
+  if (lstatSync(path).dev !== lstatSync(directory).dev) {
+    throw refuse(`${path} is a file system of its own; these are not moved yet`);
+  }
+}
+
+/** The first words of hooks: programs that LXC runs. */
+function hookPrograms({ hooks }: LxcConfig): string[] {
+  return hooks.flatMap(({ value }) => /^\/[^ \t]*/.exec(value)?.[0] ?? []);
+}
+
+/** What LXC or the unit would miss, without what moves along or comes from lockerd itself. */
+function needsOf(unit: Container, config: LxcConfig, own: readonly string[]): string[] {
+  const all = [...unit.requiredPaths, ...unit.startPaths, ...unit.devices, ...hookPrograms(config)];
+  return [...new Set(all)].filter((path) => !own.some((directory) => isAtOrBelow(path, directory)));
+}
+
+/**
+ * Reads all about a container of this host.
+ * @throws {LockerdError} NoSuchContainer, or Failed with why it cannot be moved
+ */
+export function readMovable(name: string): Movable {
+  const files = new Files();
+  const view = viewContainer(name);
+  const facts = readFacts('', files);
+  const { containers } = modelContainers(facts.containers, facts.host);
+  const unit = containers.find((container) => container.name === name);
+  const own = facts.containers.find((container) => container.name === name);
+  if (unit === undefined || own === undefined) throw refuse('it can have no unit');
+  const [problem] = unit.problems;
+  if (problem !== undefined) throw refuse(`it would not start here: ${formatProblem(problem)}`);
+  const { directory, config } = own;
+  if (!lstatSync(directory).isDirectory()) throw refuse(`${directory} is a symbolic link`);
+  checkRootfs(config, directory);
+  const { file } = createLxcReader('', files).read(unit.configFile);
+  const { path: lxcpath, real } = facts.host.lxcpath;
+  const movesAlong = (path: string): boolean => isAtOrBelow(path, directory);
+  return {
+    name,
+    view,
+    directory,
+    lxcpath,
+    config: portableLines(file, movesAlong)
+      .map((line) => `${line}\n`)
+      .join(''),
+    needs: needsOf(unit, config, [directory, `${real}/${name}`, unit.wormhole?.path ?? directory]),
+    idmaps: config.idmaps.map(({ value }) => value),
+    lockers: unit.wormhole?.attachments.map(({ locker }) => locker) ?? [],
+    autostart: unit.boot.starts,
+    settings: view.own.text,
+    wantedBy: facts.containers
+      .filter(({ settings: { needs, wants } }) =>
+        [...(needs?.value ?? []), ...(wants?.value ?? [])].includes(name),
+      )
+      .map((other) => other.name),
+  };
+}

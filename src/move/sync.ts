@@ -1,0 +1,113 @@
+/**
+ * Copies a container's directory to the target by rsync(1), also while its guest runs. A hostile guest could
+ * put symbolic links in the place of directories while rsync is on its way through them. So rsync sees nothing
+ * of the host but the directory, programs, and the socket of a connection that is there already.
+ */
+import { execa } from 'execa';
+import { LockerdError } from '../model/errors.ts';
+
+/** Arguments: directory, socket, then the command. Its mounts end with their namespace. */
+const jail = `
+set -eu
+directory=$1 socket=$2
+shift 2
+mkdir -p -m 0700 /run/lockerd/moves/jail
+mount -t tmpfs -o mode=0700,size=1M,nosuid tmpfs /run/lockerd/moves/jail
+cd /run/lockerd/moves/jail
+mkdir tree dev etc usr
+mount --bind "$directory" tree
+mount --bind /usr usr
+for name in bin sbin lib lib64 lib32 libx32; do
+    if [ -L "/$name" ]; then cp -P "/$name" .
+    elif [ -d "/$name" ]; then mkdir "$name"; mount --bind "/$name" "$name"; fi
+done
+: >dev/null
+mount --bind /dev/null dev/null
+[ ! -e /etc/ld.so.cache ] || cp /etc/ld.so.cache etc/
+echo 'root:x:0:0:root:/:/bin/sh' >etc/passwd
+: >socket
+mount --bind "$socket" socket
+exec chroot . "$@"
+`;
+
+/** How far a copy has come. */
+export interface CopyProgress {
+  /** Bytes of files that are the same on both ends now. */
+  readonly bytes: number;
+  /** Bytes a second. */
+  readonly rate: number;
+}
+
+/** Exit statuses of rsync(1) that a tree which changes meanwhile can cause. */
+const ofChange: readonly number[] = [23, 24];
+
+const unitFactors: Readonly<Record<string, number>> = {
+  B: 1,
+  kB: 1024,
+  MB: 1024 ** 2,
+  GB: 1024 ** 3,
+  TB: 1024 ** 4,
+};
+
+/** Reads what rsync prints with --info=progress2; undefined for any other text. */
+export function parseProgress(text: string): CopyProgress | undefined {
+  const match = /^\s*([\d,.]{1,30})\s+\d{1,3}%\s+([\d.]{1,12})([kMGT]?B)\/s/.exec(text);
+  if (match === null) return undefined;
+  const [, bytes = '', rate = '', unit = ''] = match;
+  return {
+    bytes: Number(bytes.replaceAll(/[,.]/g, '')),
+    rate: Math.round(Number(rate) * (unitFactors[unit] ?? 1)),
+  };
+}
+
+/** What ends the copy, in words of rsync. */
+function failure(exitCode: number | undefined, stderr: string): LockerdError {
+  const words = stderr
+    .trim()
+    .split('\n')
+    .filter((line) => line !== '')
+    .slice(0, 3)
+    .join('; ');
+  return new LockerdError('Failed', `rsync failed (${exitCode ?? 'killed'}): ${words}`);
+}
+
+/**
+ * Makes what is at the target equal to a directory of this host.
+ * @param socket of the ssh connection, see ssh.ts
+ * @param destination absolute path at the target
+ * @param isAtRest whether nothing changes the directory, so that any doubt is a failure
+ * @throws {LockerdError} Failed
+ */
+export async function copyTree(
+  directory: string,
+  socket: string,
+  destination: string,
+  isAtRest: boolean,
+  report: (progress: CopyProgress) => void,
+): Promise<void> {
+  // Only the connection that is there is used: this ssh knows neither hosts nor keys.
+  const ssh = 'ssh -F none -S /socket -o ControlMaster=no -o ProxyCommand=false -o BatchMode=yes';
+  const rsync = [
+    ...['rsync', '--archive', '--hard-links', '--acls', '--xattrs', '--sparse', '--numeric-ids'],
+    ...['--one-file-system', '--delete', '--secluded-args', '--info=progress2', '--outbuf=N'],
+    ...[`--rsh=${ssh}`, '/tree/', `target:${destination}/`],
+  ];
+  const child = execa(
+    '/usr/bin/unshare',
+    ['--mount', 'sh', '-c', jail, 'sh', directory, socket, ...rsync],
+    {
+      reject: false,
+      stdin: 'ignore',
+      env: { LC_ALL: 'C' },
+      buffer: { stdout: false, stderr: true },
+      maxBuffer: 1024 * 1024,
+    },
+  );
+  child.stdout.setEncoding('utf8').on('data', (text: string) => {
+    const progress = parseProgress(text.split('\r').at(-1) ?? '');
+    if (progress !== undefined) report(progress);
+  });
+  const { failed, exitCode, stderr } = await child;
+  if (!failed || (!isAtRest && ofChange.includes(exitCode ?? -1))) return;
+  throw failure(exitCode, stderr);
+}

@@ -1,0 +1,388 @@
+/** lockerctl move, between two booted hosts. */
+
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
+import { expectState, offline } from '../machines/support.ts';
+import type { RunResult } from '../machines/execute.ts';
+import type { Host } from './host.ts';
+import { addresses, bootPair, type Pair } from './pair.ts';
+
+vi.setConfig({ testTimeout: 180_000, hookTimeout: 300_000 });
+
+const address = `root@${addresses.target}`;
+const ids = ['lxc.idmap = u 0 100000 65536', 'lxc.idmap = g 0 100000 65536'];
+
+/** Goes on from the last number that is on the disk, and says which run has written each of them. */
+const counter = `#!/bin/sh
+read -r run </proc/sys/kernel/random/uuid
+number=$(tail -n 1 /numbers 2>/dev/null)
+number=\${number%% *}
+while :; do
+    number=$((\${number:-0} + 1))
+    echo "$number $run" >>/numbers
+    busybox usleep 10000
+done
+`;
+
+/** Of each kind of file one, with what can be on it; \`$1\` is the root file system, \`$2\` is added to ids. */
+const oddities = `
+cd "$1"
+mkdir odd && cd odd
+echo text >file && ln file link && ln -s ../bin symbolic && ln -s /nowhere dangling
+echo other >owned && chown $((1234 + $2)):$((4321 + $2)) owned
+cp owned setuid && chmod 4755 setuid
+setfattr -n user.note -v hello file
+setfacl -m u:$((7 + $2)):r file && mkdir -m 2775 directory && setfacl -d -m g:$((8 + $2)):rwx directory
+mknod null c 1 3 && mkfifo fifo
+truncate -s 20M sparse && printf end >>sparse
+: >'name with
+a newline, $(reboot) and *'
+printf 'bytes' >"$(printf 'bytes-\\377')"
+`;
+
+/** All that a tree is, without what its guest writes while it runs. */
+const describeTree = `
+cd "$1" && find . -xdev ! -name numbers ! -path './dev*' ! -path './run*' ! -name shutdown-marker ! -path ./config \\
+    -printf '%p %y %m %U %G %n %l\\n' | LC_ALL=C sort
+find . -xdev -type f ! -name numbers ! -name shutdown-marker -printf '%p\\0' | LC_ALL=C sort -z | xargs -0 sha256sum
+find . -xdev \\( -type b -o -type c \\) -path '*odd*' -exec stat -c '%n %t:%T' '{}' +
+find . -xdev -path '*odd*' -print0 | LC_ALL=C sort -z | xargs -0 getfattr -h -d -m - 2>/dev/null
+find . -xdev -path '*odd*' ! -type l -print0 | LC_ALL=C sort -z | xargs -0 getfacl -n -p
+[ "$(stat -c %b rootfs/odd/sparse)" -lt 1000 ] && echo sparse
+stat -c %i rootfs/odd/file rootfs/odd/link | uniq | wc -l
+`;
+
+let pair: Pair;
+let source: Host;
+let target: Host;
+
+async function createGuest(name: string, config: string[] = [], shift = 0): Promise<void> {
+  await source.createContainer(name, 'busybox', { config: [...offline, ...config] });
+  const rootfs = `/var/lib/lxc/${name}/rootfs`;
+  await source.writeFile(`${rootfs}/bin/count`, counter, 0o755);
+  await source.shell(`echo '::respawn:/bin/count' >>${rootfs}/etc/inittab`);
+  if (shift > 0) {
+    await source.shell(`chown -R ${shift}:${shift} ${rootfs} && chmod 755 /var/lib/lxc/${name}`);
+  }
+  await source.run('sh', ['-euc', oddities, 'sh', rootfs, String(shift)]);
+}
+
+async function move(name: string, ...options: string[]): Promise<RunResult> {
+  const args = ['move', name, address, ...options];
+  return source.run('lockerctl', args, { reject: false, timeoutMs: 170_000 });
+}
+
+async function treeOf(host: Host, name: string): Promise<string> {
+  return (await host.run('sh', ['-euc', describeTree, 'sh', `/var/lib/lxc/${name}`])).stdout;
+}
+
+/** Whole lines. */
+async function linesOf(host: Host, name: string): Promise<string[]> {
+  const text = await host.readFile(`/var/lib/lxc/${name}/rootfs/numbers`);
+  return text.slice(0, text.lastIndexOf('\n')).split('\n');
+}
+
+function numbersIn(lines: readonly string[]): number[] {
+  return lines.map((line) => Number.parseInt(line, 10));
+}
+
+/** The container runs at the source, writes there, and the target shows nothing of it. */
+async function expectAsBefore(name: string): Promise<void> {
+  await expectState(source, `lxc@${name}.service`, 'active');
+  const before = (await linesOf(source, name)).length;
+  await source.waitFor('the guest writes again', async () => {
+    return (await linesOf(source, name)).length > before;
+  });
+  expect(await source.exists(`/var/lib/lockerd/moves/${name}.away`)).toBe(false);
+  await expectCleanTarget(name);
+}
+
+async function expectCleanTarget(name: string): Promise<void> {
+  await target.waitFor('the target has undone its part', async () => {
+    const { stdout } = await target.shell(`
+      ls -d /var/lib/lxc/${name} /etc/lockerd/containers/${name}.conf \
+        /var/lib/lockerd/moves/${name}.away /run/lockerd/moves/${name}.here 2>/dev/null || true
+      systemctl list-units --all --plain --no-legend 'lxc@${name}.service' | grep -v inactive || true
+      pgrep -af '[l]xc-start.*${name}' || true`);
+    return stdout === '';
+  });
+}
+
+/**
+ * Stops one call of a program, and goes on when it is told: at the call with a number, before or after its work.
+ * The place is one that rsync sees too, to which lockerctl shows little else.
+ */
+const brake = `#!/bin/sh
+cd /usr/local/share/brake || exit 1
+case " $* " in *" $(cat which) "*) ;; *) exec "/usr/bin/$(basename "$0")" "$@" ;; esac
+number=$(($(cat number) - 1)) && echo "$number" >number
+[ "$number" = 0 ] || exec "/usr/bin/$(basename "$0")" "$@"
+if [ "$(cat when)" = after ]; then "/usr/bin/$(basename "$0")" "$@" || exit; fi
+ls -A / /etc /root /var >seen 2>/dev/null
+: >reached
+while [ ! -e go ]; do sleep 0.1; done
+[ "$(cat when)" = after ] || exec "/usr/bin/$(basename "$0")" "$@"
+`;
+
+interface Brake {
+  readonly host: () => Host;
+  readonly program: 'rsync' | 'systemctl';
+  /** An argument of the call. */
+  readonly which: string;
+  readonly number: number;
+  readonly when: 'before' | 'after';
+}
+
+const brakes = {
+  'while it is copied': {
+    ...{ host: () => source, program: 'rsync', which: '/tree/', number: 1, when: 'before' },
+  },
+  'while it is stopped': {
+    ...{ host: () => source, program: 'rsync', which: '/tree/', number: 3, when: 'before' },
+  },
+  'while it starts there': {
+    ...{ host: () => target, program: 'systemctl', which: 'start', number: 1, when: 'before' },
+  },
+  'when it runs there': {
+    ...{ host: () => target, program: 'systemctl', which: 'start', number: 1, when: 'after' },
+  },
+} as const satisfies Record<string, Brake>;
+
+/** Does something in the middle of a move, lets that go on, and gives its end. */
+async function moveWith(
+  name: string,
+  at: keyof typeof brakes,
+  action: (mover: string) => Promise<unknown>,
+): Promise<RunResult> {
+  const { host, program, which, number, when }: Brake = brakes[at];
+  const place = '/usr/local/share/brake';
+  await host().shell(`mkdir -p ${place} && cd ${place} && rm -f go reached
+    echo ${which} >which; echo ${number} >number; echo ${when} >when`);
+  await host().writeFile(`/usr/local/bin/${program}`, brake, 0o755);
+  const moving = move(name);
+  try {
+    await host().waitFor(`the move is to be ended ${at}`, async () =>
+      host().exists(`${place}/reached`),
+    );
+    await action((await source.shell("pgrep -f '[l]ockerctl move'")).stdout.trim());
+  } finally {
+    if (host().isOn) await host().shell(`touch ${place}/go && rm -f /usr/local/bin/${program}`);
+  }
+  return moving;
+}
+
+beforeAll(async () => {
+  pair = await bootPair();
+  ({ source, target } = pair);
+});
+afterAll(async () => {
+  await pair[Symbol.asyncDispose]();
+});
+
+describe('a container', () => {
+  test('that runs goes on at the target, without a lost write', async () => {
+    await createGuest('web', ['lxc.start.auto = 1']);
+    await source.writeFile('/etc/lockerd/containers/web.conf', 'stop-timeout = 30s\n');
+    await source.run('systemctl', ['daemon-reload']);
+    await source.run('systemctl', ['start', 'lxc@web']);
+    await source.waitForGuest('web');
+    const dry = await move('web', '--dry-run', '--json');
+    expect(dry).toMatchObject({ exitCode: 0 });
+    expect(JSON.parse(dry.stdout)).toMatchObject({ container: 'web', moved: false });
+    await expectCleanTarget('web');
+    expect(await source.exists('/var/lib/lockerd/moves/web.json')).toBe(false);
+
+    const { exitCode, stdout, stderr } = await move('web');
+    expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: '' });
+    expect(stdout).toMatch(/^web: moved to root@10\.99\.0\.2: .*; it did not run for [\d.]+s\n$/);
+    console.log(stdout.trim());
+    await expectState(target, 'lxc@web.service', 'active');
+    await expectState(source, 'lxc@web.service', 'inactive');
+    const here = await linesOf(source, 'web');
+    await target.waitFor('the guest writes', async () => {
+      return (await linesOf(target, 'web')).length > here.length + 5;
+    });
+    const there = await linesOf(target, 'web');
+    expect(there.slice(0, here.length)).toEqual(here);
+    expect(numbersIn(there)).toEqual(there.map((_, index) => index + 1));
+    // The guest has written there since, as each boot does.
+    const withoutLogs = (tree: string): string =>
+      tree
+        .split('\n')
+        .filter((line) => !line.includes('./rootfs/var/'))
+        .join('\n');
+    const tree = withoutLogs(await treeOf(target, 'web'));
+    expect(tree).toBe(withoutLogs(await treeOf(source, 'web')));
+    expect(tree).toMatch(/\nsparse\n1\n$/);
+  });
+
+  test('is the target’s for good, and cannot start at the source', async () => {
+    const autostart = async (host: Host): Promise<unknown> => {
+      const { stdout } = await host.run('lockerctl', ['list', '--json']);
+      const [web] = JSON.parse(stdout) as { autostart: boolean; state: string }[];
+      return web?.autostart;
+    };
+    expect(await autostart(target)).toBe(true);
+    expect(await autostart(source)).toBe(false);
+    expect(await target.readFile('/etc/lockerd/containers/web.conf')).toContain(
+      'stop-timeout = 30s',
+    );
+    const start = await source.run('systemctl', ['start', 'lxc@web'], { reject: false });
+    expect(start.exitCode).not.toBe(0);
+    expect(
+      await target.shell('ls -A /var/lib/lxc /var/lib/lockerd/moves /run/lockerd/moves'),
+    ).toMatchObject({
+      stdout: expect.not.stringMatching(/lockerd-move|away|here|lease/) as string,
+    });
+    const again = await move('web');
+    expect(again).toMatchObject({ exitCode: 1 });
+    expect(again.stderr).toContain('it was moved to root@10.99.0.2 already');
+    await source.run('lockerctl', ['move', '--abort', 'web']);
+    await target.run('systemctl', ['stop', 'lxc@web']);
+    await source.run('systemctl', ['start', 'lxc@web']);
+    await source.run('systemctl', ['stop', 'lxc@web']);
+  });
+
+  test('with ids of its own has the same ids on the disk', async () => {
+    for (const host of [source, target]) {
+      await host.shell(`for f in subuid subgid; do echo root:100000:65536 >/etc/$f; done`);
+    }
+    await createGuest('mapped', ids, 100_000);
+    await source.run('systemctl', ['daemon-reload']);
+    const before = await treeOf(source, 'mapped');
+    // One that does not run stays so. Its old files go only where somebody at a terminal says so twice.
+    const deleting = `lockerctl move mapped ${address} --delete-source`;
+    const script = (answers: string) =>
+      source.shell(`printf '${answers}' | script -qec '${deleting}' /dev/null`, { reject: false });
+    const unsure = await script('mapped\\nno\\n');
+    expect(unsure).toMatchObject({ exitCode: 1 });
+    expect(unsure.stdout).toContain('nothing was done');
+    const quietly = await move('mapped', '--delete-source');
+    expect(quietly).toMatchObject({ exitCode: 2 });
+    expect(quietly.stderr).toContain('it needs a terminal');
+    await expectCleanTarget('mapped');
+    const { exitCode, stdout } = await script('mapped\\nmapped\\n');
+    expect(stdout).toMatch(/mapped: moved to \S+: [^;]*\n$/);
+    expect(exitCode).toBe(0);
+    expect(await treeOf(target, 'mapped')).toBe(before);
+    const left = await source.shell(
+      'ls -d /var/lib/lxc/mapped /var/lib/lockerd/moves/mapped.* || true',
+    );
+    expect(left.stdout).toBe('');
+    await expectState(target, 'lxc@mapped.service', 'inactive');
+    await target.run('systemctl', ['start', 'lxc@mapped']);
+    await target.waitForGuest('mapped');
+  });
+});
+
+describe('a move that fails leaves the source as it was and the target clean', () => {
+  beforeAll(async () => {
+    await createGuest('hurt');
+    await source.run('systemctl', ['daemon-reload']);
+    await source.run('systemctl', ['start', 'lxc@hurt']);
+    await source.waitForGuest('hurt');
+  });
+
+  const kill = (mover: string) => source.run('kill', ['-KILL', mover]);
+  const cut = () => target.shell("pkill -KILL -f '[s]shd: root@notty'");
+  const killReceiver = () => target.shell("pkill -KILL -f '[l]ockerd-move receive'");
+
+  test.each([
+    ['the mover is killed', 'while it is copied', kill],
+    ['the connection is cut', 'while it is copied', cut],
+    ['the mover is killed', 'while it is stopped', kill],
+    ['the connection is cut', 'while it is stopped', cut],
+    ['the mover is killed', 'while it starts there', kill],
+    ['the mover is killed', 'when it runs there', kill],
+    ['the receiver is killed', 'when it runs there', killReceiver],
+  ] as const)('%s %s', async (_, at, action) => {
+    const { exitCode } = await moveWith('hurt', at, action);
+    expect(exitCode).not.toBe(0);
+    await source.waitFor('it runs again', async () => {
+      return (await source.unit('lxc@hurt.service'))['ActiveState'] === 'active';
+    });
+    await expectAsBefore('hurt');
+  });
+
+  test('a running guest can lead the copy to nothing of the host', async () => {
+    // What rsync saw in the last move that was stopped while it copied.
+    const seen = await source.readFile('/usr/local/share/brake/seen');
+    const words = seen
+      .split('\n')
+      .filter((line) => line !== '' && !/^(bin|sbin|lib\w*|usr)$/.test(line));
+    expect(words).toEqual(['/:', 'dev', 'etc', 'socket', 'tree', '/etc:', 'ld.so.cache', 'passwd']);
+  });
+
+  test('the target has no room left', async () => {
+    await target.shell('mount -t tmpfs -o size=12M tmpfs /var/lib/lxc');
+    const { exitCode, stderr } = await moveWith('hurt', 'while it is copied', () =>
+      target.shell('dd if=/dev/zero of=/var/lib/lxc/full bs=1M 2>/dev/null || true'),
+    );
+    expect(exitCode).toBe(1);
+    expect(stderr).toMatch(/No space left on device.*\n[^]*it runs here as before/);
+    await target.shell('umount /var/lib/lxc');
+    await expectAsBefore('hurt');
+  });
+
+  test('the target is not heard any more when it runs there', async () => {
+    const { exitCode, stderr } = await moveWith('hurt', 'when it runs there', () =>
+      target.run('ip', ['link', 'set', 'move0', 'down']),
+    );
+    expect(exitCode).toBe(1);
+    // When the source has it again, the target has ended it by itself.
+    const left = await target.shell("pgrep -af '[l]xc-start.*hurt' || true");
+    expect(left.stdout).toBe('');
+    expect(stderr).toContain('it runs here as before');
+    await target.run('ip', ['link', 'set', 'move0', 'up']);
+    await expectAsBefore('hurt');
+  });
+
+  test('the target’s power fails when it runs there', async () => {
+    const { exitCode } = await moveWith('hurt', 'when it runs there', () => target.crash());
+    expect(exitCode).toBe(1);
+    await target.boot();
+    await pair.join();
+    await expectAsBefore('hurt');
+  });
+
+  test('and the next one goes on from what was copied, also where the end was not heard', async () => {
+    const copies = (await target.shell('ls -d /var/lib/lxc/.lockerd-move-*')).stdout.split('\n');
+    const { id } = JSON.parse(await source.readFile('/var/lib/lockerd/moves/hurt.json')) as {
+      id: string;
+    };
+    expect(copies).toContain(`/var/lib/lxc/.lockerd-move-${id}`);
+    expect(await move('hurt')).toMatchObject({ exitCode: 0, stderr: '' });
+    expect((await target.shell('ls -d /var/lib/lxc/.lockerd-move-* || true')).stdout).not.toContain(
+      id,
+    );
+    const numbers = numbersIn(await linesOf(target, 'hurt'));
+    expect(numbers).toEqual(numbers.map((_, index) => index + 1));
+    await source.shell('sed -i \'s/"moved"/"keeping"/\' /var/lib/lockerd/moves/hurt.json');
+    const ended = await source.run('lockerctl', ['move', '--abort', 'hurt']);
+    expect(ended.stdout).toContain('the move had succeeded');
+    await expectState(target, 'lxc@hurt.service', 'active');
+    await expectState(source, 'lxc@hurt.service', 'inactive');
+    expect(await source.exists('/var/lib/lockerd/moves/hurt.away')).toBe(true);
+  });
+});
+
+test('what the target lacks is said before anything is changed', async () => {
+  await createGuest('needy', [
+    'lxc.net.0.type = veth',
+    'lxc.net.0.link = br-here',
+    'lxc.mount.entry = /srv/here srv none bind,create=dir 0 0',
+    'lxc.idmap = u 0 4294900000 200000',
+  ]);
+  await source.shell(
+    'mkdir /srv/here && ip link add br-here type bridge && systemctl daemon-reload',
+  );
+  const refused = await move('needy');
+  expect(refused.exitCode).toBe(1);
+  expect(refused.stderr).toContain('there is no network interface br-here');
+  expect(refused.stderr).toContain('there is no /srv/here');
+  expect(refused.stderr).toContain('this host does not have uids 4294900000');
+  await target.shell('mkdir -p /var/lib/lxc/needy');
+  expect((await move('needy')).stderr).toContain('there is a container of this name already');
+  await target.shell('rmdir /var/lib/lxc/needy');
+  await expectCleanTarget('needy');
+  expect((await move('absent')).exitCode).toBe(5);
+});

@@ -1,0 +1,112 @@
+import { PassThrough } from 'node:stream';
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { Fields } from '../../src/move/fields.ts';
+import { eachLine } from '../../src/move/protocol.ts';
+import { parseProgress } from '../../src/move/sync.ts';
+import { isName } from '../../src/move/target-checks.ts';
+
+describe('progress of rsync', () => {
+  test.each([
+    ['    1,238,099  42%  146.38kB/s    0:00:08 (xfr#5, to-chk=169/396)', 1_238_099, 149_893],
+    ['              0   0%    0.00kB/s    0:00:00', 0, 0],
+    [
+      ' 12,345,678,901 100%    1.50GB/s    0:00:07 (xfr#1, to-chk=0/2)',
+      12_345_678_901,
+      1_610_612_736,
+    ],
+    ['  1.024 3% 10.00MB/s 0:00:01', 1024, 10_485_760],
+  ])('%j', (text, bytes, rate) => {
+    expect(parseProgress(text)).toEqual({ bytes, rate });
+  });
+
+  test.each(['', 'rsync: connection closed', 'sending incremental file list', '42%  1kB/s'])(
+    '%j is none',
+    (text) => {
+      expect(parseProgress(text)).toBeUndefined();
+    },
+  );
+});
+
+describe('what the other end says', () => {
+  test('is checked before it is used', () => {
+    const fields = new Fields({
+      text: 'a',
+      nul: 'a\0b',
+      list: ['x', 1],
+      id: '../../../../etc',
+      n: '1',
+    });
+    expect(fields.text('text')).toBe('a');
+    expect(() => fields.text('nul')).toThrow('nul is no text');
+    expect(() => fields.text('constructor')).toThrow('constructor is no text');
+    expect(() => fields.texts('list')).toThrow('list has no texts');
+    expect(() => fields.id('id')).toThrow('id is no number of a move');
+    expect(() => fields.number('n')).toThrow('n is no number');
+    expect(() => fields.flag('text')).toThrow('text is not true or false');
+    expect(() => fields.oneOf('text', ['b', 'c'])).toThrow('text is none of b, c');
+    expect(() => Fields.parse('[]')).toThrow('it is no object');
+  });
+
+  test('is an object or an error of ours, whatever it is', () => {
+    fc.assert(
+      fc.property(fc.oneof(fc.string(), fc.json()), (text) => {
+        try {
+          expect(Fields.parse(text)).toBeInstanceOf(Fields);
+        } catch (error) {
+          expect(error).toMatchObject({ code: 'Failed' });
+        }
+      }),
+    );
+  });
+
+  test('comes in lines, wherever it is cut', async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(fc.record({ n: fc.integer(), text: fc.string() }), { maxLength: 5 }),
+        fc.array(fc.nat(30), { minLength: 1, maxLength: 5 }),
+        async (values, sizes) => {
+          const bytes = Buffer.from(values.map((value) => `${JSON.stringify(value)}\n`).join(''));
+          const stream = new PassThrough();
+          const found: unknown[] = [];
+          const read = eachLine(stream, (fields) => {
+            found.push({ n: fields.number('n'), text: fields.optionalText('text') });
+          });
+          for (let at = 0, turn = 0; at < bytes.length; turn++) {
+            const size = (sizes[turn % sizes.length] ?? 0) + 1;
+            stream.write(bytes.subarray(at, at + size));
+            at += size;
+          }
+          stream.end();
+          await read.catch((error: unknown) => {
+            // NUL is in no text that anybody needs.
+            if (!values.some(({ text }) => text.includes('\0'))) throw error;
+          });
+          if (!values.some(({ text }) => text.includes('\0'))) expect(found).toEqual(values);
+        },
+      ),
+    );
+  });
+
+  test('is no line without an end', async () => {
+    const stream = new PassThrough();
+    const read = eachLine(stream, () => undefined);
+    const chunk = Buffer.alloc(1024 * 1024, 'x');
+    for (let count = 0; count < 20 && !stream.destroyed; count++) stream.write(chunk);
+    await expect(read).rejects.toThrow('a line is too long');
+  });
+});
+
+test.each([
+  ['web', true],
+  ['my web @ home', true],
+  ['-n', true],
+  ['', false],
+  ['.', false],
+  ['..', false],
+  ['.lockerd-move-0123456789abcdef', false],
+  ['a/b', false],
+  ['a'.repeat(300), false],
+])('%j as the name of a container at the target', (name, isOne) => {
+  expect(isName(name)).toBe(isOne);
+});
