@@ -13,6 +13,9 @@ export const serviceName = 'org.lockerd1';
  */
 export const unknownFigure = 2n ** 64n - 1n;
 
+/** A user id that is not known. */
+export const unknownId = 2 ** 32 - 1;
+
 export const interfaces = {
   manager: 'org.lockerd1.Manager',
   container: 'org.lockerd1.Container',

@@ -10,6 +10,9 @@
 export const errorCodes = [
   'NoSuchContainer',
   'NoSuchLocker',
+  'NoSuchStore',
+  'NoSuchSnapshot',
+  'LockerExists',
   'AlreadyRunning',
   'NotRunning',
   'NotFrozen',

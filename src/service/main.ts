@@ -11,6 +11,7 @@ import { serviceName } from '../api/names.ts';
 import { GeneratedDefinitions } from '../adapters/definitions.ts';
 import { BusClients } from '../adapters/clients.ts';
 import { HelperClient } from '../adapters/helper-client.ts';
+import { HelperLockers } from '../adapters/helper-lockers.ts';
 import { Journal } from '../adapters/journal.ts';
 import { CgroupMemory } from '../adapters/cgroup-memory.ts';
 import { CgroupUsage } from '../adapters/cgroup-usage.ts';
@@ -129,6 +130,7 @@ async function serveOn(connection: ServiceConnection, journal: Journal): Promise
       units: new SystemdUnits(manager, memory),
       mounts: new SystemdMounts(manager),
       helper: new HelperClient(helperSocket),
+      lockers: new HelperLockers(helperSocket),
       memory,
       usage: new CgroupUsage(),
       authority: await PolkitAuthority.connect(connection),

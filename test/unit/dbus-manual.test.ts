@@ -8,7 +8,7 @@ import { errorNames, interfaces } from '../../src/api/names.ts';
 import { readComment, readInterfaces, withInterfaces } from '../../src/build/dbus-manual.mjs';
 import { busError } from '../../src/bus/values.ts';
 import { parseArguments } from '../../src/cli/arguments.ts';
-import { optionsOf, optionsOfCancel, type Request } from '../../src/core/container-request.ts';
+import { optionsOf, optionsOfCancel, type Request } from '../../src/core/request.ts';
 import type { Container, Locker } from '../../src/core/host-objects.ts';
 import type { HostState } from '../../src/core/host-state.ts';
 import type { Job, Verb } from '../../src/core/job-queue.ts';
