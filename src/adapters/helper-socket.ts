@@ -120,4 +120,3 @@ export function whyNoAnswer(verb: string, error: unknown): string {
   }
   return `the helper of lockerd gave no sound answer (${verb}); see "journalctl -t lockerd-helper"`;
 }
-

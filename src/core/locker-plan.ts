@@ -166,7 +166,8 @@ function objectionToStore({ store, options, facts }: Case): LockerdError | undef
     if (wanted !== '') {
       return new LockerdError('NoSuchStore', `there is no store ${quoted(wanted)}; ${see}`);
     }
-    const why = facts.stores.length === 0 ? 'there is no store' : 'none of the stores is the default';
+    const why =
+      facts.stores.length === 0 ? 'there is no store' : 'none of the stores is the default';
     return new LockerdError('NoSuchStore', `${why}; ${see}`);
   }
   if (store.problem === '') return undefined;

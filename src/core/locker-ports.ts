@@ -64,8 +64,19 @@ export interface ForgottenLocker {
 export type EncryptMode = 'no' | 'key-file' | 'passphrase';
 export const encryptModes: readonly EncryptMode[] = ['no', 'key-file', 'passphrase'];
 
+/** What the helper does at the moment. */
+export type LockerPhase =
+  | 'creating'
+  | 'formatting'
+  | 'copying'
+  | 'growing'
+  | 'freezing'
+  | 'snapshotting'
+  | 'recording'
+  | 'undoing';
+
 /** Gets a word, and a fraction from 0 to 1, or -1 for unknown. */
-export type TellProgress = (phase: string, fraction: number) => void;
+export type TellProgress = (phase: LockerPhase | (string & {}), fraction: number) => void;
 
 /** What the caller should know although it succeeded, a sentence each. */
 interface Warned {

@@ -83,7 +83,8 @@ export function questionsAbout(asked: Asked, object: PermissionObject): Question
 }
 
 function questionsAboutContainer(host: HostState, container: Container): Question[] {
-  const ask = (request: ContainerRequest, options = plain) => detailsOf(request, container, options);
+  const ask = (request: ContainerRequest, options = plain) =>
+    detailsOf(request, container, options);
   const { name, definition } = container;
   const own = definition.lockers.map((locker) => locker.name);
   const attached = container.attachments.map(({ locker }) => locker);

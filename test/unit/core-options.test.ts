@@ -26,6 +26,8 @@ describe('options', () => {
       persist: false,
       swap: undefined,
       requestId: undefined,
+      ...{ store: '', owner: '0:0', mode: '0750', container: '', encrypt: 'no' },
+      ...{ by: false, freeze: false },
     });
   });
 
