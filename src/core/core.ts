@@ -20,7 +20,7 @@ import { LimitReconciler } from './limit-reconciler.ts';
 import type { LockerFacts } from './locker-plan.ts';
 import type { LockersPort } from './locker-ports.ts';
 import { Lockers } from './lockers.ts';
-import { parseOptions, type OptionBag, type Options } from './options.ts';
+import { emptyOptions, parseOptions, type OptionBag, type Options } from './options.ts';
 import { jobDetails, questionsAbout, type PermissionObject } from './permissions.ts';
 import type { ActionId, AuthorityPort, Decision, JournalPort } from './ports.ts';
 import { planRequest, type Plan } from './request-plan.ts';
@@ -300,12 +300,11 @@ function isOther(before: Plan, now: Plan): boolean {
 }
 
 /** What makes two requests the same. How long the caller waits, and whether somebody is asked, does not count. */
-function fingerprintOf(
-  request: Request,
-  { interactive: _interactive, wait: _wait, requestId: _requestId, ...options }: Options,
-): string {
+function fingerprintOf(request: Request, options: Options): string {
+  const { interactive, wait, requestId } = emptyOptions;
   const sorted = (value: object) => Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1));
-  return JSON.stringify([sorted(request), sorted(options)], (_, part: unknown) =>
+  const counted = { ...options, interactive, wait, requestId };
+  return JSON.stringify([sorted(request), sorted(counted)], (_, part: unknown) =>
     typeof part === 'bigint' ? `${part}n` : part,
   );
 }

@@ -154,3 +154,6 @@ function lockerOptions(
 function isNoId(id: string): boolean {
   return Number(id) >= noId;
 }
+
+/** Of a call without options. */
+export const emptyOptions = parseOptions(new Map(), []);

@@ -7,7 +7,7 @@ import { unlimited } from '../model/memory-limit.ts';
 import type { Job } from './job-queue.ts';
 import { planLocker } from './locker-plan.ts';
 import type { Lockers } from './lockers.ts';
-import { parseOptions } from './options.ts';
+import { emptyOptions } from './options.ts';
 import type { ContainerRequest, LockerOptions, LockerRequest, RequestOptions } from './request.ts';
 import { detailsOf, emptyDetails } from './request-plan.ts';
 import type { Container, Locker } from './host-objects.ts';
@@ -153,7 +153,7 @@ function lockerDetails(
   options: Partial<LockerOptions> = {},
 ): ActionDetails {
   const facts = { stores: lockers.knownStores, trouble: undefined, snapshot: exampleName };
-  const all = { ...parseOptions(new Map(), []), ...options };
+  const all = { ...emptyOptions, ...options };
   return planLocker(lockers, uid, request, all, facts).details;
 }
 

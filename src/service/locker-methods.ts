@@ -29,30 +29,32 @@ export type LockerMethods = Readonly<
 >;
 
 /** The arguments of a locker's method, and which of them are its own. */
-function withLocker<T extends readonly unknown[]>(
+function withLocker(
   own: readonly Argument[],
   nameAt: ((path: string) => string) | undefined,
 ): {
   readonly in: readonly Argument[];
-  readonly split: (path: string, args: readonly unknown[]) => readonly [name: string, args: T];
+  readonly split: (
+    path: string,
+    args: readonly unknown[],
+  ) => readonly [name: string, args: readonly unknown[]];
 } {
-  if (nameAt) return { in: own, split: (path, args) => [nameAt(path), args as unknown as T] };
+  if (nameAt) return { in: own, split: (path, args) => [nameAt(path), args] };
   return {
     in: [['locker', 's'], ...own],
-    split: (_, [name, ...args]) => [name as string, args as unknown as T],
+    split: (_, [name, ...args]) => [name as string, args],
   };
 }
 
-export function lockerMethods(context: ServiceContext): LockerMethods {
-  const { core, callers } = context;
-  const declare =
-    <T extends readonly unknown[]>(
+/** Makes a method of a verb. @param request what the locker and the own arguments ask for */
+function declareWith({ core, callers }: ServiceContext) {
+  return (
       verb: Verb,
       own: readonly Argument[],
-      request: (locker: string, args: T) => LockerRequest,
+      request: (locker: string, ...own: never[]) => LockerRequest,
     ): LockerMethod =>
     (nameAt) => {
-      const { in: args, split } = withLocker<T>([...own, optionsArgument], nameAt);
+      const { in: args, split } = withLocker([...own, optionsArgument], nameAt);
       return {
         in: verb === 'create-locker' ? [['name', 's'], ...args.slice(1)] : args,
         out: [['job', 'o']],
@@ -60,38 +62,37 @@ export function lockerMethods(context: ServiceContext): LockerMethods {
         handler: (call, values: readonly unknown[]) =>
           forCaller(callers, call, async (caller) => {
             const [locker, rest] = split(call.path, values);
-            const options = rest[own.length] as Options;
-            const job = await core.request(caller, request(locker, rest), optionBag(options));
+            const asked = request(locker, ...(rest.slice(0, own.length) as never[]));
+            const job = await core.request(caller, asked, optionBag(rest[own.length] as Options));
             return [jobPath(job.id)] as const;
           }),
       };
     };
+}
+
+export function lockerMethods(context: ServiceContext): LockerMethods {
+  const declare = declareWith(context);
   const sized = (verb: 'create-locker' | 'grow-locker') =>
-    declare(verb, [['size_bytes', 't']], (locker, [size]: readonly [bigint]) => ({
-      verb,
-      locker,
-      size,
-    }));
+    declare(verb, [['size_bytes', 't']], (locker, size: bigint) => ({ verb, locker, size }));
+  const snapshotArgument = ['snapshot', 's'] as const;
+  const nameArgument = ['name', 's'] as const;
   return {
     'create-locker': sized('create-locker'),
     'grow-locker': sized('grow-locker'),
-    'rename-locker': declare(
-      'rename-locker',
-      [['name', 's']],
-      (locker, [name]: readonly [string]) => ({ verb: 'rename-locker', locker, name }),
-    ),
+    'rename-locker': declare('rename-locker', [nameArgument], (locker, name: string) => ({
+      verb: 'rename-locker',
+      locker,
+      name,
+    })),
     'snapshot-locker': declare(
       'snapshot-locker',
-      [['snapshot', 's']],
-      (locker, [snapshot]: readonly [string]) => ({ verb: 'snapshot-locker', locker, snapshot }),
+      [snapshotArgument],
+      (locker, snapshot: string) => ({ verb: 'snapshot-locker', locker, snapshot }),
     ),
     'restore-locker': declare(
       'restore-locker',
-      [
-        ['snapshot', 's'],
-        ['name', 's'],
-      ],
-      (locker, [snapshot, name]: readonly [string, string]) => ({
+      [snapshotArgument, nameArgument],
+      (locker, snapshot: string, name: string) => ({
         verb: 'restore-locker',
         locker,
         snapshot,

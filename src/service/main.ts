@@ -7,7 +7,7 @@
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import { logLevels, type LogLevel } from '../api/log-control.ts';
-import { serviceName } from '../api/names.ts';
+import { helperSocket, serviceName } from '../api/names.ts';
 import { GeneratedDefinitions } from '../adapters/definitions.ts';
 import { BusClients } from '../adapters/clients.ts';
 import { HelperClient } from '../adapters/helper-client.ts';
@@ -28,8 +28,6 @@ import { IdleExit, type Occupation } from './idle.ts';
 /** In the unit: `systemctl edit lockerd`. */
 const lingerVariable = 'LOCKERD_IDLE_EXIT';
 const levelVariable = 'LOCKERD_LOG_LEVEL';
-
-const helperSocket = '/run/lockerd/helper.sock';
 
 /** How long it stays when nobody needs it. Then all that a user may have at a time is there again. */
 const defaultLingerMs = 30_000;

@@ -154,7 +154,12 @@ describe("a user's lockers", () => {
 
   test('of two requests at once, the second is asked for again', async () => {
     let allow: () => void = () => undefined;
-    outside.decide = () => new Promise((resolve) => (allow = () => resolve('yes')));
+    outside.decide = () =>
+      new Promise((resolve) => {
+        allow = () => {
+          resolve('yes');
+        };
+      });
     const first = core.request(caller(), create(), options());
     await settled();
     const allowFirst = allow;

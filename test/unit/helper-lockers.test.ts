@@ -2,6 +2,7 @@ import fs from 'node:fs';
 import net from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
+import type { EncryptMode } from '../../src/core/locker-ports.ts';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { HelperLockers } from '../../src/adapters/helper-lockers.ts';
 
@@ -44,8 +45,8 @@ const nobody = () => undefined;
 const never = new AbortController().signal;
 const wanted = {
   ...{ locker: 'data', store: 'fast', size: 2n ** 63n, owner: '0:0', mode: '0750' },
-  ...{ encrypt: 'no', container: '', creator: 1000 },
-} as const;
+  ...{ encrypt: 'no' as EncryptMode, container: '', creator: 1000 },
+};
 
 describe('a request', () => {
   test('has numbers that may be large as texts, and nothing that the helper does not know', async () => {
