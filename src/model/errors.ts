@@ -13,6 +13,7 @@ export const errorCodes = [
   'NoSuchStore',
   'NoSuchSnapshot',
   'LockerExists',
+  'NoSpace',
   'AlreadyRunning',
   'NotRunning',
   'NotFrozen',
