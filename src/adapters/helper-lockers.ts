@@ -9,7 +9,7 @@ import type {
   Store,
   TellProgress,
 } from '../core/locker-ports.ts';
-import { askHelper, booleanOf, textsOf, type AskOptions, type Json } from './helper-socket.ts';
+import { askHelper, textsOf, type AskOptions, type Json } from './helper-socket.ts';
 
 /**
  * How long the helper may be silent, milliseconds. It tells of its progress while it copies, makes a file
@@ -38,12 +38,11 @@ export class HelperLockers implements LockersPort {
   ): ReturnType<LockersPort['create']> {
     const { locker, store, owner, mode, encrypt, container, creator } = request;
     // The helper refuses a request with a member too many.
-    const fields = { locker, store, size: String(size), owner, mode, encrypt, container };
-    return this.#change(
-      'create-locker',
-      { ...fields, creator: String(creator) },
-      { progress, signal },
-    );
+    const fields = {
+      ...{ locker, store, size: String(size), owner, mode, encrypt, creator: String(creator) },
+      ...(container === '' ? {} : { container }),
+    };
+    return this.#change('create-locker', fields, { progress, signal });
   }
 
   async grow(
@@ -88,8 +87,12 @@ export class HelperLockers implements LockersPort {
   }
 
   async stores(): ReturnType<LockersPort['stores']> {
-    const { stores } = await this.#ask('list-stores', {}, 'list');
-    return objectsOf(stores).flatMap(storeOf);
+    const answer = await this.#ask('list-stores', {}, 'list');
+    const stores = objectsOf(answer['stores']).flatMap(storeOf);
+    // What cannot be understood of the settings is none to choose.
+    const [only, ...others] = stores.filter(({ type }) => type !== '');
+    const chosen = textOf(answer, 'defaultStore') ?? (others.length === 0 ? only?.name : undefined);
+    return stores.map((store) => ({ ...store, isDefault: store.name === chosen }));
   }
 
   async look(lockers: readonly string[]): ReturnType<LockersPort['look']> {
@@ -180,7 +183,7 @@ function storeOf(values: Json): Store[] {
       ...{ name, size, free, maxSize },
       type: textOf(values, 'type') ?? '',
       fileSystem: textOf(values, 'fileSystem') ?? '',
-      isDefault: booleanOf(values, 'default'),
+      isDefault: false,
       problem: textOf(values, 'problem') ?? '',
       forgotten: objectsOf(values['forgotten']).flatMap(forgottenOf),
     },

@@ -7,8 +7,9 @@ import { errorCodes, type ErrorCode } from '../model/errors.ts';
 
 export const serviceName = 'org.lockerd1';
 
-/** Where the root side listens: to the service, and to root. */
+/** Where the root side listens to the service and to root: about containers, and about stores. */
 export const helperSocket = '/run/lockerd/helper.sock';
+export const storesSocket = '/run/lockerd/stores.sock';
 
 /**
  * A figure of type `t` that is not known: of a container that does not run, or that the kernel does

@@ -4,7 +4,7 @@
  */
 
 import { HelperLockers } from '../adapters/helper-lockers.ts';
-import { errorNames, helperSocket } from '../api/names.ts';
+import { errorNames, storesSocket } from '../api/names.ts';
 import { LockerdError } from '../model/errors.ts';
 import type { Invocation } from './arguments.ts';
 import { enter } from './enter.ts';
@@ -14,7 +14,7 @@ import { printReport, reportJson, type Report } from './report.ts';
 import type { Terminal } from './terminal.ts';
 
 /** For tests, which have another one. */
-const socketVariable = 'LOCKERD_HELPER_SOCKET';
+const socketVariable = 'LOCKERD_STORES_SOCKET';
 
 /** The store that a locker comes from, also one that is forgotten. */
 async function storeOf(helper: HelperLockers, locker: string): Promise<string> {
@@ -36,7 +36,7 @@ async function storeOf(helper: HelperLockers, locker: string): Promise<string> {
 async function destroy(invocation: Invocation, terminal: Terminal): Promise<JobOutcome> {
   const [locker = ''] = invocation.operands;
   const { snapshot = '' } = invocation;
-  const helper = new HelperLockers(process.env[socketVariable] ?? helperSocket);
+  const helper = new HelperLockers(process.env[socketVariable] ?? storesSocket);
   try {
     const store = invocation.store ?? (await storeOf(helper, locker));
     const { warnings } = await helper.destroy({ locker, store, snapshot }, (phase, fraction) => {

@@ -1,6 +1,7 @@
 /** Commands that change a locker as such: a request, and a report of its end. */
 
 import { Variant, type VariantMap } from '../bus/values.ts';
+import { parseBytes } from '../model/byte-size.ts';
 import { formatBytes } from '../model/memory-limit.ts';
 import type { Invocation } from './arguments.ts';
 import { asCommandError, exitStatus, UsageError } from './exit.ts';
@@ -17,7 +18,6 @@ import {
   type Report,
 } from './report.ts';
 import { runJob } from './run-job.ts';
-import { parseBytes } from './size.ts';
 import type { Terminal } from './terminal.ts';
 
 /** What a command asks for, and what is said of its success. */

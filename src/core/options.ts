@@ -1,8 +1,8 @@
 /** The options of methods: their names, their types, and what they mean. */
 
 import { LockerdError } from '../model/errors.ts';
-import { isNewName } from '../model/locker-name.ts';
 import { unlimited } from '../model/memory-limit.ts';
+import { isNewName } from '../model/new-name.ts';
 import { encryptModes, type EncryptMode } from './locker-ports.ts';
 import { quoted } from './quoted.ts';
 

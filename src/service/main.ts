@@ -7,7 +7,7 @@
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import { logLevels, type LogLevel } from '../api/log-control.ts';
-import { helperSocket, serviceName } from '../api/names.ts';
+import { helperSocket, serviceName, storesSocket } from '../api/names.ts';
 import { GeneratedDefinitions } from '../adapters/definitions.ts';
 import { BusClients } from '../adapters/clients.ts';
 import { HelperClient } from '../adapters/helper-client.ts';
@@ -128,7 +128,7 @@ async function serveOn(connection: ServiceConnection, journal: Journal): Promise
       units: new SystemdUnits(manager, memory),
       mounts: new SystemdMounts(manager),
       helper: new HelperClient(helperSocket),
-      lockers: new HelperLockers(helperSocket),
+      lockers: new HelperLockers(storesSocket),
       memory,
       usage: new CgroupUsage(),
       authority: await PolkitAuthority.connect(connection),

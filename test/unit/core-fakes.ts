@@ -232,7 +232,7 @@ export class FakeOutside {
     const words = (request: object) => JSON.stringify(request, jsonNumber);
     return {
       create: (request, progress, signal) => {
-        progress('formatting', 0.5);
+        progress('file-system', 0.5);
         return this.#ask(`create-locker ${words(request)}`, signal);
       },
       grow: (request) => this.#ask(`grow-locker ${words(request)}`),

@@ -72,7 +72,12 @@ describe('a new locker', () => {
       ...{ 'user-lockers': '2', 'user-size': gib(2) },
     });
     expect(outside.done).toEqual([madeNew]);
-    expect(job).toMatchObject({ container: '', locker: 'new', phase: 'formatting', progress: 0.5 });
+    expect(job).toMatchObject({
+      container: '',
+      locker: 'new',
+      phase: 'file-system',
+      progress: 0.5,
+    });
     define('new');
     outside.lockerLooks['new'] = look({ available: 9n });
     outside.answer(madeNew, { warnings: ['hm'] });

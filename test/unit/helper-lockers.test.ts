@@ -43,10 +43,12 @@ function answers(...lines: object[]): void {
 const gibibyte = 2n ** 30n;
 const nobody = () => undefined;
 const never = new AbortController().signal;
+/** A container only where there is one. */
 const wanted = {
   ...{ locker: 'data', store: 'fast', size: 2n ** 63n, owner: '0:0', mode: '0750' },
   ...{ encrypt: 'no' as EncryptMode, container: '', creator: 1000 },
 };
+const sent = Object.fromEntries(Object.entries(wanted).filter(([key]) => key !== 'container'));
 
 describe('a request', () => {
   test('has numbers that may be large as texts, and nothing that the helper does not know', async () => {
@@ -64,7 +66,7 @@ describe('a request', () => {
     await lockers.destroy({ locker: 'data', store: 'fast', snapshot: '' }, nobody);
     await lockers.destroy({ locker: 'data', store: 'fast', snapshot: 'a' }, nobody);
     expect(requests).toEqual([
-      { verb: 'create-locker', ...wanted, size: '9223372036854775808', creator: '1000' },
+      { verb: 'create-locker', ...sent, size: '9223372036854775808', creator: '1000' },
       { verb: 'grow-locker', locker: 'data', size: '1073741824' },
       { verb: 'rename-locker', locker: 'data', name: 'new' },
       { verb: 'snapshot-locker', ...snapshot },
@@ -119,8 +121,9 @@ describe('an answer', () => {
     const big = 2n ** 64n;
     answers({
       ok: true,
+      defaultStore: 'fast',
       stores: [
-        { name: 'fast', type: 'lvm', fileSystem: 'xfs', size: '5', free: '4', default: true },
+        { name: 'fast', type: 'lvm', fileSystem: 'xfs', size: '5', free: '4' },
         { name: 'old', size: String(big), free: 7, problem: 'gone', maxSize: '-1' },
         { type: 'nameless' },
         { name: 'full', forgotten: [{ name: 'a', size: '1', creator: '7' }, { name: 'b' }, 7] },
@@ -147,6 +150,13 @@ describe('an answer', () => {
     ]);
     answers({ ok: true });
     expect(await client().stores()).toEqual([]);
+    const defaults = async (...stores: object[]) => {
+      answers({ ok: true, stores });
+      return (await client().stores()).filter(({ isDefault }) => isDefault).map(({ name }) => name);
+    };
+    const [a, b, broken] = [{ name: 'a', type: 'lvm' }, { name: 'b', type: 'lvm' }, { name: 'c' }];
+    expect(await defaults(a, broken)).toEqual(['a']);
+    expect(await defaults(a, b)).toEqual([]);
   });
 
   test('about snapshots and lockers as well', async () => {
