@@ -6,6 +6,7 @@ import { changeLockers } from './change-lockers.ts';
 import type { SnapshotChange } from './changes.ts';
 import { endChange, newChangeId, recordChange } from './changes.ts';
 import type { LockerContext } from './locker-context.ts';
+import { loadModules } from './locker-context.ts';
 import { attachedTo } from './locker-users.ts';
 import type { LockerView } from './locker-view.ts';
 import { checkNewName, findMadeLocker, viewLockers } from './locker-view.ts';
@@ -73,6 +74,7 @@ export async function snapshotLocker(
         `locker "${locker}" has a snapshot "${snapshot}" already; take another name`,
       );
     }
+    await loadModules(context, driver);
     const frozen = isFreezing ? await writersOf(view, locker) : [];
     const id = newChangeId();
     const change: SnapshotChange = { verb: 'snapshot', id, locker, store, snapshot, frozen };

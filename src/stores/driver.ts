@@ -71,6 +71,9 @@ export interface Leftover {
 export interface Driver {
   readonly settings: StoreSettings;
 
+  /** Modules of the kernel that copies need; this process may load none. */
+  readonly modules: readonly string[];
+
   /** Throws NoSuchStore where what the settings name is not there. */
   space(): Promise<StoreSpace>;
 

@@ -66,10 +66,12 @@ const poolFull = 95;
 
 export class LvmDriver implements Driver {
   readonly settings: VolumeStore;
+  readonly modules: readonly string[];
   readonly #tools: Tools;
 
   constructor(settings: VolumeStore, tools: Tools) {
     this.settings = settings;
+    this.modules = settings.type === 'lvm-thin' ? ['dm_thin_pool'] : ['dm_snapshot'];
     this.#tools = tools;
   }
 
