@@ -19,6 +19,7 @@ import type {
   StoredLocker,
   StoredSnapshot,
   StoreSpace,
+  Undone,
 } from './driver.ts';
 import {
   checkFileSystemSize,
@@ -144,10 +145,9 @@ export class LvmDriver implements Driver {
     const volumes = await this.volumes();
     return volumes
       .filter(({ name, tags }) => name.startsWith('locker-') && tags.includes(lockerTag))
-      .map(({ name, size, tags }) => ({
+      .map(({ name, size }) => ({
         locker: name.slice('locker-'.length),
         size,
-        isWhole: !tags.some((tag) => tag.startsWith(changeTag(''))),
         snapshots: volumes.filter((volume) => volume.origin === name).flatMap(snapshotOf),
       }));
   }
@@ -296,7 +296,7 @@ export class LvmDriver implements Driver {
     return (await this.volumes()).filter(({ tags }) => tags.includes(changeTag(change)));
   }
 
-  async undo(change: string): Promise<Leftover | undefined> {
+  async undo({ change }: Undone): Promise<Leftover | undefined> {
     for (const { name } of await this.madeBy(change)) {
       await this.#tools.run('lvremove', ['--quiet', '--yes', '--', this.full(name)]);
     }
