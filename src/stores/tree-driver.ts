@@ -196,6 +196,10 @@ export abstract class TreeDriver implements Driver {
     });
   }
 
+  checkName(): void {
+    // Every name of a locker can be one of a directory.
+  }
+
   async check(locker: string, size: bigint): Promise<{ size: bigint; warnings: string[] }> {
     const { name } = this.settings;
     if (size < smallest) {
