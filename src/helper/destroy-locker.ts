@@ -1,5 +1,6 @@
 import { LockerdError } from '../model/errors.ts';
 import { driverOf } from '../stores/drivers.ts';
+import { hostMounts } from './context.ts';
 import { changeLockers } from './change-lockers.ts';
 import type { DestroyChange } from './changes.ts';
 import { endChange, newChangeId, recordChange } from './changes.ts';
@@ -14,7 +15,7 @@ import type { DestroyLockerRequest } from './request.ts';
 async function destroy(context: LockerContext, change: DestroyChange): Promise<void> {
   const { locker, snapshot, store, defined, encrypt } = change;
   if (defined !== undefined) await forget(context, defined, encrypt);
-  await driverOf(store, context.tools).destroy(locker, snapshot);
+  await driverOf(store, context.tools, hostMounts).destroy(locker, snapshot);
 }
 
 /** Brings a destruction to its end that root has asked for: half a locker is of no use to anybody. */
@@ -45,7 +46,7 @@ export async function destroyLocker(
   return changeLockers(signal, async (context) => {
     const view = viewLockers();
     const store = storeOf(view, storeName);
-    const driver = driverOf(store, context.tools);
+    const driver = driverOf(store, context.tools, hostMounts);
     const known = view.lockers.get(locker);
     checkIsOf(known, locker, storeName);
     const stored = (await driver.lockers()).find((one) => one.locker === locker);

@@ -19,6 +19,7 @@ import type {
   StoredLocker,
   StoredSnapshot,
   StoreSpace,
+  Undone,
 } from './driver.ts';
 import {
   checkFileSystemSize,
@@ -66,10 +67,12 @@ const poolFull = 95;
 
 export class LvmDriver implements Driver {
   readonly settings: VolumeStore;
+  readonly modules: readonly string[];
   readonly #tools: Tools;
 
   constructor(settings: VolumeStore, tools: Tools) {
     this.settings = settings;
+    this.modules = settings.type === 'lvm-thin' ? ['dm_thin_pool'] : ['dm_snapshot'];
     this.#tools = tools;
   }
 
@@ -142,10 +145,9 @@ export class LvmDriver implements Driver {
     const volumes = await this.volumes();
     return volumes
       .filter(({ name, tags }) => name.startsWith('locker-') && tags.includes(lockerTag))
-      .map(({ name, size, tags }) => ({
+      .map(({ name, size }) => ({
         locker: name.slice('locker-'.length),
         size,
-        isWhole: !tags.some((tag) => tag.startsWith(changeTag(''))),
         snapshots: volumes.filter((volume) => volume.origin === name).flatMap(snapshotOf),
       }));
   }
@@ -164,25 +166,29 @@ export class LvmDriver implements Driver {
 
   // Sizes
 
+  checkName(locker: string): void {
+    const volume = volumeOf(locker);
+    const isLong = mapperName(this.settings.volumeGroup, volume).length > mapperNameMax;
+    if (!isLong && !reserved.test(volume)) return;
+    const why = isLong ? 'is too long' : 'has a part that LVM keeps for itself';
+    throw new LockerdError('InvalidArgs', `no volume can be named "${volume}", which ${why}`);
+  }
+
   async check(
     locker: string,
     size: bigint,
-    now?: bigint,
+    now = 0n,
   ): Promise<{ size: bigint; warnings: string[] }> {
     const { name, volumeGroup, fileSystem } = this.settings;
-    const volume = volumeOf(locker);
-    if (reserved.test(volume) || mapperName(volumeGroup, volume).length > mapperNameMax) {
-      const why = reserved.test(volume) ? 'has a part that LVM keeps for itself' : 'is too long';
-      throw new LockerdError('InvalidArgs', `no volume can be named "${volume}", which ${why}`);
-    }
+    this.checkName(locker);
     checkFileSystemSize(fileSystem, size);
     const { extent, free } = await this.group();
     const rounded = ((size + extent - 1n) / extent) * extent;
     const warnings =
       rounded === size ? [] : [`the size is ${rounded} bytes, as volumes are made of ${extent}`];
     if (this.isThin) {
-      warnings.push(...(await this.checkPool(rounded)));
-    } else if (rounded - (now ?? 0n) > free) {
+      warnings.push(...(await this.checkPool(rounded, now)));
+    } else if (rounded - now > free) {
       throw new LockerdError(
         'NoSpace',
         `store "${name}" has ${formatBytes(free)} left; ask for less, or give volume group ` +
@@ -193,7 +199,7 @@ export class LvmDriver implements Driver {
   }
 
   /** A pool may have promised more than it has, but no single volume may be larger than it. */
-  private async checkPool(size: bigint): Promise<string[]> {
+  private async checkPool(size: bigint, now: bigint): Promise<string[]> {
     const { name, thinPool = '' } = this.settings;
     const volumes = await this.volumes();
     const pool = this.pool(volumes);
@@ -210,7 +216,7 @@ export class LvmDriver implements Driver {
     const promised = volumes
       .filter((volume) => volume.pool === thinPool)
       .reduce((sum, volume) => sum + volume.size, 0n);
-    return promised + size > pool.size
+    return promised - now + size > pool.size
       ? [`the volumes of store "${name}" are larger than it when all of them are full`]
       : [];
   }
@@ -294,7 +300,7 @@ export class LvmDriver implements Driver {
     return (await this.volumes()).filter(({ tags }) => tags.includes(changeTag(change)));
   }
 
-  async undo(change: string): Promise<Leftover | undefined> {
+  async undo({ change }: Undone): Promise<Leftover | undefined> {
     for (const { name } of await this.madeBy(change)) {
       await this.#tools.run('lvremove', ['--quiet', '--yes', '--', this.full(name)]);
     }
