@@ -300,7 +300,8 @@ export class LvmDriver implements Driver {
     return (await this.volumes()).filter(({ tags }) => tags.includes(changeTag(change)));
   }
 
-  async undo({ change }: Undone): Promise<Leftover | undefined> {
+  async undo({ change, locker, snapshot }: Undone): Promise<Leftover | undefined> {
+    if (snapshot !== undefined) await this.resume(locker);
     for (const { name } of await this.madeBy(change)) {
       await this.#tools.run('lvremove', ['--quiet', '--yes', '--', this.full(name)]);
     }
@@ -318,7 +319,7 @@ export class LvmDriver implements Driver {
     if (now === undefined) throw this.gone(locker);
     if (now.size < size) {
       await this.lvm('lvextend', ['--quiet', '--size', `${size}b`, '--', this.full(volume)]);
-    }
+    } else await this.resume(locker);
     const device = this.device(volume);
     const opened = await layer.open(device);
     await layer.grow(device);
@@ -327,6 +328,11 @@ export class LvmDriver implements Driver {
     } finally {
       if (mountPoint === undefined) await layer.close();
     }
+  }
+
+  /** Lets a volume go on that stands still since LVM was killed while it changed it. */
+  private async resume(locker: string): Promise<void> {
+    await this.#tools.run('lvchange', ['--quiet', '--refresh', '--', this.full(volumeOf(locker))]);
   }
 
   private gone(locker: string): LockerdError {
