@@ -262,7 +262,7 @@ test('what cannot be is refused with the reason', async () => {
     [newLocker('gone', 'x', 48), 'NoSuchStore', /no volume group "sold"/],
     [newLocker('nowhere', 'x', 48), 'NoSuchStore', /there are "thick", "thin"/],
     [newLocker('thick', 'x', 100_000), 'NoSpace', /vgextend/],
-    [newLocker('thin', 'x', 2048), 'LimitsExceeded', /"max-size"/],
+    [newLocker('thin', 'x', 2048), 'InvalidArgs', /"max-size"/],
     [newLocker('thin', 'x', 10), 'InvalidArgs', /xfs, which needs 300M/],
     [newLocker('thick', 'a b', 48), 'InvalidArgs', /cannot be named "a b"/],
     [newLocker('thick', 'x_tdata', 48), 'InvalidArgs', /LVM keeps/],
