@@ -72,7 +72,8 @@ export class LvmDriver implements Driver {
 
   constructor(settings: VolumeStore, tools: Tools) {
     this.settings = settings;
-    this.modules = settings.type === 'lvm-thin' ? ['dm_thin_pool'] : ['dm_snapshot'];
+    // lvcreate looks for the latter even where it makes a thin snapshot.
+    this.modules = settings.type === 'lvm-thin' ? ['dm_thin_pool', 'dm_snapshot'] : ['dm_snapshot'];
     this.#tools = tools;
   }
 
