@@ -8,7 +8,6 @@ import type { Clock } from './clock.ts';
 import { LockerdError, type ErrorCode } from '../model/errors.ts';
 import type { Limits } from './user-quota.ts';
 import { Listeners } from './listeners.ts';
-import type { LockerRequest } from './request.ts';
 
 export type Verb =
   | 'start'
@@ -21,7 +20,12 @@ export type Verb =
   | 'mount-locker'
   | 'unmount-locker'
   | 'set-autostart'
-  | LockerRequest['verb'];
+  | 'create-locker'
+  | 'grow-locker'
+  | 'rename-locker'
+  | 'snapshot-locker'
+  | 'restore-locker'
+  | 'forget-locker';
 export type JobState = 'waiting' | 'running' | 'done';
 export type JobResult = '' | 'done' | 'failed' | 'cancelled' | 'timeout';
 
