@@ -3,9 +3,9 @@ import { driverOf } from '../stores/drivers.ts';
 import { layerFor } from '../stores/layers.ts';
 import type { RootOwner } from '../stores/file-systems.ts';
 import { hostMounts } from './context.ts';
-import { changeLockers } from './change-lockers.ts';
 import { newChangeId } from './changes.ts';
 import { hostIdOf } from './guest-ids.ts';
+import type { ChangeLockers } from './locker-context.ts';
 import { newLockerStore, viewLockers } from './locker-view.ts';
 import { checkMaxSize, makeLocker, newMountPoint, refuseStored } from './make-locker.ts';
 import type { CreateLockerRequest } from './request.ts';
@@ -29,10 +29,10 @@ function rootOf({ owner, mode, container }: CreateLockerRequest): RootOwner {
  */
 export async function createLocker(
   request: CreateLockerRequest,
-  signal: AbortSignal | undefined,
+  change: ChangeLockers,
 ): Promise<Record<string, unknown>> {
   const { locker, encrypt } = request;
-  return changeLockers(signal, async (context) => {
+  return change(async (context) => {
     const view = viewLockers();
     const root = rootOf(request);
     const mountPoint = newMountPoint(view, locker);

@@ -1,12 +1,11 @@
 import { LockerdError } from '../model/errors.ts';
 import { driverOf } from '../stores/drivers.ts';
 import { hostMounts } from './context.ts';
-import { changeLockers } from './change-lockers.ts';
 import type { DestroyChange } from './changes.ts';
 import { endChange, newChangeId, recordChange } from './changes.ts';
 import { dismissCreator } from './forgotten.ts';
 import { checkForgettable, definedOf, forget } from './forget-locker.ts';
-import type { LockerContext } from './locker-context.ts';
+import type { ChangeLockers, LockerContext } from './locker-context.ts';
 import { refuseUsed } from './locker-users.ts';
 import type { KnownLocker } from './locker-view.ts';
 import { storeOf, viewLockers } from './locker-view.ts';
@@ -42,10 +41,10 @@ function checkIsOf(known: KnownLocker | undefined, locker: string, store: string
 export async function destroyLocker(
   { locker, store: storeName, snapshot }: DestroyLockerRequest,
   uid: number | undefined,
-  signal: AbortSignal | undefined,
+  change: ChangeLockers,
 ): Promise<Record<string, unknown>> {
   if (uid !== 0) throw new LockerdError('AccessDenied', 'only root may have data destroyed');
-  return changeLockers(signal, async (context) => {
+  return change(async (context) => {
     const view = viewLockers();
     const store = storeOf(view, storeName);
     const driver = driverOf(store, context.tools, hostMounts);

@@ -2,11 +2,10 @@ import { LockerdError } from '../model/errors.ts';
 import { driverOf } from '../stores/drivers.ts';
 import { layerFor } from '../stores/layers.ts';
 import { hostMounts } from './context.ts';
-import { changeLockers } from './change-lockers.ts';
 import type { Defined, ForgetChange } from './changes.ts';
 import { endChange, newChangeId, recordChange } from './changes.ts';
 import { rememberCreator } from './forgotten.ts';
-import type { LockerContext } from './locker-context.ts';
+import type { ChangeLockers, LockerContext } from './locker-context.ts';
 import { isMounted, unmountLocker } from './locker-context.ts';
 import { removeMountPoint, undefine } from './locker-definitions.ts';
 import { refuseUsed } from './locker-users.ts';
@@ -69,9 +68,9 @@ async function placeOf(
  */
 export async function forgetLocker(
   name: string,
-  signal: AbortSignal | undefined,
+  change: ChangeLockers,
 ): Promise<Record<string, unknown>> {
-  return changeLockers(signal, async (context) => {
+  return change(async (context) => {
     const view = viewLockers();
     const locker = findLocker(view, name);
     checkForgettable(locker);

@@ -3,10 +3,9 @@ import { formatBytes } from '../model/memory-limit.ts';
 import { driverOf } from '../stores/drivers.ts';
 import { layerFor } from '../stores/layers.ts';
 import { hostMounts } from './context.ts';
-import { changeLockers } from './change-lockers.ts';
 import type { GrowChange } from './changes.ts';
 import { endChange, newChangeId, recordChange } from './changes.ts';
-import type { LockerContext } from './locker-context.ts';
+import type { ChangeLockers, LockerContext } from './locker-context.ts';
 import { isMounted } from './locker-context.ts';
 import { findMadeLocker, viewLockers } from './locker-view.ts';
 import { checkMaxSize } from './make-locker.ts';
@@ -42,9 +41,9 @@ export async function recoverGrowth(context: LockerContext, change: GrowChange):
  */
 export async function growLocker(
   request: GrowLockerRequest,
-  signal: AbortSignal | undefined,
+  change: ChangeLockers,
 ): Promise<Record<string, unknown>> {
-  return changeLockers(signal, async (context) => {
+  return change(async (context) => {
     const { locker } = request;
     const { store, origin, mountPoint } = findMadeLocker(viewLockers(), locker);
     const driver = driverOf(store, context.tools, hostMounts);

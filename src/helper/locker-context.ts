@@ -17,6 +17,9 @@ export interface LockerContext {
   readonly progress: Making['progress'];
 }
 
+/** Makes a change of lockers while no other one is under way. */
+export type ChangeLockers = <T>(use: (context: LockerContext) => Promise<T>) => Promise<T>;
+
 /** Loads modules of the kernel by systemd, as the helper itself may not. One that is built in is fine, too. */
 export async function loadModules(
   { systemd }: LockerContext,

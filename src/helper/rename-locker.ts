@@ -3,11 +3,10 @@ import { mountUnit } from '../model/unit-name.ts';
 import { driverOf } from '../stores/drivers.ts';
 import { layerFor } from '../stores/layers.ts';
 import { hostMounts } from './context.ts';
-import { changeLockers } from './change-lockers.ts';
 import type { RenameChange } from './changes.ts';
 import { endChange, newChangeId, recordChange } from './changes.ts';
 import { checkForgettable, definedOf } from './forget-locker.ts';
-import type { LockerContext } from './locker-context.ts';
+import type { ChangeLockers, LockerContext } from './locker-context.ts';
 import { isMounted, mountLocker, unmountLocker } from './locker-context.ts';
 import {
   define,
@@ -75,9 +74,9 @@ async function rename(context: LockerContext, change: RenameChange): Promise<voi
  */
 export async function renameLocker(
   { locker, name }: { readonly locker: string; readonly name: string },
-  signal: AbortSignal | undefined,
+  change: ChangeLockers,
 ): Promise<Record<string, unknown>> {
-  return changeLockers(signal, async (context) => {
+  return change(async (context) => {
     const view = viewLockers();
     const known = findMadeLocker(view, locker);
     const { store, origin } = known;

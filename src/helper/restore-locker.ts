@@ -2,8 +2,8 @@ import { LockerdError } from '../model/errors.ts';
 import { driverOf } from '../stores/drivers.ts';
 import { layerFor } from '../stores/layers.ts';
 import { hostMounts } from './context.ts';
-import { changeLockers } from './change-lockers.ts';
 import { newChangeId } from './changes.ts';
+import type { ChangeLockers } from './locker-context.ts';
 import { findMadeLocker, viewLockers } from './locker-view.ts';
 import { checkMaxSize, makeLocker, newMountPoint, refuseStored } from './make-locker.ts';
 import type { RestoreLockerRequest } from './request.ts';
@@ -14,9 +14,9 @@ import type { RestoreLockerRequest } from './request.ts';
  */
 export async function restoreLocker(
   { locker, snapshot, name, creator }: RestoreLockerRequest,
-  signal: AbortSignal | undefined,
+  change: ChangeLockers,
 ): Promise<Record<string, unknown>> {
-  return changeLockers(signal, async (context) => {
+  return change(async (context) => {
     const view = viewLockers();
     const { store, origin } = findMadeLocker(view, locker);
     const mountPoint = newMountPoint(view, name);

@@ -6,6 +6,7 @@ import { destroyLocker } from './destroy-locker.ts';
 import { forgetLocker } from './forget-locker.ts';
 import { growLocker } from './grow-locker.ts';
 import { listStores } from './list-stores.ts';
+import type { ChangeLockers } from './locker-context.ts';
 import { lookAtLockers } from './look-lockers.ts';
 import { readChanges } from './changes.ts';
 import { renameLocker } from './rename-locker.ts';
@@ -19,21 +20,22 @@ export async function serveStores(
   uid: number | undefined,
   signal: AbortSignal | undefined,
 ): Promise<Record<string, unknown>> {
+  const change: ChangeLockers = (use) => changeLockers(signal, use);
   switch (request.verb) {
     case 'create-locker':
-      return createLocker(request, signal);
+      return createLocker(request, change);
     case 'grow-locker':
-      return growLocker(request, signal);
+      return growLocker(request, change);
     case 'rename-locker':
-      return renameLocker(request, signal);
+      return renameLocker(request, change);
     case 'snapshot-locker':
-      return snapshotLocker(request, signal);
+      return snapshotLocker(request, change);
     case 'list-snapshots':
       return listSnapshots(request.locker);
     case 'restore-locker':
-      return restoreLocker(request, signal);
+      return restoreLocker(request, change);
     case 'forget-locker':
-      return forgetLocker(request.locker, signal);
+      return forgetLocker(request.locker, change);
     case 'list-stores':
       return listStores();
     case 'look-lockers':
@@ -42,7 +44,7 @@ export async function serveStores(
       });
       return {};
     case 'destroy-locker':
-      return destroyLocker(request, uid, signal);
+      return destroyLocker(request, uid, change);
     case 'recover':
       return recoverAll();
   }

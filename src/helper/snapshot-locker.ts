@@ -4,10 +4,9 @@ import type { StoredSnapshot } from '../stores/driver.ts';
 import { driverOf } from '../stores/drivers.ts';
 import { Tools } from '../stores/tools.ts';
 import { hostMounts } from './context.ts';
-import { changeLockers } from './change-lockers.ts';
 import type { SnapshotChange } from './changes.ts';
 import { endChange, newChangeId, recordChange } from './changes.ts';
-import type { LockerContext } from './locker-context.ts';
+import type { ChangeLockers, LockerContext } from './locker-context.ts';
 import { loadModules } from './locker-context.ts';
 import { attachedTo } from './locker-users.ts';
 import type { LockerView } from './locker-view.ts';
@@ -72,10 +71,10 @@ export async function recoverSnapshot(
  */
 export async function snapshotLocker(
   { locker, snapshot, freeze: isFreezing }: SnapshotLockerRequest,
-  signal: AbortSignal | undefined,
+  change: ChangeLockers,
 ): Promise<Record<string, unknown>> {
   checkNewName('snapshot', snapshot);
-  return changeLockers(signal, async (context) => {
+  return change(async (context) => {
     const view = viewLockers();
     const { store } = findMadeLocker(view, locker);
     const driver = driverOf(store, context.tools, hostMounts);
