@@ -46,8 +46,15 @@ beforeAll(async () => {
   const bounded = fs.readFileSync(rule, 'utf8').replace('lockers <= 4', 'lockers <= 2');
   await vm.writeFile('/etc/polkit-1/rules.d/60-lockers.rules', bounded);
   await configurePackage(vm);
-  // The bus would wait for them for 25 seconds only, which emulation may need.
-  await systemctl(vm, 'start', 'polkit.service', 'lockerd.service', 'lxc@ann-web');
+  // The bus would wait for them for 25 seconds only, and systemd for 90, which emulation may need.
+  await vm.writeFile(
+    '/etc/systemd/system/lockerd.service.d/slow.conf',
+    '[Service]\nTimeoutStartSec=900\n',
+  );
+  await systemctl(vm, 'daemon-reload');
+  for (const unit of ['polkit.service', 'lockerd.service', 'lxc@ann-web']) {
+    await systemctl(vm, 'start', unit);
+  }
   await vm.waitForGuest('ann-web');
 });
 afterAll(() => vm.close());
