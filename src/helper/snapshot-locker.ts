@@ -41,7 +41,7 @@ async function thawAll(containers: readonly string[]): Promise<void> {
   if (failed.length === 0) return;
   throw new LockerdError(
     'Failed',
-    `still frozen: ${failed.join(', ')}; run: lockerctl thaw ${failed.map(shellWord).join(' ')}`,
+    `still frozen: ${failed.join(', ')}; run: ${failed.map((name) => `lockerctl thaw ${shellWord(name)}`).join('; ')}`,
   );
 }
 
