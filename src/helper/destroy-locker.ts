@@ -3,6 +3,7 @@ import { driverOf } from '../stores/drivers.ts';
 import { hostMounts } from './context.ts';
 import type { DestroyChange } from './changes.ts';
 import { endChange, newChangeId, recordChange } from './changes.ts';
+import { dismissCreator } from './forgotten.ts';
 import { checkForgettable, definedOf, forget } from './forget-locker.ts';
 import type { ChangeLockers, LockerContext } from './locker-context.ts';
 import { refuseUsed } from './locker-users.ts';
@@ -15,6 +16,7 @@ async function destroy(context: LockerContext, change: DestroyChange): Promise<v
   const { locker, snapshot, store, defined, encrypt } = change;
   if (defined !== undefined) await forget(context, defined, encrypt);
   await driverOf(store, context.tools, hostMounts).destroy(locker, snapshot);
+  if (snapshot === undefined) dismissCreator(store.name, locker);
 }
 
 /** Brings a destruction to its end that root has asked for: half a locker is of no use to anybody. */
@@ -39,10 +41,10 @@ function checkIsOf(known: KnownLocker | undefined, locker: string, store: string
 export async function destroyLocker(
   { locker, store: storeName, snapshot }: DestroyLockerRequest,
   uid: number | undefined,
-  change: ChangeLockers,
+  changeLockers: ChangeLockers,
 ): Promise<Record<string, unknown>> {
   if (uid !== 0) throw new LockerdError('AccessDenied', 'only root may have data destroyed');
-  return change(async (context) => {
+  return changeLockers(async (context) => {
     const view = viewLockers();
     const store = storeOf(view, storeName);
     const driver = driverOf(store, context.tools, hostMounts);

@@ -4,6 +4,7 @@ import { layerFor } from '../stores/layers.ts';
 import { hostMounts } from './context.ts';
 import type { Defined, ForgetChange } from './changes.ts';
 import { endChange, newChangeId, recordChange } from './changes.ts';
+import { rememberCreator } from './forgotten.ts';
 import type { ChangeLockers, LockerContext } from './locker-context.ts';
 import { isMounted, unmountLocker } from './locker-context.ts';
 import { removeMountPoint, undefine } from './locker-definitions.ts';
@@ -67,9 +68,9 @@ async function placeOf(
  */
 export async function forgetLocker(
   name: string,
-  change: ChangeLockers,
+  changeLockers: ChangeLockers,
 ): Promise<Record<string, unknown>> {
-  return change(async (context) => {
+  return changeLockers(async (context) => {
     const view = viewLockers();
     const locker = findLocker(view, name);
     checkForgettable(locker);
@@ -83,6 +84,7 @@ export async function forgetLocker(
       encrypt: locker.origin?.encrypt ?? 'no',
     };
     recordChange(change);
+    if (locker.origin !== undefined) rememberCreator({ ...locker.origin, locker: name });
     const file = await forget(context, change.defined, change.encrypt).catch((error: unknown) => {
       // Still mounted, it is still defined.
       if (isMounted(locker.mountPoint)) endChange(change);

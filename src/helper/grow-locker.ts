@@ -41,9 +41,9 @@ export async function recoverGrowth(context: LockerContext, change: GrowChange):
  */
 export async function growLocker(
   request: GrowLockerRequest,
-  change: ChangeLockers,
+  changeLockers: ChangeLockers,
 ): Promise<Record<string, unknown>> {
-  return change(async (context) => {
+  return changeLockers(async (context) => {
     const { locker } = request;
     const { store, origin, mountPoint } = findMadeLocker(viewLockers(), locker);
     const driver = driverOf(store, context.tools, hostMounts);

@@ -1,4 +1,5 @@
 import { LockerdError } from '../model/errors.ts';
+import { shellWord } from '../model/shell-quote.ts';
 import type { StoredSnapshot } from '../stores/driver.ts';
 import { driverOf } from '../stores/drivers.ts';
 import { Tools } from '../stores/tools.ts';
@@ -40,7 +41,7 @@ async function thawAll(containers: readonly string[]): Promise<void> {
   if (failed.length === 0) return;
   throw new LockerdError(
     'Failed',
-    `still frozen: ${failed.join(', ')}; run: lockerctl thaw ${failed.join(' ')}`,
+    `still frozen: ${failed.join(', ')}; run: lockerctl thaw ${failed.map(shellWord).join(' ')}`,
   );
 }
 
@@ -70,10 +71,10 @@ export async function recoverSnapshot(
  */
 export async function snapshotLocker(
   { locker, snapshot, freeze: isFreezing }: SnapshotLockerRequest,
-  change: ChangeLockers,
+  changeLockers: ChangeLockers,
 ): Promise<Record<string, unknown>> {
   checkNewName('snapshot', snapshot);
-  return change(async (context) => {
+  return changeLockers(async (context) => {
     const view = viewLockers();
     const { store } = findMadeLocker(view, locker);
     const driver = driverOf(store, context.tools, hostMounts);
