@@ -6,6 +6,7 @@ import type { BootDecision, BootPolicy, UnitLinks } from '../host/boot-policy.ts
 import type { Lockers, Wormhole } from '../host/lockers.ts';
 import type { ContainerSettings, HostSettings } from '../host/settings.ts';
 import type { ControlLimits } from './control-limits.ts';
+import type { Partition } from './decide-partition.ts';
 import type { MemoryFacts, MemoryLimits } from './memory-limits.ts';
 
 /** Everything known about one container before any decision is made. */
@@ -90,6 +91,8 @@ export interface Container {
   readonly startPaths: readonly string[];
   /** Block devices that the start cannot do without; their units are among `wants`. */
   readonly devices: readonly string[];
+  /** Undefined unless the root file system is a partition of what lxc.rootfs.path names. */
+  readonly partition?: Partition;
   /** Units pulled in and ordered before the container, which starts without them if need be. */
   readonly wants: readonly string[];
   /** Units ordered before the container where something else starts them. */

@@ -23,6 +23,7 @@ import { decideCompanions } from './decide-companions.ts';
 import { findNeeds } from './decide-needs.ts';
 import type { RankedContainer } from './decide-order.ts';
 import { orderContainers } from './decide-order.ts';
+import { decidePartition } from './decide-partition.ts';
 import { behindLinks } from './decide-places.ts';
 import { decideControls } from './control-limits.ts';
 import type { MemoryLimits } from './memory-limits.ts';
@@ -159,13 +160,19 @@ function modelOne(facts: ContainerFacts, host: HostFacts): RankedContainer {
   // What holds for as long as the container runs holds at its start.
   const startPaths = sorted(needs.startPaths).filter((path) => !needs.paths.has(path));
   const attachments = wormhole?.attachments ?? [];
+  const { partition, problems: partitionProblems } = decidePartition(facts);
   return {
     container: {
       ...controlGroup,
       name: facts.name,
       instance: escapeInstance(facts.name),
       configFile: config.file,
-      problems: facts.problems.concat(config.problems, needs.problems, decided.problems),
+      problems: facts.problems.concat(
+        config.problems,
+        needs.problems,
+        partitionProblems,
+        decided.problems,
+      ),
       warnings: config.warnings.concat(
         decided.warnings,
         needs.warnings,
@@ -184,6 +191,7 @@ function modelOne(facts: ContainerFacts, host: HostFacts): RankedContainer {
         needs.mayComeLate(startPaths) ||
         attachments.some(({ strict }) => strict),
       devices: sorted(needs.devices),
+      ...(partition === undefined ? {} : { partition }),
       wants: sorted(wants),
       after: sorted(after).filter((unit) => !wants.has(unit)),
       bridges: sorted(needs.bridges),

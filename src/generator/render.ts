@@ -3,6 +3,7 @@ import bridge from '../../units/generated/INTERFACE.device.d/60-lockerd.conf.hbs
 import container from '../../units/generated/lxc@NAME.service.d/60-container.conf.hbs';
 import containers from '../../units/generated/lockerd-containers.path.d/60-lxcpath.conf.hbs';
 import delay from '../../units/generated/lxc-delay@NAME.service.d/60-container.conf.hbs';
+import disk from '../../units/generated/lxc-disk@NAME.service.d/60-container.conf.hbs';
 import forward from '../../units/generated/lxc.NAME.service.hbs';
 import group from '../../units/generated/lxc-group@GROUP.target.d/60-members.conf.hbs';
 import held from '../../units/generated/lxc@NAME.service.d/~held.conf.hbs';
@@ -24,6 +25,7 @@ const templates: Readonly<Record<keyof TemplateViews, (view: object) => string>>
   container,
   containers,
   delay,
+  disk,
   forward,
   group,
   held,
