@@ -21,7 +21,8 @@ export function decidePartition({
 } {
   if (rootfsPartition === undefined) return { problems: [] };
   const disk = diskOf(config.rootfsPath?.value);
-  if (disk !== undefined) return { partition: { number: rootfsPartition.value, disk }, problems: [] };
+  if (disk !== undefined)
+    return { partition: { number: rootfsPartition.value, disk }, problems: [] };
   const problem = {
     file: rootfsPartition.file,
     line: rootfsPartition.line,

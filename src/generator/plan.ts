@@ -24,7 +24,14 @@ export function planUnits(containers: readonly Container[], context: PlanContext
 export function planContainer(c: Container, isForwarded: boolean): Planned[] {
   const planned = [planContainerDropIn(c, isForwarded)];
   // Most containers have not even half of these.
-  for (const plan of [planLimits, planNeeds, planPartition, planAttachments, planDelay, planAutostart]) {
+  for (const plan of [
+    planLimits,
+    planNeeds,
+    planPartition,
+    planAttachments,
+    planDelay,
+    planAutostart,
+  ]) {
     for (const one of plan(c)) planned.push(one);
   }
   if (isForwarded) planned.push(planForward(c));

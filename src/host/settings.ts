@@ -322,9 +322,7 @@ function containerSettings(
 function partitionOf(
   named: Located<string> | undefined,
 ): Pick<ContainerSettings, 'rootfsPartition'> {
-  return named === undefined
-    ? {}
-    : { rootfsPartition: { ...named, value: Number(named.value) } };
+  return named === undefined ? {} : { rootfsPartition: { ...named, value: Number(named.value) } };
 }
 
 function namesOf(named: Located<string> | undefined): Located<readonly string[]> | undefined {
