@@ -3,6 +3,7 @@ import type { LxcConfig } from '../model/lxc-config.ts';
 import type { Problem } from '../model/problem.ts';
 import type { GuestInit } from '../model/sight.ts';
 import type { BootDecision, BootPolicy, UnitLinks } from '../host/boot-policy.ts';
+import type { Opened } from '../host/host-names.ts';
 import type { Lockers, Wormhole } from '../host/lockers.ts';
 import type { ContainerSettings, HostSettings } from '../host/settings.ts';
 import type { ControlLimits } from './control-limits.ts';
@@ -33,8 +34,8 @@ export interface ContainerFacts {
 /** What concerns all containers alike. */
 export interface HostFacts {
   readonly fstab: readonly FstabEntry[];
-  /** Devices that a line of crypttab(5) makes, as paths. */
-  readonly crypttab?: ReadonlySet<string>;
+  /** Devices that a line of crypttab(5) makes, by path. */
+  readonly crypttab?: ReadonlyMap<string, Opened>;
   /** Where mount units mount something. */
   readonly mountUnits?: readonly string[];
   /** Whether the network configuration of the host speaks of an interface. */

@@ -20,6 +20,7 @@ export interface TemplateViews {
   readonly wormholes: { readonly slots: string; readonly where: string };
   readonly attachment: AttachmentView;
   readonly readOnly: ReadOnlyView;
+  readonly volume: { readonly mounts: readonly string[]; readonly environment: string };
   readonly returning: { readonly lockers: readonly string[] };
   readonly late: { readonly execStart: string };
   readonly rescan: { readonly unit: readonly string[]; readonly execStart: string };

@@ -8,7 +8,13 @@ import { planContainerDropIn } from './plan-container.ts';
 import { planBridge, planHost, planJournal, planLate, planRescan, planWatch } from './plan-host.ts';
 import { planNeeds } from './plan-needs.ts';
 import { planPartition } from './plan-partition.ts';
-import { planAttachments, planReadOnly, planReturning, planWormholes } from './plan-lockers.ts';
+import {
+  planAttachments,
+  planReadOnly,
+  planReturning,
+  planVolumes,
+  planWormholes,
+} from './plan-lockers.ts';
 import type { PlanContext, Planned } from './plan-views.ts';
 import type { Limit } from './memory-limits.ts';
 
@@ -57,6 +63,7 @@ export function planOthers(
     ...planGroups(containers),
     ...planWormholes(containers, context),
     ...planReturning(containers),
+    ...planVolumes(context.lockers),
     ...planRescan(context),
     ...planLate(context),
     ...planWatch(context),

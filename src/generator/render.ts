@@ -15,6 +15,7 @@ import needs from '../../units/generated/lxc-needs@NAME.service.d/60-container.c
 import readOnly from '../../units/generated/READONLY-LOCKER.mount.hbs';
 import rescan from '../../units/generated/lockerd-rescan.service.d/60-paths.conf.hbs';
 import returning from '../../units/generated/lockerd-return.service.d/60-lockers.conf.hbs';
+import volume from '../../units/generated/lxc-volume@VOLUME.service.d/60-lockers.conf.hbs';
 import wormholes from '../../units/generated/WORMHOLES.mount.hbs';
 import type { Planned, PlannedFile, TemplateViews } from './plan-views.ts';
 import type { Output } from './write.ts';
@@ -37,6 +38,7 @@ const templates: Readonly<Record<keyof TemplateViews, (view: object) => string>>
   readOnly,
   rescan,
   returning,
+  volume,
   wormholes,
 };
 

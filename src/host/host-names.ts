@@ -1,15 +1,19 @@
 /** Which devices and interfaces the host itself makes, as far as its configuration names them. */
 import type { HostReader } from './read.ts';
 
-/** Devices that crypttab(5) has a line for, `noauto` or not, as paths. */
-export function crypttabDevices(text: string): ReadonlySet<string> {
-  return new Set(
-    text
-      .split('\n')
-      .map((line) => line.trim().split(/[ \t]+/)[0] ?? '')
-      .filter((name) => name !== '' && !name.startsWith('#'))
-      .map((name) => `/dev/mapper/${name}`),
-  );
+/** Who opens an encrypted volume: the boot, or whoever needs it (`noauto`). */
+export type Opened = 'boot' | 'demand';
+
+/** Devices that crypttab(5) has a line for, as paths. */
+export function crypttabDevices(text: string): ReadonlyMap<string, Opened> {
+  const devices = new Map<string, Opened>();
+  for (const line of text.split('\n')) {
+    const [name = '', , , options = ''] = line.trim().split(/[ \t]+/);
+    if (name === '' || name.startsWith('#')) continue;
+    const opened = options.split(',').includes('noauto') ? 'demand' : 'boot';
+    devices.set(`/dev/mapper/${name}`, opened);
+  }
+  return devices;
 }
 
 /**

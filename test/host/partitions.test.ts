@@ -298,9 +298,17 @@ test('a disk on a read-only file system, with a root file system that is mounted
 test('fifty starts and stops leave no loop device', async () => {
   for (let round = 0; round < 50; round++) {
     await systemctl(host, 'start', 'lxc@mbr');
-    // Some stops come while the guest still boots.
-    if (round % 2 === 0) await host.waitForGuest('mbr');
-    await systemctl(host, 'stop', 'lxc@mbr');
+    // Some ends come while the guest still boots.
+    if (round % 5 === 0) {
+      await host.waitForGuest('mbr');
+      await systemctl(host, 'stop', 'lxc@mbr');
+    } else {
+      await systemctl(host, 'kill', '--signal=KILL', '--kill-whom=main', 'lxc@mbr');
+      await host.waitFor('it has failed', async () => {
+        return (await host.unit('lxc@mbr'))['ActiveState'] === 'failed';
+      });
+      await systemctl(host, 'reset-failed', 'lxc@mbr');
+    }
   }
   await untilReleased('mbr');
 });

@@ -232,7 +232,7 @@ describe('what a container waits for', () => {
         startPaths: ['/srv/y/a'],
         after: ['srv-x.mount', 'srv-y.mount'],
       });
-      const known = { crypttab: new Set(['/dev/mapper/x']) };
+      const known = { crypttab: crypttabDevices('x /dev/sdb1') };
       expect(one({ mountEntries, makers }, fstab, {}, known).startPaths).toHaveLength(2);
     });
 

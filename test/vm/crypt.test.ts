@@ -5,6 +5,7 @@ import {
   answerOfGuest,
   expectState,
   guestPid,
+  journalOf,
   lockersSeenBy,
   offline,
   systemctl,
@@ -19,14 +20,14 @@ const crypttab = `
 root_boot   /dev/secret/root_boot   /etc/secret
 root_need   /dev/secret/root_need   /etc/secret noauto
 locker_boot /dev/secret/locker_boot /etc/secret
-locker_need /dev/secret/locker_need /etc/secret noauto
+locker-need /dev/secret/locker-need /etc/secret noauto
 `;
 const fstab = `
 /dev/mapper/locker_boot /lockers/boot ext4 nofail,nosuid,nodev 0 0
-/dev/mapper/locker_need /lockers/need ext4 noauto,nosuid,nodev 0 0
+/dev/mapper/locker-need /lockers/need ext4 noauto,nosuid,nodev 0 0
 `;
 const opened = ['root_hook', 'entry_hook'];
-const volumes = ['root_boot', 'root_need', 'locker_boot', 'locker_need', ...opened];
+const volumes = ['root_boot', 'root_need', 'locker_boot', 'locker-need', ...opened];
 /** Containers with an encrypted root file system, by its volume; LXC mounts any device after "lvm:". */
 const roots = { boot: 'root_boot', need: 'root_need', hook: 'root_hook' } as const;
 
@@ -123,19 +124,88 @@ test('encrypted lockers are there from the boot on', async () => {
   expect(await answerOfGuest(vm, 'lockers', write)).toBe('0\n');
 });
 
-test('after a stop the volumes can be closed, and the next start opens them again', async () => {
+/** The volumes that are opened on demand, each with the unit that opens it. */
+const onDemand = {
+  root_need: 'systemd-cryptsetup@root_need.service',
+  'locker-need': 'systemd-cryptsetup@locker\\x2dneed.service',
+} as const;
+
+async function openVolumes(): Promise<string[]> {
+  const { stdout } = await vm.run('ls', ['/dev/mapper']);
+  return Object.keys(onDemand).filter((name) => stdout.split('\n').includes(name));
+}
+
+async function untilOpen(volumes: readonly string[]): Promise<void> {
+  await vm.waitFor(`open: ${volumes.join(' ') || 'none'}`, async () => {
+    return String(await openVolumes()) === String(volumes);
+  });
+  // What would be closed is closed by then.
+  for (const name of ['root_need', 'locker\\x2dneed']) {
+    await vm.waitFor(`nothing works on ${name}`, async () => {
+      return (await vm.unit(`lxc-volume@${name}`))['Job'] === undefined;
+    });
+  }
+  expect(await openVolumes()).toEqual(volumes);
+}
+
+test('what a container has opened is closed after it, and the next start opens it again', async () => {
+  expect(await openVolumes()).toEqual(Object.keys(onDemand));
   await systemctl(vm, 'stop', 'lxc@need', 'lxc@hook', 'lxc@lockers');
   expect(await vm.exists('/dev/mapper/root_hook')).toBe(false);
-  await vm.waitFor('the lockers are released', async () => {
-    return !(await vm.readFile('/proc/self/mountinfo')).includes('/var/locker-mappings/lockers');
-  });
-  await systemctl(vm, 'stop', 'lockers-need.mount');
-  for (const volume of ['root_need', 'locker_need']) {
-    await systemctl(vm, 'stop', `systemd-cryptsetup@${volume}.service`);
-    expect(await vm.exists(`/dev/mapper/${volume}`)).toBe(false);
-  }
+  await untilOpen([]);
+  for (const unit of Object.values(onDemand)) await expectState(vm, unit, 'inactive');
+  await expectState(vm, 'lockers-need.mount', 'inactive');
+  // Those of the boot stay.
+  await expectState(vm, 'lockers-boot.mount', 'active');
   await systemctl(vm, 'start', 'lxc@need', 'lxc@hook', 'lxc@lockers');
   for (const name of ['need', 'hook', 'lockers']) await untilRuns(name);
   expect(await answerOfGuest(vm, 'lockers', 'cat /lockers/need/word')).toBe('guest\n0\n');
-  await expectState(vm, 'systemd-cryptsetup@root_need.service', 'active');
+});
+
+test('a restart closes nothing', async () => {
+  const since = await activeSince(vm, onDemand.root_need);
+  await systemctl(vm, 'restart', 'lxc@need');
+  expect(await activeSince(vm, onDemand.root_need)).toBe(since);
+  await untilRuns('need');
+});
+
+test('a locker is opened for a running container, and closed with the last one that has it', async () => {
+  await systemctl(vm, 'stop', 'lxc@lockers');
+  await untilOpen(['root_need']);
+  await vm.run('lockerctl', ['attach', 'need', 'need']);
+  expect(await lockersSeenBy(vm, 'need')).toEqual(['need']);
+  await systemctl(vm, 'start', 'lxc@lockers');
+  await vm.run('lockerctl', ['detach', 'need', 'need']);
+  await untilOpen(Object.keys(onDemand));
+  expect(await answerOfGuest(vm, 'lockers', 'cat /lockers/need/word')).toBe('guest\n0\n');
+  await systemctl(vm, 'kill', '--signal=KILL', 'lxc@lockers');
+  await untilOpen(['root_need']);
+  await systemctl(vm, 'reset-failed', 'lxc@lockers');
+});
+
+test('what is in use on the host, and what an admin has opened, stays open', async () => {
+  await systemctl(vm, 'start', 'lxc@lockers');
+  await vm.shell('cd /lockers/need; sleep 1000 >/dev/null 2>&1 & echo $! >/run/user-of-need');
+  await systemctl(vm, 'stop', 'lxc@lockers', 'lxc@need');
+  await untilOpen(['locker-need']);
+  await expectState(vm, 'lockers-need.mount', 'active');
+  expect(await journalOf(vm, 'lxc-volume@locker\\x2dneed')).toContain(
+    'stays open, for it is in use',
+  );
+  await vm.shell('kill $(cat /run/user-of-need)');
+
+  // It is open when the container starts, and so it is not the container that has opened it.
+  await systemctl(vm, 'start', onDemand.root_need, 'lxc@lockers', 'lxc@need');
+  await systemctl(vm, 'stop', 'lxc@lockers', 'lxc@need');
+  await untilOpen(Object.keys(onDemand));
+  await expectState(vm, 'lockers-need.mount', 'active');
+
+  // A volume that is open, and a locker that is not mounted: only the mount goes.
+  await systemctl(vm, 'stop', 'lockers-need.mount');
+  await systemctl(vm, 'start', 'lxc@lockers');
+  await systemctl(vm, 'stop', 'lxc@lockers');
+  await vm.waitFor('the locker is unmounted', async () => {
+    return (await vm.unit('lockers-need.mount'))['ActiveState'] === 'inactive';
+  });
+  await untilOpen(Object.keys(onDemand));
 });
