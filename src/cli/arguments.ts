@@ -28,7 +28,7 @@ import {
   type ContainerState,
   type OptionName,
 } from './option-table.ts';
-import { parseBytes } from './size.ts';
+import { parseBytes } from '../model/byte-size.ts';
 import { didYouMean } from './suggest.ts';
 
 /** A command with its operands and all options. */

@@ -12,6 +12,8 @@ export interface Mount {
   /** Those of the mount, such as `nosuid`; none of the file system. */
   readonly options: readonly string[];
   readonly type: string;
+  /** What is mounted, in the words of its file system: a device's path, for most. */
+  readonly source: string;
 }
 
 function unescape(field: string): string {
@@ -40,6 +42,7 @@ export function parseMountinfo(text: string): Mount[] {
       options: options.split(','),
       readOnly: [options, superOptions].some((list) => list.split(',').includes('ro')),
       type: unescape(fields[separator + 1] ?? ''),
+      source: unescape(fields[separator + 2] ?? ''),
     });
   }
   return mounts;
