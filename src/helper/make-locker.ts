@@ -175,6 +175,7 @@ async function undoMaking(
   const layer = layerOf(change, context);
   await layer.close();
   await layer.forget();
+  await layer.discard(driver.place(name));
   const left = await driver.undo(change.id);
   removeMountPoint(mountPoint);
   endChange(change);
