@@ -36,7 +36,8 @@ function allOptions({ source, options }: Definition): string[] {
 function checkOf({ what, type }: MountSource): string {
   if (type !== 'ext4') return '';
   const check = pathInstance('systemd-fsck', what);
-  return `Requires=${unitWord(check)}\nAfter=${unitWord(check)}\n`;
+  // As it is: systemd keeps the backslashes of unit names where there are no quotes.
+  return `Requires=${check}\nAfter=${check}\n`;
 }
 
 /**

@@ -16,7 +16,7 @@ export interface LogicalVolume {
   readonly createdSec: bigint;
   readonly pool: string;
   readonly isActive: boolean;
-  /** Its space has overflowed. */
+  /** Its space has overflowed; LVM knows that only of one that is active. */
   readonly isInvalid: boolean;
 }
 
@@ -66,7 +66,7 @@ export function parseVolumes(text: string): LogicalVolume[] {
       createdSec: /^[0-9]{1,15}$/.test(created) ? BigInt(created) : 0n,
       pool: textOf(row, 'pool_lv'),
       isActive: textOf(row, 'lv_active') === 'active',
-      isInvalid: textOf(row, 'lv_snapshot_invalid') !== '',
+      isInvalid: textOf(row, 'lv_snapshot_invalid') === 'snapshot invalid',
     };
   });
 }
