@@ -42,6 +42,7 @@ export function planPartition(c: Container): Planned[] {
       paths: c.requiredPaths.map(unitWord),
       devices: c.devices.map(deviceUnit),
       execStart: command(`${hookDirectory}/open-partition`, [
+        escapeInstance(c.name),
         partition.disk,
         String(partition.number),
       ]),

@@ -202,7 +202,7 @@ describe('what a container waits for', () => {
 
     test('what the host itself makes is required', () => {
       const made = { ...needed, after: [], warnings: [] };
-      const crypttab = 'web_crypt /dev/sdb1 /etc/key noauto\n';
+      const crypttab = 'web_crypt /dev/sdb1 /etc/key\n';
       expect(one(crypt, '', {}, { crypttab: crypttabDevices(crypttab) })).toMatchObject(made);
       expect(one(crypt, '/dev/mapper/web_crypt /mnt ext4 noauto\n')).toMatchObject(made);
     });
