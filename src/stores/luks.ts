@@ -20,7 +20,7 @@ const keyDirectory = '/etc/lockerd/keys';
 const keyBytes = 64;
 
 /** How long a passphrase is waited for; seconds. */
-const askSec = 180;
+const askSec = 120;
 
 /** Deriving a key takes seconds, and far more where the processor is busy or emulated; ms. */
 const deriveMs = 300_000;
@@ -188,6 +188,7 @@ export class LuksLayer implements Layer {
       .catch((error: unknown) => {
         throw error instanceof ToolError ? this.unanswered(error) : error;
       });
+    progress?.('encrypt', 0);
     this.#passphrase = answer.replace(/\n$/, '');
     if (this.#passphrase !== '' && !/[\0\n\ufffd]/.test(this.#passphrase)) return this.#passphrase;
     this.#passphrase = undefined;
