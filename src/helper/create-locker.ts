@@ -2,6 +2,7 @@ import { LockerdError } from '../model/errors.ts';
 import { driverOf } from '../stores/drivers.ts';
 import { layerFor } from '../stores/layers.ts';
 import type { RootOwner } from '../stores/file-systems.ts';
+import { hostMounts } from './context.ts';
 import { changeLockers } from './change-lockers.ts';
 import { newChangeId } from './changes.ts';
 import { newLockerStore, viewLockers } from './locker-view.ts';
@@ -34,7 +35,7 @@ export async function createLocker(
         `lockers of store "${store.name}" of type ${store.type} cannot be encrypted; take one of volumes`,
       );
     }
-    const driver = driverOf(store, context.tools);
+    const driver = driverOf(store, context.tools, hostMounts);
     checkMaxSize(store, BigInt(request.size));
     const { size, warnings } = await driver.check(locker, BigInt(request.size));
     await refuseStored(driver, locker);

@@ -1,6 +1,7 @@
 import { LockerdError } from '../model/errors.ts';
 import { driverOf } from '../stores/drivers.ts';
 import { layerFor } from '../stores/layers.ts';
+import { hostMounts } from './context.ts';
 import { changeLockers } from './change-lockers.ts';
 import type { DestroyChange } from './changes.ts';
 import { endChange, newChangeId, recordChange } from './changes.ts';
@@ -15,7 +16,7 @@ import type { DestroyLockerRequest } from './request.ts';
 async function destroy(context: LockerContext, change: DestroyChange): Promise<void> {
   const { locker, snapshot, store, defined, encrypt } = change;
   if (defined !== undefined) await forget(context, defined, encrypt);
-  const driver = driverOf(store, context.tools);
+  const driver = driverOf(store, context.tools, hostMounts);
   if (snapshot === undefined) {
     // Nobody knows of a forgotten locker whether it is encrypted.
     const layer = layerFor('key-file', { locker, tools: context.tools });
@@ -53,7 +54,7 @@ export async function destroyLocker(
   return changeLockers(signal, async (context) => {
     const view = viewLockers();
     const store = storeOf(view, storeName);
-    const driver = driverOf(store, context.tools);
+    const driver = driverOf(store, context.tools, hostMounts);
     const known = view.lockers.get(locker);
     checkIsOf(known, locker, storeName);
     const stored = (await driver.lockers()).find((one) => one.locker === locker);

@@ -1,6 +1,7 @@
 import { LockerdError } from '../model/errors.ts';
 import { driverOf } from '../stores/drivers.ts';
 import { layerFor } from '../stores/layers.ts';
+import { hostMounts } from './context.ts';
 import { changeLockers } from './change-lockers.ts';
 import type { Defined, ForgetChange } from './changes.ts';
 import { endChange, newChangeId, recordChange } from './changes.ts';
@@ -59,7 +60,7 @@ async function placeOf(
   { origin, unit, name }: KnownLocker,
 ): Promise<string> {
   const store = view.stores.stores.get(origin?.store ?? '');
-  if (store !== undefined) return driverOf(store, tools).place(name);
+  if (store !== undefined) return driverOf(store, tools, hostMounts).place(name);
   return (await systemd.get(unit, 'Mount', ['What'])).string('What');
 }
 

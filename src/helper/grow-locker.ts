@@ -2,6 +2,7 @@ import { LockerdError } from '../model/errors.ts';
 import { formatBytes } from '../model/memory-limit.ts';
 import { driverOf } from '../stores/drivers.ts';
 import { layerFor } from '../stores/layers.ts';
+import { hostMounts } from './context.ts';
 import { changeLockers } from './change-lockers.ts';
 import type { GrowChange } from './changes.ts';
 import { endChange, newChangeId, recordChange } from './changes.ts';
@@ -26,7 +27,7 @@ async function grow({ tools, progress }: LockerContext, change: GrowChange): Pro
   const { locker, store, size, mountPoint, encrypt } = change;
   const place = isMounted(mountPoint) ? mountPoint : undefined;
   const layer = layerFor(encrypt, { locker, tools, progress });
-  await driverOf(store, tools).grow(locker, BigInt(size), layer, place);
+  await driverOf(store, tools, hostMounts).grow(locker, BigInt(size), layer, place);
 }
 
 /** Brings a killed growth to its end: what has grown cannot shrink. */
@@ -46,7 +47,7 @@ export async function growLocker(
   return changeLockers(signal, async (context) => {
     const { locker } = request;
     const { store, origin, mountPoint } = findMadeLocker(viewLockers(), locker);
-    const driver = driverOf(store, context.tools);
+    const driver = driverOf(store, context.tools, hostMounts);
     const stored = (await driver.lockers()).find((one) => one.locker === locker);
     if (stored === undefined) {
       const place = driver.place(locker);

@@ -3,6 +3,7 @@ import { formatProblem } from '../model/problem.ts';
 import { driverOf } from '../stores/drivers.ts';
 import { Tools } from '../stores/tools.ts';
 import type { StoreSettings } from '../host/store-settings.ts';
+import { hostMounts } from './context.ts';
 import { viewLockers } from './locker-view.ts';
 
 function messageOf(error: unknown): string {
@@ -14,7 +15,7 @@ async function describe(store: StoreSettings): Promise<Record<string, string>> {
   const { name, type, maxSize } = store;
   const fixed = { name, type, ...(maxSize === undefined ? {} : { maxSize: maxSize.toString() }) };
   try {
-    const { size, free, fileSystem } = await driverOf(store, new Tools()).space();
+    const { size, free, fileSystem } = await driverOf(store, new Tools(), hostMounts).space();
     return { ...fixed, fileSystem, size: size.toString(), free: free.toString() };
   } catch (error) {
     return { ...fixed, fileSystem: '', size: '0', free: '0', problem: messageOf(error) };

@@ -3,7 +3,7 @@
 import { mountAt } from '../host/mountinfo.ts';
 import { LockerdError } from '../model/errors.ts';
 import { shellWord } from '../model/shell-quote.ts';
-import type { Making } from '../stores/driver.ts';
+import type { Driver, Making } from '../stores/driver.ts';
 import type { Tools } from '../stores/tools.ts';
 import { ToolError } from '../stores/tools.ts';
 import type { SystemdManager } from '../systemd/manager.ts';
@@ -15,6 +15,14 @@ export interface LockerContext {
   /** Aborts when the caller has left. */
   readonly signal: AbortSignal | undefined;
   readonly progress: Making['progress'];
+}
+
+/** Loads modules of the kernel by systemd, as the helper itself may not. One that is built in is fine, too. */
+export async function loadModules(
+  { systemd }: LockerContext,
+  { modules }: Pick<Driver, 'modules'>,
+): Promise<void> {
+  for (const module of modules) await systemd.start(`modprobe@${module}.service`);
 }
 
 /** A unit has 90 s for its device, and a check may come first. */

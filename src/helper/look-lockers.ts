@@ -99,7 +99,7 @@ async function storedOf(
   for (const name of names) {
     const store = view.stores.stores.get(name);
     if (store === undefined) continue;
-    const found = await driverOf(store, tools)
+    const found = await driverOf(store, tools, hostMounts)
       .lockers()
       .catch(() => []);
     for (const one of found) stored.set(`${name}/${one.locker}`, one);

@@ -14,6 +14,7 @@ import type { Driver, Making } from '../stores/driver.ts';
 import { driverOf } from '../stores/drivers.ts';
 import type { Layer } from '../stores/layer.ts';
 import { layerFor } from '../stores/layers.ts';
+import { hostMounts } from './context.ts';
 import type { MakeChange } from './changes.ts';
 import { endChange, recordChange } from './changes.ts';
 import { hasLeft } from './input.ts';
@@ -132,11 +133,11 @@ export async function makeLocker(
 }
 
 /** A failure whose consequences could not be undone either. */
-function alsoFailed(first: unknown, second: unknown): LockerdError {
+export function alsoFailed(first: unknown, second: unknown): LockerdError {
   const [why, whyNot] = [first, second].map((error) =>
     error instanceof Error ? error.message : String(error),
   );
-  return new LockerdError('Failed', `${why}; and this was not undone: ${whyNot}`, { cause: first });
+  return new LockerdError('Failed', `${why}; and: ${whyNot}`, { cause: first });
 }
 
 /** Mounts a locker that is defined, and takes the marks of the change off it. Can be repeated. */
@@ -176,7 +177,7 @@ async function undoMaking(
   await layer.close();
   await layer.forget();
   await layer.discard(driver.place(name));
-  const left = await driver.undo(change.id);
+  const left = await driver.undo({ change: change.id, locker: name });
   removeMountPoint(mountPoint);
   endChange(change);
   await context.systemd.resetFailed(mountUnit(mountPoint));
@@ -189,7 +190,7 @@ async function undoMaking(
 
 /** Brings a killed change to an end: goes on if the locker was defined, and undoes it otherwise. */
 export async function recoverMaking(context: LockerContext, change: MakeChange): Promise<void> {
-  const driver = driverOf(change.store, context.tools);
+  const driver = driverOf(change.store, context.tools, hostMounts);
   if (!isDefined(change)) {
     await undoMaking(context, change, driver);
     return;

@@ -2,6 +2,7 @@ import { LockerdError } from '../model/errors.ts';
 import { mountUnit } from '../model/unit-name.ts';
 import { driverOf } from '../stores/drivers.ts';
 import { layerFor } from '../stores/layers.ts';
+import { hostMounts } from './context.ts';
 import { changeLockers } from './change-lockers.ts';
 import type { RenameChange } from './changes.ts';
 import { endChange, newChangeId, recordChange } from './changes.ts';
@@ -45,7 +46,7 @@ async function undo(context: LockerContext, change: RenameChange): Promise<void>
   const layer = layerFor(before.encrypt, { locker: definition.locker, tools });
   await layer.close();
   await layer.forget();
-  await driverOf(store, tools).rename(definition.locker, before.name);
+  await driverOf(store, tools, hostMounts).rename(definition.locker, before.name);
   if (wasMounted) await mountLocker(context, before.unit);
   endChange(change);
 }
@@ -59,7 +60,7 @@ export async function recoverRename(context: LockerContext, change: RenameChange
 async function rename(context: LockerContext, change: RenameChange): Promise<void> {
   const { before, definition, store } = change;
   const { tools } = context;
-  const driver = driverOf(store, tools);
+  const driver = driverOf(store, tools, hostMounts);
   await unmountLocker(tools, before);
   await layerFor(before.encrypt, { locker: before.name, tools }).close();
   await driver.rename(before.name, definition.locker);
@@ -91,7 +92,7 @@ export async function renameLocker(
       );
     }
     await refuseUsed(context.systemd, view, known);
-    const driver = driverOf(store, context.tools);
+    const driver = driverOf(store, context.tools, hostMounts);
     await driver.check(name, 0n, 0n);
     await refuseStored(driver, name);
     const encrypt = origin.encrypt ?? 'no';

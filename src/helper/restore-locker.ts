@@ -1,6 +1,7 @@
 import { LockerdError } from '../model/errors.ts';
 import { driverOf } from '../stores/drivers.ts';
 import { layerFor } from '../stores/layers.ts';
+import { hostMounts } from './context.ts';
 import { changeLockers } from './change-lockers.ts';
 import { newChangeId } from './changes.ts';
 import { findMadeLocker, viewLockers } from './locker-view.ts';
@@ -19,7 +20,7 @@ export async function restoreLocker(
     const view = viewLockers();
     const { store, origin } = findMadeLocker(view, locker);
     const mountPoint = newMountPoint(view, name);
-    const driver = driverOf(store, context.tools);
+    const driver = driverOf(store, context.tools, hostMounts);
     const stored = (await driver.lockers()).find((one) => one.locker === locker);
     const copy = stored?.snapshots.find((one) => one.name === snapshot);
     if (copy === undefined) {

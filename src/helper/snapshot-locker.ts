@@ -2,15 +2,17 @@ import { LockerdError } from '../model/errors.ts';
 import type { StoredSnapshot } from '../stores/driver.ts';
 import { driverOf } from '../stores/drivers.ts';
 import { Tools } from '../stores/tools.ts';
+import { hostMounts } from './context.ts';
 import { changeLockers } from './change-lockers.ts';
 import type { SnapshotChange } from './changes.ts';
 import { endChange, newChangeId, recordChange } from './changes.ts';
 import type { LockerContext } from './locker-context.ts';
+import { loadModules } from './locker-context.ts';
 import { attachedTo } from './locker-users.ts';
 import type { LockerView } from './locker-view.ts';
 import { checkNewName, findMadeLocker, viewLockers } from './locker-view.ts';
 import { freeze, statusOf, thaw } from './lxc.ts';
-import { makingOf } from './make-locker.ts';
+import { alsoFailed, makingOf } from './make-locker.ts';
 import type { SnapshotLockerRequest } from './request.ts';
 import { viewContainer } from './view.ts';
 
@@ -49,8 +51,18 @@ export async function recoverSnapshot(
   change: SnapshotChange,
 ): Promise<void> {
   await thawAll(change.frozen);
-  await driverOf(change.store, tools).undo(change.id);
+  const { id, locker, snapshot } = change;
+  const left = await driverOf(change.store, tools, hostMounts).undo({
+    change: id,
+    locker,
+    snapshot,
+  });
   endChange(change);
+  if (left === undefined) return;
+  throw new LockerdError(
+    'Failed',
+    `${left.what} is left of snapshot "${snapshot}", which was not made; to remove it: ${left.remedy}`,
+  );
 }
 
 /**
@@ -65,7 +77,7 @@ export async function snapshotLocker(
   return changeLockers(signal, async (context) => {
     const view = viewLockers();
     const { store } = findMadeLocker(view, locker);
-    const driver = driverOf(store, context.tools);
+    const driver = driverOf(store, context.tools, hostMounts);
     const stored = (await driver.lockers()).find((one) => one.locker === locker);
     if (stored?.snapshots.some(({ name }) => name === snapshot) === true) {
       throw new LockerdError(
@@ -73,6 +85,7 @@ export async function snapshotLocker(
         `locker "${locker}" has a snapshot "${snapshot}" already; take another name`,
       );
     }
+    await loadModules(context, driver);
     const frozen = isFreezing ? await writersOf(view, locker) : [];
     const id = newChangeId();
     const change: SnapshotChange = { verb: 'snapshot', id, locker, store, snapshot, frozen };
@@ -81,7 +94,9 @@ export async function snapshotLocker(
       for (const container of frozen) await freeze(viewContainer(container));
       await driver.snapshot(locker, snapshot, makingOf(change, context));
     } catch (error) {
-      await recoverSnapshot(context, change);
+      await recoverSnapshot(context, change).catch((second: unknown) => {
+        throw alsoFailed(error, second);
+      });
       throw error;
     }
     await thawAll(frozen);
@@ -104,7 +119,7 @@ function shown({ name, createdUsec, size, used, problem }: StoredSnapshot) {
 /** The snapshots of a locker, the oldest first. Throws NoSuchLocker, NoSuchStore and InvalidArgs. */
 export async function listSnapshots(locker: string): Promise<Record<string, unknown>> {
   const { store } = findMadeLocker(viewLockers(), locker);
-  const stored = (await driverOf(store, new Tools()).lockers()).find(
+  const stored = (await driverOf(store, new Tools(), hostMounts).lockers()).find(
     (one) => one.locker === locker,
   );
   const snapshots = [...(stored?.snapshots ?? [])].sort((a, b) =>

@@ -14,6 +14,8 @@ export interface Mount {
   readonly type: string;
   /** What is mounted, in the words of its file system: a device's path, for most. */
   readonly source: string;
+  /** Those of the file system, such as `prjquota`. */
+  readonly superOptions: readonly string[];
 }
 
 function unescape(field: string): string {
@@ -43,6 +45,7 @@ export function parseMountinfo(text: string): Mount[] {
       readOnly: [options, superOptions].some((list) => list.split(',').includes('ro')),
       type: unescape(fields[separator + 1] ?? ''),
       source: unescape(fields[separator + 2] ?? ''),
+      superOptions: superOptions.split(','),
     });
   }
   return mounts;

@@ -47,8 +47,8 @@ export interface StoredLocker {
   /** Bytes that it may take; undefined: as many as its store has. */
   readonly size?: bigint;
   readonly snapshots: readonly StoredSnapshot[];
-  /** It is whole, and not what an unfinished change has left. */
-  readonly isWhole: boolean;
+  /** Bytes that it takes, where its file system does not say so itself. */
+  readonly used?: bigint;
 }
 
 export interface StoredSnapshot {
@@ -68,8 +68,18 @@ export interface Leftover {
   readonly remedy: string;
 }
 
+/** A change that was to make a locker, or a snapshot of one. */
+export interface Undone {
+  readonly change: string;
+  readonly locker: string;
+  readonly snapshot?: string;
+}
+
 export interface Driver {
   readonly settings: StoreSettings;
+
+  /** Modules of the kernel that copies need; this process may load none. */
+  readonly modules: readonly string[];
 
   /** Throws NoSuchStore where what the settings name is not there. */
   space(): Promise<StoreSpace>;
@@ -101,7 +111,7 @@ export interface Driver {
   finish(change: string): Promise<void>;
 
   /** Removes what an unfinished change has made. */
-  undo(change: string): Promise<Leftover | undefined>;
+  undo(undone: Undone): Promise<Leftover | undefined>;
 
   /** Makes a locker as large as this; `mountPoint` is where it is mounted. */
   grow(locker: string, size: bigint, layer: Layer, mountPoint: string | undefined): Promise<void>;

@@ -19,6 +19,7 @@ import type {
   StoredLocker,
   StoredSnapshot,
   StoreSpace,
+  Undone,
 } from './driver.ts';
 import {
   checkFileSystemSize,
@@ -66,10 +67,12 @@ const poolFull = 95;
 
 export class LvmDriver implements Driver {
   readonly settings: VolumeStore;
+  readonly modules: readonly string[];
   readonly #tools: Tools;
 
   constructor(settings: VolumeStore, tools: Tools) {
     this.settings = settings;
+    this.modules = settings.type === 'lvm-thin' ? ['dm_thin_pool'] : ['dm_snapshot'];
     this.#tools = tools;
   }
 
@@ -142,10 +145,9 @@ export class LvmDriver implements Driver {
     const volumes = await this.volumes();
     return volumes
       .filter(({ name, tags }) => name.startsWith('locker-') && tags.includes(lockerTag))
-      .map(({ name, size, tags }) => ({
+      .map(({ name, size }) => ({
         locker: name.slice('locker-'.length),
         size,
-        isWhole: !tags.some((tag) => tag.startsWith(changeTag(''))),
         snapshots: volumes.filter((volume) => volume.origin === name).flatMap(snapshotOf),
       }));
   }
@@ -294,7 +296,7 @@ export class LvmDriver implements Driver {
     return (await this.volumes()).filter(({ tags }) => tags.includes(changeTag(change)));
   }
 
-  async undo(change: string): Promise<Leftover | undefined> {
+  async undo({ change }: Undone): Promise<Leftover | undefined> {
     for (const { name } of await this.madeBy(change)) {
       await this.#tools.run('lvremove', ['--quiet', '--yes', '--', this.full(name)]);
     }
