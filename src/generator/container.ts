@@ -3,11 +3,10 @@ import type { LxcConfig } from '../model/lxc-config.ts';
 import type { Problem } from '../model/problem.ts';
 import type { GuestInit } from '../model/sight.ts';
 import type { BootDecision, BootPolicy, UnitLinks } from '../host/boot-policy.ts';
-import type { Opened } from '../host/host-names.ts';
+import type { Opened } from '../model/crypttab.ts';
 import type { Lockers, Wormhole } from '../host/lockers.ts';
 import type { ContainerSettings, HostSettings } from '../host/settings.ts';
 import type { ControlLimits } from './control-limits.ts';
-import type { Partition } from './decide-partition.ts';
 import type { MemoryFacts, MemoryLimits } from './memory-limits.ts';
 
 /** Everything known about one container before any decision is made. */
@@ -63,6 +62,14 @@ export interface HaltPlan {
   readonly heardBy: readonly number[];
   /** Send it at stop time as well, because only then can the guest be looked at. */
   readonly isSentAtStop: boolean;
+}
+
+/** LXC can only mount whole disks, so the host makes a device of the partition first. */
+export interface Partition {
+  /** Counted from 1, as in the partition table; logical ones of an MBR from 5. */
+  readonly number: number;
+  /** The image file or block device that has the partition table. */
+  readonly disk: string;
 }
 
 /** One container as its unit needs it: the decisions, without any unit syntax. */

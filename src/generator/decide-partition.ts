@@ -1,15 +1,7 @@
 /** The partition that is a container's root file system, where lxc.rootfs.path is a whole disk. */
 import type { Problem } from '../model/problem.ts';
 import { parseRootfs } from '../model/rootfs.ts';
-import type { ContainerFacts } from './container.ts';
-
-/** LXC can only mount whole disks, so the host makes a device of the partition first. */
-export interface Partition {
-  /** Counted from 1, as in the partition table; logical ones of an MBR from 5. */
-  readonly number: number;
-  /** The image file or block device that has the partition table. */
-  readonly disk: string;
-}
+import type { ContainerFacts, Partition } from './container.ts';
 
 /** What the setting `rootfs-partition` means for a container; pure. */
 export function decidePartition({

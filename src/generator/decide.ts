@@ -53,7 +53,23 @@ export function modelContainers(all: readonly ContainerFacts[], host: HostFacts)
 
 /** Decides everything about one container but its order; or why it cannot have a unit at all. */
 export function modelContainer(facts: ContainerFacts, host: HostFacts): RankedContainer | Problem {
-  return nameProblem(facts.name, facts.config.file) ?? modelOne(facts, host);
+  return nameProblem(facts.name, facts.config.file) ?? withPartition(modelOne(facts, host), facts);
+}
+
+function withPartition(
+  { container, rank }: RankedContainer,
+  facts: ContainerFacts,
+): RankedContainer {
+  if (facts.settings.rootfsPartition === undefined) return { container, rank };
+  const { partition, problems } = decidePartition(facts);
+  return {
+    container: {
+      ...container,
+      problems: container.problems.concat(problems),
+      ...(partition === undefined ? {} : { partition }),
+    },
+    rank,
+  };
 }
 
 function groupFits(group: string): boolean {
@@ -160,19 +176,13 @@ function modelOne(facts: ContainerFacts, host: HostFacts): RankedContainer {
   // What holds for as long as the container runs holds at its start.
   const startPaths = sorted(needs.startPaths).filter((path) => !needs.paths.has(path));
   const attachments = wormhole?.attachments ?? [];
-  const { partition, problems: partitionProblems } = decidePartition(facts);
   return {
     container: {
       ...controlGroup,
       name: facts.name,
       instance: escapeInstance(facts.name),
       configFile: config.file,
-      problems: facts.problems.concat(
-        config.problems,
-        needs.problems,
-        partitionProblems,
-        decided.problems,
-      ),
+      problems: facts.problems.concat(config.problems, needs.problems, decided.problems),
       warnings: config.warnings.concat(
         decided.warnings,
         needs.warnings,
@@ -191,7 +201,6 @@ function modelOne(facts: ContainerFacts, host: HostFacts): RankedContainer {
         needs.mayComeLate(startPaths) ||
         attachments.some(({ strict }) => strict),
       devices: sorted(needs.devices),
-      ...(partition === undefined ? {} : { partition }),
       wants: sorted(wants),
       after: sorted(after).filter((unit) => !wants.has(unit)),
       bridges: sorted(needs.bridges),

@@ -1,21 +1,6 @@
 /** Which devices and interfaces the host itself makes, as far as its configuration names them. */
 import type { HostReader } from './read.ts';
 
-/** Who opens an encrypted volume: the boot, or whoever needs it (`noauto`). */
-export type Opened = 'boot' | 'demand';
-
-/** Devices that crypttab(5) has a line for, as paths. */
-export function crypttabDevices(text: string): ReadonlyMap<string, Opened> {
-  const devices = new Map<string, Opened>();
-  for (const line of text.split('\n')) {
-    const [name = '', , , options = ''] = line.trim().split(/[ \t]+/);
-    if (name === '' || name.startsWith('#')) continue;
-    const opened = options.split(',').includes('noauto') ? 'demand' : 'boot';
-    devices.set(`/dev/mapper/${name}`, opened);
-  }
-  return devices;
-}
-
 /**
  * Whether a block device is there under a name that systemd has no unit for: a link that udev did
  * not make, or a device that udev does not tell systemd of. Before udev runs, nobody knows.

@@ -2,8 +2,8 @@
 import type { FstabEntry } from '../model/fstab.ts';
 import { parseFstab } from '../model/fstab.ts';
 import { escapePath } from '../model/unit-name.ts';
-import type { Opened } from './host-names.ts';
-import { crypttabDevices } from './host-names.ts';
+import type { Opened } from '../model/crypttab.ts';
+import { crypttabDevices } from '../model/crypttab.ts';
 import type { Lockers } from './lockers.ts';
 import { findLockers } from './lockers.ts';
 import type { HostReader } from './read.ts';

@@ -6,7 +6,7 @@ import { cleanAbsolutePath } from '../model/path.ts';
 import type { Located, Problem } from '../model/problem.ts';
 import { escapePath, mountUnit, unescapePath, unitNameFits } from '../model/unit-name.ts';
 import { fitsRestOfLine, printable } from '../model/unit-syntax.ts';
-import type { Opened } from './host-names.ts';
+import type { Opened } from '../model/crypttab.ts';
 import type { Mount } from './mountinfo.ts';
 import type { ContainerSettings, HostSettings, LockerChoice } from './settings.ts';
 

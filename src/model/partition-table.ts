@@ -1,6 +1,6 @@
 /** Recognises a disk that is divided into partitions, by its first bytes. */
 
-const signature = [...'EFI PART'].map((character) => character.charCodeAt(0));
+const signature = Array.from('EFI PART', (character) => character.charCodeAt(0));
 const sectorSizes = [512, 4096];
 const mbrEntries = 4;
 /** No disk of a guest has more, whatever its table says. */

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { crypttabDevices } from '../../src/host/host-names.ts';
+import { crypttabDevices } from '../../src/model/crypttab.ts';
 import { addToCrypttab, isInCrypttab, removeFromCrypttab } from '../../src/stores/crypttab.ts';
 
 const entry = {

@@ -26,7 +26,8 @@ const tree: Definition = {
 };
 
 test('a unit of a volume is mounted by the boot, which does not wait for it, and checked before', () => {
-  expect(unitOf(volume)).toBe(`# Made by lockerd; see lockerd(7). "lockerctl forget-locker" removes it, and no data.
+  expect(unitOf(volume))
+    .toBe(`# Made by lockerd; see lockerd(7). "lockerctl forget-locker" removes it, and no data.
 [Unit]
 Description=Locker "data-1"
 Documentation=man:lockerd(7)
