@@ -12,7 +12,8 @@ import {
 import { bootHost, type Host } from './host.ts';
 
 // What containers have opened is closed after them. The kernel of these hosts may know no encryption: an image
-// stands for the volume, and what opens it stands in for systemd-cryptsetup. The virtual machine has the real one.
+// stands for the volume, and a script for systemd-cryptsetup in the units that systemd makes of crypttab. In the
+// virtual machine all of it is real.
 
 vi.setConfig({ testTimeout: 180_000, hookTimeout: 900_000 });
 
@@ -26,12 +27,10 @@ case $1 in
     close) losetup --detach "$(cat "/run/$2.loop")"; udevadm settle ;;
 esac
 `;
-const openerUnit = `[Unit]
-DefaultDependencies=no
-[Service]
-Type=oneshot
-RemainAfterExit=yes
+const standIn = `[Service]
+ExecStart=
 ExecStart=/usr/local/sbin/open-volume open %I
+ExecStop=
 ExecStop=/usr/local/sbin/open-volume close %I
 `;
 const rules = volumes.map(
@@ -54,28 +53,21 @@ beforeAll(async () => {
     config.replace(/^lxc\.rootfs\.path.*$/m, 'lxc.rootfs.path = lvm:/dev/mapper/root'),
   );
   await host.writeFile('/etc/lockerd/containers/web.conf', 'lockers = vault\n');
-  await host.writeFile('/etc/crypttab', 'root x none noauto\nvault-1 x none luks,noauto\n');
+  await host.writeFile(
+    '/etc/crypttab',
+    'root /srv/root.img none noauto\nvault-1 /srv/vault-1.img none luks,noauto\n',
+  );
   await host.writeFile(
     '/etc/fstab',
     '/dev/mapper/vault-1 /lockers/vault ext4 noauto,nosuid,nodev 0 0\n',
   );
   await host.writeFile('/usr/local/sbin/open-volume', opener, 0o755);
-  await host.writeFile('/etc/systemd/system/systemd-cryptsetup@.service', openerUnit);
+  await host.writeFile('/etc/systemd/system/systemd-cryptsetup@.service.d/script.conf', standIn);
   await host.writeFile('/etc/udev/rules.d/99-volumes.rules', rules.join(''));
   await host.writeFile(
     '/etc/systemd/system/lxc-volume@.service.d/loop.conf',
     '[Service]\nDeviceAllow=block-loop r\n',
   );
-  for (const instance of Object.values(instances)) {
-    const device = instance.replaceAll('\\x2d', '\\\\x2d');
-    await host.writeFile(
-      `/etc/systemd/system/dev-mapper-${instance}.device.d/open.conf`,
-      `[Unit]\nRequires=systemd-cryptsetup@${device}.service\nJobTimeoutSec=20s\n`.replaceAll(
-        '\\\\',
-        '\\',
-      ),
-    );
-  }
   await host.boot();
   await host.shell(`
     mkdir -p /dev/mapper
