@@ -17,6 +17,7 @@ import { checkPipeline } from './check-pipeline.ts';
 import { checkPartitions } from './check-partitions.ts';
 import { checkShutdown } from './check-shutdown.ts';
 import { checkStarters } from './check-starters.ts';
+import { checkStores } from './check-stores.ts';
 import { checkStorage } from './check-storage.ts';
 import { checkSupport } from './check-support.ts';
 import { checkDropIns } from './check-drop-ins.ts';
@@ -81,6 +82,7 @@ const checksOfHost: readonly ((subject: Subject) => void)[] = [
   checkSupport,
   checkDropIns,
   checkLockers,
+  checkStores,
   checkShutdown,
   checkStarters,
   checkTwins,

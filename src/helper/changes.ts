@@ -90,7 +90,8 @@ function writable(change: Change): unknown {
 
 /** Writes a change, or what is new about it, so that it outlives a power cut. Throws Failed. */
 export function recordChange(change: Change): void {
-  mkdirSync(changesDirectory, { recursive: true, mode: 0o700 });
+  const made = mkdirSync(changesDirectory, { recursive: true, mode: 0o700 });
+  if (made !== undefined) for (const path of ['/var/lib', '/var/lib/lockerd']) syncDirectory(path);
   replaceFile(pathOf(change.id), `${JSON.stringify(writable(change), undefined, 2)}\n`);
 }
 

@@ -17,7 +17,7 @@ function rootOf({ owner, mode }: CreateLockerRequest): RootOwner {
 
 /**
  * Makes a locker in a store, defines and mounts it. Throws InvalidArgs, LockerExists, NoSuchStore, NoSpace,
- * LimitsExceeded, Cancelled and Failed; then nothing of it is left, or the message says what.
+ * Cancelled and Failed; then nothing of it is left, or the message says what.
  */
 export async function createLocker(
   request: CreateLockerRequest,

@@ -38,7 +38,7 @@ export async function recoverGrowth(context: LockerContext, change: GrowChange):
 
 /**
  * Makes a locker larger while it is used, with its file system. Throws NoSuchLocker, NoSuchStore, InvalidArgs,
- * NoSpace, LimitsExceeded and Failed; repeating it goes on with what has failed.
+ * NoSpace and Failed; repeating it goes on with what has failed.
  */
 export async function growLocker(
   request: GrowLockerRequest,

@@ -9,6 +9,8 @@ import { mountAt } from '../host/mountinfo.ts';
 import type { Mount } from '../host/mountinfo.ts';
 import { driverOf } from '../stores/drivers.ts';
 import type { StoredLocker } from '../stores/driver.ts';
+import type { Space } from '../stores/space.ts';
+import { spaceOf } from '../stores/space.ts';
 import { Tools } from '../stores/tools.ts';
 import { hostMounts } from './context.ts';
 import type { KnownLocker, LockerView } from './locker-view.ts';
@@ -37,28 +39,9 @@ export interface LockerLook {
   readonly snapshots: readonly string[];
 }
 
-const statMs = 2_000;
 const parallelLooks = 8;
-
-interface Space {
-  readonly size: bigint;
-  readonly used: bigint;
-  readonly available: bigint;
-}
-
-/** What statfs(2) says of a mount point, from a process that may hang in it; undefined where it does. */
-async function spaceOf(tools: Tools, mountPoint: string): Promise<Space | undefined> {
-  const args = ['--file-system', '--format=%S %b %f %a', '--', mountPoint];
-  const asked = tools.run('stat', args, { timeoutMs: statMs });
-  // A process that sleeps in the kernel is not ended by a signal.
-  const late = new Promise<undefined>((resolve) => {
-    setTimeout(resolve, statMs + 500, undefined).unref();
-  });
-  const text = await Promise.race([asked.catch(() => undefined), late]);
-  if (text === undefined) return undefined;
-  const [block = 0n, blocks = 0n, free = 0n, available = 0n] = text.trim().split(' ').map(BigInt);
-  return { size: block * blocks, used: block * (blocks - free), available: block * available };
-}
+/** How long a store may take to say what it has. */
+const reportMs = 10_000;
 
 /** Whether the device below a file system is there and works. */
 function isDeviceThere({ device }: Mount): boolean {
@@ -107,6 +90,13 @@ async function storedOf(
   return stored;
 }
 
+/** What a part of a file system has, where the file system tells only of itself. */
+function withinQuota(space: Space, { size, used }: Partial<StoredLocker> = {}): Space {
+  if (size === undefined || used === undefined) return space;
+  const left = size > used ? size - used : 0n;
+  return { size, used, available: left < space.available ? left : space.available };
+}
+
 async function lookAt(
   { name, mountPoint, origin }: KnownLocker,
   view: LockerView,
@@ -115,8 +105,9 @@ async function lookAt(
   tools: Tools,
 ): Promise<LockerLook> {
   const mount = mountAt(mounts, mountPoint);
-  const space = mount === undefined ? undefined : await spaceOf(tools, mountPoint);
+  const seen = mount === undefined ? undefined : await spaceOf(tools, mountPoint);
   const kept = stored.get(`${origin?.store ?? ''}/${name}`);
+  const space = seen === undefined ? undefined : withinQuota(seen, kept);
   const size = kept?.size ?? space?.size;
   const health = mount === undefined ? 'unknown' : healthOf(mount, space, view.host.lockerWarning);
   return {
@@ -137,7 +128,7 @@ export async function lookAtLockers(
   tell: (locker: string, seen: LockerLook) => void,
 ): Promise<void> {
   const view = viewLockers();
-  const tools = new Tools();
+  const tools = new Tools(undefined, reportMs);
   const lockers = [...new Set(names)].flatMap((name) => view.lockers.get(name) ?? []);
   const stored = await storedOf(view, lockers, tools);
   const mounts = hostMounts();

@@ -75,11 +75,11 @@ export async function refuseStored(driver: Driver, locker: string): Promise<void
   );
 }
 
-/** Throws LimitsExceeded for a locker that is larger than its store's settings allow. */
+/** Throws InvalidArgs for a locker that is larger than its store's settings allow. */
 export function checkMaxSize({ name, maxSize }: StoreSettings, size: bigint): void {
   if (maxSize === undefined || size <= maxSize) return;
   throw new LockerdError(
-    'LimitsExceeded',
+    'InvalidArgs',
     `a locker of store "${name}" may have ${formatBytes(maxSize)} ("max-size" in /etc/lockerd/lockerd.conf), ` +
       `and not ${formatBytes(size)}`,
   );

@@ -93,7 +93,7 @@ export async function renameLocker(
     }
     await refuseUsed(context.systemd, view, known);
     const driver = driverOf(store, context.tools, hostMounts);
-    await driver.check(name, 0n, 0n);
+    driver.checkName(name);
     await refuseStored(driver, name);
     const encrypt = origin.encrypt ?? 'no';
     const layer = layerFor(encrypt, { locker: name, tools: context.tools });

@@ -10,7 +10,7 @@ import type { RestoreLockerRequest } from './request.ts';
 
 /**
  * Makes a new locker of a snapshot of another one, which stays as it is. Throws NoSuchLocker, NoSuchSnapshot,
- * NoSuchStore, LockerExists, InvalidArgs, NoSpace, LimitsExceeded, Cancelled and Failed.
+ * NoSuchStore, LockerExists, InvalidArgs, NoSpace, Cancelled and Failed.
  */
 export async function restoreLocker(
   { locker, snapshot, name, creator }: RestoreLockerRequest,

@@ -87,6 +87,9 @@ export interface Driver {
   /** Every locker that is there, also those that no definition has. */
   lockers(): Promise<readonly StoredLocker[]>;
 
+  /** Throws InvalidArgs for a name that no locker of this store can have, though others can. */
+  checkName(locker: string): void;
+
   /**
    * The size that a locker gets if it is to have at least this one. Throws InvalidArgs for a name or size that
    * cannot be, and NoSpace; `now` is its size before, where it is to grow.

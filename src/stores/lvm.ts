@@ -72,7 +72,8 @@ export class LvmDriver implements Driver {
 
   constructor(settings: VolumeStore, tools: Tools) {
     this.settings = settings;
-    this.modules = settings.type === 'lvm-thin' ? ['dm_thin_pool'] : ['dm_snapshot'];
+    // lvcreate looks for the latter even where it makes a thin snapshot.
+    this.modules = settings.type === 'lvm-thin' ? ['dm_thin_pool', 'dm_snapshot'] : ['dm_snapshot'];
     this.#tools = tools;
   }
 
@@ -166,25 +167,29 @@ export class LvmDriver implements Driver {
 
   // Sizes
 
+  checkName(locker: string): void {
+    const volume = volumeOf(locker);
+    const isLong = mapperName(this.settings.volumeGroup, volume).length > mapperNameMax;
+    if (!isLong && !reserved.test(volume)) return;
+    const why = isLong ? 'is too long' : 'has a part that LVM keeps for itself';
+    throw new LockerdError('InvalidArgs', `no volume can be named "${volume}", which ${why}`);
+  }
+
   async check(
     locker: string,
     size: bigint,
-    now?: bigint,
+    now = 0n,
   ): Promise<{ size: bigint; warnings: string[] }> {
     const { name, volumeGroup, fileSystem } = this.settings;
-    const volume = volumeOf(locker);
-    if (reserved.test(volume) || mapperName(volumeGroup, volume).length > mapperNameMax) {
-      const why = reserved.test(volume) ? 'has a part that LVM keeps for itself' : 'is too long';
-      throw new LockerdError('InvalidArgs', `no volume can be named "${volume}", which ${why}`);
-    }
+    this.checkName(locker);
     checkFileSystemSize(fileSystem, size);
     const { extent, free } = await this.group();
     const rounded = ((size + extent - 1n) / extent) * extent;
     const warnings =
       rounded === size ? [] : [`the size is ${rounded} bytes, as volumes are made of ${extent}`];
     if (this.isThin) {
-      warnings.push(...(await this.checkPool(rounded)));
-    } else if (rounded - (now ?? 0n) > free) {
+      warnings.push(...(await this.checkPool(rounded, now)));
+    } else if (rounded - now > free) {
       throw new LockerdError(
         'NoSpace',
         `store "${name}" has ${formatBytes(free)} left; ask for less, or give volume group ` +
@@ -195,7 +200,7 @@ export class LvmDriver implements Driver {
   }
 
   /** A pool may have promised more than it has, but no single volume may be larger than it. */
-  private async checkPool(size: bigint): Promise<string[]> {
+  private async checkPool(size: bigint, now: bigint): Promise<string[]> {
     const { name, thinPool = '' } = this.settings;
     const volumes = await this.volumes();
     const pool = this.pool(volumes);
@@ -212,7 +217,7 @@ export class LvmDriver implements Driver {
     const promised = volumes
       .filter((volume) => volume.pool === thinPool)
       .reduce((sum, volume) => sum + volume.size, 0n);
-    return promised + size > pool.size
+    return promised - now + size > pool.size
       ? [`the volumes of store "${name}" are larger than it when all of them are full`]
       : [];
   }
@@ -296,7 +301,8 @@ export class LvmDriver implements Driver {
     return (await this.volumes()).filter(({ tags }) => tags.includes(changeTag(change)));
   }
 
-  async undo({ change }: Undone): Promise<Leftover | undefined> {
+  async undo({ change, locker, snapshot }: Undone): Promise<Leftover | undefined> {
+    if (snapshot !== undefined) await this.resume(locker);
     for (const { name } of await this.madeBy(change)) {
       await this.#tools.run('lvremove', ['--quiet', '--yes', '--', this.full(name)]);
     }
@@ -314,7 +320,7 @@ export class LvmDriver implements Driver {
     if (now === undefined) throw this.gone(locker);
     if (now.size < size) {
       await this.lvm('lvextend', ['--quiet', '--size', `${size}b`, '--', this.full(volume)]);
-    }
+    } else await this.resume(locker);
     const device = this.device(volume);
     const opened = await layer.open(device);
     await layer.grow(device);
@@ -323,6 +329,11 @@ export class LvmDriver implements Driver {
     } finally {
       if (mountPoint === undefined) await layer.close();
     }
+  }
+
+  /** Lets a volume go on that stands still since LVM was killed while it changed it. */
+  private async resume(locker: string): Promise<void> {
+    await this.#tools.run('lvchange', ['--quiet', '--refresh', '--', this.full(volumeOf(locker))]);
   }
 
   private gone(locker: string): LockerdError {

@@ -52,7 +52,6 @@ const environment = {
   LVM_SUPPRESS_FD_WARNINGS: '1',
 } as const;
 
-const defaultTimeoutMs = 120_000;
 const outputMaxBytes = 8 * 1024 * 1024;
 const complaintMaxBytes = 16 * 1024;
 
@@ -123,13 +122,16 @@ function notStarted(program: Program, error: NodeJS.ErrnoException): LockerdErro
 
 export class Tools implements Runner {
   readonly #lock: number | 'ignore';
+  readonly #timeoutMs: number;
 
   /**
    * @param lock descriptor of the lock under which changes are made. Each tool has it as well: what outlives
    * a helper that was killed keeps the next one waiting.
+   * @param timeoutMs of a program for which nothing else is said
    */
-  constructor(lock?: number) {
+  constructor(lock?: number, timeoutMs = 120_000) {
     this.#lock = lock ?? 'ignore';
+    this.#timeoutMs = timeoutMs;
   }
 
   /** Starts a program that lasts, such as one that keeps a mount namespace. */
@@ -159,7 +161,7 @@ export class Tools implements Runner {
     path: string,
     program: Program,
     args: readonly string[],
-    { timeoutMs = defaultTimeoutMs, signal, input, fine = [] }: RunOptions,
+    { timeoutMs = this.#timeoutMs, signal, input, fine = [] }: RunOptions,
   ): Promise<string> {
     if (signal?.aborted === true) return Promise.reject(cancelled());
     return new Promise((resolve, reject) => {

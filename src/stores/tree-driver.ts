@@ -6,7 +6,7 @@
  * PATH is root's. Nobody but root can put anything there, and who has a locker sees nothing above it.
  */
 
-import { lstatSync, readdirSync, realpathSync, renameSync, rmdirSync, statfsSync } from 'node:fs';
+import { lstatSync, readdirSync, realpathSync, renameSync, rmdirSync } from 'node:fs';
 import type { BigIntStats } from 'node:fs';
 import type { TreeStore } from '../host/store-settings.ts';
 import type { Mount } from '../host/mountinfo.ts';
@@ -27,6 +27,7 @@ import type {
   Undone,
 } from './driver.ts';
 import type { Layer } from './layer.ts';
+import { spaceOf } from './space.ts';
 import type { Tools } from './tools.ts';
 
 /** What a quota says of a tree, in bytes. */
@@ -161,10 +162,16 @@ export abstract class TreeDriver implements Driver {
     return mount;
   }
 
-  space(): Promise<StoreSpace> {
+  async space(): Promise<StoreSpace> {
     const { type } = this.mount();
-    const { bsize, blocks, bavail } = statfsSync(this.path, { bigint: true });
-    return Promise.resolve({ size: bsize * blocks, free: bsize * bavail, fileSystem: type });
+    const space = await spaceOf(this.tools, this.path);
+    if (space === undefined) {
+      throw new LockerdError(
+        'Failed',
+        `${this.path} of store "${this.settings.name}" does not answer`,
+      );
+    }
+    return { size: space.size, free: space.available, fileSystem: type };
   }
 
   async lockers(): Promise<StoredLocker[]> {
@@ -194,6 +201,10 @@ export abstract class TreeDriver implements Driver {
         },
       ];
     });
+  }
+
+  checkName(): void {
+    // Every name of a locker can be one of a directory.
   }
 
   async check(locker: string, size: bigint): Promise<{ size: bigint; warnings: string[] }> {
