@@ -94,6 +94,9 @@ export interface Snapshot {
 /** Arguments of a call have 64 KiB, and a name has up to 255 bytes. */
 const namesPerCall = 200;
 
+/** As long as the service itself waits for a look. */
+const lookMs = 90_000;
+
 type ManagedObjects = Record<string, Record<string, VariantMap>>;
 
 /** How long to wait before asking again where the service has too much to do, milliseconds. */
@@ -174,6 +177,12 @@ export class Service {
     return this.#call({ path, interface: interfaces.manager, member, signature, body });
   }
 
+  /** Calls what has root look at disks, which may be slow or dead. */
+  #look(member: string, signature = '', ...body: unknown[]): Promise<readonly unknown[]> {
+    const request = { path: managerPath, interface: interfaces.manager, member, signature, body };
+    return this.#call({ ...request, timeoutMs: lookMs });
+  }
+
   async #properties(path: string, name: string): Promise<VariantMap> {
     const [properties] = await this.#call({
       path,
@@ -241,16 +250,16 @@ export class Service {
 
   /** Has the service look at all lockers; their properties then say what was seen. */
   async lookAtLockers(): Promise<void> {
-    await this.#manager('LookAtLockers', 'as', []);
+    await this.#look('LookAtLockers', 'as', []);
   }
 
   async snapshots(locker: string): Promise<SnapshotInfo[]> {
-    const [snapshots] = await this.#manager('ListSnapshots', 's', locker);
+    const [snapshots] = await this.#look('ListSnapshots', 's', locker);
     return readSnapshots(snapshots as [string, bigint, bigint, bigint][]).sort(byName);
   }
 
   async stores(): Promise<StoreInfo[]> {
-    const [stores] = await this.#manager('ListStores');
+    const [stores] = await this.#look('ListStores');
     return (stores as [string, VariantMap][])
       .map(([name, store]) => readStore(name, store))
       .sort(byName);

@@ -65,9 +65,11 @@ export class Lockers {
     try {
       const isNew = request.verb === 'create-locker' || request.verb === 'restore-locker';
       const isSized = isNew || request.verb === 'grow-locker';
-      const stores = isSized ? await this.readStores(uid) : [];
-      if (isSized) await this.looks.complete();
-      if (request.verb !== 'create-locker') await this.looks.refresh([request.locker]);
+      const [stores] = await Promise.all([
+        isSized ? this.readStores(uid) : [],
+        isSized ? this.looks.complete() : undefined,
+        request.verb === 'create-locker' ? undefined : this.looks.refresh([request.locker]),
+      ]);
       return { stores, trouble: undefined, snapshot };
     } catch (error) {
       if (!(error instanceof LockerdError)) throw error;
@@ -78,8 +80,7 @@ export class Lockers {
   /** Finds out what questions about lockers depend on, as far as it can. */
   async foresee(uid: number, withStores: boolean): Promise<void> {
     try {
-      if (withStores) await this.readStores(uid);
-      await this.looks.complete();
+      await Promise.all([withStores ? this.readStores(uid) : undefined, this.looks.complete()]);
     } catch (error) {
       // The questions are asked with what is known.
       if (!(error instanceof LockerdError)) throw error;

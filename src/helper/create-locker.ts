@@ -5,14 +5,22 @@ import type { RootOwner } from '../stores/file-systems.ts';
 import { hostMounts } from './context.ts';
 import { changeLockers } from './change-lockers.ts';
 import { newChangeId } from './changes.ts';
+import { hostIdOf } from './guest-ids.ts';
 import { newLockerStore, viewLockers } from './locker-view.ts';
 import { checkMaxSize, makeLocker, newMountPoint, refuseStored } from './make-locker.ts';
 import type { CreateLockerRequest } from './request.ts';
+import { viewContainer } from './view.ts';
 
-/** What the parser of requests has let through as an owner and a mode. */
-function rootOf({ owner, mode }: CreateLockerRequest): RootOwner {
-  const [uid = '', gid = ''] = owner.split(':');
-  return { uid: Number(uid), gid: Number(gid), mode: Number.parseInt(mode, 8) };
+/** What the parser of requests has let through as an owner and a mode. Throws NoSuchContainer and InvalidArgs. */
+function rootOf({ owner, mode, container }: CreateLockerRequest): RootOwner {
+  const [uid = 0, gid = 0] = owner.split(':').map(Number);
+  const root = { uid, gid, mode: Number.parseInt(mode, 8) };
+  if (container === undefined) return root;
+  const view = viewContainer(container);
+  // With "idmap-lockers" the files have the guest's own ids, and their mount maps them.
+  if (view.wormholeWith([])?.idmap !== undefined) return root;
+  const idOf = (kind: 'u' | 'g', id: number) => hostIdOf(container, view.idmaps, kind, id);
+  return { ...root, uid: idOf('u', uid), gid: idOf('g', gid) };
 }
 
 /**
@@ -26,6 +34,7 @@ export async function createLocker(
   const { locker, encrypt } = request;
   return changeLockers(signal, async (context) => {
     const view = viewLockers();
+    const root = rootOf(request);
     const mountPoint = newMountPoint(view, locker);
     const store = newLockerStore(view, request.store);
     const isVolume = store.type === 'lvm' || store.type === 'lvm-thin';
@@ -61,7 +70,7 @@ export async function createLocker(
         },
       },
       driver,
-      (making) => driver.create({ locker, size, root: rootOf(request), layer }, making),
+      (making) => driver.create({ locker, size, root, layer }, making),
     );
     return { ...(warnings.length === 0 ? {} : { warnings }) };
   });

@@ -5,6 +5,7 @@ import { hostMounts } from './context.ts';
 import { changeLockers } from './change-lockers.ts';
 import type { DestroyChange } from './changes.ts';
 import { endChange, newChangeId, recordChange } from './changes.ts';
+import { dismissCreator } from './forgotten.ts';
 import { checkForgettable, definedOf, forget } from './forget-locker.ts';
 import type { LockerContext } from './locker-context.ts';
 import { refuseUsed } from './locker-users.ts';
@@ -24,6 +25,7 @@ async function destroy(context: LockerContext, change: DestroyChange): Promise<v
     if (isVolume) await layer.discard(driver.place(locker));
   }
   await driver.destroy(locker, snapshot);
+  if (snapshot === undefined) dismissCreator(store.name, locker);
 }
 
 /** Brings a destruction to its end that root has asked for: half a locker is of no use to anybody. */

@@ -5,6 +5,7 @@ import { hostMounts } from './context.ts';
 import { changeLockers } from './change-lockers.ts';
 import type { Defined, ForgetChange } from './changes.ts';
 import { endChange, newChangeId, recordChange } from './changes.ts';
+import { rememberCreator } from './forgotten.ts';
 import type { LockerContext } from './locker-context.ts';
 import { isMounted, unmountLocker } from './locker-context.ts';
 import { removeMountPoint, undefine } from './locker-definitions.ts';
@@ -99,6 +100,7 @@ export async function forgetLocker(
       encrypt: locker.origin?.encrypt ?? 'no',
     };
     recordChange(change);
+    if (locker.origin !== undefined) rememberCreator({ ...locker.origin, locker: name });
     const file = await forget(context, change.defined, change.encrypt).catch((error: unknown) => {
       // Still mounted, it is still defined.
       if (isMounted(locker.mountPoint)) endChange(change);

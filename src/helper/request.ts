@@ -29,7 +29,7 @@ export interface LimitsRequest {
   readonly persist: boolean;
 }
 
-/** Sizes are bytes in decimal, owners `UID:GID`, modes octal; ids are those of the host. */
+/** Sizes are bytes in decimal, owners `UID:GID`, modes octal. */
 export interface CreateLockerRequest {
   readonly verb: 'create-locker';
   readonly locker: string;
@@ -40,6 +40,8 @@ export interface CreateLockerRequest {
   readonly mode: string;
   readonly encrypt: string;
   readonly creator: string;
+  /** Whose guest the ids of the owner are of; undefined for the host's. */
+  readonly container?: string;
 }
 
 export interface GrowLockerRequest {
@@ -147,6 +149,7 @@ const members: Readonly<Record<Request['verb'], Readonly<Record<string, Kind>>>>
     mode: 'mode',
     encrypt: 'encrypt',
     creator: 'uid',
+    container: 'name',
   },
   'grow-locker': { locker: 'name', size: 'growth' },
   'rename-locker': { locker: 'name', name: 'name' },
@@ -182,6 +185,7 @@ export function isStoreRequest(request: Request): request is StoreRequest {
 /** Members that a request may leave out. */
 const optional: Readonly<Partial<Record<Request['verb'], string>>> = {
   balloon: 'swap',
+  'create-locker': 'container',
   'destroy-locker': 'snapshot',
 };
 

@@ -1,4 +1,5 @@
 import { LockerdError } from '../model/errors.ts';
+import { shellWord } from '../model/shell-quote.ts';
 import type { StoredSnapshot } from '../stores/driver.ts';
 import { driverOf } from '../stores/drivers.ts';
 import { Tools } from '../stores/tools.ts';
@@ -41,7 +42,7 @@ async function thawAll(containers: readonly string[]): Promise<void> {
   if (failed.length === 0) return;
   throw new LockerdError(
     'Failed',
-    `still frozen: ${failed.join(', ')}; run: lockerctl thaw ${failed.join(' ')}`,
+    `still frozen: ${failed.join(', ')}; run: lockerctl thaw ${failed.map(shellWord).join(' ')}`,
   );
 }
 

@@ -15,8 +15,6 @@ import type { Layer } from './layer.ts';
 import type { RunOptions, Runner } from './tools.ts';
 import { ToolError } from './tools.ts';
 
-const crypttab = '/etc/crypttab';
-const keyDirectory = '/etc/lockerd/keys';
 const keyBytes = 64;
 
 /** How long a passphrase is waited for; seconds. */
@@ -36,6 +34,8 @@ export type Encryption = 'key-file' | 'passphrase';
 interface LuksContext {
   readonly locker: string;
   readonly tools: Runner;
+  /** In place of /etc, where somebody tries it. */
+  readonly etc?: string;
   /** Hears that a passphrase is waited for. */
   readonly progress?: ((phase: string, fraction: number) => void) | undefined;
 }
@@ -44,6 +44,8 @@ export class LuksLayer implements Layer {
   readonly encrypt: Encryption;
   readonly #context: LuksContext;
   readonly #name: string;
+  readonly #crypttab: string;
+  readonly #keys: string;
   /** Entered in this request; the next step does not ask again. */
   #passphrase: string | undefined;
 
@@ -51,6 +53,9 @@ export class LuksLayer implements Layer {
     this.encrypt = encrypt;
     this.#context = context;
     this.#name = `locker-${context.locker}`;
+    const { etc = '/etc' } = context;
+    this.#crypttab = `${etc}/crypttab`;
+    this.#keys = `${etc}/lockerd/keys`;
   }
 
   private get path(): string {
@@ -63,10 +68,10 @@ export class LuksLayer implements Layer {
 
   check(): void {
     const has = this.isOpen ? this.path : `a line "${this.#name}"`;
-    if (!this.isOpen && !isInCrypttab(readText(crypttab), this.#name)) return;
+    if (!this.isOpen && !isInCrypttab(readText(this.#crypttab), this.#name)) return;
     throw new LockerdError(
       'LockerExists',
-      `${this.isOpen ? 'there is' : `${crypttab} has`} ${has} already; take another name for the locker`,
+      `${this.isOpen ? 'there is' : `${this.#crypttab} has`} ${has} already; take another name for the locker`,
     );
   }
 
@@ -78,7 +83,7 @@ export class LuksLayer implements Layer {
     const options = { input: key, signal, timeoutMs: deriveMs };
     await this.cryptsetup(['luksFormat', ...args, '--key-file', '-', '--', device], options);
     // Not before: a header without its key is removed with the volume, a key without a header stayed.
-    if (typeof key !== 'string') writeKey(uuid, key);
+    if (typeof key !== 'string') this.writeKey(uuid, key);
   }
 
   async open(device: string): Promise<string> {
@@ -100,7 +105,7 @@ export class LuksLayer implements Layer {
     const before = await this.uuidOf(device);
     const uuid = randomUUID();
     await this.cryptsetup(['luksUUID', '--batch-mode', '--uuid', uuid, '--', device]);
-    if (this.encrypt === 'key-file') writeKey(uuid, this.readKey(before ?? '', device));
+    if (this.encrypt === 'key-file') this.writeKey(uuid, this.readKey(before ?? '', device));
   }
 
   async close(): Promise<void> {
@@ -116,32 +121,34 @@ export class LuksLayer implements Layer {
   }
 
   async define(device: string): Promise<void> {
-    const text = readText(crypttab);
+    const text = readText(this.#crypttab);
     const without = removeFromCrypttab(text, this.#name);
     if (isInCrypttab(without, this.#name)) this.check();
     const uuid = await this.uuidOf(device);
-    const key = this.encrypt === 'key-file' ? keyPath(uuid ?? '') : 'none';
-    writeText(crypttab, addToCrypttab(without, { name: this.#name, device, key }));
+    const key = this.encrypt === 'key-file' ? this.keyPath(uuid ?? '') : 'none';
+    writeText(this.#crypttab, addToCrypttab(without, { name: this.#name, device, key }));
   }
 
   forget(): Promise<void> {
-    const text = readText(crypttab);
+    const text = readText(this.#crypttab);
     const without = removeFromCrypttab(text, this.#name);
-    if (without !== text) writeText(crypttab, without);
+    if (without !== text) writeText(this.#crypttab, without);
     return Promise.resolve();
   }
 
   async discard(device: string): Promise<void> {
-    const uuid = existsSync(device) ? await this.uuidOf(device) : undefined;
-    if (uuid === undefined || !existsSync(keyPath(uuid))) return;
-    rmSync(keyPath(uuid));
-    syncDirectory(keyDirectory);
+    // Without keys there may be no cryptsetup either.
+    const mayHave = existsSync(this.#keys) && existsSync(device);
+    const uuid = mayHave ? await this.uuidOf(device) : undefined;
+    if (uuid === undefined || !existsSync(this.keyPath(uuid))) return;
+    rmSync(this.keyPath(uuid));
+    syncDirectory(this.#keys);
   }
 
   async secret(device: string): Promise<string> {
     if (this.encrypt === 'passphrase') return 'its passphrase';
     const uuid = await this.uuidOf(device);
-    return uuid === undefined ? 'its key' : `the key ${keyPath(uuid)}`;
+    return uuid === undefined ? 'its key' : `the key ${this.keyPath(uuid)}`;
   }
 
   private cryptsetup(args: readonly string[], options: RunOptions = {}): Promise<string> {
@@ -159,20 +166,32 @@ export class LuksLayer implements Layer {
     if (this.encrypt === 'passphrase') return { file: '-', options: { input: await this.ask() } };
     const uuid = await this.uuidOf(device);
     this.readKey(uuid ?? '', device);
-    return { file: keyPath(uuid ?? ''), options: {} };
+    return { file: this.keyPath(uuid ?? ''), options: {} };
   }
 
   /** Throws Failed where the key is not there. */
   private readKey(uuid: string, device: string): Buffer {
     try {
-      return readFileSync(keyPath(uuid));
+      return readFileSync(this.keyPath(uuid));
     } catch (error) {
       throw new LockerdError(
         'Failed',
-        `the key of locker "${this.#context.locker}" on ${device} is not there: ${keyPath(uuid)}`,
+        `the key of locker "${this.#context.locker}" on ${device} is not there: ${this.keyPath(uuid)}`,
         { cause: error },
       );
     }
+  }
+
+  private keyPath(uuid: string): string {
+    return `${this.#keys}/${uuid}.key`;
+  }
+
+  /** It is on the disk before anything relies on it. */
+  private writeKey(uuid: string, key: Buffer): void {
+    mkdirSync(this.#keys, { recursive: true, mode: 0o700 });
+    replaceBy(this.keyPath(uuid), (temporary) => {
+      writeNewFile(temporary, key, { uid: 0, gid: 0, mode: 0o600 });
+    });
   }
 
   /** Asks people on the host, by whatever answers systemd's questions there. Throws TimedOut and Cancelled. */
@@ -205,10 +224,6 @@ export class LuksLayer implements Layer {
   }
 }
 
-function keyPath(uuid: string): string {
-  return `${keyDirectory}/${uuid}.key`;
-}
-
 /** Throws Failed for what is no file; a link is not followed. */
 function readText(path: string): string {
   const status = lstatSync(path, { throwIfNoEntry: false });
@@ -221,14 +236,6 @@ function writeText(path: string, text: string): void {
   const status = lstatSync(path, { throwIfNoEntry: false });
   replaceBy(path, (temporary) => {
     writeNewFile(temporary, text, status);
-  });
-}
-
-/** It is on the disk before anything relies on it. */
-function writeKey(uuid: string, key: Buffer): void {
-  mkdirSync(keyDirectory, { recursive: true, mode: 0o700 });
-  replaceBy(keyPath(uuid), (temporary) => {
-    writeNewFile(temporary, key, { uid: 0, gid: 0, mode: 0o600 });
   });
 }
 
