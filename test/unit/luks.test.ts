@@ -43,10 +43,7 @@ class MadeUpCryptsetup implements Runner {
     }
     if (program !== 'cryptsetup') return Promise.resolve('');
     const [magic, uuid = '', secret = ''] = readFileSync(device, 'utf8').split(' ');
-    const given =
-      input === undefined
-        ? ''
-        : Buffer.from(input as Uint8Array | string as string).toString('hex');
+    const given = Buffer.from(input ?? '').toString('hex');
     const key = (): string => {
       const file = option('--key-file');
       return file === '-' ? given : readFileSync(file).toString('hex');
