@@ -4,7 +4,7 @@ import { LockerdError } from '../model/errors.ts';
 import type { Making } from '../stores/driver.ts';
 import { privatePlace } from '../stores/private-mounts.ts';
 import { Tools } from '../stores/tools.ts';
-import { forLockers, withSystemd } from './context.ts';
+import { forStores, withSystemd } from './context.ts';
 import { hasLeft } from './input.ts';
 import { withLock } from './lock.ts';
 import type { LockerContext } from './locker-context.ts';
@@ -26,7 +26,7 @@ export async function changeLockers<T>(
   const { directory, waitSec, what } = lockersLock;
   const report = new Progress(() => undefined);
   const change = (lock: number | undefined): Promise<T> =>
-    withSystemd(forLockers, async (systemd) => {
+    withSystemd(forStores, async (systemd) => {
       const progress: Making['progress'] = (phase, fraction) => {
         report.report(phase, fraction);
       };
