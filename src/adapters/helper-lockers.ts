@@ -17,9 +17,9 @@ import { askHelper, textsOf, type AskOptions, type Json } from './helper-socket.
  */
 const silenceMs = {
   change: 180_000,
-  // A mount that hangs is given up by the helper itself.
-  look: 30_000,
-  list: 60_000,
+  // A mount or store that hangs is given up by the helper itself.
+  look: 120_000,
+  list: 120_000,
 } as const;
 
 export class HelperLockers implements LockersPort {

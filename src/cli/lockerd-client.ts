@@ -95,7 +95,7 @@ export interface Snapshot {
 const namesPerCall = 200;
 
 /** As long as the service itself waits for a look. */
-const lookMs = 90_000;
+const lookMs = 130_000;
 
 type ManagedObjects = Record<string, Record<string, VariantMap>>;
 
