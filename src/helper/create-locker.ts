@@ -49,7 +49,9 @@ export async function createLocker(
     const { size, warnings } = await driver.check(locker, BigInt(request.size));
     await refuseStored(driver, locker);
     const id = newChangeId();
-    const layer = layerFor(encrypt, { locker, tools: context.tools });
+    const { tools, progress } = context;
+    const layer = layerFor(encrypt, { locker, tools, progress });
+    layer.check();
     const origin = { store: store.name, creator: Number(request.creator), change: id };
     await makeLocker(
       context,

@@ -96,6 +96,7 @@ export async function renameLocker(
     await refuseStored(driver, name);
     const encrypt = origin.encrypt ?? 'no';
     const layer = layerFor(encrypt, { locker: name, tools: context.tools });
+    layer.check();
     const id = newChangeId();
     const source = driver.source(name, layer);
     const definition = {

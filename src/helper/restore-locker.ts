@@ -40,7 +40,9 @@ export async function restoreLocker(
     await refuseStored(driver, name);
     const id = newChangeId();
     const { encrypt } = origin;
-    const layer = layerFor(encrypt ?? 'no', { locker: name, tools: context.tools });
+    const { tools, progress } = context;
+    const layer = layerFor(encrypt ?? 'no', { locker: name, tools, progress });
+    layer.check();
     await makeLocker(
       context,
       {
