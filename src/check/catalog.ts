@@ -84,6 +84,10 @@ export const checks = {
     why: 'The start waits for the device for 90 seconds and then fails.',
   },
   'image-missing': { severity: 'error', why: 'LXC cannot start without the image.' },
+  'image-partitioned': {
+    severity: 'error',
+    why: 'LXC mounts the whole image and finds no file system at its beginning.',
+  },
   'source-missing': {
     severity: 'error',
     why: 'LXC does not start when the source of a mount is missing.',

@@ -65,7 +65,7 @@ export type EncryptMode = 'no' | 'key-file' | 'passphrase';
 export const encryptModes: readonly EncryptMode[] = ['no', 'key-file', 'passphrase'];
 
 /** What the helper does at the moment. */
-export type LockerPhase = 'volume' | 'file-system' | 'encrypt' | 'copy' | 'mount';
+export type LockerPhase = 'volume' | 'file-system' | 'passphrase' | 'encrypt' | 'copy' | 'mount';
 
 /** Gets a word, and a fraction from 0 to 1, or -1 for unknown. */
 export type TellProgress = (phase: LockerPhase | (string & {}), fraction: number) => void;

@@ -29,10 +29,10 @@ function rootOf({ owner, mode, container }: CreateLockerRequest): RootOwner {
  */
 export async function createLocker(
   request: CreateLockerRequest,
-  change: ChangeLockers,
+  changeLockers: ChangeLockers,
 ): Promise<Record<string, unknown>> {
   const { locker, encrypt } = request;
-  return change(async (context) => {
+  return changeLockers(async (context) => {
     const view = viewLockers();
     const root = rootOf(request);
     const mountPoint = newMountPoint(view, locker);
@@ -49,7 +49,9 @@ export async function createLocker(
     const { size, warnings } = await driver.check(locker, BigInt(request.size));
     await refuseStored(driver, locker);
     const id = newChangeId();
-    const layer = layerFor(encrypt, { locker, tools: context.tools });
+    const { tools, progress } = context;
+    const layer = layerFor(encrypt, { locker, tools, progress });
+    layer.check();
     const origin = { store: store.name, creator: Number(request.creator), change: id };
     await makeLocker(
       context,

@@ -1,5 +1,6 @@
 import { LockerdError } from '../model/errors.ts';
 import { driverOf } from '../stores/drivers.ts';
+import { layerFor } from '../stores/layers.ts';
 import { hostMounts } from './context.ts';
 import type { DestroyChange } from './changes.ts';
 import { endChange, newChangeId, recordChange } from './changes.ts';
@@ -15,7 +16,14 @@ import type { DestroyLockerRequest } from './request.ts';
 async function destroy(context: LockerContext, change: DestroyChange): Promise<void> {
   const { locker, snapshot, store, defined, encrypt } = change;
   if (defined !== undefined) await forget(context, defined, encrypt);
-  await driverOf(store, context.tools, hostMounts).destroy(locker, snapshot);
+  const driver = driverOf(store, context.tools, hostMounts);
+  if (snapshot === undefined) {
+    // Nobody knows of a forgotten locker whether it is encrypted.
+    const layer = layerFor('key-file', { locker, tools: context.tools });
+    const isVolume = store.type === 'lvm' || store.type === 'lvm-thin';
+    if (isVolume) await layer.discard(driver.place(locker));
+  }
+  await driver.destroy(locker, snapshot);
   if (snapshot === undefined) dismissCreator(store.name, locker);
 }
 
@@ -41,10 +49,10 @@ function checkIsOf(known: KnownLocker | undefined, locker: string, store: string
 export async function destroyLocker(
   { locker, store: storeName, snapshot }: DestroyLockerRequest,
   uid: number | undefined,
-  change: ChangeLockers,
+  changeLockers: ChangeLockers,
 ): Promise<Record<string, unknown>> {
   if (uid !== 0) throw new LockerdError('AccessDenied', 'only root may have data destroyed');
-  return change(async (context) => {
+  return changeLockers(async (context) => {
     const view = viewLockers();
     const store = storeOf(view, storeName);
     const driver = driverOf(store, context.tools, hostMounts);

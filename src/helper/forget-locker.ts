@@ -39,6 +39,8 @@ export async function forget(
   const layer = layerFor(encrypt, { locker: defined.name, tools });
   await layer.close();
   await layer.forget();
+  // What opens it is made of crypttab.
+  if (encrypt !== 'no') await systemd.reload();
   removeMountPoint(defined.mountPoint);
   await systemd.resetFailed(defined.unit);
   return file;
@@ -62,20 +64,33 @@ async function placeOf(
   return (await systemd.get(unit, 'Mount', ['What'])).string('What');
 }
 
+/** The same, with what opens it where it is encrypted. */
+async function placeWithSecret(
+  context: LockerContext,
+  view: LockerView,
+  known: KnownLocker,
+): Promise<string> {
+  const place = await placeOf(context, view, known);
+  const { tools } = context;
+  const layer = layerFor(known.origin?.encrypt ?? 'no', { locker: known.name, tools });
+  const secret = await layer.secret(place);
+  return secret === undefined ? place : `${place}, which is encrypted; ${secret} opens it`;
+}
+
 /**
  * Unmounts a locker that nobody uses and removes its definition. Its data stays; the answer says in which
  * `place`, and which `file` had the definition. Throws NoSuchLocker, LockerBusy, InvalidArgs and Failed.
  */
 export async function forgetLocker(
   name: string,
-  change: ChangeLockers,
+  changeLockers: ChangeLockers,
 ): Promise<Record<string, unknown>> {
-  return change(async (context) => {
+  return changeLockers(async (context) => {
     const view = viewLockers();
     const locker = findLocker(view, name);
     checkForgettable(locker);
     await refuseUsed(context.systemd, view, locker);
-    const place = await placeOf(context, view, locker);
+    const place = await placeWithSecret(context, view, locker);
     const change: ForgetChange = {
       verb: 'forget',
       id: newChangeId(),

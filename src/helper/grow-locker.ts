@@ -22,10 +22,10 @@ function wantedSize({ locker, size }: GrowLockerRequest, now: bigint): bigint {
 }
 
 /** Grows a volume with all that is on it. Can be repeated. */
-async function grow({ tools }: LockerContext, change: GrowChange): Promise<void> {
+async function grow({ tools, progress }: LockerContext, change: GrowChange): Promise<void> {
   const { locker, store, size, mountPoint, encrypt } = change;
   const place = isMounted(mountPoint) ? mountPoint : undefined;
-  const layer = layerFor(encrypt, { locker, tools });
+  const layer = layerFor(encrypt, { locker, tools, progress });
   await driverOf(store, tools, hostMounts).grow(locker, BigInt(size), layer, place);
 }
 
@@ -41,9 +41,9 @@ export async function recoverGrowth(context: LockerContext, change: GrowChange):
  */
 export async function growLocker(
   request: GrowLockerRequest,
-  change: ChangeLockers,
+  changeLockers: ChangeLockers,
 ): Promise<Record<string, unknown>> {
-  return change(async (context) => {
+  return changeLockers(async (context) => {
     const { locker } = request;
     const { store, origin, mountPoint } = findMadeLocker(viewLockers(), locker);
     const driver = driverOf(store, context.tools, hostMounts);

@@ -176,6 +176,7 @@ async function undoMaking(
   const layer = layerOf(change, context);
   await layer.close();
   await layer.forget();
+  await layer.discard(driver.place(name));
   const left = await driver.undo({ change: change.id, locker: name });
   removeMountPoint(mountPoint);
   endChange(change);

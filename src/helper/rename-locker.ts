@@ -74,9 +74,9 @@ async function rename(context: LockerContext, change: RenameChange): Promise<voi
  */
 export async function renameLocker(
   { locker, name }: { readonly locker: string; readonly name: string },
-  change: ChangeLockers,
+  changeLockers: ChangeLockers,
 ): Promise<Record<string, unknown>> {
-  return change(async (context) => {
+  return changeLockers(async (context) => {
     const view = viewLockers();
     const known = findMadeLocker(view, locker);
     const { store, origin } = known;
@@ -96,6 +96,7 @@ export async function renameLocker(
     await refuseStored(driver, name);
     const encrypt = origin.encrypt ?? 'no';
     const layer = layerFor(encrypt, { locker: name, tools: context.tools });
+    layer.check();
     const id = newChangeId();
     const source = driver.source(name, layer);
     const definition = {

@@ -14,9 +14,9 @@ import type { RestoreLockerRequest } from './request.ts';
  */
 export async function restoreLocker(
   { locker, snapshot, name, creator }: RestoreLockerRequest,
-  change: ChangeLockers,
+  changeLockers: ChangeLockers,
 ): Promise<Record<string, unknown>> {
-  return change(async (context) => {
+  return changeLockers(async (context) => {
     const view = viewLockers();
     const { store, origin } = findMadeLocker(view, locker);
     const mountPoint = newMountPoint(view, name);
@@ -40,7 +40,9 @@ export async function restoreLocker(
     await refuseStored(driver, name);
     const id = newChangeId();
     const { encrypt } = origin;
-    const layer = layerFor(encrypt ?? 'no', { locker: name, tools: context.tools });
+    const { tools, progress } = context;
+    const layer = layerFor(encrypt ?? 'no', { locker: name, tools, progress });
+    layer.check();
     await makeLocker(
       context,
       {

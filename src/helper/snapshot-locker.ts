@@ -71,10 +71,10 @@ export async function recoverSnapshot(
  */
 export async function snapshotLocker(
   { locker, snapshot, freeze: isFreezing }: SnapshotLockerRequest,
-  change: ChangeLockers,
+  changeLockers: ChangeLockers,
 ): Promise<Record<string, unknown>> {
   checkNewName('snapshot', snapshot);
-  return change(async (context) => {
+  return changeLockers(async (context) => {
     const view = viewLockers();
     const { store } = findMadeLocker(view, locker);
     const driver = driverOf(store, context.tools, hostMounts);

@@ -51,6 +51,8 @@ export interface ContainerSettings {
   readonly machined?: boolean;
   /** When true, the journal of a guest with systemd is kept below the host's. */
   readonly hostJournal?: boolean;
+  /** The partition that is the root file system, where lxc.rootfs.path is a whole disk. */
+  readonly rootfsPartition?: Located<number>;
   /** Undefined for a container whose memory stays as it is set. */
   readonly autoballoon?: AutoballoonRange;
 }
@@ -198,6 +200,11 @@ export const settingsKeys: Readonly<Record<string, KeyRule>> = {
   autostart: { scope: 'container', accepts: isYesOrNo, form: yesOrNoForm },
   needs: { scope: 'own', accepts: areContainers, form: containersForm },
   wants: { scope: 'own', accepts: areContainers, form: containersForm },
+  'rootfs-partition': {
+    scope: 'own',
+    accepts: (value) => /^[1-9][0-9]{0,2}$/.test(value),
+    form: 'the number of a partition, from 1 to 999',
+  },
   'locker-directory': { scope: 'host', accepts: isDirectory, form: directoryForm },
   'wormhole-directory': { scope: 'host', accepts: isDirectory, form: directoryForm },
   'locker-path': { scope: 'host', accepts: isDirectory, form: directoryForm },
@@ -327,8 +334,15 @@ function containerSettings(
     ...(autoballoon === undefined ? {} : { autoballoon }),
     ...(autostart === undefined ? {} : { autostart }),
     ...(needs === undefined ? {} : { needs }),
+    ...partitionOf(values.get('rootfs-partition')),
     ...(wants === undefined ? {} : { wants }),
   };
+}
+
+function partitionOf(
+  named: Located<string> | undefined,
+): Pick<ContainerSettings, 'rootfsPartition'> {
+  return named === undefined ? {} : { rootfsPartition: { ...named, value: Number(named.value) } };
 }
 
 function namesOf(named: Located<string> | undefined): Located<readonly string[]> | undefined {

@@ -7,6 +7,9 @@ export interface Layer {
   /** As `encrypt` of a request and Encrypt= in [X-Lockerd] have it; undefined where nothing is there. */
   readonly encrypt?: string;
 
+  /** Throws LockerExists where something of the host has the name that it would take. */
+  check(): void;
+
   /** Prepares a new volume. What was on it is lost. */
   make(device: string, signal?: AbortSignal): Promise<void>;
 
@@ -30,10 +33,17 @@ export interface Layer {
 
   /** Removes what define() wrote, after the definition of the mount is gone. Can be repeated. */
   forget(): Promise<void>;
+
+  /** Removes for good what opens a volume that is about to be destroyed, if the volume is there. Can be repeated. */
+  discard(device: string): Promise<void>;
+
+  /** What a forgotten volume is opened with, in words; undefined where it needs nothing. */
+  secret(device: string): Promise<string | undefined>;
 }
 
 /** The file system is on the volume itself. */
 export const noLayer: Layer = {
+  check: () => undefined,
   make: () => Promise.resolve(),
   open: (device) => Promise.resolve(device),
   grow: () => Promise.resolve(),
@@ -42,4 +52,6 @@ export const noLayer: Layer = {
   source: (device) => device,
   define: () => Promise.resolve(),
   forget: () => Promise.resolve(),
+  discard: () => Promise.resolve(),
+  secret: () => Promise.resolve(undefined),
 };

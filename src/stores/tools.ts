@@ -29,6 +29,9 @@ const programs = {
   btrfs: ['/usr/bin/btrfs', 'btrfs-progs'],
   setquota: ['/usr/sbin/setquota', 'quota'],
   repquota: ['/usr/sbin/repquota', 'quota'],
+  cryptsetup: ['/usr/sbin/cryptsetup', 'cryptsetup-bin'],
+  systemctl: ['/usr/bin/systemctl', 'systemd'],
+  'systemd-ask-password': ['/usr/bin/systemd-ask-password', 'systemd'],
   mount: ['/usr/bin/mount', 'mount'],
   umount: ['/usr/bin/umount', 'mount'],
   unshare: ['/usr/bin/unshare', 'util-linux'],
@@ -71,6 +74,8 @@ export interface RunOptions {
   readonly timeoutMs?: number;
   /** Ends the tool; run() then throws Cancelled. */
   readonly signal?: AbortSignal | undefined;
+  /** What it reads from its standard input, such as a secret, which no other process can see there. */
+  readonly input?: string | Uint8Array;
   /** Exit statuses besides 0 that are no failure. */
   readonly fine?: readonly number[];
 }
@@ -156,15 +161,18 @@ export class Tools implements Runner {
     path: string,
     program: Program,
     args: readonly string[],
-    { timeoutMs = this.#timeoutMs, signal, fine = [] }: RunOptions,
+    { timeoutMs = this.#timeoutMs, signal, input, fine = [] }: RunOptions,
   ): Promise<string> {
     if (signal?.aborted === true) return Promise.reject(cancelled());
     return new Promise((resolve, reject) => {
       const child = spawn(path, args, {
-        stdio: ['ignore', 'pipe', 'pipe', this.#lock],
+        stdio: [input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe', this.#lock],
         env: environment,
         cwd: '/',
       });
+      // It may end without reading it.
+      child.stdin?.on('error', () => undefined);
+      child.stdin?.end(input);
       const { output, complaint } = gather(child);
       const stop = (): void => void child.kill('SIGTERM');
       const timer = setTimeout(() => child.kill('SIGKILL'), timeoutMs);
