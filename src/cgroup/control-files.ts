@@ -5,7 +5,16 @@
  * is bounded, and directories are listed one entry at a time.
  */
 import type { FSWatcher } from 'node:fs';
-import { closeSync, constants, existsSync, opendirSync, openSync, readSync, watch } from 'node:fs';
+import {
+  closeSync,
+  constants,
+  existsSync,
+  opendirSync,
+  openSync,
+  readdirSync,
+  readSync,
+  watch,
+} from 'node:fs';
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { codeOf } from '../model/errno.ts';
@@ -103,6 +112,15 @@ export function* subdirectories(directory: string): Generator<string> {
     }
   } catch {
     // The directory has just gone, or its path is too long for the kernel.
+  }
+}
+
+/** All names in a directory; for one in which nobody but root makes any. Empty for a directory that has gone. */
+export function namesIn(directory: string): string[] {
+  try {
+    return readdirSync(directory);
+  } catch {
+    return [];
   }
 }
 

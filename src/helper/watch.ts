@@ -18,9 +18,10 @@ import { isName } from './request.ts';
 import type { SocketOwner } from './socket-owner.ts';
 import { lxcpathOf } from './view.ts';
 
-/** The container in a line of lxc-monitor(1) about a state change; undefined for other lines. */
-export function parseMonitorLine(line: string): string | undefined {
-  return /^'(.*)' changed state to \[[A-Z]+\]$/.exec(line)?.[1];
+/** A line of lxc-monitor(1) about a state change: the container and its state, as two words of LXC's. */
+export function parseMonitorLine(line: string): [name: string, state: string] | undefined {
+  const [, name, state] = /^'(.*)' changed state to \[([A-Z]+)\]$/.exec(line) ?? [];
+  return name === undefined || state === undefined ? undefined : [name, state];
 }
 
 /** A client with more unread bytes than this has stopped reading. */
@@ -30,7 +31,7 @@ const unreadMaxBytes = 1024 * 1024;
 const lookMs = 2000;
 /** Minimum time between looks at all for unknown names: new containers, or a stranger's hints. */
 const unknownMs = 1000;
-/** When to look after a hint, because a hint may come a little before or after the change. */
+/** When to look after a hint, because a hint may come a little before or after the change, until it is seen. */
 const looksAfterHintMs: readonly number[] = [0, 40, 120, 400, 1200];
 /**
  * Rest between looks, as a multiple of the processor time of the last look, because strangers can send
@@ -52,6 +53,8 @@ const restartMaxMs = 60_000;
 interface Hint {
   step: number;
   atMs: number;
+  /** What a container is said to be now; empty if nobody has said it. */
+  readonly state: string;
 }
 
 export interface WatcherPorts {
@@ -105,10 +108,10 @@ export class Watcher {
     clearTimeout(this.#timer);
   }
 
-  /** Says that something may have happened to a container of this name, if there is one. */
-  hint(name: string): void {
+  /** Says that a container of this name, if there is one, may have this state now, or some other. */
+  hint(name: string, state = ''): void {
     const now = performance.now();
-    if (this.#told.has(name)) this.#hints.set(name, { step: 0, atMs: now });
+    if (this.#told.has(name)) this.#hints.set(name, { step: 0, atMs: now, state });
     else this.#nextAllMs = Math.min(this.#nextAllMs, Math.max(now, this.#lastAllMs + unknownMs));
     this.#plan();
   }
@@ -149,7 +152,9 @@ export class Watcher {
       // The look above cannot find a new guest outside its unit.
       const isFirst = hint.step === 0;
       hint.step += 1;
-      const laterMs = looksAfterHintMs[hint.step];
+      // Nothing more is to come of a change that is seen. The next one has a hint of its own.
+      const isSeen = this.#told.get(name)?.state === hint.state;
+      const laterMs = isSeen ? undefined : looksAfterHintMs[hint.step];
       if (laterMs === undefined) this.#hints.delete(name);
       else hint.atMs = start + laterMs;
       if (isFirst || laterMs === undefined) this.#toAsk.add(name);
@@ -206,7 +211,9 @@ export class Watcher {
       this.#tell(this.#ports.guests.look(found));
       for (const name of names) this.#tellSquatter(name, squatters.get(name));
       // The guest starts a moment after its monitor.
-      for (const name of found) this.#hints.set(name, { step: 1, atMs: performance.now() });
+      for (const name of found) {
+        this.#hints.set(name, { step: 1, atMs: performance.now(), state: '' });
+      }
     } finally {
       this.#isAsking = false;
       const took = performance.now() - start;
@@ -222,13 +229,13 @@ export class Watcher {
  */
 class Hints {
   readonly #lxcpath: string;
-  readonly #hint: (name: string) => void;
+  readonly #hint: (name: string, state: string) => void;
   #monitor: ChildProcess | undefined;
   #timer: NodeJS.Timeout | undefined;
   #restartMs = restartMinMs;
   #isClosed = false;
 
-  constructor(lxcpath: string, hint: (name: string) => void) {
+  constructor(lxcpath: string, hint: (name: string, state: string) => void) {
     this.#lxcpath = lxcpath;
     this.#hint = hint;
     this.#start();
@@ -245,8 +252,9 @@ class Hints {
     monitor.stdout.setEncoding('utf8').on('data', (chunk: string) => {
       const lines = (rest + chunk).split('\n');
       rest = (lines.pop() ?? '').slice(-hintMaxBytes);
-      const names = new Set(lines.map(parseMonitorLine));
-      for (const name of names) if (name !== undefined) this.#hint(name);
+      // Of each container the last one.
+      const hints = new Map(lines.map(parseMonitorLine).filter((hint) => hint !== undefined));
+      for (const [name, state] of hints) this.#hint(name, state);
       monitor.stdout.pause();
       setTimeout(() => monitor.stdout.resume(), hintsEveryMs);
     });
@@ -304,8 +312,8 @@ export async function watch(input: Readable, output: Writable): Promise<void> {
       write({ event: 'oom', container });
     },
   });
-  const hints = new Hints(lxcpath, (name) => {
-    watcher.hint(name);
+  const hints = new Hints(lxcpath, (name, state) => {
+    watcher.hint(name, state);
   });
   const look = async (): Promise<never> => {
     await watcher.start();

@@ -1,3 +1,4 @@
+import { commonPattern } from './common-pattern.ts';
 import type { ListedUnit, SystemdManager } from './manager.ts';
 import { unitPath } from './manager.ts';
 import { isDown, Properties } from './properties.ts';
@@ -64,6 +65,8 @@ interface WatchedUnit<Status> {
   files: UnitFilesState | undefined;
   /** They were looked at since. */
   areFilesNew: boolean;
+  /** It was loaded, and no job has come for it since. */
+  isNew: boolean;
   /** What signals have said while the service is read. */
   told: ReadonlyMap<string, unknown>;
   status: Status | undefined;
@@ -119,12 +122,17 @@ export class UnitWatch<Status extends object> {
       },
       unitNew: (_name, path) => {
         const entry = this.#units.get(path);
-        // If systemd has left the bus, `reloaded` makes all units be read again after its return.
-        if (entry !== undefined) this.#lookAtListed(entry, false).catch(() => undefined);
+        if (entry === undefined) return;
+        // Any question loads a unit, which then is inactive. A job that it is loaded for is announced next.
+        entry.isNew =
+          entry.activeState === 'inactive' && entry.job === 0 && !entry.watched.isReading;
+        if (!entry.isNew) this.#lookForChange(entry);
       },
       jobNew: (unit) => {
         const entry = this.#units.get(unitPath(unit));
         if (entry === undefined || !isDown(entry.activeState)) return;
+        if (entry.isNew) this.#lookForChange(entry);
+        entry.isNew = false;
         // A start that does not wait has changed the unit's state by then.
         setTimeout(() => {
           if (isDown(entry.activeState)) entry.watched.noteChange();
@@ -191,6 +199,11 @@ export class UnitWatch<Status extends object> {
     await entry.watched.readAfterChange().catch(() => undefined);
   }
 
+  #lookForChange(entry: WatchedUnit<Status>): void {
+    // If systemd has left the bus, `reloaded` makes all units be read again after its return.
+    this.#lookAtListed(entry, false).catch(() => undefined);
+  }
+
   #noteAll(entry: WatchedUnit<Status>): void {
     entry.isServiceOld = true;
     entry.watched.noteChange();
@@ -215,6 +228,7 @@ export class UnitWatch<Status extends object> {
       wasDown: true,
       files: undefined,
       areFilesNew: false,
+      isNew: false,
       told: nothing,
       status: undefined,
       stateChangeUsec: 0n,
@@ -433,18 +447,4 @@ export class UnitWatch<Status extends object> {
 
 function isSame<Status extends object>(before: Status, now: Status): boolean {
   return (Object.keys(now) as (keyof Status)[]).every((key) => before[key] === now[key]);
-}
-
-/** A pattern that all of the names match. */
-export function commonPattern(names: readonly string[]): string {
-  const [first = ''] = names;
-  let start = first.length;
-  let end = first.length;
-  for (const name of names) {
-    while (!name.startsWith(first.slice(0, start))) start--;
-    while (!name.endsWith(first.slice(first.length - end))) end--;
-  }
-  // In none of the names may the two overlap.
-  end = Math.min(end, Math.min(...names.map(({ length }) => length)) - start);
-  return `${first.slice(0, start)}*${first.slice(first.length - end)}`;
 }

@@ -2,13 +2,12 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
 import type { Host } from '../host/host.ts';
 import { attachJournalOnFailure } from '../machines/journal.ts';
-import { runAs } from '../machines/service.ts';
+import { containerProperty, runAs } from '../machines/service.ts';
 import { guestPid, journalOf, systemctl, trySystemctl } from '../machines/support.ts';
 import { bootAttackHost, perlAs, stranger } from './attack-host.ts';
 
 vi.setConfig({ testTimeout: 300_000, hookTimeout: 900_000 });
 
-const service = 'org.lockerd1';
 const results = '/tmp/results';
 
 /** A socket at an abstract address, of who runs this. */
@@ -108,12 +107,7 @@ beforeEach(async () => {
   await systemctl(host, 'start', 'lockerd.service');
 });
 
-async function property(container: string, key: string): Promise<unknown> {
-  const path = `/org/lockerd1/container/${container}`;
-  const args = ['--json=short', 'get-property', service, path, `${service}.Container`, key];
-  const { stdout } = await host.run('busctl', args);
-  return (JSON.parse(stdout) as { data: unknown }).data;
-}
+const property = (container: string, key: string) => containerProperty(host, container, key);
 
 async function untilState(container: string, wanted: string, limitMs = 30_000): Promise<void> {
   await host.waitFor(

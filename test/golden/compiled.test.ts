@@ -236,7 +236,8 @@ const rootOf = fc.record({
   script: fc.option(plain),
 });
 
-type Root = typeof rootOf extends fc.Arbitrary<infer T> ? T : never;
+type Generated = typeof rootOf extends fc.Arbitrary<infer T> ? T : never;
+type Root = Omit<Generated, 'fstab'> & { readonly fstab: readonly string[] };
 
 function at(root: string, name: string | Buffer, rest = ''): Buffer {
   return Buffer.concat([Buffer.from(`${root}/`), Buffer.from(name), Buffer.from(rest)]);
@@ -312,31 +313,39 @@ describe.skipIf(!existsSync(compiledGenerator))('compiled', () => {
     { timeout: 60_000 },
     () => {
       const root = join(work, 'bytes');
-      const around = [...Array(256).keys()].filter((byte) => ![0, 0x0a, 0x2f].includes(byte));
-      const containers = around.flatMap((byte) =>
+      const single = [...Array(256).keys()].filter((byte) => ![0, 0x0a, 0x2f].includes(byte));
+      // What is UTF-8, what is not at its second, third and fourth byte, and what ends too soon.
+      const several = ['c3bc', 'e282ac', 'f09f9880', 'efbfbd', 'c0af', 'c3c3', 'e09f80', 'eda080']
+        .concat(['e282', 'e28228', 'f08f8080', 'f4908080', 'f09f98', 'f09f9828', 'f5808080'])
+        .map((text) => [...Buffer.from(text, 'hex')]);
+      const around = [...single.map((byte) => [byte]), ...several];
+      const containers = around.flatMap((odd) =>
         [
-          [byte, 0x61],
-          [0x61, byte, 0x62],
-          [0x61, byte],
+          [...odd, 0x61],
+          [0x61, ...odd, 0x62],
+          [0x61, ...odd],
         ].map((bytes) => {
-          const name = Buffer.from(bytes);
-          const path = Buffer.concat([Buffer.from('/srv/'), name]);
+          const text = Buffer.from(bytes);
+          // A directory whose name begins with a dot is no container.
+          const name = bytes[0] === 0x2e ? Buffer.from('dot') : text;
+          const path = Buffer.concat([Buffer.from('/srv/'), text]);
           const lines = [
             ['lxc.rootfs.path = ', path],
-            ['lxc.group = ', name],
-            ['lxc.net.0.type = veth\nlxc.net.0.link = ', name],
+            ['lxc.group = ', text],
+            ['lxc.net.0.type = veth\nlxc.net.0.link = ', text],
             ['lxc.mount.entry = ', path, ' mnt none bind 0 0'],
-            ['lxc.mount.entry = /dev/', name, ' mnt ext4 defaults 0 0'],
+            ['lxc.mount.entry = /', text, ' top none bind,optional 0 0'],
+            ['lxc.mount.entry = /dev/', text, ' mnt ext4 defaults 0 0'],
           ];
-          const text = lines.flatMap((line) => [...line, '\n']).map((part) => Buffer.from(part));
-          const config = Buffer.concat(text);
-          return { name, config, settings: null, init: 'none' as const };
+          const parts = lines.flatMap((line) => [...line, '\n']).map((part) => Buffer.from(part));
+          return { name, config: Buffer.concat(parts), settings: null, init: 'none' as const };
         }),
       );
       const empty = Buffer.from('');
+      const inFstab = (byte: number): string => `/dev/x /${String.fromCharCode(byte)}a ext4`;
       makeRoot(root, {
         ...{ containers, one: empty, two: empty, inDirectory: empty, host: null },
-        ...{ fstab: [], defaults: '', script: null },
+        ...{ fstab: single.map(inFstab), defaults: '', script: null },
       });
       expect(onCompiled(root)).toEqual(onNode(root));
     },

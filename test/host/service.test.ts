@@ -3,7 +3,7 @@ import { escapeLabel } from '../../src/model/object-label.ts';
 import { escapeInstance } from '../../src/model/unit-name.ts';
 import { bootHost, type Host } from './host.ts';
 import { attachJournalOnFailure } from '../machines/journal.ts';
-import { configurePackage, runAs } from '../machines/service.ts';
+import { configurePackage, containerProperty, runAs } from '../machines/service.ts';
 import { guestPid, offline, systemctl, trySystemctl } from '../machines/support.ts';
 
 vi.setConfig({ testTimeout: 240_000, hookTimeout: 900_000 });
@@ -59,12 +59,7 @@ beforeEach(async () => {
 const pathOf = (container: string) => `${manager}/container/${escapeLabel(container)}`;
 const unitOf = (container: string) => `lxc@${escapeInstance(container)}.service`;
 
-/** A property of a container, as JSON has it. */
-async function property(container: string, key: string): Promise<unknown> {
-  const args = ['--json=short', 'get-property', name, pathOf(container), `${name}.Container`, key];
-  const { stdout } = await host.run('busctl', args);
-  return (JSON.parse(stdout) as { data: unknown }).data;
-}
+const property = (container: string, key: string) => containerProperty(host, container, key);
 
 const state = (container: string) => property(container, 'State');
 

@@ -1,4 +1,4 @@
-import { rmSync } from 'node:fs';
+import { mkdirSync, rmSync, symlinkSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { bootHost, type Host } from './host.ts';
@@ -26,6 +26,15 @@ beforeAll(async () => {
   rmSync(`${host.root}/var/lib/lxc/headless/rootfs/sbin/init`);
   await host.createContainer('booted', 'systemd');
   await host.writeFile('/etc/lockerd/containers/booted.conf', 'ready = booted\n');
+  // It has booted when the test says so.
+  const held = '/var/lib/lxc/booted/rootfs';
+  await host.writeFile(
+    `${held}/etc/systemd/system/held.service`,
+    "[Service]\nType=oneshot\nExecStart=/bin/sh -c 'until [ -e /go ]; do sleep 0.1; done'\n",
+  );
+  const wants = `${host.root}${held}/etc/systemd/system/multi-user.target.wants`;
+  mkdirSync(wants, { recursive: true });
+  symlinkSync('../held.service', `${wants}/held.service`);
   await host.createContainer('talky', 'busybox', { config: offline });
   await host.writeFile('/etc/lockerd/containers/talky.conf', 'log-level = debug\n');
   for (const name of oddNames) await host.createContainer(name, 'busybox', { config: offline });
@@ -73,6 +82,7 @@ test('ready=booted: active only when the guest has booted', async () => {
     return (await guestPid(host, 'booted')) !== undefined;
   });
   await expectState(host, 'lxc@booted', 'activating');
+  await host.writeFile('/var/lib/lxc/booted/rootfs/go', '');
   await host.waitFor('the unit is active', async () => {
     return (await host.unit('lxc@booted'))['ActiveState'] === 'active';
   });
@@ -88,6 +98,7 @@ test('ready=booted: active only when the guest has booted', async () => {
 });
 
 test('ready=booted: a stop before the guest has booted is heard', async () => {
+  await host.run('rm', ['-f', '/var/lib/lxc/booted/rootfs/go']);
   await systemctl(host, 'start', '--no-block', 'lxc@booted');
   await host.waitFor('LXC calls it running', async () => {
     return (await guestPid(host, 'booted')) !== undefined;

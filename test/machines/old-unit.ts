@@ -1,6 +1,6 @@
 /** What the control-group tests of both kinds of hosts share: a container from before the installation. */
 import { expect } from 'vitest';
-import { runAs } from './service.ts';
+import { containerProperty, runAs } from './service.ts';
 import { systemctl } from './support.ts';
 import type { TestHost } from './test-host.ts';
 
@@ -8,8 +8,7 @@ import type { TestHost } from './test-host.ts';
 export async function untilServiceSees(host: TestHost, name: string): Promise<void> {
   await host.waitForGuest(name);
   await host.waitFor(`the service sees ${name}`, async () => {
-    const { output } = await runAs(host, 'root', 'lockerctl', '--json', 'status', name);
-    return (JSON.parse(output) as { leader: number }[])[0]?.leader !== 0;
+    return (await containerProperty(host, name, 'Leader')) !== 0;
   });
 }
 

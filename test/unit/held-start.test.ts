@@ -3,7 +3,8 @@ import { DBusError, Variant } from '../../src/bus/values.ts';
 import type { BusConnection, CallRequest, Signal } from '../../src/bus/connection.ts';
 import { SystemdManager } from '../../src/systemd/manager.ts';
 import type { UnitReading } from '../../src/systemd/unit-watch.ts';
-import { commonPattern, UnitWatch } from '../../src/systemd/unit-watch.ts';
+import { commonPattern } from '../../src/systemd/common-pattern.ts';
+import { UnitWatch } from '../../src/systemd/unit-watch.ts';
 import { settled } from './core-fakes.ts';
 
 const unit = 'lxc@web.service';
@@ -114,6 +115,7 @@ test('a start that is queued before the unit is announced is seen', async () => 
   systemd.job = [7, 'start'];
   systemd.waits = ['srv-data.mount'];
   systemd.signal('manager', 'UnitNew', unit, path);
+  systemd.signal('manager', 'JobNew', 7, '/job/7', unit);
   await settled();
   expect(held()).toEqual({ kind: 'waiting', units: ['srv-data.mount'] });
 });

@@ -56,9 +56,9 @@ async function untilTold(line: string): Promise<void> {
   );
 }
 
-test('lines of lxc-monitor name a container, and no more', () => {
-  expect(parseMonitorLine("'web' changed state to [RUNNING]")).toBe('web');
-  expect(parseMonitorLine("'it's' changed state to [STOPPED]")).toBe("it's");
+test('lines of lxc-monitor name a container and its state, and no more', () => {
+  expect(parseMonitorLine("'web' changed state to [RUNNING]")).toEqual(['web', 'RUNNING']);
+  expect(parseMonitorLine("'it's' changed state to [STOPPED]")).toEqual(["it's", 'STOPPED']);
   expect(parseMonitorLine("'web' exited with status [0]")).toBeUndefined();
 });
 
@@ -80,6 +80,26 @@ test('what a hint names is looked for, and told as it is', async () => {
   facts.set('db', { state: 'RUNNING', leader: 9 });
   await untilTold('db RUNNING 9');
   expect(told).toEqual(['web STOPPED 0', 'db STOPPED 0', 'db STARTING 0', 'db RUNNING 9']);
+});
+
+test('a change that is seen is not looked for again, and any other is', async () => {
+  await watcher.start();
+  facts.set('db', { state: 'STARTING', leader: 0 });
+  watcher.hint('db', 'STARTING');
+  await untilTold('db STARTING 0');
+  const looksAtDb = (): number =>
+    looks.filter((names) => names.length === 1 && names[0] === 'db').length;
+  const before = looksAtDb();
+  await sleep(1500);
+  expect(looksAtDb()).toBe(before);
+  // The hint has come before the change.
+  watcher.hint('db', 'RUNNING');
+  await sleep(60);
+  facts.set('db', { state: 'RUNNING', leader: 9 });
+  await vi.waitFor(() => {
+    expect(told).toContain('db RUNNING 9');
+  });
+  expect(looksAtDb()).toBeGreaterThan(before + 1);
 });
 
 test('names that are not in the directory are neither looked for nor told', async () => {

@@ -36,7 +36,15 @@ function argumentsOf(environment: Record<string, string> = {}): string {
 const hook = (name: string): string => `-s lxc.hook.start-host=/usr/lib/lockerd/hooks/${name}`;
 
 function isRegistered(environment: Record<string, string> = {}): boolean {
-  return argumentsOf(environment).includes(hook('register-machine'));
+  const text = argumentsOf(environment);
+  // LXC writes "exec" before a hook.
+  const start = `-s lxc.hook.start-host=</dev/null; [ ! -e "$RUNTIME_DIRECTORY/started" ] || `;
+  const stop = `-s lxc.hook.post-stop=</dev/null; [ ! -h "/run/systemd/machines/unit:$LOCKERD_UNIT" ] || `;
+  const hooks = '/usr/lib/lockerd/hooks';
+  if (!text.includes('machine')) return false;
+  expect(text).toContain(`${start}exec ${hooks}/register-machine`);
+  expect(text).toContain(`${stop}exec ${hooks}/forget-machine`);
+  return true;
 }
 
 test('where systemd-machined is installed and not masked, it is told of the guest', () => {

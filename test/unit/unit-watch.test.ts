@@ -40,6 +40,8 @@ class FakeManager {
   meanwhile: () => void = () => undefined;
   /** How many lists of units fail next. */
   failures = 0;
+  /** How many lists of units were asked for. */
+  lists = 0;
   #listener: ManagerListener = {};
 
   listen(listener: ManagerListener): () => void {
@@ -62,6 +64,7 @@ class FakeManager {
   }
 
   listLoaded(patterns: readonly string[]): Promise<unknown> {
+    this.lists += 1;
     if (this.failures-- > 0) return Promise.reject(new Error('busy'));
     const isAsked = (name: string): boolean =>
       patterns.some((pattern) => pattern === name || pattern.endsWith('*.service'));
@@ -80,6 +83,15 @@ class FakeManager {
 
   tell(unit: string, values: Record<string, unknown>): void {
     this.#listener.unitChanged?.(unitPath(unit), () => new Map(Object.entries(values)));
+  }
+
+  /** systemd has loaded a unit. */
+  load(unit: string): void {
+    this.#listener.unitNew?.(unit, unitPath(unit));
+  }
+
+  queueJob(unit: string): void {
+    this.#listener.jobNew?.(unit);
   }
 
   reload(isNew = false): void {
@@ -119,6 +131,28 @@ function watchAll(manager: FakeManager): UnitWatch<Status> {
 const web = 'lxc@web.service';
 
 describe('a unit that is watched', () => {
+  test('is not looked at when it is loaded for a question, and is when it is for a start', async () => {
+    const manager = new FakeManager();
+    const units = watchAll(manager);
+    await units.watch(web, () => undefined);
+    manager.lists = 0;
+    for (let count = 0; count < 3; count++) manager.load(web);
+    await settled();
+    expect(manager.lists).toBe(0);
+    // Its first change may be told of by nothing else.
+    manager.units.set(web, { activeState: 'activating', service: running });
+    manager.load(web);
+    manager.queueJob(web);
+    await settled();
+    expect(units.statusOf(web)).toMatchObject({ activeState: 'activating', mainPid: 5 });
+    manager.lists = 0;
+    // It was not seen to be unloaded.
+    manager.units.set(web, { activeState: 'inactive', service: {} });
+    manager.load(web);
+    await settled();
+    expect(units.statusOf(web)).toMatchObject({ activeState: 'inactive' });
+  });
+
   test('is asked once at a start, and nothing at a stop, also when it is unloaded then', async () => {
     const manager = new FakeManager();
     manager.units.set(web, { activeState: 'inactive', service: {} });

@@ -66,9 +66,15 @@ static JSValue string_of_text(JSContext *context, const unsigned char *bytes, si
       return string;
     }
     int count = character_length(bytes + at, length - at);
-    memcpy(text + used, count > 0 ? bytes + at : (const unsigned char *)"\xef\xbf\xbd", count > 0 ? (size_t)count : 3);
-    used += count > 0 ? (size_t)count : 3;
-    at += (size_t)(count > 0 ? count : -count);
+    if (count > 0) {
+      memcpy(text + used, bytes + at, (size_t)count);
+      used += (size_t)count;
+      at += (size_t)count;
+    } else {
+      memcpy(text + used, "\xef\xbf\xbd", 3);
+      used += 3;
+      at += (size_t)-count;
+    }
   }
 }
 

@@ -61,7 +61,7 @@ static void *allocate(JSMallocState *state, size_t size) {
   }
   size_t all = size + sizeof(Header);
   if ((size_t)(chunk_end - chunk) < all) {
-    // All of it will be written, and page by page that takes longer.
+    /* All of it will be written, and to get it page by page takes longer. */
     char *fresh = mmap(NULL, CHUNK, PROT_READ | PROT_WRITE,
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
     if (fresh == MAP_FAILED) return NULL;
