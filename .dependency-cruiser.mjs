@@ -3,7 +3,7 @@ const floors = [
   ['model'],
   ['api'],
   ['bus', 'host', 'cgroup'],
-  ['systemd'],
+  ['systemd', 'stores'],
   ['core'],
   ['balloon'],
   ['adapters'],

@@ -40,6 +40,7 @@ const busTests = (name: string, daemon: 'dbus-daemon' | 'dbus-broker') => ({
 const longest = [
   'package/readme',
   'package/upgrade',
+  'vm/stores',
   'vm/vm',
   'vm/crypt',
   'vm/balloon',

@@ -84,6 +84,10 @@ export const checks = {
     why: 'The start waits for the device for 90 seconds and then fails.',
   },
   'image-missing': { severity: 'error', why: 'LXC cannot start without the image.' },
+  'image-partitioned': {
+    severity: 'error',
+    why: 'LXC mounts the whole image and finds no file system at its beginning.',
+  },
   'source-missing': {
     severity: 'error',
     why: 'LXC does not start when the source of a mount is missing.',
@@ -143,6 +147,14 @@ export const checks = {
   'locker-absent': {
     severity: 'warning',
     why: 'The locker cannot be mounted. A container whose own or configured locker it is does not start.',
+  },
+  'store-refused': {
+    severity: 'warning',
+    why: 'No locker can be made in the store, and none from it can grow or be copied, until this is mended.',
+  },
+  'change-unfinished': {
+    severity: 'warning',
+    why: 'A change of a locker is under way, or was killed and not brought to an end: a part of a locker may be left.',
   },
   'read-only-unlocked': {
     severity: 'warning',

@@ -14,8 +14,10 @@ import { checkLimits } from './check-limits.ts';
 import { checkLockers } from './check-lockers.ts';
 import { checkNetwork, checkTwins } from './check-network.ts';
 import { checkPipeline } from './check-pipeline.ts';
+import { checkPartitions } from './check-partitions.ts';
 import { checkShutdown } from './check-shutdown.ts';
 import { checkStarters } from './check-starters.ts';
+import { checkStores } from './check-stores.ts';
 import { checkStorage } from './check-storage.ts';
 import { checkSupport } from './check-support.ts';
 import { checkDropIns } from './check-drop-ins.ts';
@@ -80,6 +82,7 @@ const checksOfHost: readonly ((subject: Subject) => void)[] = [
   checkSupport,
   checkDropIns,
   checkLockers,
+  checkStores,
   checkShutdown,
   checkStarters,
   checkTwins,
@@ -88,6 +91,7 @@ const checksOfHost: readonly ((subject: Subject) => void)[] = [
 const checksOfContainer: readonly ((subject: Subject, container: CheckedContainer) => void)[] = [
   checkConfiguration,
   checkStorage,
+  checkPartitions,
   checkNetwork,
   checkGuest,
   checkLimits,

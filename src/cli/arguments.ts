@@ -21,6 +21,7 @@ import { UsageError } from './exit.ts';
 import type { JsonMode } from './json.ts';
 import {
   containerStates,
+  encryptions,
   jsonModes,
   optionNames,
   optionSpec,
@@ -28,7 +29,7 @@ import {
   type ContainerState,
   type OptionName,
 } from './option-table.ts';
-import { parseBytes } from './size.ts';
+import { parseBytes } from '../model/byte-size.ts';
 import { didYouMean } from './suggest.ts';
 
 /** A command with its operands and all options. */
@@ -51,6 +52,14 @@ export interface Invocation {
   readonly states: readonly string[];
   /** What to show of each container. */
   readonly columns: readonly ColumnName[];
+  /** All columns of a list. */
+  readonly wide: boolean;
+  /** Of lockers. */
+  readonly store: string | undefined;
+  readonly locker: NewLocker;
+  readonly freeze: boolean;
+  readonly snapshot: string | undefined;
+  readonly yes: boolean;
   /** Undefined for text. */
   readonly json: JsonMode | undefined;
   readonly askPassword: boolean;
@@ -68,6 +77,16 @@ export interface Invocation {
   readonly host: string | undefined;
   /** All of them, each once, where several were named; the commands that take several read these. */
   readonly hosts: readonly string[];
+}
+
+/** What a new locker is to be, where somebody says so. */
+export interface NewLocker {
+  /** `UID:GID` */
+  readonly owner: string | undefined;
+  readonly mode: number | undefined;
+  /** The container that the owner's ids belong to. */
+  readonly container: string | undefined;
+  readonly encrypt: (typeof encryptions)[number] | undefined;
 }
 
 /** What can be asked for that needs nothing of this host. */
@@ -178,6 +197,24 @@ function parseSwap(text: string): bigint {
   );
 }
 
+function parseOwner(text: string): string {
+  if (/^\d{1,10}:\d{1,10}$/.test(text)) return text;
+  throw new UsageError(`"${text}" is no owner: write numbers, such as --owner=1000:1000`);
+}
+
+function parseMode(text: string): number {
+  if (/^[0-7]{1,5}$/.test(text)) return Number.parseInt(text, 8);
+  throw new UsageError(`"${text}" is no mode: write --mode=0750`);
+}
+
+/** Without a mode it is by a key file, which asks nobody. */
+function parseEncryption(text = 'key-file'): NewLocker['encrypt'] {
+  const known = encryptions.find((word) => word === text);
+  if (known !== undefined) return known;
+  const message = `"${text}" is no encryption: --encrypt= takes ${encryptions.join(', ')}`;
+  throw new UsageError(message, advice('create-locker', didYouMean(text, encryptions)));
+}
+
 function isState(word: string): word is ContainerState {
   return (containerStates as readonly string[]).includes(word);
 }
@@ -266,6 +303,26 @@ function splitProgram(args: readonly string[]): [readonly string[], readonly str
   return at < 0 ? [args, []] : [args.slice(0, at), args.slice(at + 1)];
 }
 
+/** What a new locker is to be, and what is to be done with one. */
+function readLockerOptions(
+  options: ReturnType<typeof readOptions>['options'],
+): Pick<Invocation, 'store' | 'locker' | 'freeze' | 'snapshot' | 'yes'> {
+  const owner = options.get('owner');
+  const mode = options.get('mode');
+  return {
+    store: options.get('store'),
+    locker: {
+      owner: owner === undefined ? undefined : parseOwner(owner),
+      mode: mode === undefined ? undefined : parseMode(mode),
+      container: options.get('for'),
+      encrypt: options.has('encrypt') ? parseEncryption(options.get('encrypt')) : undefined,
+    },
+    freeze: options.has('freeze'),
+    snapshot: options.get('snapshot'),
+    yes: options.has('yes'),
+  };
+}
+
 /**
  * Reads the arguments of lockerctl.
  * @throws {UsageError}
@@ -308,6 +365,8 @@ export function parseArguments(
     swap: read('swap', parseSwap),
     states: read('state', parseStates) ?? [],
     columns: read('columns', parseColumns) ?? (options.has('wide') ? wideColumns : usualColumns),
+    wide: options.has('wide'),
+    ...readLockerOptions(options),
     json: options.has('json') ? parseJson(options.get('json'), outputIsTerminal) : undefined,
     askPassword: !options.has('no-ask-password'),
     progress: !options.has('no-progress') && !options.has('quiet'),

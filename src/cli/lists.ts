@@ -1,4 +1,4 @@
-/** "list", "lockers" and "jobs": of this host, of another one, or of several at once. */
+/** Lists: "list", "lockers" and "jobs", also of several hosts at once, "snapshots" and "stores". */
 
 import pMap from 'p-map';
 import { DBusError } from '../bus/values.ts';
@@ -8,19 +8,26 @@ import { needLook, type Row } from './container-columns.ts';
 import { asCommandError, exitStatus, type CommandError } from './exit.ts';
 import type { JsonObject } from './json.ts';
 import { Service } from './lockerd-client.ts';
-import type { ContainerInfo, GuestInfo, JobInfo, LockerInfo } from './object-info.ts';
+import {
+  lockerJson,
+  printLockers,
+  printSnapshots,
+  printStores,
+  snapshotJson,
+  storeJson,
+} from './locker-views.ts';
+import type {
+  ContainerInfo,
+  GuestInfo,
+  JobInfo,
+  LockerInfo,
+  SnapshotInfo,
+  StoreInfo,
+} from './object-info.ts';
 import { connectRemote } from './remote.ts';
 import type { Terminal } from './terminal.ts';
 import { escapeText } from './text.ts';
-import {
-  containerJson,
-  jobJson,
-  lockerJson,
-  printContainers,
-  printJobs,
-  printLockers,
-  type TableOptions,
-} from './views.ts';
+import { containerJson, jobJson, printContainers, printJobs, type TableOptions } from './views.ts';
 
 /** Where a list comes from, and what it is to show. */
 export interface Session {
@@ -93,12 +100,31 @@ function containerKind({ columns, quiet, json, states }: Invocation): ListKind<R
   };
 }
 
-const lockerKind: ListKind<LockerInfo> = {
-  get: async ({ service }) => (await service.snapshot()).lockers,
-  table: printLockers,
-  name: ({ name }) => name,
-  json: lockerJson,
-};
+/** Has the service look, unless only names are wanted; without an answer, a warning says why. */
+async function lookAtLockers({ service, terminal, invocation }: Session): Promise<void> {
+  if (invocation.quiet && !invocation.json) return;
+  try {
+    await service.lookAtLockers();
+  } catch (error) {
+    if (!(error instanceof DBusError)) throw error;
+    const { message } = asCommandError(error);
+    terminal.complain(`lockerctl: warning: lockers cannot be looked at: ${escapeText(message)}`);
+  }
+}
+
+function lockerKind({ wide }: Invocation): ListKind<LockerInfo> {
+  return {
+    get: async (session) => {
+      await lookAtLockers(session);
+      return (await session.service.snapshot()).lockers;
+    },
+    table: (terminal, shown, options) => {
+      printLockers(terminal, shown, options, wide);
+    },
+    name: ({ name }) => name,
+    json: lockerJson,
+  };
+}
 
 const jobKind: ListKind<JobInfo> = {
   get: async ({ service }) =>
@@ -184,10 +210,37 @@ async function listOne<T>(session: Session, kind: ListKind<T>): Promise<number> 
   return exitStatus.ok;
 }
 
+/** The snapshots of one locker. */
+export function listSnapshots(session: Session, found: readonly SnapshotInfo[]): Promise<number> {
+  return listOne(session, {
+    get: () => Promise.resolve(found),
+    table: (terminal, shown, { legend }) => {
+      printSnapshots(terminal, shown, legend);
+    },
+    name: ({ name }) => name,
+    json: snapshotJson,
+  });
+}
+
+/** Where lockers come from. */
+export function listStores(session: Session): Promise<number> {
+  const kind: ListKind<StoreInfo> = {
+    get: ({ service }) => service.stores(),
+    table: (terminal, shown, { legend }) => {
+      printStores(terminal, shown, legend);
+    },
+    name: ({ name }) => name,
+    json: storeJson,
+  };
+  return listOne(session, kind);
+}
+
 /** The list that a command asks for, by a connection that there is. */
 export function list(session: Session, command: 'list' | 'lockers' | 'jobs'): Promise<number> {
   if (command === 'list') return listOne(session, containerKind(session.invocation));
-  return command === 'lockers' ? listOne(session, lockerKind) : listOne(session, jobKind);
+  return command === 'lockers'
+    ? listOne(session, lockerKind(session.invocation))
+    : listOne(session, jobKind);
 }
 
 /** The same of several hosts, in the order in which they were named. */
@@ -198,6 +251,6 @@ export function listOfHosts(
 ): Promise<number> {
   if (command === 'list') return listFleet(terminal, invocation, containerKind(invocation));
   return command === 'lockers'
-    ? listFleet(terminal, invocation, lockerKind)
+    ? listFleet(terminal, invocation, lockerKind(invocation))
     : listFleet(terminal, invocation, jobKind);
 }

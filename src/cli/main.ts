@@ -18,7 +18,17 @@ import { diffUnits, explainUnits } from './explain-action.ts';
 import { asCommandError, CommandError, exitStatus } from './exit.ts';
 import { helpLines } from './help.ts';
 import { importContainers } from './import-action.ts';
-import { list, listOfHosts, lookAt, now, type Session } from './lists.ts';
+import { destroyLocker } from './destroy-action.ts';
+import {
+  list,
+  listOfHosts,
+  listSnapshots,
+  listStores,
+  lookAt,
+  now,
+  type Session,
+} from './lists.ts';
+import { runLockerAction } from './locker-actions.ts';
 import { moveContainer } from './move-action.ts';
 import { monitor } from './monitor.ts';
 import { isUp, type ContainerInfo, type JobInfo } from './object-info.ts';
@@ -29,6 +39,14 @@ import { top } from './top.ts';
 import { didYouMean } from './suggest.ts';
 import { Terminal, type TerminalTraits } from './terminal.ts';
 import { containerJson, printPermissions, printStatus } from './views.ts';
+
+async function snapshots(session: Session): Promise<number> {
+  const [name = ''] = session.invocation.operands;
+  const found = await session.service.snapshots(name).catch((error: unknown) => {
+    return throwWithGuess(session.service, error, { container: '', locker: name });
+  });
+  return listSnapshots(session, found);
+}
 
 /** Status 4 and 3 are those of the LSB, as systemctl has them. */
 async function status(session: Session): Promise<number> {
@@ -73,15 +91,22 @@ async function status(session: Session): Promise<number> {
   return result;
 }
 
+/** What somebody may have meant goes with the error. */
+async function throwWithGuess(
+  service: Service,
+  error: unknown,
+  names: { readonly container: string; readonly locker?: string },
+): Promise<never> {
+  const { message, status, hint } = asCommandError(error);
+  const errorName = error instanceof DBusError ? error.errorName : '';
+  const guess = await new NameGuess(service).hint(errorName, names);
+  throw new CommandError(message, status, guess ?? hint, { cause: error });
+}
+
 async function pathOf(service: Service, name: string): Promise<string> {
-  try {
-    return await service.containerPath(name);
-  } catch (error) {
-    const { message, status, hint } = asCommandError(error);
-    const errorName = error instanceof DBusError ? error.errorName : '';
-    const guess = await new NameGuess(service).hint(errorName, { container: name });
-    throw new CommandError(message, status, guess ?? hint, { cause: error });
-  }
+  return service
+    .containerPath(name)
+    .catch((error: unknown) => throwWithGuess(service, error, { container: name }));
 }
 
 async function permissions({ service, terminal, invocation }: Session): Promise<number> {
@@ -122,6 +147,10 @@ function runCommand(session: Session): Promise<number> {
       return list(session, invocation.command);
     case 'status':
       return status(session);
+    case 'snapshots':
+      return snapshots(session);
+    case 'stores':
+      return listStores(session);
     case 'permissions':
       return permissions(session);
     case 'monitor':
@@ -137,8 +166,16 @@ function runCommand(session: Session): Promise<number> {
     case 'move':
     case 'diff':
     case 'explain':
+    case 'destroy-locker':
       // They need no service.
       throw new Error(invocation.command);
+    case 'create-locker':
+    case 'grow-locker':
+    case 'rename-locker':
+    case 'snapshot-locker':
+    case 'restore-locker':
+    case 'forget-locker':
+      return runLockerAction(service, terminal, invocation);
     default:
       return runAction(service, terminal, invocation);
   }
@@ -148,6 +185,8 @@ const readingCommands: readonly string[] = [
   'list',
   'status',
   'lockers',
+  'snapshots',
+  'stores',
   'jobs',
   'permissions',
   'monitor',
@@ -173,6 +212,7 @@ async function runOnBus(invocation: Invocation, terminal: Terminal): Promise<num
   if (command === 'explain') return explainUnits(invocation, terminal);
   if (command === 'move') return moveContainer(invocation, terminal);
   if (command === 'diff') return diffUnits(invocation, terminal);
+  if (command === 'destroy-locker') return destroyLocker(invocation, terminal);
   if (command === 'list' || command === 'lockers' || command === 'jobs') {
     if (invocation.hosts.length > 1) return listOfHosts(terminal, invocation, command);
   }

@@ -86,7 +86,8 @@ export function plannedChanges(root: string, files = new Files()): PlannedChange
 export function concerns({ path, before = '', after = '' }: UnitChange, name: string): boolean {
   const unit = containerUnit(name);
   const instance = unit.slice('lxc@'.length, -'.service'.length);
-  const own = [`lxc-needs@${instance}.`, `lxc-delay@${instance}.`, `lxc.${instance}.service`];
+  const own = ['needs', 'disk', 'delay'].map((kind) => `lxc-${kind}@${instance}.`);
+  own.push(`lxc.${instance}.service`);
   return (
     [unit, ...own].some((start) => path.split('/').some((part) => part.startsWith(start))) ||
     [before, after].some((text) =>

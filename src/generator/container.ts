@@ -3,6 +3,7 @@ import type { LxcConfig } from '../model/lxc-config.ts';
 import type { Problem } from '../model/problem.ts';
 import type { GuestInit } from '../model/sight.ts';
 import type { BootDecision, BootPolicy, UnitLinks } from '../host/boot-policy.ts';
+import type { Opened } from '../model/crypttab.ts';
 import type { Lockers, Wormhole } from '../host/lockers.ts';
 import type { ContainerSettings, HostSettings } from '../host/settings.ts';
 import type { ControlLimits } from './control-limits.ts';
@@ -32,8 +33,8 @@ export interface ContainerFacts {
 /** What concerns all containers alike. */
 export interface HostFacts {
   readonly fstab: readonly FstabEntry[];
-  /** Devices that a line of crypttab(5) makes, as paths. */
-  readonly crypttab?: ReadonlySet<string>;
+  /** Devices that a line of crypttab(5) makes, by path. */
+  readonly crypttab?: ReadonlyMap<string, Opened>;
   /** Where mount units mount something. */
   readonly mountUnits?: readonly string[];
   /** Whether the network configuration of the host speaks of an interface. */
@@ -63,6 +64,14 @@ export interface HaltPlan {
   readonly isSentAtStop: boolean;
 }
 
+/** LXC can only mount whole disks, so the host makes a device of the partition first. */
+export interface Partition {
+  /** Counted from 1, as in the partition table; logical ones of an MBR from 5. */
+  readonly number: number;
+  /** The image file or block device that has the partition table. */
+  readonly disk: string;
+}
+
 /** One container as its unit needs it: the decisions, without any unit syntax. */
 export interface Container {
   readonly name: string;
@@ -90,6 +99,8 @@ export interface Container {
   readonly startPaths: readonly string[];
   /** Block devices that the start cannot do without; their units are among `wants`. */
   readonly devices: readonly string[];
+  /** Undefined unless the root file system is a partition of what lxc.rootfs.path names. */
+  readonly partition?: Partition;
   /** Units pulled in and ordered before the container, which starts without them if need be. */
   readonly wants: readonly string[];
   /** Units ordered before the container where something else starts them. */

@@ -1,6 +1,7 @@
 /** What a container waits for: paths, mounts, devices and network interfaces of the host. */
 import type { FstabEntry } from '../model/fstab.ts';
 import { parseFstab, parseMountEntry } from '../model/fstab.ts';
+import { volumeUnit } from '../model/attachment.ts';
 import { indexOf } from '../model/fstab-index.ts';
 import type { LxcConfig } from '../model/lxc-config.ts';
 import { cleanAbsolutePath, isAtOrBelow, isOfKernel, pathMax, systemPaths } from '../model/path.ts';
@@ -121,6 +122,7 @@ class Needs {
     if (maker === undefined) {
       if (fitsUnitFile(path)) this.devices.add(path);
       this.wants.add(deviceUnit(path));
+      if (this.host.crypttab?.get(path) === 'demand') this.wants.add(volumeUnit(path));
     } else {
       this.after.add(deviceUnit(path));
       this.warnOfMaker(path, from, maker, `name it in /etc/crypttab or /etc/fstab, or set`);

@@ -25,6 +25,7 @@ import { decideCompanions } from './decide-companions.ts';
 import { findNeeds } from './decide-needs.ts';
 import type { RankedContainer } from './decide-order.ts';
 import { orderContainers } from './decide-order.ts';
+import { decidePartition } from './decide-partition.ts';
 import { behindLinks } from './decide-places.ts';
 import { decideControls } from './control-limits.ts';
 import type { MemoryLimits } from './memory-limits.ts';
@@ -54,7 +55,23 @@ export function modelContainers(all: readonly ContainerFacts[], host: HostFacts)
 
 /** Decides everything about one container but its order; or why it cannot have a unit at all. */
 export function modelContainer(facts: ContainerFacts, host: HostFacts): RankedContainer | Problem {
-  return nameProblem(facts.name, facts.config.file) ?? modelOne(facts, host);
+  return nameProblem(facts.name, facts.config.file) ?? withPartition(modelOne(facts, host), facts);
+}
+
+function withPartition(
+  { container, rank }: RankedContainer,
+  facts: ContainerFacts,
+): RankedContainer {
+  if (facts.settings.rootfsPartition === undefined) return { container, rank };
+  const { partition, problems } = decidePartition(facts);
+  return {
+    container: {
+      ...container,
+      problems: container.problems.concat(problems),
+      ...(partition === undefined ? {} : { partition }),
+    },
+    rank,
+  };
 }
 
 function groupFits(group: string): boolean {

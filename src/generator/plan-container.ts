@@ -10,6 +10,7 @@ import { hasDelay } from './container.ts';
 import { SIGPWR, SIGRTMIN_3 } from './decide-halt.ts';
 import { forwardUnit } from './plan-boot.ts';
 import { lateNeeds, lateUnit, needsUnits, planDevicesCheck } from './plan-needs.ts';
+import { partitionArguments, partitionUnits } from './plan-partition.ts';
 import { hasReturning, returnUnit } from './plan-lockers.ts';
 import type { ContainerView, Fact, Planned } from './plan-views.ts';
 import { command, hookDirectory, isHung } from './plan-views.ts';
@@ -64,6 +65,7 @@ function planExecStart(c: Container): string {
     settings.logLevel === undefined &&
     settings.ready === 'running' &&
     c.clearedKeys.length === 0 &&
+    c.partition === undefined &&
     !c.hasPreStart;
   if (isPackaged) return '';
   return command(startProgram, [
@@ -72,6 +74,7 @@ function planExecStart(c: Container): string {
     c.name,
     ...startArguments,
     ...(c.hasPreStart ? ['-s', `lxc.hook.pre-start=${hookDirectory}/clear-group`] : []),
+    ...partitionArguments(c),
     ...c.clearedKeys.flatMap((key) => ['-s', `${key}=`]),
     ...(settings.ready === 'booted' ? bootedStartArguments(c) : []),
     ...(settings.logLevel === undefined
@@ -194,7 +197,7 @@ function planRelations(
   for (const unit of wishes) wants.push(unit);
   for (const unit of [...bindsTo, ...wishes]) after.push(unit);
   const partOf = c.groups.length === 0 ? [] : c.groups.map(groupTarget);
-  const units = needsUnits(c);
+  const units = [...needsUnits(c), ...partitionUnits(c)];
   for (const unit of units) after.push(unit);
   if (c.wormhole !== undefined) {
     // Ordered also before what runs while its configuration is broken: none is unmounted before the stop.

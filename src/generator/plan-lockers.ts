@@ -5,9 +5,10 @@ import {
   guardUnits,
   readOnlyPath,
   slotsDirectory,
+  volumeUnit,
 } from '../model/attachment.ts';
-import { containerUnit, mountUnit } from '../model/unit-name.ts';
-import { unitText } from '../model/unit-syntax.ts';
+import { containerUnit, mountUnit, unitNameFits } from '../model/unit-name.ts';
+import { unitText, unitWord } from '../model/unit-syntax.ts';
 import type { Attachment, Lockers } from '../host/lockers.ts';
 import { whyNoMountUnit } from '../host/lockers.ts';
 import type { Container } from './container.ts';
@@ -69,6 +70,20 @@ export function planReturning(containers: readonly Container[]): Planned[] {
   if (lockers.length === 0) return [];
   const path = `${returnUnit}.d/60-lockers.conf`;
   return [{ kind: 'file', path, template: 'returning', view: { lockers } }];
+}
+
+/** What hooks/note-volume has to know: the mounts of lockers on encrypted volumes. */
+export function planVolumes(lockers: Lockers): Planned[] {
+  const mounts = new Map<string, string[]>();
+  for (const { path, volume } of lockers.values()) {
+    if (volume === undefined || whyNoMountUnit(path) !== undefined) continue;
+    const unit = volumeUnit(volume);
+    if (unitNameFits(unit)) mounts.set(unit, [...(mounts.get(unit) ?? []), mountUnit(path)]);
+  }
+  return [...mounts].map(([unit, units]): Planned => {
+    const view = { mounts: units, environment: unitWord(`LOCKERD_MOUNTS=${units.join(' ')}`) };
+    return { kind: 'file', path: `${unit}.d/60-lockers.conf`, template: 'volume', view };
+  });
 }
 
 /**

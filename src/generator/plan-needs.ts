@@ -2,6 +2,7 @@
 import { deviceUnit, escapeInstance, mountUnit } from '../model/unit-name.ts';
 import { unitText, unitWord } from '../model/unit-syntax.ts';
 import type { Container } from './container.ts';
+import { partitionDevices } from './plan-partition.ts';
 import { command, hookDirectory } from './plan-views.ts';
 import type { Planned } from './plan-views.ts';
 
@@ -21,8 +22,9 @@ export function lateUnit(name: string): string {
 }
 
 /** The command that fails unless the devices are there. */
-export function planDevicesCheck({ devices, problems }: Container): string {
-  if (devices.length === 0 || problems.length > 0) return '';
+export function planDevicesCheck(c: Container): string {
+  const devices = [...c.devices, ...partitionDevices(c)];
+  if (devices.length === 0 || c.problems.length > 0) return '';
   return command(`${hookDirectory}/check-devices`, devices);
 }
 

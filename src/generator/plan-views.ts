@@ -11,6 +11,7 @@ export interface TemplateViews {
   readonly containers: { readonly lxcpath: string };
   readonly delay: { readonly configFile: string; readonly unit: string; readonly seconds: number };
   readonly needs: { readonly configFile: string; readonly paths: readonly string[] };
+  readonly disk: DiskView;
   readonly bridge: { readonly interface: string; readonly timeout: string };
   readonly forward: ForwardView;
   readonly limits: LimitsView;
@@ -19,6 +20,7 @@ export interface TemplateViews {
   readonly wormholes: { readonly slots: string; readonly where: string };
   readonly attachment: AttachmentView;
   readonly readOnly: ReadOnlyView;
+  readonly volume: { readonly mounts: readonly string[]; readonly environment: string };
   readonly returning: { readonly lockers: readonly string[] };
   readonly late: { readonly execStart: string };
   readonly rescan: { readonly unit: readonly string[]; readonly execStart: string };
@@ -70,6 +72,14 @@ interface LimitsView {
   readonly configFile: string;
   readonly autoballoon: boolean;
   readonly limits: readonly UnitSetting[];
+}
+
+interface DiskView {
+  readonly configFile: string;
+  readonly paths: readonly string[];
+  /** Units of block devices. */
+  readonly devices: readonly string[];
+  readonly execStart: string;
 }
 
 interface AttachmentView {

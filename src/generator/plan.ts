@@ -7,7 +7,14 @@ import { planAutostart, planDelay, planForward, planGroups } from './plan-boot.t
 import { planContainerDropIn } from './plan-container.ts';
 import { planBridge, planHost, planJournal, planLate, planRescan, planWatch } from './plan-host.ts';
 import { planNeeds } from './plan-needs.ts';
-import { planAttachments, planReadOnly, planReturning, planWormholes } from './plan-lockers.ts';
+import { planPartition } from './plan-partition.ts';
+import {
+  planAttachments,
+  planReadOnly,
+  planReturning,
+  planVolumes,
+  planWormholes,
+} from './plan-lockers.ts';
 import type { PlanContext, Planned } from './plan-views.ts';
 import type { Limit } from './memory-limits.ts';
 
@@ -23,7 +30,14 @@ export function planUnits(containers: readonly Container[], context: PlanContext
 export function planContainer(c: Container, isForwarded: boolean): Planned[] {
   const planned = [planContainerDropIn(c, isForwarded)];
   // Most containers have not even half of these.
-  for (const plan of [planLimits, planNeeds, planAttachments, planDelay, planAutostart]) {
+  for (const plan of [
+    planLimits,
+    planNeeds,
+    planPartition,
+    planAttachments,
+    planDelay,
+    planAutostart,
+  ]) {
     for (const one of plan(c)) planned.push(one);
   }
   if (isForwarded) planned.push(planForward(c));
@@ -49,6 +63,7 @@ export function planOthers(
     ...planGroups(containers),
     ...planWormholes(containers, context),
     ...planReturning(containers),
+    ...planVolumes(context.lockers),
     ...planRescan(context),
     ...planLate(context),
     ...planWatch(context),

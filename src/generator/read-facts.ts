@@ -18,7 +18,7 @@ import type { UnitLinks } from '../host/boot-policy.ts';
 import type { Files } from '../host/files.ts';
 import { system } from '../host/system.ts';
 import type { FoundInit } from '../host/guest-init.ts';
-import { crypttabDevices, interfaceNames, isWithoutUnit } from '../host/host-names.ts';
+import { interfaceNames, isWithoutUnit } from '../host/host-names.ts';
 import { locateLockers } from '../host/locate.ts';
 import { isCgroup1, RunningLimits } from '../host/running-limits.ts';
 import { SetLimits } from '../host/set-limits.ts';
@@ -78,7 +78,7 @@ export function readEach(
   const release = lxcRelease(host);
   const boot = readBootPolicy(host);
   const written = parseSettings(host.hostSettings());
-  const { fstab, lockers, settings: located } = locateLockers(host, written.host);
+  const { fstab, lockers, crypttab, settings: located } = locateLockers(host, written.host);
   const settings = { ...written, host: located };
   const settingsNames = host.containersWithSettings();
   const linked = runlevelLinks(host);
@@ -94,7 +94,7 @@ export function readEach(
   const hostFacts: HostFacts = {
     ...askedLater(host, release),
     fstab,
-    crypttab: crypttabDevices(host.text('/etc/crypttab') ?? ''),
+    crypttab,
     mountUnits: host.mountUnitPaths(),
     boot: boot.policy,
     lxcpath: { path: lxcpath ?? '', real },

@@ -3,6 +3,7 @@ import bridge from '../../units/generated/INTERFACE.device.d/60-lockerd.conf.hbs
 import container from '../../units/generated/lxc@NAME.service.d/60-container.conf.hbs';
 import containers from '../../units/generated/lockerd-containers.path.d/60-lxcpath.conf.hbs';
 import delay from '../../units/generated/lxc-delay@NAME.service.d/60-container.conf.hbs';
+import disk from '../../units/generated/lxc-disk@NAME.service.d/60-container.conf.hbs';
 import forward from '../../units/generated/lxc.NAME.service.hbs';
 import group from '../../units/generated/lxc-group@GROUP.target.d/60-members.conf.hbs';
 import held from '../../units/generated/lxc@NAME.service.d/~held.conf.hbs';
@@ -14,6 +15,7 @@ import needs from '../../units/generated/lxc-needs@NAME.service.d/60-container.c
 import readOnly from '../../units/generated/READONLY-LOCKER.mount.hbs';
 import rescan from '../../units/generated/lockerd-rescan.service.d/60-paths.conf.hbs';
 import returning from '../../units/generated/lockerd-return.service.d/60-lockers.conf.hbs';
+import volume from '../../units/generated/lxc-volume@VOLUME.service.d/60-lockers.conf.hbs';
 import wormholes from '../../units/generated/WORMHOLES.mount.hbs';
 import type { Planned, PlannedFile, TemplateViews } from './plan-views.ts';
 import type { Output } from './write.ts';
@@ -24,6 +26,7 @@ const templates: Readonly<Record<keyof TemplateViews, (view: object) => string>>
   container,
   containers,
   delay,
+  disk,
   forward,
   group,
   held,
@@ -35,6 +38,7 @@ const templates: Readonly<Record<keyof TemplateViews, (view: object) => string>>
   readOnly,
   rescan,
   returning,
+  volume,
   wormholes,
 };
 

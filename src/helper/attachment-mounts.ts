@@ -60,6 +60,7 @@ export function planAttachment(view: ContainerView, locker: string, readOnly: bo
     target,
     readOnly,
     readOnlyOnHost: found.readOnly,
+    ...(found.volume === undefined ? {} : { volume: found.volume }),
   };
   for (const path of [target, found.path, bindSource(attachment)]) {
     if (!fitsRestOfLine(path) || !unitNameFits(mountUnit(path))) {

@@ -22,6 +22,9 @@ export const forLockers: ManagerOptions = {
   jobs: { lookMs: 5_000, onAbort: 'abandon' },
 };
 
+/** For changes of lockers: systemd reads its units anew, with all generators, while the disks are busy. */
+export const forStores: ManagerOptions = { ...forLockers, callTimeoutMs: 300_000 };
+
 /** For requests about memory, which only read and set properties. */
 export const forMemory: ManagerOptions = {
   signals: 'none',

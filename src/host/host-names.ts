@@ -1,17 +1,6 @@
 /** Which devices and interfaces the host itself makes, as far as its configuration names them. */
 import type { HostReader } from './read.ts';
 
-/** Devices that crypttab(5) has a line for, `noauto` or not, as paths. */
-export function crypttabDevices(text: string): ReadonlySet<string> {
-  return new Set(
-    text
-      .split('\n')
-      .map((line) => line.trim().split(/[ \t]+/)[0] ?? '')
-      .filter((name) => name !== '' && !name.startsWith('#'))
-      .map((name) => `/dev/mapper/${name}`),
-  );
-}
-
 /**
  * Whether a block device is there under a name that systemd has no unit for: a link that udev did
  * not make, or a device that udev does not tell systemd of. Before udev runs, nobody knows.

@@ -2,6 +2,8 @@
 import type { FstabEntry } from '../model/fstab.ts';
 import { parseFstab } from '../model/fstab.ts';
 import { escapePath } from '../model/unit-name.ts';
+import type { Opened } from '../model/crypttab.ts';
+import { crypttabDevices } from '../model/crypttab.ts';
 import type { Lockers } from './lockers.ts';
 import { findLockers } from './lockers.ts';
 import type { HostReader } from './read.ts';
@@ -19,6 +21,8 @@ function readFstab(host: HostReader): FstabEntry[] {
 export interface Located {
   readonly fstab: readonly FstabEntry[];
   readonly lockers: Lockers;
+  /** Devices that a line of crypttab(5) makes, by path. */
+  readonly crypttab: ReadonlyMap<string, Opened>;
   /** With real paths of directories of the host. */
   readonly settings: HostSettings;
 }
@@ -28,10 +32,12 @@ export function locateLockers(host: HostReader, settings: HostSettings): Located
   const fstab = readFstab(host);
   const real = host.realPath(settings.lockerDirectory);
   const unitFiles = host.mountUnitFiles(`${escapePath(real)}-`);
+  const crypttab = crypttabDevices(host.text('/etc/crypttab') ?? '');
   const directory = { written: settings.lockerDirectory, real };
   return {
     fstab,
-    lockers: findLockers(fstab, unitFiles, directory, host.hostMounts()),
+    crypttab,
+    lockers: findLockers(fstab, unitFiles, directory, host.hostMounts(), crypttab),
     settings: {
       ...settings,
       lockerDirectory: real,

@@ -6,6 +6,7 @@ import { cleanAbsolutePath } from '../model/path.ts';
 import type { Located, Problem } from '../model/problem.ts';
 import { escapePath, mountUnit, unescapePath, unitNameFits } from '../model/unit-name.ts';
 import { fitsRestOfLine, printable } from '../model/unit-syntax.ts';
+import type { Opened } from '../model/crypttab.ts';
 import type { Mount } from './mountinfo.ts';
 import type { ContainerSettings, HostSettings, LockerChoice } from './settings.ts';
 
@@ -20,6 +21,8 @@ interface Locker {
   readonly file: string;
   readonly line: number;
   readonly options: readonly string[];
+  /** The encrypted device that it is on, where both are opened and mounted only on demand. */
+  readonly volume?: string;
 }
 
 export type Lockers = ReadonlyMap<string, Locker>;
@@ -71,6 +74,11 @@ function nameBelow(directory: string, path: string): string | undefined {
   return name === '' || name.includes('/') ? undefined : name;
 }
 
+/** Whether nothing but a need mounts it; an automount is unmounted by its own rules. */
+function isOnDemand(options: readonly string[]): boolean {
+  return options.includes('noauto') && !options.includes('x-systemd.automount');
+}
+
 /**
  * Lockers by name: lines of fstab, native mount units and whatever else is mounted there, less what
  * is masked. systemd has a mount unit for each mount that it sees, whoever made it.
@@ -80,12 +88,13 @@ export function findLockers(
   unitFiles: readonly UnitFile[],
   directory: LockerDirectory,
   mounts: readonly Mount[] = [],
+  crypttab: ReadonlyMap<string, Opened> = new Map(),
 ): Lockers {
   const masked = new Set(unitFiles.filter((file) => file.isMasked).map(({ name }) => name));
   const lockers = new Map<string, Locker>();
   const add = (
     path: string,
-    from: Pick<Locker, 'file' | 'line' | 'options'>,
+    from: Pick<Locker, 'file' | 'line' | 'options' | 'volume'>,
     name = nameBelow(directory.real, path),
   ): void => {
     // As for systemd, the first of several lines for one mount point counts.
@@ -94,12 +103,14 @@ export function findLockers(
     const mayFail = from.options.includes('nofail');
     lockers.set(name, { name, path, mayFail, readOnly: from.options.includes('ro'), ...from });
   };
-  for (const { target, written, line, options } of fstab) {
+  for (const { source, target, written, line, options } of fstab) {
     const path = cleanAbsolutePath(target) ?? '';
     // What a link in the locker directory leads to is the locker of the link's name.
     const link = written === undefined ? '' : (cleanAbsolutePath(written) ?? '');
     const name = nameBelow(directory.written, link) ?? nameBelow(directory.real, link);
-    add(path, { file: '/etc/fstab', line, options }, name);
+    const volume =
+      isOnDemand(options) && crypttab.get(source) === 'demand' ? { volume: source } : {};
+    add(path, { file: '/etc/fstab', line, options, ...volume }, name);
   }
   const prefix = `${escapePath(directory.real)}-`;
   for (const { name, path: file, options } of unitFiles) {
@@ -307,6 +318,7 @@ class Attachments {
       readOnly: readOnly || locker.readOnly,
       readOnlyOnHost: locker.readOnly,
       strict,
+      ...(locker.volume === undefined ? {} : { volume: locker.volume }),
       ...(auto === true ? { auto } : {}),
     });
   }

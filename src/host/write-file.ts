@@ -20,7 +20,11 @@ interface Rights {
  * Makes a file that nobody can read before it is whole; without `like` it is root's, with mode 0644.
  * Throws where something has the name already; a file that could not be written whole is removed.
  */
-export function writeNewFile(path: string, text: string, like: Rights | undefined): void {
+export function writeNewFile(
+  path: string,
+  text: string | Uint8Array,
+  like: Rights | undefined,
+): void {
   const fd = openSync(path, 'wx', 0o600);
   try {
     writeFileSync(fd, text);

@@ -10,6 +10,8 @@ export interface Attachment {
   readonly readOnly: boolean;
   /** The host itself has mounted the locker read-only. */
   readonly readOnlyOnHost: boolean;
+  /** The encrypted device that it is on, if that is closed when no container has it any more. */
+  readonly volume?: string;
 }
 
 /** Directory of the read-only mounts of lockers, which serve as sources of bind mounts. */
@@ -54,9 +56,20 @@ export function bindOptions(a: Attachment, idmap?: string): string {
 }
 
 /**
- * Services that keep a privileged guest from making the locker read-only for everybody else. The
- * container starts even if they fail.
+ * The service that notes how an encrypted volume was found, and closes it when no container uses it any
+ * more. Its instance is that of the unit which opens the volume, systemd-cryptsetup@.service.
+ * @param device a path below /dev/mapper
+ */
+export function volumeUnit(device: string): string {
+  return pathInstance('lxc-volume', device.slice('/dev/mapper'.length));
+}
+
+/**
+ * Services that run as long as a container has the locker: one keeps a privileged guest from making it
+ * read-only for everybody else. The container starts even if they fail.
  */
 export function guardUnits(a: Attachment): string[] {
-  return (a.readOnlyOnHost ? [] : [pathInstance('lockerd-pin', a.source)]).filter(unitNameFits);
+  const units = a.readOnlyOnHost ? [] : [pathInstance('lockerd-pin', a.source)];
+  if (a.volume !== undefined) units.push(volumeUnit(a.volume));
+  return units.filter(unitNameFits);
 }

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 
 /** Files of a host by path: a text, `-> TARGET` for a symbolic link, undefined for none. */
-export type HostTree = Readonly<Record<string, string | undefined>>;
+export type HostTree = Readonly<Record<string, string | Buffer | undefined>>;
 
 /** Makes the files below a directory that goes away after the use. */
 export function withHostTree<T>(tree: HostTree, use: (root: string) => T): T {
@@ -13,7 +13,8 @@ export function withHostTree<T>(tree: HostTree, use: (root: string) => T): T {
       if (text === undefined) continue;
       const file = join(root, path);
       mkdirSync(dirname(file), { recursive: true });
-      if (text.startsWith('-> ')) symlinkSync(text.slice('-> '.length), file);
+      if (Buffer.isBuffer(text)) writeFileSync(file, text);
+      else if (text.startsWith('-> ')) symlinkSync(text.slice('-> '.length), file);
       else if (path.endsWith('/')) mkdirSync(file, { recursive: true });
       else writeFileSync(file, text, { mode: text.startsWith('#!') ? 0o755 : 0o644 });
     }

@@ -8,6 +8,7 @@ import { checkHost } from '../../src/check/check.ts';
 import type { Finding } from '../../src/check/findings.ts';
 import { haltSignals } from '../../src/check/guest-inits.ts';
 import { Files } from '../../src/host/files.ts';
+import { gpt, mbr } from '../machines/disk-images.ts';
 import type { HostTree } from './check-trees.ts';
 import { config, mountinfo, soundHost, withHostTree } from './check-trees.ts';
 
@@ -54,7 +55,37 @@ const readOnly = (namespaces: string): HostTree => ({
   '/proc/sys/user/max_user_namespaces': `${namespaces}\n`,
 });
 
+/** web has an image that begins so. */
+const partitioned = (head: Buffer): HostTree => ({
+  [web]: config.replace('dir:/srv/web', 'loop:/srv/web.img'),
+  '/srv/web.img': Buffer.concat([head, Buffer.alloc(4096)]),
+});
+const ext = Buffer.from([0x53, 0xef]);
+
 const rows: Readonly<Record<CheckId, Row>> = {
+  'store-refused': {
+    fires: [
+      [
+        { '/etc/lockerd/lockerd.conf': '[store a]\ntype = zfs\n' },
+        '/etc/lockerd/lockerd.conf:2',
+        'type="zfs" of store "a"',
+      ],
+    ],
+    silent: [{ '/etc/lockerd/lockerd.conf': '[store a]\ntype = btrfs\npath = /srv/a\n' }],
+  },
+  'change-unfinished': {
+    fires: [
+      [
+        {
+          '/var/lib/lockerd/changes/0123456789abcdef.json':
+            '{\n  "verb": "create",\n  "locker": "data"\n}\n',
+        },
+        '/var/lib/lockerd/changes/0123456789abcdef.json',
+        '"create" of locker "data"',
+      ],
+    ],
+    silent: [{ '/var/lib/lockerd/changes/.0123456789abcdef.json.new': '{' }],
+  },
   'config-refused': {
     fires: [
       [plus('lxc.uts.nmae = x'), `${web}:8`, 'lxc.uts.nmae'],
@@ -238,6 +269,24 @@ const rows: Readonly<Record<CheckId, Row>> = {
   'image-missing': {
     fires: [[plus('lxc.rootfs.path = loop:/srv/web.img'), `${web}:8`, '/srv/web.img']],
     silent: [{ ...plus('lxc.rootfs.path = loop:/srv/web.img'), '/srv/web.img': '' }],
+  },
+  'image-partitioned': {
+    fires: [
+      [partitioned(mbr([{ start: 1, sectors: 7 }])), `${web}:2`, '/srv/web.img is a whole disk'],
+      [partitioned(gpt([{ start: 40, sectors: 8 }], 131072)), `${web}:2`, 'partitions 1'],
+      [partitioned(gpt([{ start: 40, sectors: 8 }], 1048576, 4096)), `${web}:2`, 'partitions 1'],
+    ],
+    silent: [
+      partitioned(Buffer.alloc(4096)),
+      // A boot sector with code where the partitions would be, and one before a file system.
+      partitioned(Buffer.alloc(512, 0x55)),
+      partitioned(mbr([{ start: 4096, sectors: 7 }])),
+      partitioned(Buffer.concat([mbr([{ start: 1, sectors: 7 }]), Buffer.alloc(568), ext])),
+      {
+        ...partitioned(mbr([{ start: 1, sectors: 7 }])),
+        '/etc/lockerd/containers/web.conf': 'rootfs-partition = 1\n',
+      },
+    ],
   },
   'source-missing': {
     fires: [

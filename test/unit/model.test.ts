@@ -4,7 +4,8 @@ import { parseBootPolicy } from '../../src/host/boot-policy.ts';
 import type { Container, ContainerFacts, HostFacts } from '../../src/generator/container.ts';
 import { planHalt } from '../../src/generator/decide-halt.ts';
 import { modelContainers } from '../../src/generator/decide.ts';
-import { crypttabDevices, isWithoutUnit } from '../../src/host/host-names.ts';
+import { crypttabDevices } from '../../src/model/crypttab.ts';
+import { isWithoutUnit } from '../../src/host/host-names.ts';
 import { findLockers } from '../../src/host/lockers.ts';
 import { parseSettings } from '../../src/host/settings.ts';
 import type { ContainerSettings } from '../../src/host/settings.ts';
@@ -202,7 +203,7 @@ describe('what a container waits for', () => {
 
     test('what the host itself makes is required', () => {
       const made = { ...needed, after: [], warnings: [] };
-      const crypttab = 'web_crypt /dev/sdb1 /etc/key noauto\n';
+      const crypttab = 'web_crypt /dev/sdb1 /etc/key\n';
       expect(one(crypt, '', {}, { crypttab: crypttabDevices(crypttab) })).toMatchObject(made);
       expect(one(crypt, '/dev/mapper/web_crypt /mnt ext4 noauto\n')).toMatchObject(made);
     });
@@ -232,7 +233,7 @@ describe('what a container waits for', () => {
         startPaths: ['/srv/y/a'],
         after: ['srv-x.mount', 'srv-y.mount'],
       });
-      const known = { crypttab: new Set(['/dev/mapper/x']) };
+      const known = { crypttab: crypttabDevices('x /dev/sdb1') };
       expect(one({ mountEntries, makers }, fstab, {}, known).startPaths).toHaveLength(2);
     });
 

@@ -1,0 +1,255 @@
+/**
+ * Encrypted lockers: LUKS2 between a volume and its file system. The key is in a file of root's, which is named
+ * after the UUID of the volume's LUKS header, or a passphrase that systemd asks for. A line of crypttab(5) tells
+ * systemd how to open the volume, which it does when the locker is mounted.
+ */
+
+import { randomBytes, randomUUID } from 'node:crypto';
+import { existsSync, lstatSync, mkdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
+import { syncDirectory, writeNewFile } from '../host/write-file.ts';
+import { codeOf } from '../model/errno.ts';
+import { LockerdError } from '../model/errors.ts';
+import { pathInstance } from '../model/unit-name.ts';
+import { addToCrypttab, isInCrypttab, removeFromCrypttab } from './crypttab.ts';
+import type { Layer } from './layer.ts';
+import type { RunOptions, Runner } from './tools.ts';
+import { ToolError } from './tools.ts';
+
+const keyBytes = 64;
+
+/** How long a passphrase is waited for; seconds. */
+const askSec = 120;
+
+/** Deriving a key takes seconds, and far more where the processor is busy or emulated; ms. */
+const deriveMs = 300_000;
+
+/** The key is random, so that nothing is gained by making it hard to guess. */
+const keyFileDerivation = ['--pbkdf', 'pbkdf2', '--pbkdf-force-iterations', '1000'];
+
+/** Memory in KiB: the default of up to 1 GiB would be taken at each mount, also where a host has little. */
+const passphraseDerivation = ['--pbkdf', 'argon2id', '--pbkdf-memory', '262144'];
+
+export type Encryption = 'key-file' | 'passphrase';
+
+interface LuksContext {
+  readonly locker: string;
+  readonly tools: Runner;
+  /** In place of /etc, where somebody tries it. */
+  readonly etc?: string;
+  /** Hears that a passphrase is waited for. */
+  readonly progress?: ((phase: string, fraction: number) => void) | undefined;
+}
+
+export class LuksLayer implements Layer {
+  readonly encrypt: Encryption;
+  readonly #context: LuksContext;
+  readonly #name: string;
+  readonly #crypttab: string;
+  readonly #keys: string;
+  /** Entered in this request; the next step does not ask again. */
+  #passphrase: string | undefined;
+
+  constructor(encrypt: Encryption, context: LuksContext) {
+    this.encrypt = encrypt;
+    this.#context = context;
+    this.#name = `locker-${context.locker}`;
+    const { etc = '/etc' } = context;
+    this.#crypttab = `${etc}/crypttab`;
+    this.#keys = `${etc}/lockerd/keys`;
+  }
+
+  private get path(): string {
+    return `/dev/mapper/${this.#name}`;
+  }
+
+  private get isOpen(): boolean {
+    return existsSync(this.path);
+  }
+
+  check(): void {
+    const has = this.isOpen ? this.path : `a line "${this.#name}"`;
+    if (!this.isOpen && !isInCrypttab(readText(this.#crypttab), this.#name)) return;
+    throw new LockerdError(
+      'LockerExists',
+      `${this.isOpen ? 'there is' : `${this.#crypttab} has`} ${has} already; take another name for the locker`,
+    );
+  }
+
+  async make(device: string, signal?: AbortSignal): Promise<void> {
+    const uuid = randomUUID();
+    const key = this.encrypt === 'key-file' ? randomBytes(keyBytes) : await this.ask(signal);
+    const derivation = this.encrypt === 'key-file' ? keyFileDerivation : passphraseDerivation;
+    const args = ['--batch-mode', '--type', 'luks2', '--uuid', uuid, ...derivation];
+    const options = { input: key, signal, timeoutMs: deriveMs };
+    await this.cryptsetup(['luksFormat', ...args, '--key-file', '-', '--', device], options);
+    // Not before: a header without its key is removed with the volume, a key without a header stayed.
+    if (typeof key !== 'string') this.writeKey(uuid, key);
+  }
+
+  async open(device: string): Promise<string> {
+    if (this.isOpen) return this.path;
+    const key = await this.keyOf(device);
+    const args = ['open', '--type', 'luks2', '--key-file', key.file, '--', device, this.#name];
+    await this.cryptsetup(args, { ...key.options, timeoutMs: deriveMs });
+    return this.path;
+  }
+
+  async grow(device: string): Promise<void> {
+    // It does not need the key to know the size, but the kernel wants it for the new table.
+    const key = await this.keyOf(device);
+    const args = ['resize', '--key-file', key.file, '--', this.#name];
+    await this.cryptsetup(args, { ...key.options, timeoutMs: deriveMs });
+  }
+
+  async renew(device: string): Promise<void> {
+    const before = await this.uuidOf(device);
+    const uuid = randomUUID();
+    await this.cryptsetup(['luksUUID', '--batch-mode', '--uuid', uuid, '--', device]);
+    if (this.encrypt === 'key-file') this.writeKey(uuid, this.readKey(before ?? '', device));
+  }
+
+  async close(): Promise<void> {
+    const unit = pathInstance('systemd-cryptsetup', `/${this.#name}`);
+    // 5: systemd does not know it.
+    await this.#context.tools.run('systemctl', ['stop', '--', unit], { fine: [5] });
+    // 4: it is closed.
+    if (this.isOpen) await this.cryptsetup(['close', '--', this.#name], { fine: [4] });
+  }
+
+  source(): string {
+    return this.path;
+  }
+
+  async define(device: string): Promise<void> {
+    const text = readText(this.#crypttab);
+    const without = removeFromCrypttab(text, this.#name);
+    if (isInCrypttab(without, this.#name)) this.check();
+    const uuid = await this.uuidOf(device);
+    const key = this.encrypt === 'key-file' ? this.keyPath(uuid ?? '') : 'none';
+    writeText(this.#crypttab, addToCrypttab(without, { name: this.#name, device, key }));
+  }
+
+  forget(): Promise<void> {
+    const text = readText(this.#crypttab);
+    const without = removeFromCrypttab(text, this.#name);
+    if (without !== text) writeText(this.#crypttab, without);
+    return Promise.resolve();
+  }
+
+  async discard(device: string): Promise<void> {
+    // Without keys there may be no cryptsetup either.
+    const mayHave = existsSync(this.#keys) && existsSync(device);
+    const uuid = mayHave ? await this.uuidOf(device) : undefined;
+    if (uuid === undefined || !existsSync(this.keyPath(uuid))) return;
+    rmSync(this.keyPath(uuid));
+    syncDirectory(this.#keys);
+  }
+
+  async secret(device: string): Promise<string> {
+    if (this.encrypt === 'passphrase') return 'its passphrase';
+    const uuid = await this.uuidOf(device);
+    return uuid === undefined ? 'its key' : `the key ${this.keyPath(uuid)}`;
+  }
+
+  private cryptsetup(args: readonly string[], options: RunOptions = {}): Promise<string> {
+    return this.#context.tools.run('cryptsetup', args, options);
+  }
+
+  /** UUID of the LUKS header on a device; undefined where it has none. */
+  private async uuidOf(device: string): Promise<string | undefined> {
+    // 1: there is no such header.
+    const uuid = (await this.cryptsetup(['luksUUID', '--', device], { fine: [1] })).trim();
+    return /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(uuid) ? uuid : undefined;
+  }
+
+  private async keyOf(device: string): Promise<{ file: string; options: RunOptions }> {
+    if (this.encrypt === 'passphrase') return { file: '-', options: { input: await this.ask() } };
+    const uuid = await this.uuidOf(device);
+    this.readKey(uuid ?? '', device);
+    return { file: this.keyPath(uuid ?? ''), options: {} };
+  }
+
+  /** Throws Failed where the key is not there. */
+  private readKey(uuid: string, device: string): Buffer {
+    try {
+      return readFileSync(this.keyPath(uuid));
+    } catch (error) {
+      throw new LockerdError(
+        'Failed',
+        `the key of locker "${this.#context.locker}" on ${device} is not there: ${this.keyPath(uuid)}`,
+        { cause: error },
+      );
+    }
+  }
+
+  private keyPath(uuid: string): string {
+    return `${this.#keys}/${uuid}.key`;
+  }
+
+  /** It is on the disk before anything relies on it. */
+  private writeKey(uuid: string, key: Buffer): void {
+    mkdirSync(this.#keys, { recursive: true, mode: 0o700 });
+    replaceBy(this.keyPath(uuid), (temporary) => {
+      writeNewFile(temporary, key, { uid: 0, gid: 0, mode: 0o600 });
+    });
+  }
+
+  /** Asks people on the host, by whatever answers systemd's questions there. Throws TimedOut and Cancelled. */
+  private async ask(signal?: AbortSignal): Promise<string> {
+    if (this.#passphrase !== undefined) return this.#passphrase;
+    const { locker, tools, progress } = this.#context;
+    progress?.('passphrase', 0);
+    const question = ['--no-tty', `--timeout=${askSec}`, `--id=lockerd:${this.#name}`];
+    const args = [...question, '--icon=drive-harddisk', `Passphrase of locker ${locker}:`];
+    const options = { signal, timeoutMs: (askSec + 30) * 1000 };
+    const answer = await tools
+      .run('systemd-ask-password', args, options)
+      .catch((error: unknown) => {
+        throw error instanceof ToolError ? this.unanswered(error) : error;
+      });
+    progress?.('encrypt', 0);
+    this.#passphrase = answer.replace(/\n$/, '');
+    if (this.#passphrase !== '' && !/[\0\n\ufffd]/.test(this.#passphrase)) return this.#passphrase;
+    this.#passphrase = undefined;
+    throw new LockerdError('Failed', 'a passphrase is one line of UTF-8 that is not empty');
+  }
+
+  private unanswered(cause: ToolError): LockerdError {
+    return new LockerdError(
+      'TimedOut',
+      `nobody has entered the passphrase of locker "${this.#context.locker}" within ${askSec} s; as root: ` +
+        'systemd-tty-ask-password-agent --query',
+      { cause },
+    );
+  }
+}
+
+/** Throws Failed for what is no file; a link is not followed. */
+function readText(path: string): string {
+  const status = lstatSync(path, { throwIfNoEntry: false });
+  if (status === undefined) return '';
+  if (status.isFile()) return readFileSync(path, 'utf8');
+  throw new LockerdError('Failed', `${path} is no regular file, and is not changed`);
+}
+
+function writeText(path: string, text: string): void {
+  const status = lstatSync(path, { throwIfNoEntry: false });
+  replaceBy(path, (temporary) => {
+    writeNewFile(temporary, text, status);
+  });
+}
+
+function replaceBy(path: string, write: (temporary: string) => void): void {
+  const slash = path.lastIndexOf('/');
+  const directory = path.slice(0, slash);
+  const temporary = `${directory}/.${path.slice(slash + 1)}.new`;
+  try {
+    rmSync(temporary, { force: true });
+    write(temporary);
+    renameSync(temporary, path);
+    syncDirectory(directory);
+  } catch (error) {
+    const why = codeOf(error) ?? String(error);
+    throw new LockerdError('Failed', `${path} cannot be written: ${why}`, { cause: error });
+  }
+}
