@@ -234,7 +234,15 @@ describe('no value of a configuration', () => {
   const keys = [
     ...['#', '[Unit]', '[Service]', '[X-Lockerd]', 'SourcePath', 'RequiresMountsFor', 'Requires'],
     ...['Wants', 'After', 'BindsTo', 'PartOf', 'Environment', 'ExecStartPre', 'ExecStart'],
-    ...['ExecStop', 'ExecStopPost', 'KillSignal', 'SuccessExitStatus', 'Container', 'ConfigFile'],
+    ...[
+      'ExecStop',
+      'ExecStopPost',
+      'RuntimeDirectory',
+      'KillSignal',
+      'SuccessExitStatus',
+      'Container',
+      'ConfigFile',
+    ],
     ...['Autostart', 'Group', 'Problem', 'JobRunningTimeoutSec', 'Description', 'Type'],
     ...['Documentation', 'DefaultDependencies', 'Conflicts', 'Before', 'StopWhenUnneeded'],
     ...['[Mount]', 'What', 'Where', 'Options', 'PropagatesStopTo'],
