@@ -2,7 +2,13 @@
 import { encodeField } from '../model/fstab.ts';
 import { formatProblem } from '../model/problem.ts';
 import { parentOf } from '../model/path.ts';
-import { containerUnit, delayUnit, groupTarget, mountUnit } from '../model/unit-name.ts';
+import {
+  containerUnit,
+  delayUnit,
+  groupTarget,
+  mountUnit,
+  runtimeName,
+} from '../model/unit-name.ts';
 import { printable, unitText, unitWord } from '../model/unit-syntax.ts';
 import type { Wormhole } from '../host/lockers.ts';
 import type { Container } from './container.ts';
@@ -31,7 +37,7 @@ export const startArguments = ['-s', 'lxc.cgroup.relative=1'] as const;
  * because the guest's init would otherwise mount one over the socket.
  */
 function bootedStartArguments({ instance }: Container): string[] {
-  const socket = encodeField(`/run/lockerd/containers/${instance}/notify`);
+  const socket = encodeField(`/run/lockerd/containers/${runtimeName(instance)}/notify`);
   return [
     '-s',
     `lxc.hook.start-host=${hookDirectory}/notify-owner`,
@@ -225,6 +231,12 @@ function planRelations(
   return { bindsTo, wants, after, partOf };
 }
 
+/** Empty where the packaged unit's is the same. */
+function planRuntimeDirectory({ instance }: Container): string {
+  const name = runtimeName(instance);
+  return name === instance ? '' : `lockerd/containers/${name}`;
+}
+
 /** Plans the drop-in of one container. Pure: fixtures run it without a file system. */
 export function planContainerDropIn(c: Container, isForwarded: boolean): Planned {
   const broken = c.problems.length > 0;
@@ -249,6 +261,7 @@ export function planContainerDropIn(c: Container, isForwarded: boolean): Planned
       execStop: planExecStop(c),
       execStopPost:
         c.name === c.instance ? '' : command(`${hookDirectory}/container-gone`, [c.name]),
+      runtimeDirectory: planRuntimeDirectory(c),
       killSignal: c.halt.signal,
       environment: planEnvironment(c),
       // Some four hundred lines tell of one start.

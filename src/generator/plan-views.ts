@@ -57,6 +57,8 @@ export interface ContainerView {
   readonly execStop: readonly string[];
   /** Empty where the packaged unit's value stands. */
   readonly execStopPost: string;
+  /** Empty where the packaged unit's value stands. */
+  readonly runtimeDirectory: string;
   readonly killSignal: string;
   readonly environment: readonly string[];
   /** Lines in the journal for each priority; empty where the packaged unit's value stands. */

@@ -2,6 +2,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, constants, fstatSync, openSync, statSync } from 'node:fs';
 import { LockerdError } from '../model/errors.ts';
+import { runtimeName } from '../model/unit-name.ts';
 import { hasLeft } from './input.ts';
 
 /**
@@ -89,6 +90,6 @@ export async function withContainerLock<T>(
   use: () => Promise<T>,
   signal?: AbortSignal,
 ): Promise<T> {
-  const directory = `/run/lockerd/containers/${instance}`;
+  const directory = `/run/lockerd/containers/${runtimeName(instance)}`;
   return withLock(directory, containerWaitSec, use, { mayBeAbsent: true, signal });
 }

@@ -43,6 +43,16 @@ export function escapeInstance(name: string): string {
     : escapeBytes(name, (byte) => isAlphanumeric(byte) || isOneOf(byte, ':_.@-'));
 }
 
+/**
+ * Name of a container's directory below /run/lockerd/containers, from its instance. RuntimeDirectory= takes a
+ * colon for the end of the name, and systemd 257 starts no unit that has a backslash there. No instance has
+ * a "=" or an escaped colon.
+ */
+export function runtimeName(instance: string): string {
+  if (!instance.includes(':') && !instance.includes('\\')) return instance;
+  return instance.replaceAll(':', '=x3a').replaceAll('\\', '=');
+}
+
 /** Escapes an absolute path as `systemd-escape --path` does; `/` itself becomes `-`. */
 export function escapePath(path: string): string {
   return escapePlainPath(path) ?? escapeParts(path);

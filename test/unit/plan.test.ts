@@ -103,9 +103,9 @@ describe('how a container is started', () => {
 
   test('the guest has a socket of its own to say that it has booted, not the host’s', () => {
     const text = dropIn({ settings: { ready: 'booted' } });
-    // The backslash of the instance, for the table of mounts and then for the unit file.
+    // The directory has no backslash of the instance.
     expect(text).toContain(
-      '"lxc.mount.entry=/run/lockerd/containers/my\\\\134x20web/notify run/host/notify none bind,',
+      '"lxc.mount.entry=/run/lockerd/containers/my=x20web/notify run/host/notify none bind,',
     );
     expect(text).toContain('\nEnvironment=LOCKERD_READY=booted\n');
     expect(text).not.toContain('/run/systemd');
@@ -234,7 +234,15 @@ describe('no value of a configuration', () => {
   const keys = [
     ...['#', '[Unit]', '[Service]', '[X-Lockerd]', 'SourcePath', 'RequiresMountsFor', 'Requires'],
     ...['Wants', 'After', 'BindsTo', 'PartOf', 'Environment', 'ExecStartPre', 'ExecStart'],
-    ...['ExecStop', 'ExecStopPost', 'KillSignal', 'SuccessExitStatus', 'Container', 'ConfigFile'],
+    ...[
+      'ExecStop',
+      'ExecStopPost',
+      'RuntimeDirectory',
+      'KillSignal',
+      'SuccessExitStatus',
+      'Container',
+      'ConfigFile',
+    ],
     ...['Autostart', 'Group', 'Problem', 'JobRunningTimeoutSec', 'Description', 'Type'],
     ...['Documentation', 'DefaultDependencies', 'Conflicts', 'Before', 'StopWhenUnneeded'],
     ...['[Mount]', 'What', 'Where', 'Options', 'PropagatesStopTo'],
