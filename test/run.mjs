@@ -111,6 +111,13 @@ const tiers = [
   },
   { name: 'trixie', project: 'trixie', share: 'hosts', programs: hostPrograms, image: 'trixie' },
   { name: 'attack', project: 'attack', share: 'hosts', programs: hostPrograms, image: 'host' },
+  {
+    name: 'web',
+    project: 'web',
+    share: 'hosts',
+    programs: [...hostPrograms, 'chromium'],
+    image: 'web',
+  },
   { name: 'bench', run: runBench, programs: [] },
   { name: 'swap', project: 'swap', programs: hostPrograms, image: 'host' },
   { name: 'vm', project: 'vm', programs: vmPrograms, image: 'vm' },

@@ -71,3 +71,27 @@ export const forQuickjs = (architecture) => ({
   plugins: [quickjs, esbuildHandlebars],
   logLevel: /** @type {const} */ ('warning'),
 });
+
+const empty = /** @type {const} */ ('empty');
+
+/**
+ * The page for Cockpit. Every Cockpit that we support runs in browsers that know ES2022; the fonts are
+ * Cockpit's own.
+ * @satisfies {import('esbuild').BuildOptions}
+ */
+export const forBrowser = {
+  absWorkingDir: project,
+  entryPoints: { page: 'src/cockpit/index.tsx' },
+  bundle: true,
+  minify: true,
+  platform: /** @type {const} */ ('browser'),
+  format: /** @type {const} */ ('iife'),
+  target: 'es2022',
+  jsx: /** @type {const} */ ('automatic'),
+  define: { 'process.env.NODE_ENV': '"production"' },
+  // Pictures of PatternFly that no part of the page shows, and fonts that Cockpit has.
+  external: ['../../static/*'],
+  loader: { '.woff2': empty, '.ttf': empty, '.svg': empty },
+  legalComments: /** @type {const} */ ('none'),
+  logLevel: /** @type {const} */ ('warning'),
+};

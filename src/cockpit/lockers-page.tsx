@@ -1,0 +1,4 @@
+import type { ReactNode } from 'react';
+export function LockersPage(): ReactNode {
+  return <p>Lockers</p>;
+}

@@ -1,0 +1,60 @@
+/** Hosts with Cockpit, and a browser in the network of one. */
+
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { chromium, type Browser, type Page } from 'playwright-core';
+import { bootHost, type Host } from '../host/host.ts';
+import { installPage } from '../machines/tree.ts';
+import { ensureWebImage } from './web-image.mjs';
+
+export const password = 'correct horse';
+const port = 'http://localhost:9090';
+
+/** A host with lockerd, Cockpit and the page, that is still off. */
+export async function makeWebHost(name: string): Promise<Host> {
+  const host = await bootHost({ name, boot: false, image: await ensureWebImage() });
+  await installPage(host.root);
+  return host;
+}
+
+/** Users who can log in, with the groups of each. */
+export async function makeUsers(host: Host, users: Readonly<Record<string, string>>) {
+  for (const [user, groups] of Object.entries(users)) {
+    await host.run('useradd', ['--create-home', '--shell', '/bin/bash', '--groups', groups, user]);
+  }
+  const lines = ['root', ...Object.keys(users)].map((user) => `${user}:${password}\n`);
+  await host.run('chpasswd', [], { input: lines.join('') });
+}
+
+/** Chromium, which sees the host's network and this machine's files. */
+export async function openBrowser(host: Host): Promise<Browser> {
+  const directory = fs.mkdtempSync(path.join(os.tmpdir(), 'lockerd-web-'));
+  const program = path.join(directory, 'chromium');
+  const enter = `nsenter --target ${host.leader} --net`;
+  fs.writeFileSync(program, `#!/bin/sh\nexec ${enter} chromium "$@"\n`, { mode: 0o755 });
+  const browser = await chromium.launch({
+    executablePath: program,
+    // Its own sandbox is not for root.
+    args: ['--no-sandbox', '--disable-dev-shm-usage', '--disable-gpu'],
+  });
+  browser.once('disconnected', () => {
+    fs.rmSync(directory, { recursive: true });
+  });
+  return browser;
+}
+
+/** Where the page is by itself, outside Cockpit's shell. */
+const alone = `${port}/cockpit/@localhost/lockerd/index.html`;
+
+/** Logs in, and opens the page. */
+export async function logIn(browser: Browser, user: string): Promise<Page> {
+  const context = await browser.newContext({ viewport: { width: 1280, height: 900 } });
+  const page = await context.newPage();
+  await page.goto(alone);
+  await page.locator('#login-user-input').fill(user);
+  await page.locator('#login-password-input').fill(password);
+  await page.locator('#login-button').click();
+  await page.getByRole('navigation', { name: 'Views' }).waitFor({ timeout: 60_000 });
+  return page;
+}
