@@ -72,6 +72,17 @@ export const forQuickjs = (architecture) => ({
   logLevel: /** @type {const} */ ('warning'),
 });
 
+/** PatternFly's fonts: those of Cockpit, in page.css, are of the same names. */
+const withoutFonts = {
+  name: 'without-fonts',
+  setup(/** @type {import('esbuild').PluginBuild} */ builder) {
+    builder.onLoad({ filter: /\/react-core\/dist\/styles\/base\.css$/ }, ({ path }) => ({
+      contents: readFileSync(path, 'utf8').replaceAll(/@font-face \{[^}]*\}/g, ''),
+      loader: 'css',
+    }));
+  },
+};
+
 const empty = /** @type {const} */ ('empty');
 
 /**
@@ -89,9 +100,10 @@ export const forBrowser = {
   target: 'es2022',
   jsx: /** @type {const} */ ('automatic'),
   define: { 'process.env.NODE_ENV': '"production"' },
-  // Pictures of PatternFly that no part of the page shows, and fonts that Cockpit has.
+  plugins: [withoutFonts],
   external: ['../../static/*'],
-  loader: { '.woff2': empty, '.ttf': empty, '.svg': empty },
+  // Pictures of PatternFly that no part of the page shows.
+  loader: { '.svg': empty },
   legalComments: /** @type {const} */ ('none'),
   logLevel: /** @type {const} */ ('warning'),
 };

@@ -3,19 +3,13 @@
 import { memo, useDeferredValue, useMemo, useState, type ReactNode } from 'react';
 import '@patternfly/react-styles/css/components/Table/table.css';
 import '@patternfly/react-styles/css/components/Table/table-grid.css';
+import { addressText } from './addresses.ts';
 import { ContainerMenu } from './container-menu.tsx';
 import { useAllFigures, useSights, useSnapshot } from './hooks.ts';
-import type { Container, Job, Sight } from './objects.ts';
+import type { Container, Job } from './objects.ts';
 import { containerLink, JobProgress, StateLabel, UseBar } from './parts.tsx';
 import * as pf from './patternfly.ts';
 import { isUp, stateNames, stateWord } from './words.ts';
-
-export function addressText(sight: Sight | undefined): string {
-  if (sight === undefined) return '';
-  if (sight.sharesNetwork) return 'of the host';
-  const wide = sight.addresses.filter((address) => !/^(fe80:|169\.254\.)/i.test(address));
-  return (wide.length > 0 ? wide : sight.addresses).join(', ');
-}
 
 function Troubles({ container, job }: { readonly container: Container; readonly job?: Job }) {
   const { problem, waitsFor, oomKills } = container;
@@ -171,7 +165,8 @@ function Filters({
         )}
         <pf.ToolbarItem alignSelf="center">
           <span role="status">
-            {shown === total ? `${total} containers` : `${shown} of ${total} containers`}
+            {shown === total ? '' : `${shown} of `}
+            {total === 1 ? '1 container' : `${total} containers`}
           </span>
         </pf.ToolbarItem>
       </pf.ToolbarContent>

@@ -58,7 +58,7 @@ export class Host {
   readonly #properties = new Map<string, Properties>();
   readonly #listeners = new Set<() => void>();
   #changed = new Set<string>();
-  #flush: number | undefined;
+  #isScheduled = false;
   #retry: number | undefined;
 
   readonly subscribe = (listener: () => void): (() => void) => {
@@ -112,10 +112,9 @@ export class Host {
     return new Map(isObject(answer) ? Object.entries(answer).map(([k, v]) => [k, text(v)]) : []);
   }
 
-  /** All properties of a container, with those that have no signal. */
-  async properties(path: string): Promise<Properties> {
-    const args = [interfaces.container];
-    const [answer] = await this.call(path, propertiesInterface, 'GetAll', args, 's');
+  /** All properties of an object, with those that have no signal. */
+  async properties(path: string, name: string = interfaces.container): Promise<Properties> {
+    const [answer] = await this.call(path, propertiesInterface, 'GetAll', [name], 's');
     return unwrap(answer);
   }
 
@@ -126,7 +125,10 @@ export class Host {
 
   async #load(client: cockpit.DBusClient): Promise<void> {
     try {
-      const objects = await this.managedObjects();
+      const [manager, objects] = await Promise.all([
+        this.properties(managerPath, interfaces.manager),
+        this.managedObjects(),
+      ]);
       if (this.#client !== client) return;
       this.#properties.clear();
       const state = { ...this.#snapshot, permissionsEpoch: this.#snapshot.permissionsEpoch + 1 };
@@ -138,6 +140,7 @@ export class Host {
         lockers: new Map(),
         jobs: new Map(),
       };
+      this.#add(managerPath, { [interfaces.manager]: manager });
       for (const [path, found] of Object.entries(objects)) this.#add(path, found);
       this.#schedule();
     } catch (error) {
@@ -185,8 +188,10 @@ export class Host {
 
   /** Tells React once about all that comes together. */
   #schedule(): void {
-    this.#flush ??= window.setTimeout(() => {
-      this.#flush = undefined;
+    if (this.#isScheduled) return;
+    this.#isScheduled = true;
+    window.setTimeout(() => {
+      this.#isScheduled = false;
       this.#apply();
       for (const listener of this.#listeners) listener();
     }, 0);

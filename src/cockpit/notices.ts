@@ -2,6 +2,7 @@
 
 import type { Host } from './host.ts';
 import { messageOf } from './host.ts';
+import type { Job } from './objects.ts';
 
 export interface Notice {
   readonly id: number;
@@ -10,16 +11,28 @@ export interface Notice {
   readonly text: string;
 }
 
+interface Started {
+  /** What to call it, such as `Start of web`. */
+  readonly title: string;
+  /** Told before the notice is shown. */
+  readonly onEnd?: ((job: Job) => void) | undefined;
+}
+
 /** A success is told for so long; what went wrong stays until somebody has read it. */
 const successMs = 6000;
+
+const ends: Readonly<Record<string, string>> = {
+  cancelled: 'was cancelled',
+  timeout: 'took too long',
+};
 
 export class Notices {
   readonly #host: Host;
   #notices: readonly Notice[] = [];
   #lastId = 0;
   readonly #listeners = new Set<() => void>();
-  /** Jobs that were started here, with what to call them. */
-  readonly #jobs = new Map<string, string>();
+  /** Jobs that were started here. */
+  readonly #jobs = new Map<string, Started>();
 
   constructor(host: Host) {
     this.#host = host;
@@ -54,11 +67,20 @@ export class Notices {
     for (const listener of this.#listeners) listener();
   }
 
-  /** Starts something and tells how it ends. @param title such as `Start of web` */
-  async run(title: string, start: () => Promise<string>): Promise<boolean> {
+  /**
+   * Starts something and tells how it ends.
+   * @param title such as `Start of web`
+   * @param start answers with the path of the job
+   * @returns whether it was accepted
+   */
+  async run(
+    title: string,
+    start: () => Promise<string>,
+    onEnd?: (job: Job) => void,
+  ): Promise<boolean> {
     try {
       const path = await start();
-      this.#jobs.set(path, title);
+      this.#jobs.set(path, { title, onEnd });
       this.#look();
       return true;
     } catch (error) {
@@ -69,25 +91,27 @@ export class Notices {
 
   #look(): void {
     const { jobs, connection } = this.#host.snapshot();
-    for (const [path, title] of this.#jobs) {
+    for (const [path, { title, onEnd }] of this.#jobs) {
       const job = jobs.get(path);
+      // The jobs of a service that has gone end without a word.
       if (connection === 'absent') this.#jobs.delete(path);
       if (job === undefined || job.result === '') continue;
       this.#jobs.delete(path);
-      const stall = job.stallUsec === undefined ? undefined : Math.round(job.stallUsec / 1000);
-      const stood = stall ? [`The guest stood still for ${stall} ms.`] : [];
-      if (job.result !== 'done') {
-        const ends: Readonly<Record<string, string>> = {
-          cancelled: 'was cancelled',
-          timeout: 'took too long',
-        };
-        const end = ends[job.result] ?? 'failed';
-        this.add('danger', `${title} ${end}`, [job.errorMessage, ...stood].join(' '));
-      } else if (job.warnings.length > 0) {
-        this.add('warning', title, [...job.warnings, ...stood].join(' '));
-      } else {
-        this.add('success', `${title}: done`, stood.join(' '));
-      }
+      onEnd?.(job);
+      this.#tell(title, job);
+    }
+  }
+
+  #tell(title: string, job: Job): void {
+    const ms = Math.round((job.stallUsec ?? 0) / 1000);
+    const stood = ms > 0 ? [`The guest stood still for ${ms} ms.`] : [];
+    if (job.result !== 'done') {
+      const end = ends[job.result] ?? 'failed';
+      this.add('danger', `${title} ${end}`, [job.errorMessage, ...stood].join(' '));
+    } else if (job.warnings.length > 0) {
+      this.add('warning', title, [...job.warnings, ...stood].join(' '));
+    } else {
+      this.add('success', `${title}: done`, stood.join(' '));
     }
   }
 }

@@ -72,10 +72,10 @@ export function PermittedButton({
   readonly 'aria-label'?: string;
 }): ReactNode {
   if (why === undefined) return <pf.Button {...button}>{children}</pf.Button>;
-  const { onClick: _, ...rest } = button;
+  // PatternFly does not call onClick of a button that is grey in this way, which keeps its focus.
   return (
     <pf.Tooltip content={why}>
-      <pf.Button isAriaDisabled {...rest}>
+      <pf.Button {...button} isAriaDisabled>
         {children}
       </pf.Button>
     </pf.Tooltip>
@@ -86,9 +86,8 @@ export function PermittedButton({
 export function JobProgress({ job }: { readonly job: Job }): ReactNode {
   const { host, notices } = useServices();
   const phase = phaseText(job.phase);
-  const isPlain = phase === '' || phase === 'done' || phase.endsWith('ing') === false;
   const title = `${verbText(job.verb)}${job.locker === '' ? '' : ` ${job.locker}`}`;
-  const detail = isPlain || phase.split(' ').length === 1 ? '' : `: ${phase}`;
+  const detail = phase === undefined ? '' : `: ${phase}`;
   const cancel = (): void => {
     host.call(job.path, interfaces.job, 'Cancel', [{}], 'a{sv}').catch((error: unknown) => {
       notices.add('danger', 'The job was not cancelled', messageOf(error));

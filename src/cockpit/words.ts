@@ -60,8 +60,14 @@ export function sizeText(bytes: number | undefined, none = '–'): string {
   return `${number} ${unit === 'B' ? 'B' : `${unit}iB`}`;
 }
 
+/** Phases that say more than the verb of the job. */
 const phases: Readonly<Record<string, string>> = {
   waiting: 'waiting',
+  volume: 'making the volume',
+  'file-system': 'making the file system',
+  encrypt: 'encrypting',
+  copy: 'copying',
+  mount: 'mounting',
   checking: 'adding up what cannot be taken back',
   reclaiming: 'taking memory back',
   watching: 'watching how the guest lives with the new limit',
@@ -69,7 +75,7 @@ const phases: Readonly<Record<string, string>> = {
   recording: 'writing the settings',
 };
 
-export const phaseText = (phase: string): string => phases[phase] ?? phase;
+export const phaseText = (phase: string): string | undefined => phases[phase];
 
 const verbs: Readonly<Record<string, string>> = {
   start: 'Starting',

@@ -1,6 +1,7 @@
 /** Hosts with Cockpit, and a browser in the network of one. */
 
 import fs from 'node:fs';
+import { createRequire } from 'node:module';
 import os from 'node:os';
 import path from 'node:path';
 import { chromium, type Browser, type Page } from 'playwright-core';
@@ -50,6 +51,7 @@ const alone = `${port}/cockpit/@localhost/lockerd/index.html`;
 /** Logs in, and opens the page. */
 export async function logIn(browser: Browser, user: string): Promise<Page> {
   const context = await browser.newContext({ viewport: { width: 1280, height: 900 } });
+  context.setDefaultTimeout(8_000);
   const page = await context.newPage();
   await page.goto(alone);
   await page.locator('#login-user-input').fill(user);
@@ -57,4 +59,55 @@ export async function logIn(browser: Browser, user: string): Promise<Page> {
   await page.locator('#login-button').click();
   await page.getByRole('navigation', { name: 'Views' }).waitFor({ timeout: 60_000 });
   return page;
+}
+
+/** Goes to a view of the page, such as `/lockers`. */
+export async function show(page: Page, view: string): Promise<void> {
+  await page.goto(`${alone}#${view}`);
+}
+
+const axe = fs.readFileSync(
+  createRequire(import.meta.url).resolve('axe-core/axe.min.js'),
+  'utf8',
+);
+
+/** What axe-core finds on the page as it is: the rule, and the elements that break it. */
+export async function violations(page: Page): Promise<string[]> {
+  await page.evaluate(axe);
+  return page.evaluate(async () => {
+    const { axe } = window as unknown as { axe: Axe };
+    const found = await axe.run(document, { resultTypes: ['violations'] });
+    return found.violations.flatMap(({ id, nodes }) =>
+      nodes.map(({ html, failureSummary }) => `${id}: ${html}: ${failureSummary}`),
+    );
+  });
+}
+
+interface Axe {
+  run(
+    context: Document,
+    options: object,
+  ): Promise<{
+    violations: { id: string; nodes: { html: string; failureSummary: string }[] }[];
+  }>;
+}
+
+/** Where pictures of the page are, for people to look at. */
+const pictures = path.resolve(import.meta.dirname, '../../dist/screenshots');
+
+type Scheme = 'light' | 'dark';
+export const schemes: readonly Scheme[] = ['light', 'dark'];
+
+/** Makes a picture of the view as it is, in light and in dark. */
+export async function takePictures(page: Page, name: string): Promise<void> {
+  fs.mkdirSync(pictures, { recursive: true });
+  for (const colorScheme of schemes) {
+    await page.emulateMedia({ colorScheme });
+    await page.screenshot({
+      path: path.join(pictures, `${name}-${colorScheme}.png`),
+      fullPage: true,
+      animations: 'disabled',
+    });
+  }
+  await page.emulateMedia({ colorScheme: 'light' });
 }
