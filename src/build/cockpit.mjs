@@ -7,5 +7,6 @@ import { forBrowser } from './esbuild-options.mjs';
 export async function buildPage(output) {
   mkdirSync(output, { recursive: true });
   await build({ ...forBrowser, outdir: output });
-  for (const file of ['index.html', 'manifest.json']) cpSync(`src/cockpit/${file}`, `${output}/${file}`);
+  for (const file of ['index.html', 'manifest.json'])
+    cpSync(`src/cockpit/${file}`, `${output}/${file}`);
 }

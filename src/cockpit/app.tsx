@@ -17,6 +17,7 @@ function Toasts(): ReactNode {
           key={id}
           variant={variant}
           title={title}
+          component="p"
           actionClose={
             <pf.AlertActionCloseButton
               onClose={() => {
@@ -68,7 +69,7 @@ function Content({ route }: { readonly route: readonly string[] }): ReactNode {
     <>
       {authority !== '' && authority !== 'polkit' && (
         <pf.PageSection>
-          <pf.Alert isInline variant="warning" title="Nobody may change anything">
+          <pf.Alert isInline component="h2" variant="warning" title="Nobody may change anything">
             {authority}
           </pf.Alert>
         </pf.PageSection>

@@ -2,6 +2,7 @@
 
 import { useId, useState, type ReactNode } from 'react';
 import { refusal } from './actions.ts';
+import { Choice, SelectField } from './fields.tsx';
 import { useServices, useSnapshot } from './hooks.ts';
 import type { Container, Job } from './objects.ts';
 import { PermittedButton } from './parts.tsx';
@@ -18,7 +19,6 @@ interface PartProps {
 function AttachForm({ container, permissions }: PartProps): ReactNode {
   const { host, notices } = useServices();
   const { lockers } = useSnapshot();
-  const id = useId();
   const attached = new Set(container.attachments.map(({ locker }) => locker));
   const free = [...lockers.values()].map(({ name }) => name).filter((name) => !attached.has(name));
   const [chosen, setChosen] = useState('');
@@ -27,7 +27,9 @@ function AttachForm({ container, permissions }: PartProps): ReactNode {
   if (free.length === 0) {
     return (
       <p className="lockerd-faint">
-        {lockers.size === 0 ? 'This host has no lockers.' : 'All lockers of this host are attached.'}
+        {lockers.size === 0
+          ? 'This host has no lockers.'
+          : 'All lockers of this host are attached.'}
       </p>
     );
   }
@@ -46,35 +48,14 @@ function AttachForm({ container, permissions }: PartProps): ReactNode {
         event.preventDefault();
       }}
     >
-      <pf.FormGroup label="Attach another locker" fieldId={`${id}-locker`}>
-        <pf.FormSelect
-          id={`${id}-locker`}
-          value={locker}
-          onChange={(_event, value) => {
-            setChosen(value);
-          }}
-        >
-          {free.sort().map((name) => (
-            <pf.FormSelectOption key={name} value={name} label={name} />
-          ))}
-        </pf.FormSelect>
-      </pf.FormGroup>
-      <pf.Checkbox
-        id={`${id}-ro`}
-        label="Read-only"
-        isChecked={isReadOnly}
-        onChange={(_event, isChecked) => {
-          setIsReadOnly(isChecked);
-        }}
+      <SelectField
+        label="Attach another locker"
+        value={locker}
+        values={free.sort()}
+        onChange={setChosen}
       />
-      <pf.Checkbox
-        id={`${id}-persist`}
-        label="Also for later starts"
-        isChecked={isLasting}
-        onChange={(_event, isChecked) => {
-          setIsLasting(isChecked);
-        }}
-      />
+      <Choice label="Read-only" isChosen={isReadOnly} onChange={setIsReadOnly} />
+      <Choice label="Also for later starts" isChosen={isLasting} onChange={setIsLasting} />
       <div>
         <PermittedButton
           variant="secondary"
@@ -112,19 +93,12 @@ function DetachDialog({
       <pf.ModalHeader labelId={`${id}-title`} title={`Detach ${locker} from ${container.name}?`} />
       <pf.ModalBody>
         {busy !== undefined && (
-          <pf.Alert isInline variant="warning" title="It is in use">
+          <pf.Alert isInline component="h2" variant="warning" title="It is in use">
             <p className="lockerd-words">{busy}</p>
             <p>If it is detached all the same, what uses it now continues to use it.</p>
           </pf.Alert>
         )}
-        <pf.Checkbox
-          id={`${id}-persist`}
-          label="Also for later starts"
-          isChecked={isLasting}
-          onChange={(_event, isChecked) => {
-            setIsLasting(isChecked);
-          }}
-        />
+        <Choice label="Also for later starts" isChosen={isLasting} onChange={setIsLasting} />
       </pf.ModalBody>
       <pf.ModalFooter>
         <PermittedButton
@@ -144,73 +118,86 @@ function DetachDialog({
   );
 }
 
+function AttachedList({
+  container,
+  permissions,
+  onDetach,
+}: PartProps & { readonly onDetach: (locker: string) => void }): ReactNode {
+  if (container.attachments.length === 0) {
+    return <p className="lockerd-faint">No locker is attached.</p>;
+  }
+  return (
+    <ul className="lockerd-list" aria-label="Attached lockers">
+      {container.attachments.map(({ locker, readOnly }) => (
+        <li key={locker}>
+          <span className="lockerd-words">
+            {locker} {readOnly && <pf.Label isCompact>read-only</pf.Label>}
+          </span>
+          <PermittedButton
+            variant="link"
+            isInline
+            why={refusal(permissions, 'org.lockerd1.unmount-locker')}
+            aria-label={`Detach ${locker}`}
+            onClick={() => {
+              onDetach(locker);
+            }}
+          >
+            Detach
+          </PermittedButton>
+        </li>
+      ))}
+    </ul>
+  );
+}
+
+/** What is asked before a locker is detached. */
+interface Asked {
+  readonly locker: string;
+  /** Who uses it, after a try that failed. */
+  readonly busy?: string;
+}
+
 export function AttachmentsCard({ container, permissions }: PartProps): ReactNode {
   const { host, notices } = useServices();
-  const [asked, setAsked] = useState<string>();
-  const [busy, setBusy] = useState<{ readonly locker: string; readonly message: string }>();
-  const close = (): void => {
-    setAsked(undefined);
-    setBusy(undefined);
-  };
+  const [asked, setAsked] = useState<Asked>();
   const detach = (locker: string, isLasting: boolean, isForced: boolean): void => {
-    close();
+    setAsked(undefined);
     const onEnd = ({ errorName, errorMessage }: Job): void => {
-      if (!errorName.endsWith('.LockerBusy')) return;
-      setBusy({ locker, message: errorMessage });
-      setAsked(locker);
+      if (errorName.endsWith('.LockerBusy')) setAsked({ locker, busy: errorMessage });
     };
+    const options = { force: variant('b', isForced), persist: variant('b', isLasting) };
     void notices.run(
       `Detaching ${locker} from ${container.name}`,
-      () =>
-        host.startJob(container.path, 'UnmountLocker', [locker], 's', {
-          force: variant('b', isForced),
-          persist: variant('b', isLasting),
-        }),
+      () => host.startJob(container.path, 'UnmountLocker', [locker], 's', options),
       onEnd,
     );
   };
-  const why = refusal(permissions, 'org.lockerd1.unmount-locker');
   return (
     <pf.Card>
       <pf.CardHeader>
         <pf.CardTitle component="h2">Lockers</pf.CardTitle>
       </pf.CardHeader>
       <pf.CardBody className="lockerd-stack">
-        {container.attachments.length === 0 ? (
-          <p className="lockerd-faint">No locker is attached.</p>
-        ) : (
-          <ul className="lockerd-list" aria-label="Attached lockers">
-            {container.attachments.map(({ locker, readOnly }) => (
-              <li key={locker}>
-                <span className="lockerd-words">
-                  {locker} {readOnly && <pf.Label isCompact>read-only</pf.Label>}
-                </span>
-                <PermittedButton
-                  variant="link"
-                  isInline
-                  why={why}
-                  aria-label={`Detach ${locker}`}
-                  onClick={() => {
-                    setAsked(locker);
-                  }}
-                >
-                  Detach
-                </PermittedButton>
-              </li>
-            ))}
-          </ul>
-        )}
+        <AttachedList
+          container={container}
+          permissions={permissions}
+          onDetach={(locker) => {
+            setAsked({ locker });
+          }}
+        />
         <AttachForm container={container} permissions={permissions} />
         {asked !== undefined && (
           <DetachDialog
             container={container}
             permissions={permissions}
-            locker={asked}
-            busy={busy?.locker === asked ? busy.message : undefined}
+            locker={asked.locker}
+            busy={asked.busy}
             onDetach={(isLasting, isForced) => {
-              detach(asked, isLasting, isForced);
+              detach(asked.locker, isLasting, isForced);
             }}
-            onClose={close}
+            onClose={() => {
+              setAsked(undefined);
+            }}
           />
         )}
       </pf.CardBody>

@@ -43,25 +43,29 @@ function Troubles({ container }: { readonly container: Container }): ReactNode {
   return (
     <>
       {problem !== '' && (
-        <pf.Alert isInline variant="danger" title="It cannot start as it is">
+        <pf.Alert isInline component="h2" variant="danger" title="It cannot start as it is">
           <p className="lockerd-words">{problem}</p>
         </pf.Alert>
       )}
       {waitsFor.length > 0 && (
-        <pf.Alert isInline variant="warning" title="Its start waits for units">
+        <pf.Alert isInline component="h2" variant="warning" title="Its start waits for units">
           <p className="lockerd-words">{waitsFor.join('\n')}</p>
         </pf.Alert>
       )}
       {oomKills > 0 && (
         <pf.Alert
           isInline
+          component="h2"
           variant="warning"
           title={`Killed for want of memory: ${oomKills === 1 ? '1 process' : `${oomKills} processes`}`}
         />
       )}
       {own.map((path) => {
         const job = jobs.get(path);
-        return job === undefined ? null : <JobProgress key={path} job={job} />;
+        // The progress of a balloon is beside its slider.
+        return job === undefined || job.verb === 'balloon' ? null : (
+          <JobProgress key={path} job={job} />
+        );
       })}
     </>
   );
@@ -70,7 +74,11 @@ function Troubles({ container }: { readonly container: Container }): ReactNode {
 function Gone({ name }: { readonly name: string }): ReactNode {
   return (
     <pf.PageSection isFilled>
-      <pf.EmptyState headingLevel="h1" titleText={`There is no container ${name}`} icon={pf.CubesIcon}>
+      <pf.EmptyState
+        headingLevel="h1"
+        titleText={`There is no container ${name}`}
+        icon={pf.CubesIcon}
+      >
         <pf.EmptyStateBody>
           It has been removed, or a systemctl daemon-reload has not found it yet.
         </pf.EmptyStateBody>
@@ -109,18 +117,24 @@ function Cards({ container }: { readonly container: Container }): ReactNode {
       </pf.PageSection>
       <pf.PageSection isFilled>
         <div className="lockerd-cards">
-          <OverviewCard container={container} />
-          <MemoryCard
-            container={container}
-            figures={figures}
-            permissions={permissions}
-            hostMemory={hostMemory}
-            floor={figures?.memoryFloor}
-          />
-          <AttachmentsCard container={container} permissions={permissions} />
-          {features.has('limits') && figures !== undefined && (
-            <LimitsCard container={container} figures={figures} permissions={permissions} />
-          )}
+          <div className="lockerd-stack">
+            <OverviewCard container={container} />
+            {features.has('lockers') && (
+              <AttachmentsCard container={container} permissions={permissions} />
+            )}
+          </div>
+          <div className="lockerd-stack">
+            <MemoryCard
+              container={container}
+              figures={figures}
+              permissions={permissions}
+              hostMemory={hostMemory}
+              floor={figures?.memoryFloor}
+            />
+            {features.has('limits') && figures !== undefined && (
+              <LimitsCard container={container} figures={figures} permissions={permissions} />
+            )}
+          </div>
           <UsageCard container={container} moments={moments} />
           <TerminalCard container={container} />
           <JournalCard container={container} />

@@ -6,7 +6,7 @@ import '@patternfly/react-styles/css/components/Table/table-grid.css';
 import { addressText } from './addresses.ts';
 import { ContainerMenu } from './container-menu.tsx';
 import { useAllFigures, useSights, useSnapshot } from './hooks.ts';
-import type { Container, Job } from './objects.ts';
+import type { Container, Figures, Job } from './objects.ts';
 import { containerLink, JobProgress, StateLabel, UseBar } from './parts.tsx';
 import * as pf from './patternfly.ts';
 import { isUp, stateNames, stateWord } from './words.ts';
@@ -104,6 +104,38 @@ function isShown(container: Container, { words, state, group }: Filter, addresse
 
 const columns = ['Name', 'State', 'At boot', 'Memory', 'Addresses', 'Lockers', 'Groups'];
 
+function FilterSelect({
+  label,
+  all,
+  value,
+  options,
+  onChange,
+}: {
+  readonly label: string;
+  readonly all: string;
+  readonly value: string;
+  /** Value and word of each. */
+  readonly options: readonly (readonly [string, string])[];
+  readonly onChange: (value: string) => void;
+}): ReactNode {
+  return (
+    <pf.ToolbarItem>
+      <pf.FormSelect
+        aria-label={label}
+        value={value}
+        onChange={(_event, chosen) => {
+          onChange(chosen);
+        }}
+      >
+        <pf.FormSelectOption value="" label={all} />
+        {options.map(([one, word]) => (
+          <pf.FormSelectOption key={one} value={one} label={word} />
+        ))}
+      </pf.FormSelect>
+    </pf.ToolbarItem>
+  );
+}
+
 function Filters({
   filter,
   onChange,
@@ -133,35 +165,25 @@ function Filters({
             }}
           />
         </pf.ToolbarItem>
-        <pf.ToolbarItem>
-          <pf.FormSelect
-            aria-label="State"
-            value={filter.state}
-            onChange={(_event, state) => {
-              onChange({ ...filter, state });
-            }}
-          >
-            <pf.FormSelectOption value="" label="All states" />
-            {stateNames.map((state) => (
-              <pf.FormSelectOption key={state} value={state} label={stateWord(state)} />
-            ))}
-          </pf.FormSelect>
-        </pf.ToolbarItem>
+        <FilterSelect
+          label="State"
+          all="All states"
+          value={filter.state}
+          options={stateNames.map((state) => [state, stateWord(state)])}
+          onChange={(state) => {
+            onChange({ ...filter, state });
+          }}
+        />
         {groups.length > 0 && (
-          <pf.ToolbarItem>
-            <pf.FormSelect
-              aria-label="Group"
-              value={filter.group}
-              onChange={(_event, group) => {
-                onChange({ ...filter, group });
-              }}
-            >
-              <pf.FormSelectOption value="" label="All groups" />
-              {groups.map((group) => (
-                <pf.FormSelectOption key={group} value={group} label={group} />
-              ))}
-            </pf.FormSelect>
-          </pf.ToolbarItem>
+          <FilterSelect
+            label="Group"
+            all="All groups"
+            value={filter.group}
+            options={groups.map((group) => [group, group])}
+            onChange={(group) => {
+              onChange({ ...filter, group });
+            }}
+          />
         )}
         <pf.ToolbarItem alignSelf="center">
           <span role="status">
@@ -174,6 +196,51 @@ function Filters({
   );
 }
 
+function ContainersTable({
+  containers,
+  figures,
+  jobs,
+  addresses,
+  isBusy,
+}: {
+  readonly containers: readonly Container[];
+  readonly figures: ReadonlyMap<string, Figures>;
+  readonly jobs: ReadonlyMap<string, Job>;
+  /** Of a container, by its name. */
+  readonly addresses: (name: string) => string;
+  readonly isBusy: boolean;
+}): ReactNode {
+  return (
+    <table
+      className="pf-v6-c-table pf-m-grid-lg pf-m-compact"
+      aria-label="Containers"
+      aria-busy={isBusy}
+    >
+      <thead className="pf-v6-c-table__thead">
+        <tr className="pf-v6-c-table__tr">
+          {columns.map((column) => (
+            <th key={column} scope="col" className="pf-v6-c-table__th">
+              {column}
+            </th>
+          ))}
+          <td className="pf-v6-c-table__td" />
+        </tr>
+      </thead>
+      <tbody className="pf-v6-c-table__tbody">
+        {containers.map((container) => (
+          <ContainerRow
+            key={container.path}
+            container={container}
+            memory={figures.get(container.path)?.memory}
+            addresses={addresses(container.name)}
+            job={jobs.get(container.jobs[0] ?? '')}
+          />
+        ))}
+      </tbody>
+    </table>
+  );
+}
+
 function NoContainers(): ReactNode {
   return (
     <pf.EmptyState headingLevel="h2" titleText="No containers" icon={pf.CubesIcon}>
@@ -181,6 +248,20 @@ function NoContainers(): ReactNode {
         This host has no LXC container. lxc-create makes one; after a systemctl daemon-reload it is
         here.
       </pf.EmptyStateBody>
+    </pf.EmptyState>
+  );
+}
+
+function NoMatch({ onReset }: { readonly onReset: () => void }): ReactNode {
+  return (
+    <pf.EmptyState headingLevel="h2" titleText="No container matches">
+      <pf.EmptyStateFooter>
+        <pf.EmptyStateActions>
+          <pf.Button variant="link" onClick={onReset}>
+            Show all
+          </pf.Button>
+        </pf.EmptyStateActions>
+      </pf.EmptyStateFooter>
     </pf.EmptyState>
   );
 }
@@ -214,48 +295,19 @@ export function ContainersPage(): ReactNode {
             shown={shown.length}
             total={sorted.length}
           />
-          <table
-            className="pf-v6-c-table pf-m-grid-lg pf-m-compact"
-            aria-label="Containers"
-            aria-busy={applied !== filter}
-          >
-            <thead className="pf-v6-c-table__thead">
-              <tr className="pf-v6-c-table__tr">
-                {columns.map((column) => (
-                  <th key={column} scope="col" className="pf-v6-c-table__th">
-                    {column}
-                  </th>
-                ))}
-                <td className="pf-v6-c-table__td" />
-              </tr>
-            </thead>
-            <tbody className="pf-v6-c-table__tbody">
-              {shown.map((container) => (
-                <ContainerRow
-                  key={container.path}
-                  container={container}
-                  memory={figures.get(container.path)?.memory}
-                  addresses={addresses(container.name)}
-                  job={jobs.get(container.jobs[0] ?? '')}
-                />
-              ))}
-            </tbody>
-          </table>
+          <ContainersTable
+            containers={shown}
+            figures={figures}
+            jobs={jobs}
+            addresses={addresses}
+            isBusy={applied !== filter}
+          />
           {shown.length === 0 && (
-            <pf.EmptyState headingLevel="h2" titleText="No container matches">
-              <pf.EmptyStateFooter>
-                <pf.EmptyStateActions>
-                  <pf.Button
-                    variant="link"
-                    onClick={() => {
-                      setFilter(all);
-                    }}
-                  >
-                    Show all
-                  </pf.Button>
-                </pf.EmptyStateActions>
-              </pf.EmptyStateFooter>
-            </pf.EmptyState>
+            <NoMatch
+              onReset={() => {
+                setFilter(all);
+              }}
+            />
           )}
         </>
       )}

@@ -8,7 +8,7 @@ import { interfaces } from '../api/names.ts';
 import { managerPath } from '../api/paths.ts';
 import { isObject, unwrap } from './values.ts';
 
-interface Services {
+export interface Services {
   readonly host: Host;
   readonly notices: Notices;
 }

@@ -108,7 +108,13 @@ export class Host {
   }
 
   async permissions(path: string): Promise<ReadonlyMap<string, string>> {
-    const [answer] = await this.call(managerPath, interfaces.manager, 'GetPermissions', [path], 'o');
+    const [answer] = await this.call(
+      managerPath,
+      interfaces.manager,
+      'GetPermissions',
+      [path],
+      'o',
+    );
     return new Map(isObject(answer) ? Object.entries(answer).map(([k, v]) => [k, text(v)]) : []);
   }
 

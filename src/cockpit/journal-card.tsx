@@ -36,7 +36,10 @@ function entryOf(line: string): Entry | undefined {
 }
 
 /** Follows the journal of a unit; the newest entry comes last. */
-function useJournal(unit: string): { readonly entries: readonly Entry[]; readonly problem: string } {
+function useJournal(unit: string): {
+  readonly entries: readonly Entry[];
+  readonly problem: string;
+} {
   const [entries, setEntries] = useState<readonly Entry[]>([]);
   const [problem, setProblem] = useState('');
   useEffect(() => {
@@ -88,7 +91,7 @@ export function JournalCard({ container }: { readonly container: Container }): R
         <pf.CardTitle component="h2">Journal</pf.CardTitle>
       </pf.CardHeader>
       <pf.CardBody>
-        {problem !== '' && <pf.Alert isInline variant="warning" title={problem} />}
+        {problem !== '' && <pf.Alert isInline component="h2" variant="warning" title={problem} />}
         {entries.length === 0 && <p className="lockerd-faint">No entries.</p>}
         {entries.length > 0 && (
           <ol className="lockerd-journal" aria-label="Journal" tabIndex={0}>

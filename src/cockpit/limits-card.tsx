@@ -1,7 +1,8 @@
 /** Limits of processors, disks and tasks. */
 
-import { useId, useState, type ReactNode } from 'react';
+import { useState, type ReactNode } from 'react';
 import { refusal } from './actions.ts';
+import { Choice, TextField } from './fields.tsx';
 import { useServices } from './hooks.ts';
 import type { Container, Figures } from './objects.ts';
 import { PermittedButton } from './parts.tsx';
@@ -72,28 +73,27 @@ const fields: Readonly<Record<string, Field>> = {
   },
 };
 
-export function LimitsCard({
-  container,
-  figures,
-  permissions,
-}: {
+interface CardProps {
   readonly container: Container;
   readonly figures: Figures;
   readonly permissions: ReadonlyMap<string, string> | undefined;
-}): ReactNode {
+}
+
+function LimitsForm({ container, figures, permissions }: CardProps): ReactNode {
   const { host, notices } = useServices();
-  const id = useId();
   const [written, setWritten] = useState<Readonly<Record<string, string>>>({});
   const [isLasting, setIsLasting] = useState(false);
-  const entries = Object.entries(fields);
   const read = Object.entries(written).map(
     ([name, text]) => [name, fields[name]?.read(text.trim())] as const,
   );
-  const problem = read.some(([, limit]) => limit === undefined)
+  const isBad = (name: string): boolean =>
+    read.some(([one, limit]) => one === name && limit === undefined);
+  const problem = read.some(([name]) => isBad(name))
     ? 'A limit cannot be understood.'
     : read.length === 0
       ? 'Nothing has been changed yet.'
       : undefined;
+  const why = problem ?? refusal(permissions, 'org.lockerd1.set-limits');
   const set = async (): Promise<void> => {
     const limits = Object.fromEntries(read) as Options;
     const options = { persist: variant('b', isLasting) };
@@ -103,59 +103,43 @@ export function LimitsCard({
     if (isAccepted) setWritten({});
   };
   return (
+    <pf.Form
+      isHorizontal
+      onSubmit={(event) => {
+        event.preventDefault();
+        if (why === undefined) void set();
+      }}
+    >
+      {Object.entries(fields).map(([name, field]) => (
+        <TextField
+          key={name}
+          label={field.label}
+          value={written[name] ?? field.shown(figures)}
+          hint={field.hint}
+          isBad={isBad(name)}
+          onChange={(text) => {
+            setWritten({ ...written, [name]: text });
+          }}
+        />
+      ))}
+      <Choice label="Also for later starts" isChosen={isLasting} onChange={setIsLasting} />
+      <div>
+        <PermittedButton variant="secondary" why={why} onClick={() => void set()}>
+          Set limits
+        </PermittedButton>
+      </div>
+    </pf.Form>
+  );
+}
+
+export function LimitsCard(props: CardProps): ReactNode {
+  return (
     <pf.Card>
       <pf.CardHeader>
         <pf.CardTitle component="h2">Limits</pf.CardTitle>
       </pf.CardHeader>
       <pf.CardBody>
-        <pf.Form
-          isHorizontal
-          onSubmit={(event) => {
-            event.preventDefault();
-            if (problem === undefined && refusal(permissions, 'org.lockerd1.set-limits') === undefined)
-              void set();
-          }}
-        >
-          {entries.map(([name, field]) => {
-            const text = written[name];
-            const isBad = text !== undefined && field.read(text.trim()) === undefined;
-            return (
-              <pf.FormGroup key={name} label={field.label} fieldId={`${id}-${name}`}>
-                <pf.TextInput
-                  id={`${id}-${name}`}
-                  value={text ?? field.shown(figures)}
-                  validated={isBad ? 'error' : 'default'}
-                  aria-describedby={`${id}-${name}-hint`}
-                  onChange={(_event, value) => {
-                    setWritten({ ...written, [name]: value });
-                  }}
-                />
-                <pf.HelperText id={`${id}-${name}-hint`}>
-                  <pf.HelperTextItem variant={isBad ? 'error' : 'default'}>
-                    {field.hint}
-                  </pf.HelperTextItem>
-                </pf.HelperText>
-              </pf.FormGroup>
-            );
-          })}
-          <pf.Checkbox
-            id={`${id}-persist`}
-            label="Also for later starts"
-            isChecked={isLasting}
-            onChange={(_event, isChecked) => {
-              setIsLasting(isChecked);
-            }}
-          />
-          <div>
-            <PermittedButton
-              variant="secondary"
-              why={problem ?? refusal(permissions, 'org.lockerd1.set-limits')}
-              onClick={() => void set()}
-            >
-              Set limits
-            </PermittedButton>
-          </div>
-        </pf.Form>
+        <LimitsForm {...props} />
       </pf.CardBody>
     </pf.Card>
   );

@@ -1,10 +1,11 @@
 /** The memory of a container, and its balloon. */
 
-import { useId, useState, type ReactNode } from 'react';
+import { useState, type CSSProperties, type ReactNode } from 'react';
 import { refusal } from './actions.ts';
+import { Choice, TextField } from './fields.tsx';
 import { useServices, useSnapshot } from './hooks.ts';
 import type { Container, Figures, Job } from './objects.ts';
-import { PermittedButton, UseBar } from './parts.tsx';
+import { JobProgress, PermittedButton, UseBar } from './parts.tsx';
 import * as pf from './patternfly.ts';
 import { noLimit, variant } from './values.ts';
 import { isUp, parseSize, sizeText } from './words.ts';
@@ -18,7 +19,8 @@ const balloonAction = 'org.lockerd1.balloon';
 /** Bytes of the lowest limit that would have worked, as a refused balloon names it. */
 export function lowestOf({ errorName, errorMessage }: Job): number | undefined {
   if (!errorName.endsWith('.LimitBelowUsage')) return undefined;
-  const [, size] = /the lowest limit that would have worked is (\d+[KMGTPE]?)/.exec(errorMessage) ?? [];
+  const [, size] =
+    /the lowest limit that would have worked is (\d+[KMGTPE]?)/.exec(errorMessage) ?? [];
   return size === undefined ? undefined : parseSize(size);
 }
 
@@ -30,9 +32,68 @@ const sizeAt = (place: number, most: number): number =>
   Math.round((leastLimit * 2 ** ((place / 1000) * Math.log2(most / leastLimit))) / mebibyte) *
   mebibyte;
 
+function Slider({
+  bytes,
+  most,
+  lowest,
+  isDisabled,
+  onChange,
+}: {
+  readonly bytes: number;
+  readonly most: number;
+  readonly lowest: number | undefined;
+  readonly isDisabled: boolean;
+  readonly onChange: (bytes: number) => void;
+}): ReactNode {
+  return (
+    <div className="lockerd-slider">
+      <input
+        type="range"
+        aria-label="New limit"
+        aria-valuetext={sizeText(bytes)}
+        min={0}
+        max={1000}
+        disabled={isDisabled}
+        value={placeOf(bytes, most)}
+        onChange={(event) => {
+          onChange(sizeAt(Number(event.target.value), most));
+        }}
+      />
+      {lowest !== undefined && (
+        <div
+          className="lockerd-mark"
+          style={{ '--lockerd-place': placeOf(lowest, most) / 1000 } as CSSProperties}
+        />
+      )}
+    </div>
+  );
+}
+
+function Lowest({
+  lowest,
+  isRisky,
+}: {
+  readonly lowest: number | undefined;
+  readonly isRisky: boolean;
+}): ReactNode {
+  if (lowest === undefined) return null;
+  return (
+    <pf.HelperText>
+      <pf.HelperTextItem variant={isRisky ? 'warning' : 'default'}>
+        Lowest safe limit: {sizeText(lowest)}
+      </pf.HelperTextItem>
+    </pf.HelperText>
+  );
+}
+
+/** Why a limit cannot be asked for; undefined if it can. */
+function sizeProblem(bytes: number | undefined): string | undefined {
+  if (bytes === undefined) return 'Write a size such as 512 MiB or 2 GiB.';
+  return bytes < leastLimit ? 'The smallest limit is 16 MiB.' : undefined;
+}
+
 interface FormProps {
   readonly container: Container;
-  readonly figures: Figures | undefined;
   readonly hostMemory: number;
   readonly lowest: number | undefined;
   readonly why: string | undefined;
@@ -41,35 +102,24 @@ interface FormProps {
 
 function BalloonForm({ container, hostMemory, lowest, why, onLowest }: FormProps): ReactNode {
   const { host, notices } = useServices();
-  const id = useId();
   const most = Math.max(hostMemory, container.memoryLimit ?? 0, 32 * mebibyte);
-  const [written, setWritten] = useState(
-    sizeText(container.memoryLimit ?? most).replace(/\.\d+/, ''),
-  );
+  const [written, setWritten] = useState(sizeText(container.memoryLimit ?? most));
   const [isUnlimited, setIsUnlimited] = useState(container.memoryLimit === undefined);
   const [isLasting, setIsLasting] = useState(false);
   const bytes = parseSize(written);
-  const isTooSmall = bytes !== undefined && bytes < leastLimit;
-  const problem = isUnlimited
-    ? undefined
-    : bytes === undefined
-      ? 'Write a size such as 512 MiB or 2 GiB.'
-      : isTooSmall
-        ? 'The smallest limit is 16 MiB.'
-        : undefined;
+  const problem = isUnlimited ? undefined : sizeProblem(bytes);
   const isRisky = !isUnlimited && lowest !== undefined && bytes !== undefined && bytes < lowest;
   const set = (): void => {
-    const limit = isUnlimited ? noLimit : bytes;
+    const args = [isUnlimited ? noLimit : bytes];
+    const options = { persist: variant('b', isLasting) };
+    const onEnd = (job: Job): void => {
+      const found = lowestOf(job);
+      if (found !== undefined) onLowest(found);
+    };
     void notices.run(
       `Memory limit of ${container.name}`,
-      () =>
-        host.startJob(container.path, 'Balloon', [limit], 't', {
-          persist: variant('b', isLasting),
-        }),
-      (job) => {
-        const found = lowestOf(job);
-        if (found !== undefined) onLowest(found);
-      },
+      () => host.startJob(container.path, 'Balloon', args, 't', options),
+      onEnd,
     );
   };
   return (
@@ -79,65 +129,27 @@ function BalloonForm({ container, hostMemory, lowest, why, onLowest }: FormProps
         if (why === undefined && problem === undefined) set();
       }}
     >
-      <pf.FormGroup label="New limit" fieldId={`${id}-size`}>
-        <div className="lockerd-slider">
-          <input
-            type="range"
-            aria-label="New limit"
-            aria-valuetext={isUnlimited ? 'no limit' : written}
-            min={0}
-            max={1000}
-            disabled={isUnlimited}
-            value={placeOf(bytes ?? leastLimit, most)}
-            onChange={(event) => {
-              setWritten(sizeText(sizeAt(Number(event.target.value), most)));
-            }}
-          />
-          {lowest !== undefined && (
-            <div
-              className="lockerd-mark"
-              style={{ insetInlineStart: `${placeOf(lowest, most) / 10}%` }}
-              title={`Lowest safe limit: ${sizeText(lowest)}`}
-            />
-          )}
-        </div>
-        {lowest !== undefined && (
-          <pf.HelperText>
-            <pf.HelperTextItem variant={isRisky ? 'warning' : 'default'}>
-              Lowest safe limit: {sizeText(lowest)}
-            </pf.HelperTextItem>
-          </pf.HelperText>
-        )}
-        <pf.TextInput
-          id={`${id}-size`}
-          value={isUnlimited ? '' : written}
+      <TextField
+        label="New limit"
+        value={isUnlimited ? '' : written}
+        hint={problem}
+        isBad={problem !== undefined}
+        isDisabled={isUnlimited}
+        onChange={setWritten}
+      >
+        <Slider
+          bytes={bytes ?? leastLimit}
+          most={most}
+          lowest={lowest}
           isDisabled={isUnlimited}
-          validated={problem === undefined ? 'default' : 'error'}
-          aria-describedby={`${id}-problem`}
-          onChange={(_event, text) => {
-            setWritten(text);
+          onChange={(size) => {
+            setWritten(sizeText(size));
           }}
         />
-        <pf.HelperText id={`${id}-problem`} isLiveRegion>
-          {problem !== undefined && <pf.HelperTextItem variant="error">{problem}</pf.HelperTextItem>}
-        </pf.HelperText>
-      </pf.FormGroup>
-      <pf.Checkbox
-        id={`${id}-none`}
-        label="No limit"
-        isChecked={isUnlimited}
-        onChange={(_event, isChecked) => {
-          setIsUnlimited(isChecked);
-        }}
-      />
-      <pf.Checkbox
-        id={`${id}-persist`}
-        label="Also for later starts"
-        isChecked={isLasting}
-        onChange={(_event, isChecked) => {
-          setIsLasting(isChecked);
-        }}
-      />
+        <Lowest lowest={lowest} isRisky={isRisky} />
+      </TextField>
+      <Choice label="No limit" isChosen={isUnlimited} onChange={setIsUnlimited} />
+      <Choice label="Also for later starts" isChosen={isLasting} onChange={setIsLasting} />
       <div>
         <PermittedButton variant="secondary" why={problem ?? why} onClick={set}>
           Set memory limit
@@ -162,9 +174,12 @@ export function MemoryCard({
   /** The lowest limit that can work, as far as it is known without a try. */
   readonly floor: number | undefined;
 }): ReactNode {
-  const { features } = useSnapshot();
+  const { features, jobs } = useSnapshot();
   const [refused, setRefused] = useState<number>();
   const used = isUp(container.state) ? figures?.memory : undefined;
+  const balloon = container.jobs
+    .map((path) => jobs.get(path))
+    .find((job) => job?.verb === 'balloon');
   return (
     <pf.Card>
       <pf.CardHeader>
@@ -178,10 +193,10 @@ export function MemoryCard({
             {sizeText(container.swapLimit, 'what the host has')}
           </div>
         )}
+        {balloon !== undefined && <JobProgress job={balloon} />}
         {features.has('balloon') && hostMemory !== undefined && (
           <BalloonForm
             container={container}
-            figures={figures}
             hostMemory={hostMemory}
             lowest={isUp(container.state) ? (refused ?? floor) : undefined}
             why={refusal(permissions, balloonAction)}

@@ -19,14 +19,8 @@ export function OverviewCard({ container }: { readonly container: Container }): 
     ['Addresses', addressText(sight)],
     ['Host name', sight?.hostName ?? ''],
     ['Operating system', sight?.operatingSystem ?? ''],
-    [
-      'Up for',
-      sight?.startUsec === undefined ? '' : spanText(Date.now() * 1000 - sight.startUsec),
-    ],
-    [
-      'Unprivileged',
-      sight?.unprivileged === undefined ? '' : sight.unprivileged ? 'Yes' : 'No',
-    ],
+    ['Up for', sight?.startUsec === undefined ? '' : spanText(Date.now() * 1000 - sight.startUsec)],
+    ['Unprivileged', sight?.unprivileged === undefined ? '' : sight.unprivileged ? 'Yes' : 'No'],
   ];
   return (
     <pf.Card>

@@ -9,7 +9,12 @@ export {
 } from '@patternfly/react-core/dist/esm/components/Alert';
 export { Breadcrumb, BreadcrumbItem } from '@patternfly/react-core/dist/esm/components/Breadcrumb';
 export { Button } from '@patternfly/react-core/dist/esm/components/Button';
-export { Card, CardBody, CardHeader, CardTitle } from '@patternfly/react-core/dist/esm/components/Card';
+export {
+  Card,
+  CardBody,
+  CardHeader,
+  CardTitle,
+} from '@patternfly/react-core/dist/esm/components/Card';
 export { Checkbox } from '@patternfly/react-core/dist/esm/components/Checkbox';
 export {
   DescriptionList,
@@ -29,7 +34,10 @@ export {
   EmptyStateFooter,
 } from '@patternfly/react-core/dist/esm/components/EmptyState';
 export { Form, FormGroup } from '@patternfly/react-core/dist/esm/components/Form';
-export { FormSelect, FormSelectOption } from '@patternfly/react-core/dist/esm/components/FormSelect';
+export {
+  FormSelect,
+  FormSelectOption,
+} from '@patternfly/react-core/dist/esm/components/FormSelect';
 export { HelperText, HelperTextItem } from '@patternfly/react-core/dist/esm/components/HelperText';
 export { Label, LabelGroup } from '@patternfly/react-core/dist/esm/components/Label';
 export { MenuToggle } from '@patternfly/react-core/dist/esm/components/MenuToggle';
@@ -46,7 +54,11 @@ export { SearchInput } from '@patternfly/react-core/dist/esm/components/SearchIn
 export { Spinner } from '@patternfly/react-core/dist/esm/components/Spinner';
 export { TextInput } from '@patternfly/react-core/dist/esm/components/TextInput';
 export { Title } from '@patternfly/react-core/dist/esm/components/Title';
-export { Toolbar, ToolbarContent, ToolbarItem } from '@patternfly/react-core/dist/esm/components/Toolbar';
+export {
+  Toolbar,
+  ToolbarContent,
+  ToolbarItem,
+} from '@patternfly/react-core/dist/esm/components/Toolbar';
 export { Tooltip } from '@patternfly/react-core/dist/esm/components/Tooltip';
 export { Flex, FlexItem } from '@patternfly/react-core/dist/esm/layouts/Flex';
 export { Gallery } from '@patternfly/react-core/dist/esm/layouts/Gallery';

@@ -16,7 +16,7 @@ export interface Series {
 
 const width = 600;
 const height = 120;
-/** How much time a plot shows at least and at most, in milliseconds. */
+/** How much time a plot shows at least, in milliseconds. */
 const leastMs = 60_000;
 
 /** A limit of the axis that is easy to read: 1, 2 or 5 times a power of the base. */
@@ -37,7 +37,8 @@ function linesOf(
   let isDown = false;
   return samples
     .map(({ ms, value }) => {
-      const command = value === undefined ? '' : `${isDown ? 'L' : 'M'}${at(x(ms))},${at(y(value))}`;
+      const command =
+        value === undefined ? '' : `${isDown ? 'L' : 'M'}${at(x(ms))},${at(y(value))}`;
       isDown = value !== undefined;
       return command;
     })
@@ -46,14 +47,7 @@ function linesOf(
 
 const at = (place: number): string => place.toFixed(1);
 
-export function Plot({
-  title,
-  series,
-  format,
-  isBytes = false,
-  least = 0,
-  line,
-}: {
+interface PlotProps {
   readonly title: string;
   readonly series: readonly Series[];
   readonly format: (value: number) => string;
@@ -62,7 +56,40 @@ export function Plot({
   readonly least?: number;
   /** A value that stays, such as a limit; it is drawn if it is not far above all others. */
   readonly line?: { readonly value: number; readonly label: string } | undefined;
+}
+
+/** The newest value of a series in words. */
+function newestText({ samples }: Series, format: PlotProps['format'], none: string): string {
+  const value = samples.at(-1)?.value;
+  return value === undefined ? none : format(value);
+}
+
+function Keys({ series, format }: Pick<PlotProps, 'series' | 'format'>): ReactNode {
+  return series.map((one, index) => (
+    <span key={one.label} className="lockerd-key">
+      <i className={`lockerd-series-${index}`} /> {one.label} {newestText(one, format, '–')}
+    </span>
+  ));
+}
+
+function Across({
+  className,
+  height: place,
+}: {
+  readonly className: string;
+  readonly height: number;
 }): ReactNode {
+  return <line className={className} x1={0} x2={width} y1={place} y2={place} />;
+}
+
+export function Plot({
+  title,
+  series,
+  format,
+  isBytes = false,
+  least = 0,
+  line,
+}: PlotProps): ReactNode {
   const values = series.flatMap(({ samples }) => samples.flatMap(({ value }) => value ?? []));
   const most = Math.max(least, ...values);
   const shownLine = line !== undefined && line.value <= 4 * most ? line : undefined;
@@ -72,43 +99,32 @@ export function Plot({
   const span = Math.max(leastMs, end - Math.min(...times, end));
   const x = (ms: number): number => width - ((end - ms) / span) * width;
   const y = (value: number): number => height - (value / top) * height;
-  const newest = series
-    .map(({ label, samples }) => {
-      const value = samples.at(-1)?.value;
-      return `${label}: ${value === undefined ? 'not known' : format(value)}`;
-    })
-    .join(', ');
   const minutes = Math.round(span / 60_000);
+  const words = series.map((one) => `${one.label}: ${newestText(one, format, 'not known')}`);
   return (
     <figure className="lockerd-plot">
       <figcaption>
         <strong>{title}</strong>
-        {series.map(({ label, samples }, index) => {
-          const value = samples.at(-1)?.value;
-          return (
-            <span key={label} className="lockerd-key">
-              <i className={`lockerd-series-${index}`} /> {label}{' '}
-              {value === undefined ? '–' : format(value)}
-            </span>
-          );
-        })}
+        <Keys series={series} format={format} />
       </figcaption>
       <svg
         viewBox={`0 0 ${width} ${height}`}
         preserveAspectRatio="none"
         role="img"
-        aria-label={`${title}. ${newest}`}
+        aria-label={`${title}. ${words.join(', ')}`}
       >
         {[0.25, 0.5, 0.75].map((part) => (
-          <line key={part} className="lockerd-grid" x1={0} x2={width} y1={y(top * part)} y2={y(top * part)} />
+          <Across key={part} className="lockerd-grid" height={y(top * part)} />
         ))}
         {shownLine !== undefined && (
-          <line className="lockerd-limit" x1={0} x2={width} y1={y(shownLine.value)} y2={y(shownLine.value)}>
-            <title>{shownLine.label}</title>
-          </line>
+          <Across className="lockerd-limit" height={y(shownLine.value)} />
         )}
         {series.map(({ label, samples }, index) => (
-          <path key={label} className={`lockerd-line lockerd-series-${index}`} d={linesOf(samples, x, y)} />
+          <path
+            key={label}
+            className={`lockerd-line lockerd-series-${index}`}
+            d={linesOf(samples, x, y)}
+          />
         ))}
       </svg>
       <div className="lockerd-axis" aria-hidden>

@@ -87,15 +87,25 @@ function Screen({
   return <div className="lockerd-terminal" ref={element} role="group" aria-label={names[kind]} />;
 }
 
+/** Why nobody can enter; undefined if somebody can. */
+function whyNot(hasRights: boolean, container: Container): string | undefined {
+  if (!hasRights) {
+    return 'Only root can enter a container: turn on administrative access at the top of the page.';
+  }
+  return isUp(container.state) ? undefined : 'The container does not run.';
+}
+
+function ConsoleHelp(): ReactNode {
+  return (
+    <p className="lockerd-faint">Leave the console with Ctrl+A and Q; what runs there continues.</p>
+  );
+}
+
 export function TerminalCard({ container }: { readonly container: Container }): ReactNode {
   const hasRights = useRights();
   const [open, setOpen] = useState<Kind>();
   const [ended, setEnded] = useState('');
-  const why = !hasRights
-    ? 'Only root can enter a container: turn on administrative access at the top of the page.'
-    : isUp(container.state)
-      ? undefined
-      : 'The container does not run.';
+  const why = whyNot(hasRights, container);
   const enter = (kind: Kind): void => {
     setEnded('');
     setOpen(kind);
@@ -130,12 +140,7 @@ export function TerminalCard({ container }: { readonly container: Container }): 
             </pf.Button>
           )}
         </pf.Flex>
-        {open === 'console' && (
-          <p className="lockerd-faint">
-            Leave the console with Ctrl+A Q; what runs there continues. Tab goes to the guest: the
-            button Close can be reached with Shift+Tab after that.
-          </p>
-        )}
+        {open === 'console' && <ConsoleHelp />}
         {open !== undefined && (
           <Screen
             key={open}

@@ -104,8 +104,10 @@ export function UnitCard({ container }: { readonly container: Container }): Reac
             {files === undefined ? 'Explain each line' : 'Read again'}
           </pf.Button>
         </div>
-        {problem !== '' && <pf.Alert isInline variant="danger" title={problem} />}
-        {files?.map((file) => <FileLines key={file.path} file={file} />)}
+        {problem !== '' && <pf.Alert isInline component="h2" variant="danger" title={problem} />}
+        {files?.map((file) => (
+          <FileLines key={file.path} file={file} />
+        ))}
       </pf.CardBody>
     </pf.Card>
   );

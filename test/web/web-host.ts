@@ -5,6 +5,7 @@ import { createRequire } from 'node:module';
 import os from 'node:os';
 import path from 'node:path';
 import { chromium, type Browser, type Page } from 'playwright-core';
+import { beforeEach } from 'vitest';
 import { bootHost, type Host } from '../host/host.ts';
 import { installPage } from '../machines/tree.ts';
 import { ensureWebImage } from './web-image.mjs';
@@ -58,6 +59,10 @@ export async function logIn(browser: Browser, user: string): Promise<Page> {
   await page.locator('#login-password-input').fill(password);
   await page.locator('#login-button').click();
   await page.getByRole('navigation', { name: 'Views' }).waitFor({ timeout: 60_000 });
+  // A colour on its way from light to dark is none that anybody reads.
+  await page.addStyleTag({
+    content: '* { transition: none !important; animation: none !important }',
+  });
   return page;
 }
 
@@ -66,30 +71,22 @@ export async function show(page: Page, view: string): Promise<void> {
   await page.goto(`${alone}#${view}`);
 }
 
-const axe = fs.readFileSync(
-  createRequire(import.meta.url).resolve('axe-core/axe.min.js'),
-  'utf8',
-);
+const axe = fs.readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 
 /** What axe-core finds on the page as it is: the rule, and the elements that break it. */
 export async function violations(page: Page): Promise<string[]> {
   await page.evaluate(axe);
-  return page.evaluate(async () => {
-    const { axe } = window as unknown as { axe: Axe };
-    const found = await axe.run(document, { resultTypes: ['violations'] });
-    return found.violations.flatMap(({ id, nodes }) =>
-      nodes.map(({ html, failureSummary }) => `${id}: ${html}: ${failureSummary}`),
-    );
-  });
+  const found = await page.evaluate<Found[]>(
+    "axe.run(document, { resultTypes: ['violations'] }).then(({ violations }) => violations)",
+  );
+  return found.flatMap(({ id, nodes }) =>
+    nodes.map(({ html, failureSummary }) => `${id}: ${html}: ${failureSummary}`),
+  );
 }
 
-interface Axe {
-  run(
-    context: Document,
-    options: object,
-  ): Promise<{
-    violations: { id: string; nodes: { html: string; failureSummary: string }[] }[];
-  }>;
+interface Found {
+  readonly id: string;
+  readonly nodes: readonly { readonly html: string; readonly failureSummary: string }[];
 }
 
 /** Where pictures of the page are, for people to look at. */
@@ -98,16 +95,32 @@ const pictures = path.resolve(import.meta.dirname, '../../dist/screenshots');
 type Scheme = 'light' | 'dark';
 export const schemes: readonly Scheme[] = ['light', 'dark'];
 
-/** Makes a picture of the view as it is, in light and in dark. */
-export async function takePictures(page: Page, name: string): Promise<void> {
+async function takePicture(page: Page, name: string): Promise<void> {
   fs.mkdirSync(pictures, { recursive: true });
+  const file = path.join(pictures, `${name}.png`);
+  await page.screenshot({ path: file, animations: 'disabled' });
+}
+
+/** Makes a picture of the view as it is, in light and in dark, as high as what is on it. */
+export async function takePictures(page: Page, name: string): Promise<void> {
+  const size = page.viewportSize() ?? { width: 1280, height: 900 };
+  const needed = await page.evaluate<number>("document.querySelector('main').scrollHeight");
+  await page.setViewportSize({ ...size, height: Math.max(size.height, needed + 30) });
   for (const colorScheme of schemes) {
     await page.emulateMedia({ colorScheme });
-    await page.screenshot({
-      path: path.join(pictures, `${name}-${colorScheme}.png`),
-      fullPage: true,
-      animations: 'disabled',
-    });
+    await takePicture(page, `${name}-${colorScheme}`);
   }
   await page.emulateMedia({ colorScheme: 'light' });
+  await page.setViewportSize(size);
+}
+
+/** Makes a picture of the page after each failing test of the file that calls it. */
+export function attachPictureOnFailure(page: () => Page | undefined): void {
+  beforeEach(({ onTestFailed, task }) => {
+    onTestFailed(async () => {
+      const current = page();
+      const name = task.name.replaceAll(/[^a-z0-9]+/gi, '-').slice(0, 60);
+      if (current !== undefined) await takePicture(current, `failed-${name}`);
+    });
+  });
 }
