@@ -97,12 +97,9 @@ export function CreateDialog({
   readonly onClose: () => void;
 }): ReactNode {
   const services = useServices();
-  const [locker, setLocker] = useState<NewLocker>({
-    name: '',
-    size: '1 GiB',
-    owner: '',
-    store: (stores.find(({ problem }) => problem === '') ?? stores[0])?.name ?? '',
-  });
+  const [first] = [...stores].sort((a, b) => a.problem.length - b.problem.length);
+  const unnamed = { name: '', size: '1 GiB', owner: '', store: first?.name ?? '' };
+  const [locker, setLocker] = useState<NewLocker>(unnamed);
   const { name, size, owner } = locker;
   const store = stores.find((one) => one.name === locker.store);
   const isBadStore = store !== undefined && store.problem !== '';
