@@ -129,7 +129,6 @@ function Cards({ container }: { readonly container: Container }): ReactNode {
               figures={figures}
               permissions={permissions}
               hostMemory={hostMemory}
-              floor={figures?.memoryFloor}
             />
             {features.has('limits') && figures !== undefined && (
               <LimitsCard container={container} figures={figures} permissions={permissions} />

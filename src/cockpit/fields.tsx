@@ -31,6 +31,7 @@ export function TextField({
   hint = '',
   isBad = false,
   isDisabled = false,
+  placeholder = '',
   onChange,
   children,
 }: {
@@ -40,6 +41,7 @@ export function TextField({
   /** The hint then says what is wrong. */
   readonly isBad?: boolean;
   readonly isDisabled?: boolean;
+  readonly placeholder?: string;
   readonly onChange: (value: string) => void;
   /** Another way to give the same, above the field. */
   readonly children?: ReactNode;
@@ -52,6 +54,7 @@ export function TextField({
         id={id}
         value={value}
         isDisabled={isDisabled}
+        placeholder={placeholder}
         validated={isBad ? 'error' : 'default'}
         aria-describedby={`${id}-hint`}
         onChange={(_event, text) => {

@@ -116,6 +116,7 @@ function LimitsForm({ container, figures, permissions }: CardProps): ReactNode {
           label={field.label}
           value={written[name] ?? field.shown(figures)}
           hint={field.hint}
+          placeholder="not known"
           isBad={isBad(name)}
           onChange={(text) => {
             setWritten({ ...written, [name]: text });

@@ -164,15 +164,12 @@ export function MemoryCard({
   figures,
   permissions,
   hostMemory,
-  floor,
 }: {
   readonly container: Container;
   readonly figures: Figures | undefined;
   readonly permissions: ReadonlyMap<string, string> | undefined;
   /** Bytes of the whole host. */
   readonly hostMemory: number | undefined;
-  /** The lowest limit that can work, as far as it is known without a try. */
-  readonly floor: number | undefined;
 }): ReactNode {
   const { features, jobs } = useSnapshot();
   const [refused, setRefused] = useState<number>();
@@ -198,7 +195,7 @@ export function MemoryCard({
           <BalloonForm
             container={container}
             hostMemory={hostMemory}
-            lowest={isUp(container.state) ? (refused ?? floor) : undefined}
+            lowest={isUp(container.state) ? refused : undefined}
             why={refusal(permissions, balloonAction)}
             onLowest={setRefused}
           />

@@ -138,8 +138,6 @@ export function jobOf(path: string, properties: Properties): Job {
 export interface Figures {
   readonly memory: number | undefined;
   readonly memoryPeak: number | undefined;
-  /** The lowest memory limit that a balloon would try. */
-  readonly memoryFloor: number | undefined;
   readonly swap: number | undefined;
   /** Per cent. */
   readonly pressure: number | undefined;
@@ -162,7 +160,6 @@ export function figuresOf(properties: Properties): Figures {
   return {
     memory: figure(properties['MemoryCurrent']),
     memoryPeak: figure(properties['MemoryPeak']),
-    memoryFloor: figure(properties['MemoryFloor']),
     swap: figure(properties['SwapCurrent']),
     pressure: figure(properties['MemoryPressure']),
     cpuTime: figure(properties['CpuTime']),

@@ -83,8 +83,10 @@ function FileLines({ file }: { readonly file: MadeFile }): ReactNode {
 export function UnitCard({ container }: { readonly container: Container }): ReactNode {
   const [files, setFiles] = useState<readonly MadeFile[]>();
   const [problem, setProblem] = useState('');
+  const [isReading, setIsReading] = useState(false);
   const explain = async (): Promise<void> => {
     const command = ['lockerctl', 'explain', '--json', '--', container.name];
+    setIsReading(true);
     try {
       const output = await cockpit.spawn(command, { superuser: 'try', err: 'message' });
       setFiles(filesOf(JSON.parse(output)));
@@ -92,6 +94,7 @@ export function UnitCard({ container }: { readonly container: Container }): Reac
     } catch (error) {
       setProblem(messageOf(error));
     }
+    setIsReading(false);
   };
   return (
     <pf.Card className="lockerd-wide">
@@ -100,7 +103,7 @@ export function UnitCard({ container }: { readonly container: Container }): Reac
       </pf.CardHeader>
       <pf.CardBody className="lockerd-stack">
         <div>
-          <pf.Button variant="secondary" onClick={() => void explain()}>
+          <pf.Button variant="secondary" isLoading={isReading} onClick={() => void explain()}>
             {files === undefined ? 'Explain each line' : 'Read again'}
           </pf.Button>
         </div>
