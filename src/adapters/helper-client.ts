@@ -1,14 +1,23 @@
 /** lockerd-helper@.service behind its socket, one connection a request. */
 
 import { unlimited } from '../model/memory-limit.ts';
-import { connect, type Socket } from 'node:net';
+import { connect } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { isErrorCode, LockerdError } from '../model/errors.ts';
+import { LockerdError } from '../model/errors.ts';
 import { guestLook } from './guest-look.ts';
+import {
+  askHelper,
+  booleanOf,
+  errorOf,
+  isAborted,
+  isCount,
+  linesOf,
+  textsOf,
+  whyNoAnswer,
+  type AskOptions,
+  type Json,
+} from './helper-socket.ts';
 import type { GuestLook, HelperPort, LxcStatus, Unwatch } from '../core/ports.ts';
-
-/** A line longer than this is no answer of the helper's. */
-const lineMaxBytes = 64 * 1024;
 
 interface Timing {
   /** How long the helper may be silent before its verb counts as failed. */
@@ -53,8 +62,6 @@ const defaultTiming: Timing = {
   reconnectMaxMs: 30_000,
   readyMs: 20_000,
 };
-
-type Json = Readonly<Record<string, unknown>>;
 
 export class HelperClient implements HelperPort {
   readonly #socketPath: string;
@@ -147,48 +154,9 @@ export class HelperClient implements HelperPort {
     await this.#request('apply-limits', { container });
   }
 
-  async #request(
-    verb: Verb,
-    fields: Json,
-    options: {
-      readonly signal?: AbortSignal;
-      readonly progress?: (phase: string, fraction: number) => void;
-      /** Gets the lines before the answer. */
-      readonly line?: (line: Json) => void;
-    } = {},
-  ): Promise<Json> {
-    const { signal } = options;
-    if (isAborted(signal)) throw cancelled(verb);
-    const socket = connect(this.#socketPath);
-    // What is under way is undone by the helper when its caller leaves.
-    const leave = (): void => {
-      socket.destroy();
-    };
-    signal?.addEventListener('abort', leave, { once: true });
-    try {
-      socket.write(`${JSON.stringify({ verb, ...fields })}\n`);
-      for await (const line of linesOf(socket, this.#timing.silenceMs[verb])) {
-        const { progress, phase } = line;
-        if (typeof progress === 'number' && typeof phase === 'string') {
-          options.progress?.(phase, progress);
-          continue;
-        }
-        if (line['ok'] === true) return line;
-        if (line['ok'] === undefined && options.line !== undefined) {
-          options.line(line);
-          continue;
-        }
-        throw errorOf(line);
-      }
-      throw new LockerdError('Failed', `the helper of lockerd ended without an answer (${verb})`);
-    } catch (error) {
-      if (isAborted(signal)) throw cancelled(verb);
-      if (error instanceof LockerdError) throw error;
-      throw new LockerdError('Failed', whyNoAnswer(verb, error), { cause: error });
-    } finally {
-      signal?.removeEventListener('abort', leave);
-      socket.destroy();
-    }
+  #request(verb: Verb, fields: Json, options: Omit<AskOptions, 'silenceMs'> = {}): Promise<Json> {
+    const silenceMs = this.#timing.silenceMs[verb];
+    return askHelper(this.#socketPath, verb, fields, { ...options, silenceMs });
   }
 
   async watch(...listeners: Parameters<HelperPort['watch']>): Promise<Unwatch> {
@@ -284,44 +252,6 @@ export class HelperClient implements HelperPort {
   }
 }
 
-/** JSON objects, one a line; ends with the connection. Throws when one is too long or no JSON. */
-async function* linesOf(socket: Socket, silenceMs = 0): AsyncGenerator<Json> {
-  let rest = Buffer.alloc(0);
-  if (silenceMs > 0) {
-    socket.setTimeout(silenceMs, () => {
-      socket.destroy(new Error('silence'));
-    });
-  }
-  for await (const chunk of socket as AsyncIterable<Buffer>) {
-    rest = Buffer.concat([rest, chunk]);
-    for (let end = rest.indexOf(0x0a); end >= 0; end = rest.indexOf(0x0a)) {
-      const line: unknown = JSON.parse(rest.toString('utf8', 0, end));
-      if (typeof line !== 'object' || line === null) throw new Error('no JSON object');
-      rest = rest.subarray(end + 1);
-      yield line as Json;
-    }
-    if (rest.length > lineMaxBytes) throw new Error('too long a line');
-  }
-}
-
-/** A function, for what is asked again after an await is not known to be false. */
-function isAborted(signal: AbortSignal | undefined): boolean {
-  return signal?.aborted === true;
-}
-
-function isCount(value: unknown): value is number {
-  return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0;
-}
-
-function booleanOf(answer: Json, key: string): boolean {
-  return answer[key] === true;
-}
-
-function textsOf(answer: Json, key: string): string[] {
-  const texts = answer[key];
-  return Array.isArray(texts) ? texts.filter((text) => typeof text === 'string') : [];
-}
-
 function statusOf({ container, state, leader, squatter }: Json): LxcStatus {
   if (
     typeof container !== 'string' ||
@@ -334,28 +264,6 @@ function statusOf({ container, state, leader, squatter }: Json): LxcStatus {
   const { pid, uid } = (squatter ?? {}) as Json;
   const isKnown = isCount(pid) && isCount(uid);
   return { container, state, leader, ...(isKnown && { squatter: { pid, uid } }) };
-}
-
-function errorOf({ error, message }: Json): LockerdError {
-  return new LockerdError(
-    // What the helper denies lockerd is not denied to the caller.
-    isErrorCode(error) && error !== 'AccessDenied' ? error : 'Failed',
-    typeof message === 'string' && message !== ''
-      ? message
-      : 'the helper of lockerd gave no reason',
-  );
-}
-
-function cancelled(verb: string): LockerdError {
-  return new LockerdError('Cancelled', `${verb} was cancelled`);
-}
-
-function whyNoAnswer(verb: string, error: unknown): string {
-  const code = (error as NodeJS.ErrnoException).code;
-  if (code === 'ENOENT' || code === 'ECONNREFUSED' || code === 'EACCES') {
-    return 'the helper of lockerd cannot be reached; see "systemctl status lockerd-helper.socket"';
-  }
-  return `the helper of lockerd gave no sound answer (${verb}); see "journalctl -t lockerd-helper"`;
 }
 
 /** Ends early when the signal fires. */

@@ -7,11 +7,18 @@ import { errorCodes, type ErrorCode } from '../model/errors.ts';
 
 export const serviceName = 'org.lockerd1';
 
+/** Where the root side listens to the service and to root: about containers, and about stores. */
+export const helperSocket = '/run/lockerd/helper.sock';
+export const storesSocket = '/run/lockerd/stores.sock';
+
 /**
  * A figure of type `t` that is not known: of a container that does not run, or that the kernel does
  * not count.
  */
 export const unknownFigure = 2n ** 64n - 1n;
+
+/** A user id that is not known. */
+export const unknownId = 2 ** 32 - 1;
 
 export const interfaces = {
   manager: 'org.lockerd1.Manager',

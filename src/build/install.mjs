@@ -134,6 +134,14 @@ link(
   'usr/lib/systemd/system/sockets.target.wants/lockerd-helper.socket',
   '../lockerd-helper.socket',
 );
+link(
+  'usr/lib/systemd/system/sockets.target.wants/lockerd-stores.socket',
+  '../lockerd-stores.socket',
+);
+link(
+  'usr/lib/systemd/system/multi-user.target.wants/lockerd-recover.service',
+  '../lockerd-recover.service',
+);
 for (const file of filesIn('units/sysusers')) {
   install(`usr/lib/sysusers.d/${file}`, read(`units/sysusers/${file}`));
 }

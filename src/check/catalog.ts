@@ -144,6 +144,14 @@ export const checks = {
     severity: 'warning',
     why: 'The locker cannot be mounted. A container whose own or configured locker it is does not start.',
   },
+  'store-refused': {
+    severity: 'warning',
+    why: 'No locker can be made in the store, and none from it can grow or be copied, until this is mended.',
+  },
+  'change-unfinished': {
+    severity: 'warning',
+    why: 'A change of a locker is under way, or was killed and not brought to an end: a part of a locker may be left.',
+  },
   'read-only-unlocked': {
     severity: 'warning',
     why: 'Read-only is only advice then: root in a privileged container can make the locker writable.',

@@ -16,6 +16,7 @@ import { checkNetwork, checkTwins } from './check-network.ts';
 import { checkPipeline } from './check-pipeline.ts';
 import { checkShutdown } from './check-shutdown.ts';
 import { checkStarters } from './check-starters.ts';
+import { checkStores } from './check-stores.ts';
 import { checkStorage } from './check-storage.ts';
 import { checkSupport } from './check-support.ts';
 import { checkDropIns } from './check-drop-ins.ts';
@@ -80,6 +81,7 @@ const checksOfHost: readonly ((subject: Subject) => void)[] = [
   checkSupport,
   checkDropIns,
   checkLockers,
+  checkStores,
   checkShutdown,
   checkStarters,
   checkTwins,

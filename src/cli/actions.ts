@@ -6,15 +6,22 @@ import { busError, DBusError, type VariantMap } from '../bus/values.ts';
 import type { Invocation } from './arguments.ts';
 import { complain } from './complain.ts';
 import { asCommandError, CommandError, exitStatus } from './exit.ts';
-import { JobProgress, runJob, type JobOutcome } from './run-job.ts';
 import type { JsonValue } from './json.ts';
-import type { JobRequest, Service } from './lockerd-client.ts';
+import type { ContainerJobRequest, Service } from './lockerd-client.ts';
 import { NameGuess } from './name-guess.ts';
 import { unlimited } from '../model/memory-limit.ts';
 import { parseLimitWords } from './limit-words.ts';
+import {
+  followProgress,
+  printReport,
+  reportJson,
+  reportOfError,
+  type ActionContext,
+  type Report,
+} from './report.ts';
+import { runJob } from './run-job.ts';
 import { changedLimit, formatLimit, parseSizeChange } from './size.ts';
 import type { Terminal } from './terminal.ts';
-import { escapeText } from './text.ts';
 import { bootText } from './views.ts';
 
 /** So many containers at a time; the service has limits for each user as well. */
@@ -23,24 +30,8 @@ const parallelJobs = 32;
 /** Each of their jobs has systemd reload, which does one reload after the other. */
 const settingCommands: readonly string[] = ['enable', 'disable'];
 
-interface ActionContext {
-  readonly service: Service;
-  readonly terminal: Terminal;
-  readonly invocation: Invocation;
-  readonly progress: JobProgress | undefined;
-}
-
-/** What is reported of one container. */
-interface Report {
-  readonly container: string;
-  readonly outcome: JobOutcome;
-  /** Said of success, without the container's name. */
-  readonly success: string;
-  readonly facts?: Readonly<Record<string, JsonValue>>;
-}
-
 interface SimpleVerb {
-  readonly member: JobRequest['member'];
+  readonly member: ContainerJobRequest['member'];
   readonly doing: string;
   readonly done: string;
   /** The error that says that nothing had to be done, and what to say then. */
@@ -81,10 +72,16 @@ async function runSimple(
     },
   );
   const { already } = verb;
-  if (already?.error !== outcome.error) return { container, outcome, success: verb.done };
+  if (already?.error !== outcome.error)
+    return { kind: 'container', name: container, outcome, success: verb.done };
   // As with systemctl, what is so already is no failure.
   const success = already.text;
-  return { container, outcome: { ...outcome, result: 'done', status: exitStatus.ok }, success };
+  return {
+    kind: 'container',
+    name: container,
+    outcome: { ...outcome, result: 'done', status: exitStatus.ok },
+    success,
+  };
 }
 
 async function restart(context: ActionContext, container: string): Promise<Report> {
@@ -139,7 +136,7 @@ async function balloon(context: ActionContext, container: string, size: string):
       : { swap_before: json(before.swapLimit), swap_after: json(after.swapLimit) }),
     stall_usec: stallUsec ?? null,
   };
-  return { container, outcome, success, facts };
+  return { kind: 'container', name: container, outcome, success, facts };
 }
 
 /** In milliseconds, or in seconds where those would be many. */
@@ -189,7 +186,13 @@ async function setLimits(
       ...(progress === undefined ? {} : { progress }),
     },
   );
-  return { container, outcome, success: `set ${words.join(' ')}`, facts: { limits: words } };
+  return {
+    kind: 'container',
+    name: container,
+    outcome,
+    success: `set ${words.join(' ')}`,
+    facts: { limits: words },
+  };
 }
 
 function limitsIn(words: readonly string[]): VariantMap {
@@ -218,7 +221,7 @@ async function moveLocker(
     },
   );
   const success = `${member === 'MountLocker' ? 'attached' : 'detached'} ${locker}`;
-  return { container, outcome, success, facts: { locker } };
+  return { kind: 'container', name: container, outcome, success, facts: { locker } };
 }
 
 async function setAutostart(
@@ -236,11 +239,12 @@ async function setAutostart(
       ...(progress === undefined ? {} : { progress }),
     },
   );
-  if (outcome.result !== 'done') return { container, outcome, success: '' };
+  if (outcome.result !== 'done')
+    return { kind: 'container', name: container, outcome, success: '' };
   // What the boot will do, whoever decides it.
   const after = await service.container(container);
   const facts = { autostart: after.autostart, autostart_reasons: after.autostartReasons };
-  return { container, outcome, success: bootText(after), facts };
+  return { kind: 'container', name: container, outcome, success: bootText(after), facts };
 }
 
 function runVerb(context: ActionContext, container: string): Promise<Report> {
@@ -271,45 +275,6 @@ function runVerb(context: ActionContext, container: string): Promise<Report> {
   }
 }
 
-function printReport(context: ActionContext, report: Report): void {
-  const { terminal, invocation } = context;
-  const { container, outcome, success } = report;
-  if (outcome.status !== exitStatus.ok) {
-    complain(terminal, `cannot ${invocation.command} "${container}"`, outcome);
-    return;
-  }
-  for (const warning of invocation.json ? [] : (outcome.warnings ?? [])) {
-    terminal.complain(`lockerctl: warning: ${escapeText(warning)}`);
-  }
-  if (invocation.json || invocation.quiet) return;
-  const text =
-    outcome.result === 'queued' ? `job ${outcome.job ?? 0} ${invocation.command}` : success;
-  terminal.print(escapeText(`${container}: ${text}`));
-}
-
-function reportJson(report: Report, verb: string): JsonValue {
-  const { container, outcome, facts } = report;
-  const { result, job, error, message, warnings = [] } = outcome;
-  return {
-    container,
-    verb,
-    result,
-    job: job ?? null,
-    ...facts,
-    error: error === '' ? null : error,
-    message: message === '' ? null : message,
-    ...(warnings.length > 0 ? { warnings } : {}),
-  };
-}
-
-/** What is thrown for one container must not keep the others from being reported. */
-function reportOfError(container: string, error: unknown): Report {
-  const { message, hint, status } = asCommandError(error);
-  const name = error instanceof DBusError ? error.errorName : '';
-  const outcome = { result: 'failed', job: undefined, error: name, message, hint, status };
-  return { container, outcome, success: '' };
-}
-
 /**
  * Runs a command for each of its containers at once and reports each when it ends.
  * @returns the exit status: that of the first container that failed
@@ -324,26 +289,12 @@ export async function runAction(
   const containers = takesOne ? operands.slice(0, 1) : [...new Set(operands)];
   if (command === 'balloon') sizeChange(operands[1] ?? '');
   if (command === 'set') limitsIn(operands.slice(1));
-  let progress: JobProgress | undefined;
-  if (invocation.progress && invocation.block && terminal.traits.progressColumns !== undefined) {
-    const shown = new JobProgress(terminal);
-    progress = shown;
-    await service.onSignal(
-      {
-        pathNamespace: '/org/lockerd1/job',
-        interface: 'org.freedesktop.DBus.Properties',
-        member: 'PropertiesChanged',
-      },
-      (signal) => {
-        shown.receive(signal);
-      },
-    );
-  }
+  const progress = await followProgress(service, terminal, invocation);
   const context = { service, terminal, invocation, progress };
   const guess = new NameGuess(service);
   const run = async (container: string): Promise<Report> => {
     const ended = await runVerb(context, container).catch((error: unknown) =>
-      reportOfError(container, error),
+      reportOfError('container', container, error),
     );
     const { outcome } = ended;
     const hint = await guess.hint(outcome.error, {

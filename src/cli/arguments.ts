@@ -21,6 +21,7 @@ import { UsageError } from './exit.ts';
 import type { JsonMode } from './json.ts';
 import {
   containerStates,
+  encryptions,
   jsonModes,
   optionNames,
   optionSpec,
@@ -28,7 +29,7 @@ import {
   type ContainerState,
   type OptionName,
 } from './option-table.ts';
-import { parseBytes } from './size.ts';
+import { parseBytes } from '../model/byte-size.ts';
 import { didYouMean } from './suggest.ts';
 
 /** A command with its operands and all options. */
@@ -47,6 +48,14 @@ export interface Invocation {
   readonly states: readonly string[];
   /** What to show of each container. */
   readonly columns: readonly ColumnName[];
+  /** All columns of a list. */
+  readonly wide: boolean;
+  /** Of lockers. */
+  readonly store: string | undefined;
+  readonly locker: NewLocker;
+  readonly freeze: boolean;
+  readonly snapshot: string | undefined;
+  readonly yes: boolean;
   /** Undefined for text. */
   readonly json: JsonMode | undefined;
   readonly askPassword: boolean;
@@ -62,6 +71,16 @@ export interface Invocation {
   readonly delayMs: number;
   /** `[USER@]HOST[:PORT]`; undefined for this host. */
   readonly host: string | undefined;
+}
+
+/** What a new locker is to be, where somebody says so. */
+export interface NewLocker {
+  /** `UID:GID` */
+  readonly owner: string | undefined;
+  readonly mode: number | undefined;
+  /** The container that the owner's ids belong to. */
+  readonly container: string | undefined;
+  readonly encrypt: (typeof encryptions)[number] | undefined;
 }
 
 /** What can be asked for that needs nothing of this host. */
@@ -170,6 +189,24 @@ function parseSwap(text: string): bigint {
   throw new UsageError(
     `"${text}" is not a size of swap: write --swap=512M, --swap=0 or --swap=max`,
   );
+}
+
+function parseOwner(text: string): string {
+  if (/^\d{1,10}:\d{1,10}$/.test(text)) return text;
+  throw new UsageError(`"${text}" is no owner: write numbers, such as --owner=1000:1000`);
+}
+
+function parseMode(text: string): number {
+  if (/^[0-7]{1,5}$/.test(text)) return Number.parseInt(text, 8);
+  throw new UsageError(`"${text}" is no mode: write --mode=0750`);
+}
+
+/** Without a mode it is by a key file, which asks nobody. */
+function parseEncryption(text = 'key-file'): NewLocker['encrypt'] {
+  const known = encryptions.find((word) => word === text);
+  if (known !== undefined) return known;
+  const message = `"${text}" is no encryption: --encrypt= takes ${encryptions.join(', ')}`;
+  throw new UsageError(message, advice('create-locker', didYouMean(text, encryptions)));
 }
 
 function isState(word: string): word is ContainerState {
@@ -288,6 +325,17 @@ export function parseArguments(
     swap: read('swap', parseSwap),
     states: read('state', parseStates) ?? [],
     columns: read('columns', parseColumns) ?? (options.has('wide') ? wideColumns : usualColumns),
+    wide: options.has('wide'),
+    store: options.get('store'),
+    locker: {
+      owner: read('owner', parseOwner),
+      mode: read('mode', parseMode),
+      container: options.get('for'),
+      encrypt: options.has('encrypt') ? parseEncryption(options.get('encrypt')) : undefined,
+    },
+    freeze: options.has('freeze'),
+    snapshot: options.get('snapshot'),
+    yes: options.has('yes'),
     json: options.has('json') ? parseJson(options.get('json'), outputIsTerminal) : undefined,
     askPassword: !options.has('no-ask-password'),
     progress: !options.has('no-progress') && !options.has('quiet'),

@@ -10,7 +10,8 @@ import {
 import { limitHelp } from './limit-words.ts';
 
 /** What an operand is, which decides what completion offers for it. */
-export type OperandKind = 'command' | 'container' | 'job' | 'limit' | 'locker' | 'size';
+export type OperandKind =
+  'command' | 'container' | 'job' | 'limit' | 'locker' | 'name' | 'size' | 'snapshot';
 
 export interface Operand {
   readonly kind: OperandKind;
@@ -42,7 +43,7 @@ export const usualStatuses = [
   ['1', 'something failed'],
   ['2', 'wrong usage'],
   ['4', 'not permitted'],
-  ['5', 'no such container, locker or job'],
+  ['5', 'no such container, locker, snapshot, store or job'],
 ] as const;
 
 /** The same of a command that starts a container. */
@@ -62,6 +63,12 @@ function container(count: 'one' | 'optional', states?: readonly ContainerState[]
   return { kind: 'container', name: 'NAME', count, ...(states ? { states } : {}) };
 }
 
+function locker(name: string): Operand {
+  return { kind: 'locker', name, count: 'one' };
+}
+
+const size: Operand = { kind: 'size', name: 'SIZE', count: 'one' };
+
 const job = { 'no-block': '', timeout: '', 'no-ask-password': '', 'no-progress': '' };
 
 const ofProgram = [
@@ -74,7 +81,11 @@ const ofProgram = [
 export const commandSpecs = {
   list: {
     operands: [],
-    options: { state: '', wide: '', columns: '' },
+    options: {
+      state: '',
+      wide: 'Show all columns, also those that need a look into the guests',
+      columns: '',
+    },
     summary: 'List containers',
     help:
       'State, whether the next boot starts them and who decided that, process id of init on the host, memory in use and its limit, lockers. This is also what is done without a command. ' +
@@ -150,7 +161,7 @@ export const commandSpecs = {
     examples: ['lockerctl thaw batch'],
   },
   balloon: {
-    operands: [container('one'), { kind: 'size', name: 'SIZE', count: 'one' }],
+    operands: [container('one'), size],
     options: {
       force: 'Set it even if the kernel then kills processes of the guest',
       persist: '',
@@ -176,14 +187,14 @@ export const commandSpecs = {
     ],
   },
   attach: {
-    operands: [container('one', up), { kind: 'locker', name: 'LOCKER', count: 'one' }],
+    operands: [container('one', up), locker('LOCKER')],
     options: { 'read-only': '', persist: 'Later starts mount it too', ...job },
     summary: 'Mount a locker in a running container',
     help: '',
     examples: ['lockerctl attach --read-only web music'],
   },
   detach: {
-    operands: [container('one', up), { kind: 'locker', name: 'LOCKER', count: 'one' }],
+    operands: [container('one', up), locker('LOCKER')],
     options: {
       force: 'Unmount it although it is in use; its users keep it',
       persist: 'Later starts do not mount it either',
@@ -209,10 +220,88 @@ export const commandSpecs = {
   },
   lockers: {
     operands: [],
-    options: {},
+    options: { wide: '' },
     summary: 'List lockers',
-    help: 'Whether the host has mounted them, from what, and which containers see them.',
-    examples: ['lockerctl lockers'],
+    help: 'Whether the host has mounted them, their size, what is in use and what is left, the store that they come from, their health, and which containers see them. --wide also shows source, file system, who had it made, snapshots, and which containers they come with.',
+    examples: ['lockerctl lockers', 'lockerctl lockers --wide'],
+  },
+  'create-locker': {
+    operands: [{ kind: 'name', name: 'NAME', count: 'one' }, size],
+    options: { store: '', owner: '', mode: '', for: '', encrypt: '', ...job },
+    summary: 'Make a locker',
+    help: 'Out of a store of the host, with a mount that each boot makes. SIZE is such as 10G. It is not attached to anything.',
+    examples: [
+      'lockerctl create-locker music 10G',
+      'lockerctl create-locker --store=raid1 --for=web --owner=33:33 uploads 1.5T',
+    ],
+  },
+  'grow-locker': {
+    operands: [locker('NAME'), size],
+    options: job,
+    summary: 'Make a locker larger: 20G, +5G',
+    help: 'While it is in use, its file system included. A locker never becomes smaller.',
+    examples: ['lockerctl grow-locker music +5G'],
+  },
+  'rename-locker': {
+    operands: [locker('NAME'), { kind: 'name', name: 'NEW', count: 'one' }],
+    options: job,
+    summary: 'Give a locker another name',
+    help: 'It must not be attached, and no container may come with it.',
+    examples: ['lockerctl rename-locker music songs'],
+  },
+  'snapshot-locker': {
+    operands: [locker('NAME'), { kind: 'name', name: 'SNAPSHOT', count: 'optional' }],
+    options: { freeze: '', ...job },
+    summary: 'Keep what is in a locker at this moment',
+    help: 'Without a name, the snapshot is named after the time in UTC.',
+    examples: ['lockerctl snapshot-locker music', 'lockerctl snapshot-locker --freeze db before'],
+  },
+  snapshots: {
+    operands: [locker('NAME')],
+    options: {},
+    summary: 'List the snapshots of a locker',
+    help: '',
+    examples: ['lockerctl snapshots music'],
+  },
+  'restore-locker': {
+    operands: [
+      locker('NAME'),
+      { kind: 'snapshot', name: 'SNAPSHOT', count: 'one' },
+      { kind: 'name', name: 'NEW', count: 'one' },
+    ],
+    options: job,
+    summary: 'Make a new locker of a snapshot',
+    help: 'The locker that it was made of stays as it is.',
+    examples: ['lockerctl restore-locker music before old-music'],
+  },
+  'forget-locker': {
+    operands: [locker('NAME')],
+    options: job,
+    summary: 'Unmount a locker and drop its definition',
+    help: 'Its data stays, and the message says where. It must not be attached.',
+    examples: ['lockerctl forget-locker old-music'],
+  },
+  'destroy-locker': {
+    // What is typed a second time is not completed.
+    operands: [locker('NAME'), { kind: 'name', name: 'NAME', count: 'one' }],
+    options: {
+      yes: '',
+      store: 'Of the locker; needed where two stores have one of this name',
+      snapshot: '',
+    },
+    summary: 'Destroy a locker and its data, for ever (root only)',
+    help: 'Its name has to be given twice, and --yes. It also destroys what was forgotten. A locker that is attached is left alone.',
+    examples: [
+      'lockerctl destroy-locker --yes old-music old-music',
+      'lockerctl destroy-locker --yes --snapshot=before music music',
+    ],
+  },
+  stores: {
+    operands: [],
+    options: {},
+    summary: 'List the stores that new lockers come from',
+    help: 'How much they have and how much is free. The default is marked; lockerd.conf(5) says how they are set up.',
+    examples: ['lockerctl stores'],
   },
   jobs: {
     operands: [],

@@ -25,6 +25,9 @@ function asTyped({ command, operands, program, ...options }: Invocation): string
   const words = [
     ...['lockerctl', command],
     ...(options.apply ? ['--apply'] : []),
+    ...(options.yes ? ['--yes'] : []),
+    ...(options.store === undefined ? [] : [`--store=${options.store}`]),
+    ...(options.snapshot === undefined ? [] : [`--snapshot=${options.snapshot}`]),
     ...(options.json ? [`--json=${options.json}`] : []),
     ...(options.quiet ? ['--quiet'] : []),
     ...(options.legend || options.quiet ? [] : ['--no-legend']),

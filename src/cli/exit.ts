@@ -15,7 +15,7 @@ export const exitStatus = {
   unknown: 4,
   /** Any other command: not permitted. */
   notPermitted: 4,
-  /** Any other command: no such container, locker or job. */
+  /** Any other command: no such container, locker, snapshot, store or job. */
   noSuchObject: 5,
   /** "check": warnings, but no errors. */
   warnings: 6,
@@ -68,6 +68,11 @@ const reactions = new Map<string, Reaction>(
     },
     [errorNames.NoSuchContainer]: { status: exitStatus.noSuchObject },
     [errorNames.NoSuchLocker]: { status: exitStatus.noSuchObject },
+    [errorNames.NoSuchSnapshot]: { status: exitStatus.noSuchObject },
+    [errorNames.NoSuchStore]: {
+      status: exitStatus.noSuchObject,
+      hint: '"lockerctl stores" shows the stores.',
+    },
     [busError.unknownObject]: { status: exitStatus.noSuchObject },
     [errorNames.StartsLater]: {
       status: exitStatus.startsLater,

@@ -5,7 +5,7 @@ import { Variant, type VariantMap } from '../bus/values.ts';
 import type { LimitName } from '../model/guest-limits.ts';
 import { limitRules } from '../model/guest-limits.ts';
 import { unlimited } from '../model/memory-limit.ts';
-import { parseBytes } from './size.ts';
+import { parseBytes } from '../model/byte-size.ts';
 import { didYouMean } from './suggest.ts';
 
 /** How people write a limit. */

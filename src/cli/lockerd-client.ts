@@ -10,14 +10,36 @@ import {
   readGuest,
   readJob,
   readLocker,
+  readSnapshots,
+  readStore,
   type ContainerInfo,
   type GuestInfo,
   type JobInfo,
   type LockerInfo,
+  type SnapshotInfo,
+  type StoreInfo,
 } from './object-info.ts';
 
-/** A method of Manager that makes a job of its container. */
-export interface JobRequest {
+/** A method of Manager that makes a job. */
+export type JobRequest = ContainerJobRequest | LockerJobRequest;
+
+/** One about a locker as such. */
+export interface LockerJobRequest {
+  readonly member:
+    | 'CreateLocker'
+    | 'GrowLocker'
+    | 'RenameLocker'
+    | 'SnapshotLocker'
+    | 'RestoreLocker'
+    | 'ForgetLocker';
+  /** Without the options, which are the last one. */
+  readonly signature: string;
+  readonly body: readonly unknown[];
+  readonly variants: VariantMap;
+}
+
+/** One about a container. */
+export interface ContainerJobRequest {
   readonly member:
     | 'StartContainer'
     | 'StopContainer'
@@ -72,6 +94,9 @@ export interface Snapshot {
 /** Arguments of a call have 64 KiB, and a name has up to 255 bytes. */
 const namesPerCall = 200;
 
+/** As long as the service itself waits for a look. */
+const lookMs = 90_000;
+
 type ManagedObjects = Record<string, Record<string, VariantMap>>;
 
 /** How long to wait before asking again where the service has too much to do, milliseconds. */
@@ -91,6 +116,32 @@ function delay(ms: number): Promise<void> {
 
 function byName(a: { readonly name: string }, b: { readonly name: string }): number {
   return a.name < b.name ? -1 : 1;
+}
+
+type JobCall = [signature: string, body: readonly unknown[], options: Record<string, Variant>];
+
+function lockerCall({ signature, body, variants }: LockerJobRequest): JobCall {
+  return [signature, body, { ...variants }];
+}
+
+function containerCall(request: ContainerJobRequest): JobCall {
+  const { container, locker, limitBytes, limits, swapBytes, autostart } = request;
+  const options: Record<string, Variant> = {};
+  for (const [name, value] of Object.entries(request.options ?? {})) {
+    if (value) options[name] = new Variant('b', true);
+  }
+  if (swapBytes !== undefined) options['swap'] = new Variant('t', swapBytes);
+  const [signature, argument] =
+    locker !== undefined
+      ? ['s', [locker]]
+      : limitBytes !== undefined
+        ? ['t', [limitBytes]]
+        : limits !== undefined
+          ? ['a{sv}', [limits]]
+          : autostart !== undefined
+            ? ['b', [autostart]]
+            : ['', []];
+  return [`s${signature}`, [container, ...argument], options];
 }
 
 export class Service {
@@ -124,6 +175,12 @@ export class Service {
   #manager(member: string, signature = '', ...body: unknown[]): Promise<readonly unknown[]> {
     const path = managerPath;
     return this.#call({ path, interface: interfaces.manager, member, signature, body });
+  }
+
+  /** Calls what has root look at disks, which may be slow or dead. */
+  #look(member: string, signature = '', ...body: unknown[]): Promise<readonly unknown[]> {
+    const request = { path: managerPath, interface: interfaces.manager, member, signature, body };
+    return this.#call({ ...request, timeoutMs: lookMs });
   }
 
   async #properties(path: string, name: string): Promise<VariantMap> {
@@ -186,6 +243,28 @@ export class Service {
     return found;
   }
 
+  async locker(name: string): Promise<LockerInfo> {
+    const [path] = await this.#manager('GetLocker', 's', name);
+    return readLocker(await this.#properties(path as string, interfaces.locker));
+  }
+
+  /** Has the service look at all lockers; their properties then say what was seen. */
+  async lookAtLockers(): Promise<void> {
+    await this.#look('LookAtLockers', 'as', []);
+  }
+
+  async snapshots(locker: string): Promise<SnapshotInfo[]> {
+    const [snapshots] = await this.#look('ListSnapshots', 's', locker);
+    return readSnapshots(snapshots as [string, bigint, bigint, bigint][]).sort(byName);
+  }
+
+  async stores(): Promise<StoreInfo[]> {
+    const [stores] = await this.#look('ListStores');
+    return (stores as [string, VariantMap][])
+      .map(([name, store]) => readStore(name, store))
+      .sort(byName);
+  }
+
   /** Action ids and `yes`, `no` or `challenge`. */
   async permissions(path: string): Promise<Record<string, string>> {
     const [permissions] = await this.#manager('GetPermissions', 'o', path);
@@ -197,30 +276,16 @@ export class Service {
    * @returns the path of the job
    */
   async startJob(request: JobRequest): Promise<string> {
-    const { member, container, locker, limitBytes, limits, swapBytes, autostart } = request;
-    const options: VariantMap = {};
-    for (const [name, value] of Object.entries(request.options ?? {})) {
-      if (value) options[name] = new Variant('b', true);
-    }
-    if (swapBytes !== undefined) options['swap'] = new Variant('t', swapBytes);
     const { timeoutUsec } = this.#options;
+    const [signature, body, options] =
+      'body' in request ? lockerCall(request) : containerCall(request);
     if (timeoutUsec !== undefined) options['timeout-usec'] = new Variant('t', timeoutUsec);
-    const [signature, body] =
-      locker !== undefined
-        ? ['ssa{sv}', [container, locker, options]]
-        : limitBytes !== undefined
-          ? ['sta{sv}', [container, limitBytes, options]]
-          : limits !== undefined
-            ? ['sa{sv}a{sv}', [container, limits, options]]
-            : autostart !== undefined
-              ? ['sba{sv}', [container, autostart, options]]
-              : ['sa{sv}', [container, options]];
     const [job] = await this.#authorized({
       path: managerPath,
       interface: interfaces.manager,
-      member,
-      signature,
-      body,
+      member: request.member,
+      signature: `${signature}a{sv}`,
+      body: [...body, options],
     });
     return job as string;
   }

@@ -19,6 +19,16 @@ import { asCommandError, CommandError, exitStatus } from './exit.ts';
 import { helpLines } from './help.ts';
 import { importContainers } from './import-action.ts';
 import type { JsonValue } from './json.ts';
+import { destroyLocker } from './destroy-action.ts';
+import { runLockerAction } from './locker-actions.ts';
+import {
+  lockerJson,
+  printLockers,
+  printSnapshots,
+  printStores,
+  snapshotJson,
+  storeJson,
+} from './locker-views.ts';
 import { monitor } from './monitor.ts';
 import { needLook } from './container-columns.ts';
 import { isUp, type ContainerInfo, type GuestInfo, type JobInfo } from './object-info.ts';
@@ -32,10 +42,8 @@ import { escapeText } from './text.ts';
 import {
   containerJson,
   jobJson,
-  lockerJson,
   printContainers,
   printJobs,
-  printLockers,
   printPermissions,
   printStatus,
 } from './views.ts';
@@ -104,12 +112,49 @@ function now(): bigint {
   return BigInt(Date.now()) * 1000n;
 }
 
+/** Has the service look, unless only names are wanted; without an answer, a warning says why. */
+async function lookAtLockers({ service, terminal, invocation }: Session): Promise<void> {
+  if (invocation.quiet && !invocation.json) return;
+  try {
+    await service.lookAtLockers();
+  } catch (error) {
+    if (!(error instanceof DBusError)) throw error;
+    const { message } = asCommandError(error);
+    terminal.complain(`lockerctl: warning: lockers cannot be looked at: ${escapeText(message)}`);
+  }
+}
+
 async function lockers(session: Session): Promise<number> {
+  await lookAtLockers(session);
   const { lockers: found } = await session.service.snapshot();
   printList(session, found, {
-    table: printLockers,
+    table: (terminal, shown, legend) => {
+      printLockers(terminal, shown, legend, session.invocation.wide);
+    },
     name: ({ name }) => name,
     json: lockerJson,
+  });
+  return exitStatus.ok;
+}
+
+async function snapshots(session: Session): Promise<number> {
+  const [name = ''] = session.invocation.operands;
+  const found = await session.service.snapshots(name).catch((error: unknown) => {
+    return throwWithGuess(session.service, error, { container: '', locker: name });
+  });
+  printList(session, found, {
+    table: printSnapshots,
+    name: (snapshot) => snapshot.name,
+    json: snapshotJson,
+  });
+  return exitStatus.ok;
+}
+
+async function stores(session: Session): Promise<number> {
+  printList(session, await session.service.stores(), {
+    table: printStores,
+    name: ({ name }) => name,
+    json: storeJson,
   });
   return exitStatus.ok;
 }
@@ -168,15 +213,22 @@ async function status(session: Session): Promise<number> {
   return result;
 }
 
+/** What somebody may have meant goes with the error. */
+async function throwWithGuess(
+  service: Service,
+  error: unknown,
+  names: { readonly container: string; readonly locker?: string },
+): Promise<never> {
+  const { message, status, hint } = asCommandError(error);
+  const errorName = error instanceof DBusError ? error.errorName : '';
+  const guess = await new NameGuess(service).hint(errorName, names);
+  throw new CommandError(message, status, guess ?? hint, { cause: error });
+}
+
 async function pathOf(service: Service, name: string): Promise<string> {
-  try {
-    return await service.containerPath(name);
-  } catch (error) {
-    const { message, status, hint } = asCommandError(error);
-    const errorName = error instanceof DBusError ? error.errorName : '';
-    const guess = await new NameGuess(service).hint(errorName, { container: name });
-    throw new CommandError(message, status, guess ?? hint, { cause: error });
-  }
+  return service
+    .containerPath(name)
+    .catch((error: unknown) => throwWithGuess(service, error, { container: name }));
 }
 
 async function permissions({ service, terminal, invocation }: Session): Promise<number> {
@@ -217,6 +269,10 @@ function runCommand(session: Session): Promise<number> {
       return status(session);
     case 'lockers':
       return lockers(session);
+    case 'snapshots':
+      return snapshots(session);
+    case 'stores':
+      return stores(session);
     case 'jobs':
       return jobs(session);
     case 'permissions':
@@ -233,8 +289,16 @@ function runCommand(session: Session): Promise<number> {
     case 'import':
     case 'diff':
     case 'explain':
+    case 'destroy-locker':
       // They need no service.
       throw new Error(invocation.command);
+    case 'create-locker':
+    case 'grow-locker':
+    case 'rename-locker':
+    case 'snapshot-locker':
+    case 'restore-locker':
+    case 'forget-locker':
+      return runLockerAction(service, terminal, invocation);
     default:
       return runAction(service, terminal, invocation);
   }
@@ -244,6 +308,8 @@ const readingCommands: readonly string[] = [
   'list',
   'status',
   'lockers',
+  'snapshots',
+  'stores',
   'jobs',
   'permissions',
   'monitor',
@@ -268,6 +334,7 @@ async function runOnBus(invocation: Invocation, terminal: Terminal): Promise<num
   if (command === 'import') return importContainers(invocation, terminal);
   if (command === 'explain') return explainUnits(invocation, terminal);
   if (command === 'diff') return diffUnits(invocation, terminal);
+  if (command === 'destroy-locker') return destroyLocker(invocation, terminal);
   const bus = host === undefined ? await connectBus() : await connectRemote(host);
   let agent: PasswordAgent | undefined;
   try {

@@ -1,6 +1,6 @@
 /** "monitor": the service's signals as lines, until it is ended. */
 
-import { interfaces } from '../api/names.ts';
+import { interfaces, unknownFigure, unknownId } from '../api/names.ts';
 import { parsePath } from '../api/paths.ts';
 import type { Signal } from '../bus/connection.ts';
 import { type Variant, type VariantMap } from '../bus/values.ts';
@@ -48,6 +48,10 @@ function words(property: string): string {
 
 function valueText(property: string, { signature, value }: Variant): string {
   if (signature === 't' && property.endsWith('Limit')) return formatLimit(value as bigint);
+  if (['Size', 'Used', 'Available'].includes(property)) {
+    return value === unknownFigure ? 'unknown' : formatLimit(value as bigint);
+  }
+  if (property === 'Creator' && value === unknownId) return 'nobody';
   if (property === 'Progress') return formatProgress(value as number) || 'unknown';
   if (signature === 'b') return value === true ? 'yes' : 'no';
   if (signature === 'as') return (value as string[]).join(',') || 'none';
@@ -76,12 +80,13 @@ export function describeSignal(signal: Signal): string[] {
   switch (member) {
     case 'JobNew': {
       const [id, , verb, container] = body as [number, string, string, string];
-      return [`job ${id} new: ${verb} ${container}`];
+      return [`job ${id} new: ${verb} ${container}`.trimEnd()];
     }
     case 'JobRemoved': {
       const [id, , verb, container, result, error] = body as [number, ...string[]];
       const reason = error === undefined || error === '' ? '' : ` (${error})`;
-      return [`job ${id} ${result ?? ''}: ${verb ?? ''} ${container ?? ''}${reason}`];
+      const what = `${verb ?? ''} ${container ?? ''}`.trimEnd();
+      return [`job ${id} ${result ?? ''}: ${what}${reason}`];
     }
     case 'PermissionsChanged':
       return ['permissions may have changed'];

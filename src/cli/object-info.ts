@@ -3,7 +3,7 @@
 import { parsePath } from '../api/paths.ts';
 import type { Variant, VariantMap } from '../bus/values.ts';
 import { CommandError, exitStatus } from './exit.ts';
-import { unknownFigure } from '../api/names.ts';
+import { unknownFigure, unknownId } from '../api/names.ts';
 import { readUsage, type UsageInfo, type UsageTypes } from './usage-info.ts';
 
 export interface LockerUse {
@@ -63,6 +63,40 @@ export interface LockerInfo {
   readonly mounted: boolean;
   readonly source: string;
   readonly attachedTo: readonly { readonly container: string; readonly readOnly: boolean }[];
+  /** Bytes; undefined for what nobody has seen, as in all that follows. */
+  readonly size: bigint | undefined;
+  readonly used: bigint | undefined;
+  readonly available: bigint | undefined;
+  /** Empty for what nobody has seen. */
+  readonly fileSystem: string;
+  readonly device: string;
+  /** Empty for a locker that lockerd did not make. */
+  readonly store: string;
+  readonly health: string;
+  readonly creator: number | undefined;
+  readonly snapshots: readonly string[];
+}
+
+export interface SnapshotInfo {
+  readonly name: string;
+  /** CLOCK_REALTIME, microseconds; undefined where it is not known, as the next two. */
+  readonly created: bigint | undefined;
+  /** Bytes. */
+  readonly size: bigint | undefined;
+  readonly used: bigint | undefined;
+}
+
+export interface StoreInfo {
+  readonly name: string;
+  readonly type: string;
+  readonly fileSystem: string;
+  /** Bytes; undefined where it is not known or has no limit. */
+  readonly size: bigint | undefined;
+  readonly free: bigint | undefined;
+  readonly maxSize: bigint | undefined;
+  readonly isDefault: boolean;
+  readonly problem: string;
+  readonly forgotten: readonly { readonly name: string; readonly size: bigint | undefined }[];
 }
 
 export interface JobInfo {
@@ -115,6 +149,7 @@ interface SignatureTypes extends UsageTypes {
   'a(ss)': readonly (readonly [string, string])[];
   'a(ob)': readonly (readonly [string, boolean])[];
   '(ss)': readonly [string, string];
+  'a(st)': readonly (readonly [string, bigint])[];
 }
 
 type Getter = <S extends keyof SignatureTypes>(name: string, signature: S) => SignatureTypes[S];
@@ -191,6 +226,7 @@ export function readGuest(description: VariantMap): GuestInfo | undefined {
 /** Reads the properties of org.lockerd1.Locker. */
 export function readLocker(properties: VariantMap): LockerInfo {
   const get = getter('a locker', properties);
+  const creator = get('Creator', 'u');
   return {
     name: get('Name', 's'),
     description: get('Description', 's'),
@@ -200,6 +236,48 @@ export function readLocker(properties: VariantMap): LockerInfo {
       container: nameOf(path),
       readOnly,
     })),
+    size: known(get('Size', 't')),
+    used: known(get('Used', 't')),
+    available: known(get('Available', 't')),
+    fileSystem: get('FileSystem', 's'),
+    device: get('Device', 's'),
+    store: get('Store', 's'),
+    health: get('Health', 's'),
+    creator: creator === unknownId ? undefined : creator,
+    snapshots: get('Snapshots', 'as'),
+  };
+}
+
+/** Reads what ListSnapshots answers. */
+export function readSnapshots(
+  snapshots: readonly (readonly [string, bigint, bigint, bigint])[],
+): SnapshotInfo[] {
+  return snapshots.map(([name, created, size, used]) => ({
+    name,
+    created: known(created),
+    size: known(size),
+    used: known(used),
+  }));
+}
+
+/** Reads what ListStores answers of one. */
+export function readStore(name: string, store: VariantMap): StoreInfo {
+  const get = getter(`store "${name}"`, store);
+  const seen: Optional = (key, signature) =>
+    store[key] === undefined ? undefined : get(key, signature);
+  return {
+    name,
+    type: get('Type', 's'),
+    fileSystem: get('FileSystem', 's'),
+    size: seen('Size', 't'),
+    free: seen('Free', 't'),
+    maxSize: seen('MaxSize', 't'),
+    isDefault: get('Default', 'b'),
+    problem: get('Problem', 's'),
+    forgotten: (seen('Forgotten', 'a(st)') ?? []).map(([forgotten, size]) => ({
+      name: forgotten,
+      size: known(size),
+    })),
   };
 }
 
@@ -207,11 +285,13 @@ export function readLocker(properties: VariantMap): LockerInfo {
 export function readJob(properties: VariantMap): JobInfo {
   const get = getter('a job', properties);
   const progress = get('Progress', 'd');
+  const container = get('Container', 'o');
   const [errorName, errorMessage] = get('Error', '(ss)');
   return {
     id: get('Id', 'u'),
     verb: get('Verb', 's'),
-    container: nameOf(get('Container', 'o')),
+    // A job of a locker as such has none.
+    container: container === '/' ? '' : nameOf(container),
     locker: get('Locker', 's'),
     uid: get('StartedByUid', 'u'),
     started: get('StartTimestamp', 't'),

@@ -20,8 +20,13 @@ export type ContainerState = (typeof containerStates)[number];
 /** How JSON is printed; `off` stands for text. */
 export const jsonModes = ['pretty', 'short', 'off'] as const;
 
+/** How a new locker can be encrypted. */
+export const encryptions = ['key-file', 'passphrase'] as const;
+
 /** What the value of an option is, which decides what completion offers for it. */
-export type ValueKind = 'columns' | 'count' | 'host' | 'json-mode' | 'size' | 'span' | 'states';
+export type ValueKind =
+  | ('columns' | 'count' | 'host' | 'json-mode' | 'size' | 'span' | 'states')
+  | ('container' | 'encryption' | 'store' | 'text');
 
 export interface OptionSpec {
   readonly short?: string;
@@ -75,7 +80,7 @@ export const optionSpecs = {
     scope: 'own',
     help: 'Only containers in these states',
   },
-  wide: { scope: 'own', help: 'Show all columns, also those that need a look into the guests' },
+  wide: { scope: 'own', help: 'Show all columns' },
   columns: {
     value: { kind: 'columns', shown: 'COLUMN[,...]' },
     scope: 'own',
@@ -102,6 +107,38 @@ export const optionSpecs = {
     help: 'Time between two tables: 500ms, 2s; 2s without it',
   },
   apply: { scope: 'own', help: 'Make the changes that it shows' },
+  store: {
+    value: { kind: 'store', shown: 'STORE' },
+    scope: 'own',
+    help: "Take it from this store; without it, from the host's default",
+  },
+  owner: {
+    value: { kind: 'text', shown: 'UID:GID' },
+    scope: 'own',
+    help: 'Give its root directory to this user and group; 0:0 without it',
+  },
+  mode: {
+    value: { kind: 'text', shown: 'MODE' },
+    scope: 'own',
+    help: 'Give its root directory these permissions, octal; 0750 without it',
+  },
+  for: {
+    value: { kind: 'container', shown: 'NAME' },
+    scope: 'own',
+    help: 'The numbers of --owner are those of the guest of this container',
+  },
+  encrypt: {
+    value: { kind: 'encryption', shown: 'MODE', optional: true },
+    scope: 'own',
+    help: 'Encrypt it with a key-file (without MODE) or a passphrase',
+  },
+  freeze: { scope: 'own', help: 'Containers that write to it stand still meanwhile' },
+  snapshot: {
+    value: { kind: 'text', shown: 'SNAPSHOT' },
+    scope: 'own',
+    help: 'Only this snapshot of it',
+  },
+  yes: { scope: 'own', help: 'Yes, destroy the data' },
 } as const satisfies Readonly<Record<string, OptionSpec>>;
 
 export type OptionName = keyof typeof optionSpecs;

@@ -1,15 +1,8 @@
-/** What "list", "status", "lockers", "jobs" and "permissions" print, from what the bus says. */
+/** What "list", "status", "jobs" and "permissions" print, from what the bus says. */
 
 import type { ColumnName, Row } from './container-columns.ts';
-import {
-  containerColumn,
-  guestJson,
-  listOf,
-  lockerWord,
-  none,
-  usage,
-} from './container-columns.ts';
-import type { ContainerInfo, GuestInfo, JobInfo, LockerInfo } from './object-info.ts';
+import { containerColumn, guestJson, lockerWord, none, usage } from './container-columns.ts';
+import type { ContainerInfo, GuestInfo, JobInfo } from './object-info.ts';
 import { formatProgress } from './run-job.ts';
 import type { JsonValue } from './json.ts';
 import { formatBytes, unlimited } from '../model/memory-limit.ts';
@@ -82,7 +75,7 @@ interface TableView {
   readonly noun: string;
 }
 
-function printTable(terminal: Terminal, view: TableView, legend: boolean): void {
+export function printTable(terminal: Terminal, view: TableView, legend: boolean): void {
   const { columns, rows, coloured, noun } = view;
   const lines = renderTable(columns, rows, {
     width: terminal.traits.columns,
@@ -119,30 +112,6 @@ export function printContainers(
   printTable(terminal, { columns, rows: cells, coloured, noun: 'container' }, legend);
 }
 
-/** "lockers" */
-export function printLockers(
-  terminal: Terminal,
-  lockers: readonly LockerInfo[],
-  legend: boolean,
-): void {
-  const rows = lockers.map((locker) => [
-    escapeText(locker.name),
-    locker.mounted ? 'mounted' : 'unmounted',
-    escapeText(locker.source) || none,
-    listOf(locker.attachedTo.map(({ container, readOnly }) => lockerWord(container, readOnly))),
-    escapeText(locker.description),
-  ]);
-  const columns: Column[] = [
-    { header: 'LOCKER', shrinks: true },
-    { header: 'STATE' },
-    { header: 'SOURCE', shrinks: true },
-    { header: 'CONTAINERS', shrinks: true },
-    { header: 'DESCRIPTION', shrinks: true },
-  ];
-  const coloured = { column: 1, colours: { mounted: 'green' } as const };
-  printTable(terminal, { columns, rows, coloured, noun: 'locker' }, legend);
-}
-
 function jobState(job: JobInfo): string {
   return escapeText(job.state === 'done' ? job.result : job.state);
 }
@@ -151,7 +120,7 @@ function jobState(job: JobInfo): string {
 export function printJobs(terminal: Terminal, jobs: readonly JobInfo[], legend: boolean): void {
   const rows = jobs.map((job) => [
     String(job.id),
-    escapeText(job.container),
+    escapeText(job.container) || none,
     escapeText(job.verb),
     escapeText(job.locker) || none,
     jobState(job),
@@ -327,26 +296,12 @@ export function containerJson(
   };
 }
 
-/** A locker as --json has it. */
-export function lockerJson(locker: LockerInfo): JsonValue {
-  return {
-    locker: locker.name,
-    mounted: locker.mounted,
-    source: locker.source,
-    description: locker.description,
-    attached_to: locker.attachedTo.map(({ container, readOnly }) => ({
-      container,
-      read_only: readOnly,
-    })),
-  };
-}
-
 /** A job as --json has it. */
 export function jobJson(job: JobInfo): JsonValue {
   return {
     job: job.id,
     verb: job.verb,
-    container: job.container,
+    container: job.container === '' ? null : job.container,
     locker: job.locker === '' ? null : job.locker,
     state: job.state,
     phase: job.phase,

@@ -36,7 +36,10 @@ export class AuditLog {
 
   decision(caller: Caller, action: ActionId, details: ActionDetails, verdict: Verdict): void {
     const { container, locker, verb } = details;
-    const object = locker === '' ? `"${container}"` : `"${locker}" of "${container}"`;
+    const object = [locker, container]
+      .filter((name) => name !== '')
+      .map((name) => `"${name}"`)
+      .join(' of ');
     this.#journal.write({
       uid: caller.uid,
       isKept: verdict === 'yes' || verdict === 'changed',
@@ -45,6 +48,7 @@ export class AuditLog {
       message: `${verb} ${object} for uid ${caller.uid}: ${verdictWords[verdict]}`,
       fields: {
         ...objectFields(container, locker),
+        ...lockerFields(details),
         VERB: verb,
         ACTION: action,
         UID: String(caller.uid),
@@ -103,6 +107,16 @@ export class AuditLog {
       fields: {},
     });
   }
+}
+
+/** What is to be made of a locker. */
+function lockerFields({ store, size, snapshot, name }: ActionDetails): Record<string, string> {
+  return {
+    ...(store !== '' && { STORE: store }),
+    ...(size !== '' && { SIZE: size }),
+    ...(snapshot !== '' && { SNAPSHOT: snapshot }),
+    ...(name !== '' && { NAME: name }),
+  };
 }
 
 function objectFields(container: string, locker: string): Record<string, string> {

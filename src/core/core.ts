@@ -12,28 +12,33 @@ import { AuditLog } from './audit-log.ts';
 import { Authorizer } from './authorizer.ts';
 import { CallerLeft, type Caller } from './caller.ts';
 import type { Clock } from './clock.ts';
+import { GuestLooks } from './guest-looks.ts';
+import { HostState, type HostPorts } from './host-state.ts';
+import { JobActions } from './job-actions.ts';
+import { busyError, describeJob, Jobs, type Job, type JobSpec } from './job-queue.ts';
+import { LimitReconciler } from './limit-reconciler.ts';
+import type { LockerFacts } from './locker-plan.ts';
+import type { LockersPort } from './locker-ports.ts';
+import { Lockers } from './lockers.ts';
+import { emptyOptions, parseOptions, type OptionBag, type Options } from './options.ts';
+import { jobDetails, questionsAbout, type PermissionObject } from './permissions.ts';
+import type { ActionId, AuthorityPort, Decision, JournalPort } from './ports.ts';
+import { planRequest, type Plan } from './request-plan.ts';
 import {
   defaultTimeoutMs,
   isCancelable,
+  isLockerRequest,
   optionsOf,
   optionsOfCancel,
   supersedes,
   type Request,
-} from './container-request.ts';
-import { GuestLooks } from './guest-looks.ts';
-import { HostState, type HostPorts } from './host-state.ts';
-import { JobActions } from './job-actions.ts';
-import { busyError, describeJob, Jobs, type Job } from './job-queue.ts';
-import { LimitReconciler } from './limit-reconciler.ts';
-import { parseOptions, type OptionBag, type Options } from './options.ts';
-import { jobDetails, questionsAbout, type PermissionObject } from './permissions.ts';
-import type { ActionId, AuthorityPort, Decision, JournalPort } from './ports.ts';
-import { planRequest, type Plan } from './request-plan.ts';
+} from './request.ts';
 import { defaultLimits, UserQuota, type Limits } from './user-quota.ts';
 
 export interface CorePorts extends HostPorts {
   readonly authority: AuthorityPort;
   readonly journal: JournalPort;
+  readonly lockers: LockersPort;
 }
 
 interface RememberedRequest {
@@ -51,6 +56,7 @@ export class Core {
   readonly quota: UserQuota;
   readonly host: HostState;
   readonly looks: GuestLooks;
+  readonly lockers: Lockers;
   readonly jobs: Jobs;
 
   constructor(ports: CorePorts, clock: Clock, limits: Limits = defaultLimits) {
@@ -61,6 +67,7 @@ export class Core {
     this.quota = new UserQuota(clock, limits);
     this.host = new HostState(ports, clock, reportProblem);
     this.looks = new GuestLooks(this.host, ports.helper, clock);
+    this.lockers = new Lockers(this.host, ports.lockers, clock, reportProblem);
     this.jobs = new Jobs(clock, limits);
     this.#actions = new JobActions(this.host, ports);
     this.#authorizer = new Authorizer(
@@ -146,28 +153,28 @@ export class Core {
   }
 
   async #admit(caller: Caller, request: Request, options: Options): Promise<Job> {
-    const { jobs } = this;
-    const plan = planRequest(this.host, request, options);
-    const { action, details } = plan;
+    const plan = await this.#planner(caller, request, options);
+    const first = plan();
+    const { action, details, subjects, objection } = first;
     const isInteractive = caller.interactive || options.interactive;
     const inTheWay = () => {
-      const current = jobs.of(plan.container.name);
-      return current && !supersedes(request, options, current) ? busyError(current) : undefined;
+      const busy = this.jobs.busy(subjects);
+      return busy && !supersedes(request, options, busy.job) ? busyError(busy) : undefined;
     };
     this.quota.check('jobs-per-uid', caller.uid);
-    const objection = inTheWay() ?? plan.objection;
-    if (objection) {
+    const obstacle = inTheWay() ?? objection;
+    if (obstacle) {
       // A caller without permission does not learn why the request makes no sense. No prompt is shown.
       await this.#authorizer.requireChance(caller, action, details, isInteractive);
-      throw objection;
+      throw obstacle;
     }
     await this.#authorizer.authorize(caller, action, details, isInteractive);
-    const now = this.#planAgain(request, options);
-    if (!now || isOther(plan, now)) {
+    const now = planAgain(plan);
+    if (!now || isOther(first, now)) {
       this.#log.decision(caller, action, details, 'changed');
       throw new LockerdError(
         'JobConflict',
-        `container "${plan.container.name}" changed during the authorization; look and try again`,
+        `${subjects[0]} changed during the authorization; look and try again`,
       );
     }
     const late = inTheWay();
@@ -175,18 +182,24 @@ export class Core {
     return this.#createJob(caller, request, options, now);
   }
 
-  #planAgain(request: Request, options: Options): Plan | undefined {
+  /** What says what a request means, again and again; throws LockerdErrors that are for everybody. */
+  async #planner(caller: Caller, request: Request, options: Options): Promise<() => Plan> {
+    const { lockers, quota } = this;
+    if (!isLockerRequest(request)) return () => planRequest(this.host, request, options);
+    const planWith = (facts: LockerFacts) => lockers.plan(caller.uid, request, options, facts);
+    // What can be said without root's help is said without it.
+    planWith({ stores: lockers.knownStores, trouble: undefined, snapshot: '' });
+    const leave = quota.enter('pending-authorizations-per-uid', caller.uid);
     try {
-      const plan = planRequest(this.host, request, options);
-      return plan.objection ? undefined : plan;
-    } catch (error) {
-      if (error instanceof LockerdError) return undefined;
-      throw error;
+      const facts = await lockers.prepare(caller.uid, request);
+      return () => planWith(facts);
+    } finally {
+      leave();
     }
   }
 
   #createJob(caller: Caller, request: Request, options: Options, plan: Plan): Job {
-    const { container } = plan;
+    const { container, subjects, details } = plan;
     const timeoutMs =
       options.timeoutUsec === undefined
         ? defaultTimeoutMs(request.verb, options.force)
@@ -195,20 +208,31 @@ export class Core {
     try {
       const job = this.jobs.create({
         verb: request.verb,
-        container: container.name,
+        container: container?.name ?? '',
         locker: 'locker' in request ? request.locker : '',
+        subjects,
         uid: caller.uid,
         timeoutMs,
         isCancelable: isCancelable(request.verb),
-        supersedes: this.jobs.of(container.name),
-        run: (context) => this.#actions.run(request, container, options, context),
+        supersedes: this.jobs.busy(subjects)?.job,
+        run: this.#work(caller, request, options, plan),
       });
       void job.ended.then(leave);
+      if (isLockerRequest(request)) this.lockers.claim(job, details);
       return job;
     } catch (error) {
       leave();
       throw error;
     }
+  }
+
+  #work(caller: Caller, request: Request, options: Options, plan: Plan): JobSpec['run'] {
+    const { container, details } = plan;
+    if (isLockerRequest(request)) {
+      return (context) => this.lockers.run(request, details, caller.uid, context);
+    }
+    if (container === undefined) throw new Error(`${request.verb} has no container`);
+    return (context) => this.#actions.run(request, container, options, context);
   }
 
   /** Cancels a job: one's own freely, another's with polkit's yes. */
@@ -241,11 +265,26 @@ export class Core {
     caller: Caller,
     object: PermissionObject,
   ): Promise<ReadonlyMap<ActionId, Decision>> {
-    const questions = questionsAbout(this.host, object);
+    const { host, lockers } = this;
+    if (object.kind === 'manager' || object.kind === 'locker') {
+      await lockers.foresee(caller.uid, object.kind === 'manager');
+    }
+    const questions = questionsAbout({ host, lockers, uid: caller.uid }, object);
     if (object.kind === 'job' && object.job.uid === caller.uid) {
       return new Map(questions.map(({ action }) => [action, 'yes']));
     }
     return this.#authorizer.answers(caller, questions);
+  }
+}
+
+/** Undefined for a request that has become pointless. */
+function planAgain(plan: () => Plan): Plan | undefined {
+  try {
+    const now = plan();
+    return now.objection ? undefined : now;
+  } catch (error) {
+    if (error instanceof LockerdError) return undefined;
+    throw error;
   }
 }
 
@@ -260,16 +299,12 @@ function isOther(before: Plan, now: Plan): boolean {
   );
 }
 
-/** What makes two requests the same. How long the caller waits does not count. */
+/** What makes two requests the same. How long the caller waits, and whether somebody is asked, does not count. */
 function fingerprintOf(request: Request, options: Options): string {
-  const { force, readOnly, persist, swap, timeoutUsec } = options;
-  const limit = request.verb === 'balloon' ? String(request.limit) : '';
-  const limits = request.verb === 'set-limits' ? Object.entries(request.limits) : [];
-  const locker = 'locker' in request ? request.locker : '';
-  const autostart = 'autostart' in request && request.autostart;
-  const { verb, container } = request;
-  return JSON.stringify([
-    ...[verb, container, locker, limit, autostart, force, readOnly, persist],
-    ...[String(swap), String(timeoutUsec), limits],
-  ]);
+  const { interactive, wait, requestId } = emptyOptions;
+  const sorted = (value: object) => Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1));
+  const counted = { ...options, interactive, wait, requestId };
+  return JSON.stringify([sorted(request), sorted(counted)], (_, part: unknown) =>
+    typeof part === 'bigint' ? `${part}n` : part,
+  );
 }

@@ -1,16 +1,14 @@
 /**
- * Looks at guests for callers. A look costs a process of root's, so there is one at a time, for all who
- * have asked meanwhile, and what it has seen is good for a moment.
+ * Looks at guests for callers. Looks are shared, and what one has seen is good for a moment.
  */
 
 import type { Clock } from './clock.ts';
 import type { HostState } from './host-state.ts';
 import type { GuestLook, HelperPort } from './ports.ts';
+import { portionsOf, SharedLook } from './shared-look.ts';
 
 /** How long what was seen is answered again, milliseconds. */
 const freshMs = 1_000;
-/** Names in one request to the helper, which takes 64 KiB. */
-const maxNames = 200;
 
 type Looks = ReadonlyMap<string, GuestLook>;
 
@@ -25,9 +23,7 @@ export class GuestLooks {
   readonly #helper: Pick<HelperPort, 'look'>;
   readonly #clock: Clock;
   readonly #fresh = new Map<string, Seen>();
-  readonly #wanted = new Set<string>();
-  #next: Promise<Looks> | undefined;
-  #current: Promise<unknown> = Promise.resolve();
+  readonly #shared = new SharedLook((wanted) => this.#ask(wanted));
 
   constructor(host: HostState, helper: Pick<HelperPort, 'look'>, clock: Clock) {
     this.#host = host;
@@ -42,7 +38,7 @@ export class GuestLooks {
   async of(containers: readonly string[]): Promise<Looks> {
     const { found, unseen } = this.#known(containers);
     if (unseen.length === 0) return found;
-    const looks = await this.#look(unseen);
+    const looks = await this.#shared.join(unseen);
     for (const name of unseen) {
       const look = looks.get(name);
       if (look !== undefined) found.set(name, look);
@@ -68,26 +64,10 @@ export class GuestLooks {
     return this.#host.container(name)?.leader ?? 0;
   }
 
-  /** Joins the next look, which begins when the present one has ended. */
-  #look(names: readonly string[]): Promise<Looks> {
-    for (const name of names) this.#wanted.add(name);
-    if (this.#next !== undefined) return this.#next;
-    const next = this.#current.then(async () => {
-      this.#next = undefined;
-      const wanted = [...this.#wanted];
-      this.#wanted.clear();
-      return this.#ask(wanted);
-    });
-    this.#next = next;
-    this.#current = next.catch(() => undefined);
-    return next;
-  }
-
   async #ask(wanted: readonly string[]): Promise<Looks> {
     // The look that has just ended may have seen some of them.
     const { found: all, unseen: names } = this.#known(wanted);
-    for (let at = 0; at < names.length; at += maxNames) {
-      const part = names.slice(at, at + maxNames);
+    for (const part of portionsOf(names)) {
       const leaders = new Map(part.map((name) => [name, this.#leaderOf(name)]));
       for (const [name, look] of await this.#helper.look(part)) {
         const leader = leaders.get(name);

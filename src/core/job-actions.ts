@@ -6,7 +6,7 @@
 import { LockerdError } from '../model/errors.ts';
 import type { LimitTexts } from '../model/guest-limits.ts';
 import { wholePages } from '../model/memory-limit.ts';
-import type { Request, RequestOptions } from './container-request.ts';
+import type { ContainerRequest, RequestOptions } from './request.ts';
 import { isUp } from './container-state.ts';
 import {
   bootRemarks,
@@ -40,7 +40,7 @@ export class JobActions {
   }
 
   run(
-    request: Request,
+    request: ContainerRequest,
     container: Container,
     options: RequestOptions,
     job: JobContext,
@@ -311,6 +311,6 @@ export class JobActions {
 }
 
 /** Systemd's and the helper's words are short; anything else is not for callers. */
-function fixedWord(word: string): string {
+export function fixedWord(word: string): string {
   return /^[a-z][a-z0-9-]{0,31}$/.test(word) ? word : 'other';
 }

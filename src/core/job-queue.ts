@@ -1,12 +1,14 @@
 /**
  * Jobs: one for each operation that changes something, from the authorization until a while after its
- * end. A container has one unfinished job at a time; a stop may take the place of another one.
+ * end. A container has one unfinished job at a time, and so has a locker; a stop may take the place of
+ * another job of its container.
  */
 
 import type { Clock } from './clock.ts';
 import { LockerdError, type ErrorCode } from '../model/errors.ts';
 import type { Limits } from './user-quota.ts';
 import { Listeners } from './listeners.ts';
+import type { LockerRequest } from './request.ts';
 
 export type Verb =
   | 'start'
@@ -18,7 +20,8 @@ export type Verb =
   | 'set-limits'
   | 'mount-locker'
   | 'unmount-locker'
-  | 'set-autostart';
+  | 'set-autostart'
+  | LockerRequest['verb'];
 export type JobState = 'waiting' | 'running' | 'done';
 export type JobResult = '' | 'done' | 'failed' | 'cancelled' | 'timeout';
 
@@ -42,9 +45,12 @@ export interface JobContext {
 
 export interface JobSpec {
   readonly verb: Verb;
+  /** Empty for a job of a locker. */
   readonly container: string;
   /** Empty for verbs without one. */
   readonly locker: string;
+  /** What can have no other job meanwhile, by {@link subjectOf}. */
+  readonly subjects: readonly string[];
   readonly uid: number;
   /** Milliseconds until the job is given up; undefined for no bound. */
   readonly timeoutMs: number | undefined;
@@ -112,7 +118,7 @@ export class Jobs {
   readonly #clock: Clock;
   readonly #limits: Limits;
   readonly #jobs = new Map<number, JobRecord>();
-  /** The job that each container is busy with. */
+  /** The job that each subject is busy with. */
   readonly #current = new Map<string, JobRecord>();
   #lastId = 0;
   readonly added = new Listeners<[Job]>();
@@ -142,16 +148,26 @@ export class Jobs {
 
   /** The unfinished job of a container that a new one would have to wait for. */
   of(container: string): Job | undefined {
-    return this.#current.get(container);
+    return this.#current.get(subjectOf('container', container));
+  }
+
+  /** The first of several subjects that has an unfinished job, with that job. */
+  busy(subjects: readonly string[]): { readonly subject: string; readonly job: Job } | undefined {
+    for (const subject of subjects) {
+      const job = this.#current.get(subject);
+      if (job) return { subject, job };
+    }
+    return undefined;
   }
 
   /**
    * Makes a job and starts it, at once or when the one it supersedes has ended. Throws LockerdError
-   * JobConflict when the container is busy with another one, LimitsExceeded when there are too many.
+   * JobConflict when a subject is busy with another one, LimitsExceeded when there are too many.
    */
   create(spec: JobSpec): Job {
-    const current = this.#current.get(spec.container);
-    if (current && current !== spec.supersedes) throw busyError(current);
+    const busy = this.busy(spec.subjects);
+    if (busy && busy.job !== spec.supersedes) throw busyError(busy);
+    const current = busy && this.#jobs.get(busy.job.id);
     if (this.unfinished.length >= this.#limits.jobs) {
       throw new LockerdError(
         'LimitsExceeded',
@@ -160,7 +176,7 @@ export class Jobs {
     }
     const job = this.#record(spec);
     this.#jobs.set(job.id, job);
-    this.#current.set(spec.container, job);
+    for (const subject of spec.subjects) this.#current.set(subject, job);
     this.added.emit(job);
     if (current) this.#abort(current, 'superseded');
     job.released = this.#execute(job, current?.released);
@@ -279,7 +295,9 @@ export class Jobs {
     if (error === undefined) job.progress = 1;
     job.error = error;
     job.result = resultOf(error?.code);
-    if (this.#current.get(job.container) === job) this.#current.delete(job.container);
+    for (const subject of job.spec.subjects) {
+      if (this.#current.get(subject) === job) this.#current.delete(subject);
+    }
     this.changed.emit(job);
     this.ended.emit(job);
     job.end();
@@ -304,7 +322,7 @@ export class Jobs {
 
   /** Ends the job of a container that is no longer there. */
   containerGone(container: string): void {
-    const current = this.#current.get(container);
+    const current = this.#current.get(subjectOf('container', container));
     if (current) this.#abort(current, 'gone');
   }
 
@@ -342,20 +360,34 @@ export class Jobs {
   }
 }
 
+/** What a job is about, as messages name it: `container "web"`. */
+export function subjectOf(kind: 'container' | 'locker', name: string): string {
+  return `${kind} "${name}"`;
+}
+
 /** `job 7 (start of container "web")` */
 export function describeJob({
   id,
   verb,
   container,
-}: Pick<Job, 'id' | 'verb' | 'container'>): string {
-  return `job ${id} (${verb} of container "${container}")`;
+  locker,
+}: Pick<Job, 'id' | 'verb' | 'container' | 'locker'>): string {
+  const subject =
+    container === '' ? subjectOf('locker', locker) : subjectOf('container', container);
+  return `job ${id} (${verb} of ${subject})`;
 }
 
 /** Another job is in the way. */
-export function busyError(job: Job): LockerdError {
+export function busyError({
+  subject,
+  job,
+}: {
+  readonly subject: string;
+  readonly job: Job;
+}): LockerdError {
   return new LockerdError(
     'JobConflict',
-    `container "${job.container}" is busy with ${describeJob(job)}; wait for its end or cancel it`,
+    `${subject} is busy with ${describeJob(job)}; wait for its end or cancel it`,
   );
 }
 

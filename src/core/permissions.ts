@@ -5,7 +5,10 @@ import { actionIds } from './ports.ts';
 import type { LimitTexts } from '../model/guest-limits.ts';
 import { unlimited } from '../model/memory-limit.ts';
 import type { Job } from './job-queue.ts';
-import type { Request, RequestOptions } from './container-request.ts';
+import { planLocker } from './locker-plan.ts';
+import type { Lockers } from './lockers.ts';
+import { emptyOptions } from './options.ts';
+import type { ContainerRequest, LockerOptions, LockerRequest, RequestOptions } from './request.ts';
 import { detailsOf, emptyDetails } from './request-plan.ts';
 import type { Container, Locker } from './host-objects.ts';
 import type { HostState } from './host-state.ts';
@@ -38,18 +41,37 @@ const plain: RequestOptions = { force: false, readOnly: false, persist: false, s
 const forced: RequestOptions = { ...plain, force: true };
 const readOnly: RequestOptions = { ...plain, readOnly: true };
 
+/** Somebody who asks, and what there is. */
+export interface Asked {
+  readonly host: HostState;
+  readonly lockers: Lockers;
+  readonly uid: number;
+}
+
+/** Bytes that somebody may want. */
+const exampleSize = 2n ** 30n;
+/** Stands for what somebody will choose. */
+const exampleName = 'new';
+
 /**
  * What polkit is to be asked for an object. Rules may look at the other half of an attachment, and
  * at how a limit changes, so several cases are asked for; a button is of use when one is allowed.
  */
-export function questionsAbout(host: HostState, object: PermissionObject): Question[] {
+export function questionsAbout(asked: Asked, object: PermissionObject): Question[] {
+  const { host } = asked;
   switch (object.kind) {
     case 'manager':
-      return actionIds.map((action) => ({ action, candidates: [emptyDetails] }));
+      return actionIds.map((action) => ({
+        action,
+        candidates: [
+          ...(action === 'org.lockerd1.create-locker' ? newLockers(asked) : []),
+          emptyDetails,
+        ],
+      }));
     case 'container':
       return questionsAboutContainer(host, object.container);
     case 'locker':
-      return questionsAboutLocker(host, object.locker);
+      return questionsAboutLocker(asked, object.locker);
     case 'job':
       return [
         {
@@ -61,7 +83,8 @@ export function questionsAbout(host: HostState, object: PermissionObject): Quest
 }
 
 function questionsAboutContainer(host: HostState, container: Container): Question[] {
-  const ask = (request: Request, options = plain) => detailsOf(request, container, options);
+  const ask = (request: ContainerRequest, options = plain) =>
+    detailsOf(request, container, options);
   const { name, definition } = container;
   const own = definition.lockers.map((locker) => locker.name);
   const attached = container.attachments.map(({ locker }) => locker);
@@ -117,7 +140,58 @@ function questionsAboutContainer(host: HostState, container: Container): Questio
   ];
 }
 
-function questionsAboutLocker(host: HostState, locker: Locker): Question[] {
+/** One of each store. */
+function newLockers(asked: Asked): ActionDetails[] {
+  const names = asked.lockers.knownStores.slice(0, maxCandidates).map((store) => store.name);
+  const request = { verb: 'create-locker', locker: exampleName, size: exampleSize } as const;
+  return names.map((store) => lockerDetails(asked, request, { store }));
+}
+
+function lockerDetails(
+  { lockers, uid }: Asked,
+  request: LockerRequest,
+  options: Partial<LockerOptions> = {},
+): ActionDetails {
+  const facts = { stores: lockers.knownStores, trouble: undefined, snapshot: exampleName };
+  const all = { ...emptyOptions, ...options };
+  return planLocker(lockers, uid, request, all, facts).details;
+}
+
+/** What changes a locker as such. */
+function lockerQuestions(asked: Asked, locker: string): Question[] {
+  const snapshots = asked.lockers.looks.of(locker)?.snapshots ?? [];
+  const ask = (request: LockerRequest, options?: Partial<LockerOptions>) =>
+    lockerDetails(asked, request, options);
+  return [
+    {
+      action: 'org.lockerd1.grow-locker',
+      candidates: [ask({ verb: 'grow-locker', locker, size: exampleSize }, { by: true })],
+    },
+    {
+      action: 'org.lockerd1.rename-locker',
+      candidates: [ask({ verb: 'rename-locker', locker, name: exampleName })],
+    },
+    {
+      action: 'org.lockerd1.snapshot-locker',
+      candidates: [false, true].map((freeze) =>
+        ask({ verb: 'snapshot-locker', locker, snapshot: '' }, { freeze }),
+      ),
+    },
+    {
+      action: 'org.lockerd1.restore-locker',
+      candidates: (snapshots.length > 0 ? snapshots.slice(0, maxCandidates) : [exampleName]).map(
+        (snapshot) => ask({ verb: 'restore-locker', locker, snapshot, name: exampleName }),
+      ),
+    },
+    {
+      action: 'org.lockerd1.forget-locker',
+      candidates: [ask({ verb: 'forget-locker', locker })],
+    },
+  ];
+}
+
+function questionsAboutLocker(asked: Asked, locker: Locker): Question[] {
+  const { host } = asked;
   const name = locker.name;
   const attachedTo = locker.attachedTo.map(({ container }) => container);
   const owners = host.containers
@@ -128,7 +202,7 @@ function questionsAboutLocker(host: HostState, locker: Locker): Question[] {
   const ask = (verb: 'mount-locker' | 'unmount-locker', among: string[], options: RequestOptions) =>
     firstOf(owners, among).flatMap((containerName) => {
       const container = host.container(containerName);
-      const request: Request = { verb, container: containerName, locker: name };
+      const request: ContainerRequest = { verb, container: containerName, locker: name };
       return container ? [detailsOf(request, container, options)] : [];
     });
   const holders = attachedTo.length > 0 ? attachedTo : all;
@@ -145,6 +219,7 @@ function questionsAboutLocker(host: HostState, locker: Locker): Question[] {
       action: 'org.lockerd1.unmount-locker-force',
       candidates: ask('unmount-locker', holders, forced),
     },
+    ...lockerQuestions(asked, name),
   ];
 }
 

@@ -3,6 +3,7 @@
 import type { LogLevel, LogTarget } from '../api/log-control.ts';
 import type { LimitName, LimitTexts } from '../model/guest-limits.ts';
 import type { ContainerFactsRead, HostFactsRead } from '../model/facts.ts';
+import type { EncryptMode } from './locker-ports.ts';
 
 /** One container as the generator has written it down and systemd has loaded it. */
 export type ContainerDefinition = Omit<ContainerFactsRead, 'autoballoon'>;
@@ -190,7 +191,8 @@ export interface ActionDetails extends Readonly<Record<LimitName, string>> {
   readonly unit: string;
   readonly verb: string;
   readonly locker: string;
-  readonly mode: '' | 'ro' | 'rw';
+  /** `ro` or `rw` of what is attached; of a new locker four octal digits. */
+  readonly mode: string;
   readonly force: 'true' | 'false';
   readonly persist: 'true' | 'false';
   /** Bytes in decimal, or `max`; empty for other verbs than balloon, as the next two. */
@@ -205,6 +207,25 @@ export interface ActionDetails extends Readonly<Record<LimitName, string>> {
   readonly autostart: '' | 'yes' | 'no';
   /** Uid of who started the job that is to be cancelled; else empty. */
   readonly 'job-uid': string;
+  /** Of a locker; empty for one that lockerd did not make, and for verbs about containers, as all below. */
+  readonly store: string;
+  /** Bytes in decimal that the locker will have. */
+  readonly size: string;
+  /** `UID:GID`, of the guest where there is a container. */
+  readonly owner: string;
+  readonly encrypt: '' | EncryptMode;
+  /** Of a snapshot, and how many the locker has already. */
+  readonly snapshot: string;
+  readonly snapshots: string;
+  /** Whether containers stand still meanwhile. */
+  readonly freeze: '' | 'true' | 'false';
+  /** The new name of a locker, or the name of a new one. */
+  readonly name: string;
+  /** Whether the caller has had the locker made. */
+  readonly own: '' | 'true' | 'false';
+  /** How many lockers the caller has had made, and their bytes, without this one. */
+  readonly 'user-lockers': string;
+  readonly 'user-size': string;
 }
 
 export const actionIds = [
@@ -219,6 +240,12 @@ export const actionIds = [
   'org.lockerd1.unmount-locker',
   'org.lockerd1.unmount-locker-force',
   'org.lockerd1.set-autostart',
+  'org.lockerd1.create-locker',
+  'org.lockerd1.grow-locker',
+  'org.lockerd1.rename-locker',
+  'org.lockerd1.snapshot-locker',
+  'org.lockerd1.restore-locker',
+  'org.lockerd1.forget-locker',
   'org.lockerd1.cancel-job-other',
 ] as const;
 export type ActionId = (typeof actionIds)[number];

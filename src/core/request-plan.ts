@@ -6,19 +6,22 @@
 import { LockerdError } from '../model/errors.ts';
 import { unlimited } from '../model/memory-limit.ts';
 import { shellWord } from '../model/shell-quote.ts';
-import type { Request, RequestOptions } from './container-request.ts';
+import type { ContainerRequest, RequestOptions } from './request.ts';
 import { isUp } from './container-state.ts';
 import { quotedName, runsOutside, unitInstance } from './container-words.ts';
 import type { Container, Locker } from './host-objects.ts';
 import type { HostState } from './host-state.ts';
-import type { Verb } from './job-queue.ts';
+import { subjectOf } from './job-queue.ts';
 import type { ActionDetails, ActionId } from './ports.ts';
 import { quoted } from './quoted.ts';
 
 /** What a request means at this moment. */
 export interface Plan {
-  readonly container: Container;
+  /** Undefined for a request about a locker as such. */
+  readonly container: Container | undefined;
   readonly locker: Locker | undefined;
+  /** What may have no other job meanwhile, and what messages name. */
+  readonly subjects: readonly [string, ...string[]];
   readonly action: ActionId;
   readonly details: ActionDetails;
   /** Why it makes no sense now; the caller may learn of it when it may do it at all. */
@@ -31,7 +34,11 @@ export interface Plan {
  * Finds what a request names and what is against it. LockerdError NoSuchContainer, NoSuchLocker and
  * InvalidArgs are for everybody; other objections are in the plan.
  */
-export function planRequest(host: HostState, request: Request, options: RequestOptions): Plan {
+export function planRequest(
+  host: HostState,
+  request: ContainerRequest,
+  options: RequestOptions,
+): Plan {
   const container = host.container(request.container);
   if (!container) {
     throw new LockerdError(
@@ -59,6 +66,7 @@ export function planRequest(host: HostState, request: Request, options: RequestO
   return {
     container,
     locker,
+    subjects: [subjectOf('container', container.name)],
     action: actionOf(request.verb, options.force),
     details: detailsOf(request, container, options),
     objection: objectionTo(request, container, options),
@@ -97,9 +105,20 @@ export const emptyDetails: ActionDetails = {
   tasks: '',
   autostart: '',
   'job-uid': '',
+  store: '',
+  size: '',
+  owner: '',
+  encrypt: '',
+  snapshot: '',
+  snapshots: '',
+  freeze: '',
+  name: '',
+  own: '',
+  'user-lockers': '',
+  'user-size': '',
 };
 
-function actionOf(verb: Verb, force: boolean): ActionId {
+function actionOf(verb: ContainerRequest['verb'], force: boolean): ActionId {
   switch (verb) {
     case 'stop':
       return force ? 'org.lockerd1.stop-force' : 'org.lockerd1.stop';
@@ -120,7 +139,7 @@ function actionOf(verb: Verb, force: boolean): ActionId {
 
 /** Details of an authorization for a request that names these objects. */
 export function detailsOf(
-  request: Request,
+  request: ContainerRequest,
   container: Container,
   options: RequestOptions,
 ): ActionDetails {
@@ -176,7 +195,7 @@ function notRunning(container: Container): LockerdError {
 
 /** Why a request makes no sense in the container's present state. */
 function objectionTo(
-  request: Request,
+  request: ContainerRequest,
   container: Container,
   options: RequestOptions,
 ): LockerdError | undefined {

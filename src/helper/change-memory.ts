@@ -2,10 +2,8 @@ import type { BalloonContext } from '../balloon/balloon.ts';
 import { applyLimits, balloon } from '../balloon/balloon.ts';
 import { unlimited } from '../model/memory-limit.ts';
 import { forMemory, withSystemd } from './context.ts';
+import { Progress } from './progress.ts';
 import type { BalloonRequest } from './request.ts';
-
-/** A client wants to see progress, not every step. */
-const progressEveryMs = 100;
 
 function parseLimit(text: string): bigint {
   return text === 'max' ? unlimited : BigInt(text);
@@ -14,28 +12,6 @@ function parseLimit(text: string): bigint {
 /** Answers write limits as requests do, as text, because JSON has no 64-bit numbers. */
 function formatLimit(bytes: bigint): string {
   return bytes === unlimited ? 'max' : bytes.toString();
-}
-
-/** Writes progress lines; cancels the change when the client has gone. */
-class Progress {
-  readonly #cancel: () => void;
-  #phase = '';
-  #writtenAt = 0;
-
-  constructor(cancel: () => void) {
-    this.#cancel = cancel;
-  }
-
-  report(phase: string, fraction: number): void {
-    const now = Date.now();
-    if (phase === this.#phase && now - this.#writtenAt < progressEveryMs) return;
-    this.#phase = phase;
-    this.#writtenAt = now;
-    const line = JSON.stringify({ progress: Math.round(fraction * 100) / 100, phase });
-    process.stdout.write(`${line}\n`, (error) => {
-      if (error) this.#cancel();
-    });
-  }
 }
 
 /** Progress goes to the client; the change ends when the client leaves. */

@@ -25,7 +25,20 @@ function isStillAt(fd: number, directory: string): boolean {
   return now?.dev === opened.dev && now.ino === opened.ino;
 }
 
-async function lock(fd: number, waitSec: number, signal: AbortSignal | undefined): Promise<void> {
+interface LockOptions {
+  /** Go on without a lock if the directory does not exist. */
+  readonly mayBeAbsent?: boolean;
+  /** Ends the waiting. */
+  readonly signal?: AbortSignal | undefined;
+  /** What another one would be doing, for the error. */
+  readonly what?: string;
+}
+
+async function lock(
+  fd: number,
+  waitSec: number,
+  { signal, what = 'request for the same container' }: LockOptions,
+): Promise<void> {
   // flock(1) locks the open directory that it shares with this process. So the lock outlasts flock(1),
   // and the kernel releases it however this process ends.
   const child = spawn('/usr/bin/flock', ['--exclusive', '--wait', String(waitSec), '3'], {
@@ -38,36 +51,29 @@ async function lock(fd: number, waitSec: number, signal: AbortSignal | undefined
     throw error;
   })) as [number | null];
   if (status === 0) return;
-  throw new LockerdError('TimedOut', 'another request for the same container is still under way');
-}
-
-interface LockOptions {
-  /** Go on without a lock if the directory does not exist. */
-  readonly mayBeAbsent?: boolean;
-  /** Ends the waiting. */
-  readonly signal?: AbortSignal | undefined;
+  throw new LockerdError('TimedOut', `another ${what} is still under way`);
 }
 
 /**
- * Holds flock(2) on a directory until `use` ends. Only root can reach the directories that are
- * locked. Throws TimedOut, Cancelled, and Failed if the directory does not exist.
+ * Holds flock(2) on a directory until `use` ends, and until whatever got the descriptor has ended that `use`
+ * is called with; undefined without a lock. Only root can reach the directories that are locked. Throws TimedOut, Cancelled, and Failed if the directory does not exist.
  */
 export async function withLock<T>(
   directory: string,
   waitSec: number,
-  use: () => Promise<T>,
-  { mayBeAbsent = false, signal }: LockOptions = {},
+  use: (lock: number | undefined) => Promise<T>,
+  options: LockOptions = {},
 ): Promise<T> {
   for (;;) {
     const fd = openDirectory(directory);
     if (fd === undefined) {
-      if (mayBeAbsent) return use();
+      if (options.mayBeAbsent === true) return use(undefined);
       throw new LockerdError('Failed', `there is no directory ${directory}`);
     }
     try {
-      await lock(fd, waitSec, signal);
+      await lock(fd, waitSec, options);
       // If the directory was replaced meanwhile, this lock excludes nobody.
-      if (isStillAt(fd, directory)) return await use();
+      if (isStillAt(fd, directory)) return await use(fd);
     } finally {
       closeSync(fd);
     }

@@ -22,18 +22,21 @@ import { withContainerLock } from './lock.ts';
 import { parseUserId, peerOf } from './peer.ts';
 import { freeze, thaw } from './lxc.ts';
 import type { Request } from './request.ts';
-import { parseRequest } from './request.ts';
+import { isStoreRequest, parseRequest } from './request.ts';
 import { setAutostart } from './set-autostart.ts';
 import { viewContainer } from './view.ts';
 import { watch } from './watch.ts';
 
 const program = 'lockerd-helper';
 
-const usage = `Usage: lockerd-helper [--peer INSTANCE]
+const usage = `Usage: lockerd-helper [--stores] [--peer INSTANCE]
+       lockerd-helper --stores --recover
 
 The root side of lockerd: reads one request, one line of JSON, from standard input and answers it
-on standard output. lockerd-helper.socket starts it; see lockerd-helper(8).
+on standard output. lockerd-helper.socket and lockerd-stores.socket start it; see lockerd-helper(8).
 
+  --stores         serve requests about stores and their lockers, and no others
+  --recover        with --stores and instead of a request: end changes of lockers that were killed
   --peer INSTANCE  instance name of the unit, which has the peer's user id at its end
   --help           show this help
   --version        show the version
@@ -61,7 +64,15 @@ function describe(request: Request | undefined, uid: number | undefined): string
 const requestMaxMs = 600_000;
 
 /** Serves one request. A request about a locker is cancelled when its caller leaves. */
-async function serve(request: Request, isSocket: boolean): Promise<Record<string, unknown>> {
+async function serve(
+  request: Request,
+  { isSocket, uid }: Caller,
+): Promise<Record<string, unknown>> {
+  if (isStoreRequest(request)) {
+    // What comes with stores is loaded by those who need it.
+    const { serveStores } = await import('./serve-stores.ts');
+    return serveStores(request, uid, isSocket ? whenLeft(process.stdin) : undefined);
+  }
   switch (request.verb) {
     case 'attach':
     case 'detach': {
@@ -134,13 +145,20 @@ function limitTime(): void {
   }, requestMaxMs).unref();
 }
 
+/** Who has sent a request, and how. */
+export interface Caller {
+  /** By a socket of systemd's; otherwise from a terminal. */
+  readonly isSocket: boolean;
+  readonly uid: number | undefined;
+}
+
 /** The surroundings of a request, which tests replace. */
 export interface Surroundings {
   readonly input: Readable;
   readonly output: Writable;
   /** Text in the form of passwd(5). */
   readonly passwd: () => string;
-  readonly serve: (request: Request, isSocket: boolean) => Promise<Record<string, unknown>>;
+  readonly serve: (request: Request, caller: Caller) => Promise<Record<string, unknown>>;
 }
 
 const here: Surroundings = {
@@ -154,6 +172,7 @@ const here: Surroundings = {
 export async function run(
   instance: string | undefined,
   { input, output, passwd, serve: doIt }: Surroundings = here,
+  isOfStores = false,
 ): Promise<number> {
   let request: Request | undefined;
   let uid: number | undefined;
@@ -164,9 +183,12 @@ export async function run(
       throw new LockerdError('AccessDenied', 'only lockerd may ask its helper');
     }
     request = parseRequest(await readRequest(input));
+    if (instance !== undefined && isStoreRequest(request) !== isOfStores) {
+      throw new LockerdError('InvalidArgs', `"${request.verb}" is served at another socket`);
+    }
     log('info', describe(request, uid));
-    if (request.verb !== 'watch') limitTime();
-    const result = await doIt(request, instance !== undefined);
+    if (request.verb !== 'watch' && !isOfStores) limitTime();
+    const result = await doIt(request, { isSocket: instance !== undefined, uid });
     await answer(output, { ok: true, ...result });
     return 0;
   } catch (thrown) {
@@ -177,6 +199,18 @@ export async function run(
     await answer(output, { ok: false, error: code, message, ...details });
     // A refused request is no failure of the unit that refused it.
     return instance === undefined ? 1 : 0;
+  }
+}
+
+/** Brings to an end what killed changes of lockers have left, and writes what it could not. */
+async function recoverNow(): Promise<number> {
+  try {
+    const result = await serve({ verb: 'recover' }, { isSocket: false, uid: process.getuid?.() });
+    process.stdout.write(`${JSON.stringify(result)}\n`);
+    return Array.isArray(result['unfinished']) && result['unfinished'].length > 0 ? 1 : 0;
+  } catch (error) {
+    log('error', toLockerdError(error).message);
+    return 1;
   }
 }
 
@@ -194,10 +228,13 @@ export async function main(args: readonly string[]): Promise<number> {
   if (first === '--holders' && args.length === 4) {
     return printHolders({ device: second ?? '', container: third ?? '', locker: fourth ?? '' });
   }
-  const isPeer = first === '--peer' && second !== undefined && args.length === 2;
-  if (!isPeer && args.length > 0) {
+  const isOfStores = first === '--stores';
+  if (isOfStores && second === '--recover' && args.length === 2) return recoverNow();
+  const [option, instance, ...more] = isOfStores ? args.slice(1) : args;
+  if (option === undefined) return run(undefined, here, isOfStores);
+  if (option !== '--peer' || instance === undefined || more.length > 0) {
     process.stderr.write(usage);
     return 2;
   }
-  return run(isPeer ? second : undefined);
+  return run(instance, here, isOfStores);
 }

@@ -29,7 +29,65 @@ export interface LimitsRequest {
   readonly persist: boolean;
 }
 
+/** Sizes are bytes in decimal, owners `UID:GID`, modes octal. */
+export interface CreateLockerRequest {
+  readonly verb: 'create-locker';
+  readonly locker: string;
+  /** Empty for the default one. */
+  readonly store: string;
+  readonly size: string;
+  readonly owner: string;
+  readonly mode: string;
+  readonly encrypt: string;
+  readonly creator: string;
+  /** Whose guest the ids of the owner are of; undefined for the host's. */
+  readonly container?: string;
+}
+
+export interface GrowLockerRequest {
+  readonly verb: 'grow-locker';
+  readonly locker: string;
+  /** With a plus in front: how much more. */
+  readonly size: string;
+}
+
+export interface SnapshotLockerRequest {
+  readonly verb: 'snapshot-locker';
+  readonly locker: string;
+  readonly snapshot: string;
+  readonly freeze: boolean;
+}
+
+export interface RestoreLockerRequest {
+  readonly verb: 'restore-locker';
+  readonly locker: string;
+  readonly snapshot: string;
+  readonly name: string;
+  readonly creator: string;
+}
+
+export interface DestroyLockerRequest {
+  readonly verb: 'destroy-locker';
+  readonly locker: string;
+  readonly store: string;
+  /** Undefined for the locker itself. */
+  readonly snapshot?: string;
+}
+
+/** What lockerd-stores@.service serves; all else is lockerd-helper@.service's. */
+export type StoreRequest =
+  | CreateLockerRequest
+  | GrowLockerRequest
+  | SnapshotLockerRequest
+  | RestoreLockerRequest
+  | DestroyLockerRequest
+  | { readonly verb: 'rename-locker'; readonly locker: string; readonly name: string }
+  | { readonly verb: 'list-snapshots' | 'forget-locker'; readonly locker: string }
+  | { readonly verb: 'look-lockers'; readonly lockers: readonly string[] }
+  | { readonly verb: 'list-stores' | 'recover' };
+
 export type Request =
+  | StoreRequest
   | BalloonRequest
   | LimitsRequest
   | {
@@ -51,7 +109,19 @@ export type Request =
   | { readonly verb: 'look'; readonly containers: readonly string[] }
   | { readonly verb: 'watch' };
 
-type Kind = 'name' | 'names' | 'boolean' | 'limit' | 'limits';
+type Kind =
+  | 'name'
+  | 'names'
+  | 'boolean'
+  | 'limit'
+  | 'limits'
+  | 'store'
+  | 'bytes'
+  | 'growth'
+  | 'owner'
+  | 'mode'
+  | 'encrypt'
+  | 'uid';
 
 /** The members of each verb's request besides `verb`; no others are allowed. */
 const members: Readonly<Record<Request['verb'], Readonly<Record<string, Kind>>>> = {
@@ -71,10 +141,53 @@ const members: Readonly<Record<Request['verb'], Readonly<Record<string, Kind>>>>
   'set-autostart': { container: 'name', autostart: 'boolean' },
   look: { containers: 'names' },
   watch: {},
+  'create-locker': {
+    locker: 'name',
+    store: 'store',
+    size: 'bytes',
+    owner: 'owner',
+    mode: 'mode',
+    encrypt: 'encrypt',
+    creator: 'uid',
+    container: 'name',
+  },
+  'grow-locker': { locker: 'name', size: 'growth' },
+  'rename-locker': { locker: 'name', name: 'name' },
+  'snapshot-locker': { locker: 'name', snapshot: 'name', freeze: 'boolean' },
+  'list-snapshots': { locker: 'name' },
+  'restore-locker': { locker: 'name', snapshot: 'name', name: 'name', creator: 'uid' },
+  'forget-locker': { locker: 'name' },
+  'list-stores': {},
+  'look-lockers': { lockers: 'names' },
+  'destroy-locker': { locker: 'name', store: 'name', snapshot: 'name' },
+  recover: {},
 };
 
+/** The verbs of {@link StoreRequest}. */
+const storeVerbs: ReadonlySet<string> = new Set([
+  'create-locker',
+  'grow-locker',
+  'rename-locker',
+  'snapshot-locker',
+  'list-snapshots',
+  'restore-locker',
+  'forget-locker',
+  'list-stores',
+  'look-lockers',
+  'destroy-locker',
+  'recover',
+] satisfies StoreRequest['verb'][]);
+
+export function isStoreRequest(request: Request): request is StoreRequest {
+  return storeVerbs.has(request.verb);
+}
+
 /** Members that a request may leave out. */
-const optional: ReadonlySet<string> = new Set(['swap']);
+const optional: Readonly<Partial<Record<Request['verb'], string>>> = {
+  balloon: 'swap',
+  'create-locker': 'container',
+  'destroy-locker': 'snapshot',
+};
 
 /** NAME_MAX of the kernel: containers and lockers are directories. */
 const nameMaxBytes = 255;
@@ -102,6 +215,28 @@ function isLimit(value: unknown): boolean {
   return value === 'max' || (/^[0-9]{1,20}$/.test(value) && BigInt(value) < 2n ** 64n);
 }
 
+/** Whether a value is a number of bytes in decimal that can be the size of a file system. */
+function isBytes(value: unknown): boolean {
+  if (typeof value !== 'string' || !/^[1-9][0-9]{0,18}$/.test(value)) return false;
+  return BigInt(value) < 2n ** 63n;
+}
+
+function isGrowth(value: unknown): boolean {
+  return typeof value === 'string' && isBytes(value.startsWith('+') ? value.slice(1) : value);
+}
+
+/** Whether a value is a user or group id in decimal. The highest means none. */
+function isId(value: unknown): boolean {
+  if (typeof value !== 'string' || !/^(?:0|[1-9][0-9]{0,9})$/.test(value)) return false;
+  return Number(value) < 2 ** 32 - 1;
+}
+
+function isOwner(value: unknown): boolean {
+  if (typeof value !== 'string') return false;
+  const ids = value.split(':');
+  return ids.length === 2 && ids.every(isId);
+}
+
 /** Whether a value is an object of limits, at least one, each with a text that it can have. */
 function isLimits(value: unknown): boolean {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return false;
@@ -121,12 +256,30 @@ const kinds: Readonly<
   name: { accepts: isName, form: 'the name of a %' },
   names: {
     accepts: (value) => Array.isArray(value) && value.every(isName),
-    form: 'a list of names of containers',
+    form: 'a list of names of %',
   },
   boolean: { accepts: (value) => typeof value === 'boolean', form: 'true or false' },
   limit: { accepts: isLimit, form: 'a number of bytes in decimal, or "max"' },
   limits: { accepts: isLimits, form: 'an object of limits that are known' },
+  store: {
+    accepts: (value) => value === '' || isName(value),
+    form: 'the name of a store, or empty',
+  },
+  bytes: { accepts: isBytes, form: 'a number of bytes in decimal, at least 1' },
+  growth: { accepts: isGrowth, form: 'a number of bytes in decimal, with a plus for so many more' },
+  owner: { accepts: isOwner, form: 'UID:GID in decimal' },
+  mode: {
+    accepts: (value) => typeof value === 'string' && /^[0-7]{3,4}$/.test(value),
+    form: 'a mode of three or four octal digits',
+  },
+  encrypt: {
+    accepts: (value) => typeof value === 'string' && encryptions.has(value),
+    form: '"no", "key-file" or "passphrase"',
+  },
+  uid: { accepts: isId, form: 'a user id in decimal' },
 };
+
+const encryptions: ReadonlySet<string> = new Set(['no', 'key-file', 'passphrase']);
 
 function invalid(message: string, options?: ErrorOptions): LockerdError {
   return new LockerdError('InvalidArgs', message, options);
@@ -162,7 +315,7 @@ export function parseRequest(bytes: Uint8Array): Request {
   const expected = members[verb as Request['verb']];
   for (const [name, kind] of Object.entries(expected)) {
     if (!given.has(name)) {
-      if (optional.has(name)) continue;
+      if (optional[verb as Request['verb']] === name) continue;
       throw invalid(`"${name}" is missing for "${verb}"`);
     }
     const { accepts, form } = kinds[kind];

@@ -23,30 +23,50 @@ export function readSettingsFile(path: string): string {
   throw new LockerdError('Failed', `${path} is ${what}, which is not changed; put a file there`);
 }
 
-/**
- * Replaces a settings file atomically, so that a reader finds either the old or the new file, even
- * after a crash. Mode and owner stay. An empty text removes the file. Throws Failed.
- */
-export function writeSettingsFile(path: string, text: string): void {
-  const directory = dirname(path);
-  // Generators ignore this name. A file that a killed helper left behind is replaced.
-  const temporary = join(directory, `.${basename(path)}.new`);
+/** Where a file is written before it takes the place of another one; generators ignore this name. */
+export function temporaryOf(path: string): string {
+  return join(dirname(path), `.${basename(path)}.new`);
+}
+
+/** Removes a file, and what a killed helper may have left of its next version. Throws Failed. */
+export function removeFile(path: string): void {
   try {
     const old = statOf(path);
-    if (text === '') {
-      rmSync(path, { force: true });
-      rmSync(temporary, { force: true });
-      if (old !== undefined) syncDirectory(directory);
-      return;
-    }
+    rmSync(path, { force: true });
+    rmSync(temporaryOf(path), { force: true });
+    if (old !== undefined) syncDirectory(dirname(path));
+  } catch (error) {
+    throw unwritable(path, error);
+  }
+}
+
+/**
+ * Replaces a file atomically, so that a reader finds either the old or the new one, even after a crash. Mode
+ * and owner stay; a new one is root's, with mode 0644. Throws Failed.
+ */
+export function replaceFile(path: string, text: string): void {
+  const directory = dirname(path);
+  // A file that a killed helper left behind is replaced.
+  const temporary = temporaryOf(path);
+  try {
+    const old = statOf(path);
     mkdirSync(directory, { recursive: true, mode: 0o755 });
     rmSync(temporary, { force: true });
     writeNewFile(temporary, text, old);
     renameSync(temporary, path);
     syncDirectory(directory);
   } catch (error) {
-    throw new LockerdError('Failed', `${path} cannot be written: ${errnoText(error)}`, {
-      cause: error,
-    });
+    throw unwritable(path, error);
   }
+}
+
+function unwritable(path: string, error: unknown): LockerdError {
+  const why = errnoText(error);
+  return new LockerdError('Failed', `${path} cannot be written: ${why}`, { cause: error });
+}
+
+/** Replaces a settings file as replaceFile() does; an empty text removes it. Throws Failed. */
+export function writeSettingsFile(path: string, text: string): void {
+  if (text === '') removeFile(path);
+  else replaceFile(path, text);
 }

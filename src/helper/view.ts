@@ -29,6 +29,8 @@ export interface ContainerView {
   readonly lockers: Lockers;
   readonly settings: Settings;
   readonly own: OwnSettings;
+  /** Values of lxc.idmap; none for a guest with the host's ids. */
+  readonly idmaps: readonly string[];
   /** The wormhole that the container would have with these lockers in its settings. */
   readonly wormholeWith: (lockers: readonly LockerChoice[]) => Wormhole | undefined;
   /** The reason if there is no wormhole. */
@@ -126,6 +128,7 @@ export function viewContainer(name: string): ContainerView {
     lockers,
     settings,
     own,
+    idmaps: config.idmaps.map(({ value }) => value),
     wormholeWith: (choices) => decide(choices).wormhole,
     whyNoWormhole:
       own.merged.wormhole === false ? 'its settings have "wormhole = no"' : (why ?? 'it has none'),

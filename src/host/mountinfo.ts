@@ -12,6 +12,10 @@ export interface Mount {
   /** Those of the mount, such as `nosuid`; none of the file system. */
   readonly options: readonly string[];
   readonly type: string;
+  /** What is mounted, in the words of its file system: a device's path, for most. */
+  readonly source: string;
+  /** Those of the file system, such as `prjquota`. */
+  readonly superOptions: readonly string[];
 }
 
 function unescape(field: string): string {
@@ -40,6 +44,8 @@ export function parseMountinfo(text: string): Mount[] {
       options: options.split(','),
       readOnly: [options, superOptions].some((list) => list.split(',').includes('ro')),
       type: unescape(fields[separator + 1] ?? ''),
+      source: unescape(fields[separator + 2] ?? ''),
+      superOptions: superOptions.split(','),
     });
   }
   return mounts;

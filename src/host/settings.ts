@@ -3,6 +3,7 @@ import { decodeField } from '../model/fstab.ts';
 import { parseMemorySize } from '../model/memory-size.ts';
 import { cleanAbsolutePath } from '../model/path.ts';
 import type { Located, Problem } from '../model/problem.ts';
+import { isNewName, isStoreSection } from '../model/new-name.ts';
 import { isTimespan } from '../model/timespan.ts';
 import { fitsRestOfLine } from '../model/unit-syntax.ts';
 
@@ -65,6 +66,10 @@ export interface HostSettings {
   readonly sharedLockers: readonly LockerChoice[];
   /** What the end of a container's name is read as in the name of its own locker. */
   readonly ownLockerSuffixes: readonly (readonly [string, string])[];
+  /** The store that new lockers come from where none is named. */
+  readonly defaultStore?: string;
+  /** Per cent of a locker that are used from which it counts as nearly full; undefined: never. */
+  readonly lockerWarning?: number;
   /** Without polkit, the service lets root do everything instead of nobody anything. */
   readonly rootWithoutPolkit: boolean;
 }
@@ -138,6 +143,13 @@ function isDirectory(value: string): boolean {
   return path !== undefined && path !== '/' && fitsRestOfLine(path);
 }
 
+/** Per cent of `90%`; undefined for what is none. */
+function parsePercent(value: string): number | undefined {
+  const [, digits] = /^([0-9]{1,3})%$/.exec(value) ?? [];
+  const percent = Number(digits);
+  return percent >= 1 && percent <= 100 ? percent : undefined;
+}
+
 function isYesOrNo(value: string): boolean {
   return value === 'yes' || value === 'no';
 }
@@ -196,6 +208,12 @@ export const settingsKeys: Readonly<Record<string, KeyRule>> = {
     form: 'pairs of endings such as "_vm:_vol"',
   },
   'root-without-polkit': { scope: 'host', accepts: isYesOrNo, form: yesOrNoForm },
+  'default-store': { scope: 'host', accepts: isNewName, form: 'the name of a store' },
+  'locker-warning': {
+    scope: 'host',
+    accepts: (value) => value === 'no' || parsePercent(value) !== undefined,
+    form: '"no" or a percentage such as "90%"',
+  },
   'bridge-timeout': { scope: 'host', accepts: isTimespan, form: timespanForm },
 };
 
@@ -228,6 +246,8 @@ function readKeys(
     const at = { file: file.path, line: lines.get(key) ?? 0 };
     // ini gives strings, true for a key without a value, and objects for sections and lists.
     const value = typeof raw === 'string' ? raw : JSON.stringify(raw);
+    // Those of stores are read where new lockers are made; see store-settings.ts.
+    if (typeof raw === 'object' && forbidden === 'own' && isStoreSection(key)) continue;
     if (typeof raw === 'object') {
       problems.push({
         ...at,
@@ -319,6 +339,8 @@ function hostSettings(values: ReadonlyMap<string, Located<string>>): HostSetting
   const text = (key: string, base: string): string => values.get(key)?.value ?? base;
   const directory = (key: string, base: string): string =>
     cleanAbsolutePath(text(key, base)) ?? base;
+  const defaultStore = values.get('default-store')?.value;
+  const lockerWarning = parsePercent(text('locker-warning', '90%'));
   return {
     bridgeTimeout: text('bridge-timeout', '30s'),
     lockerDirectory: directory('locker-directory', '/lockers'),
@@ -327,6 +349,8 @@ function hostSettings(values: ReadonlyMap<string, Located<string>>): HostSetting
     sharedLockers: parseLockers(text('shared-lockers', 'sandbox')),
     ownLockerSuffixes: parseSuffixes(text('own-locker-suffixes', '_vm:_vol')),
     rootWithoutPolkit: text('root-without-polkit', 'no') === 'yes',
+    ...(defaultStore === undefined ? {} : { defaultStore }),
+    ...(lockerWarning === undefined ? {} : { lockerWarning }),
   };
 }
 

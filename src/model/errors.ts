@@ -10,6 +10,10 @@
 export const errorCodes = [
   'NoSuchContainer',
   'NoSuchLocker',
+  'NoSuchStore',
+  'NoSuchSnapshot',
+  'LockerExists',
+  'NoSpace',
   'AlreadyRunning',
   'NotRunning',
   'NotFrozen',

@@ -24,7 +24,7 @@ import { Callers } from './callers.ts';
 import type { Occupation } from './idle.ts';
 import { logControlInterface } from './log-interface.ts';
 import type { ServiceContext } from './service-context.ts';
-import { managerPath } from '../api/paths.ts';
+import { managerPath, parsePath } from '../api/paths.ts';
 import { Publisher } from './publisher.ts';
 
 export interface ServiceOptions {
@@ -64,6 +64,7 @@ export async function startService(
     objectManager: managerPath,
     userOf: (sender) => callers.uidOf(sender),
     answered: (frame, error) => {
+      followLockers(core, frame);
       if (logging.level === 'debug') void logCall(log, callers, frame, error);
     },
     left: (sender) => {
@@ -81,6 +82,7 @@ export async function startService(
       };
     },
   });
+  core.lockers.looks.isWanted = () => !callers.isEmpty;
   const publisher = new Publisher(core, tree, context);
   publisher.start();
   ports.authority.onStateChanged(() => {
@@ -97,6 +99,14 @@ export async function startService(
   const hasJobs = () => core.jobs.all.length > 0 || !core.quota.isUnused;
   const isIdle = () => callers.isEmpty && !hasJobs();
   return { core, occupation: { isIdle, hasJobs, onLess: (look) => less.add(look) } };
+}
+
+/** Whoever reads what is seen of lockers may want to know what becomes of it. */
+function followLockers({ lockers }: Core, { path, interface: name, member }: CallFrame): void {
+  if (member === 'GetManagedObjects') lockers.looks.follow();
+  if (name !== 'org.freedesktop.DBus.Properties') return;
+  const parsed = parsePath(path);
+  if (parsed?.kind === 'locker') lockers.looks.follow(parsed.name);
 }
 
 /** Never rejects. */

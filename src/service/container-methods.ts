@@ -5,11 +5,10 @@
 
 import { jobPath } from '../api/paths.ts';
 import type { Argument, Call, CheckEntry, Method } from '../bus/interface-table.ts';
-import { optionsOf, type Request } from '../core/container-request.ts';
+import { optionsOf, type ContainerRequest } from '../core/request.ts';
 import { checkLimit, parseLimits } from '../core/requested-limits.ts';
 import { isLimitName } from '../model/guest-limits.ts';
 import { asBusError } from './bus-errors.ts';
-import type { Verb } from '../core/job-queue.ts';
 import {
   forCaller,
   onlyOptions,
@@ -31,13 +30,14 @@ export interface ContainerMethod {
 
 const jobArguments: readonly Argument[] = [['job', 'o']];
 
+type Verb = ContainerRequest['verb'];
 export type ContainerMethods = Readonly<Record<Verb, ContainerMethod>>;
 
 export function containerMethods({ core, callers }: ServiceContext): ContainerMethods {
   const declare = (
     verb: Verb,
     own: readonly Argument[],
-    request: (container: string, argument: never) => Request,
+    request: (container: string, argument: never) => ContainerRequest,
   ): ContainerMethod => ({
     in: [...own, optionsArgument],
     checkEntry: verb === 'set-limits' ? limitsAndOptions : onlyOptions(optionsOf[verb]),

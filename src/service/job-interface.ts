@@ -5,7 +5,7 @@ import { unlimited } from '../model/memory-limit.ts';
 import { method, type Interface } from '../bus/interface-table.ts';
 import { busError, DBusError } from '../bus/values.ts';
 import type { Job } from '../core/job-queue.ts';
-import { optionsOfCancel } from '../core/container-request.ts';
+import { optionsOfCancel } from '../core/request.ts';
 import {
   forCaller,
   onlyOptions,
@@ -73,7 +73,10 @@ export function jobInterface(context: ServiceContext): Interface {
     properties: {
       Id: property('const', 'u', ({ id }) => id),
       Verb: property('const', 's', ({ verb }) => verb),
-      Container: property('const', 'o', ({ container }) => containerPath(container)),
+      // A job of a locker has none, which a path cannot say.
+      Container: property('const', 'o', ({ container }) =>
+        container === '' ? '/' : containerPath(container),
+      ),
       Locker: property('const', 's', ({ locker }) => locker),
       StartedByUid: property('const', 'u', ({ uid }) => uid),
       StartTimestamp: property('const', 't', ({ startUsec }) => startUsec),

@@ -7,10 +7,11 @@
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import { logLevels, type LogLevel } from '../api/log-control.ts';
-import { serviceName } from '../api/names.ts';
+import { helperSocket, serviceName, storesSocket } from '../api/names.ts';
 import { GeneratedDefinitions } from '../adapters/definitions.ts';
 import { BusClients } from '../adapters/clients.ts';
 import { HelperClient } from '../adapters/helper-client.ts';
+import { HelperLockers } from '../adapters/helper-lockers.ts';
 import { Journal } from '../adapters/journal.ts';
 import { CgroupMemory } from '../adapters/cgroup-memory.ts';
 import { CgroupUsage } from '../adapters/cgroup-usage.ts';
@@ -27,8 +28,6 @@ import { IdleExit, type Occupation } from './idle.ts';
 /** In the unit: `systemctl edit lockerd`. */
 const lingerVariable = 'LOCKERD_IDLE_EXIT';
 const levelVariable = 'LOCKERD_LOG_LEVEL';
-
-const helperSocket = '/run/lockerd/helper.sock';
 
 /** How long it stays when nobody needs it. Then all that a user may have at a time is there again. */
 const defaultLingerMs = 30_000;
@@ -129,6 +128,7 @@ async function serveOn(connection: ServiceConnection, journal: Journal): Promise
       units: new SystemdUnits(manager, memory),
       mounts: new SystemdMounts(manager),
       helper: new HelperClient(helperSocket),
+      lockers: new HelperLockers(storesSocket),
       memory,
       usage: new CgroupUsage(),
       authority: await PolkitAuthority.connect(connection),

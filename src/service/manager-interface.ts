@@ -9,17 +9,23 @@ import { quoted } from '../core/quoted.ts';
 import { answering } from './bus-errors.ts';
 import { byName, type ContainerMethods } from './container-methods.ts';
 import { describeContainersMethod } from './describe.ts';
+import type { LockerMethods } from './locker-methods.ts';
 import { forCaller, type ServiceContext } from './service-context.ts';
 import { containerPath, jobPath, lockerPath, parsePath } from '../api/paths.ts';
 
 /** What a client can count on beyond the interface itself. */
 const features = [
   ...['autostart', 'balloon', 'describe', 'freeze', 'limits', 'lockers', 'persist', 'request-id'],
+  'stores',
 ];
 
 /** org.lockerd1.Manager, of /org/lockerd1. */
 // eslint-disable-next-line max-lines-per-function -- The table of the interface, which is read as a whole.
-export function managerInterface(context: ServiceContext, methods: ContainerMethods): Interface {
+export function managerInterface(
+  context: ServiceContext,
+  methods: ContainerMethods,
+  lockers: LockerMethods,
+): Interface {
   const { core } = context;
   const { host, jobs } = core;
   return {
@@ -35,6 +41,15 @@ export function managerInterface(context: ServiceContext, methods: ContainerMeth
       MountLocker: byName(methods['mount-locker']),
       UnmountLocker: byName(methods['unmount-locker']),
       SetAutostart: byName(methods['set-autostart']),
+      CreateLocker: lockers['create-locker'](),
+      GrowLocker: lockers['grow-locker'](),
+      RenameLocker: lockers['rename-locker'](),
+      SnapshotLocker: lockers['snapshot-locker'](),
+      ListSnapshots: lockers['list-snapshots'](),
+      RestoreLocker: lockers['restore-locker'](),
+      ForgetLocker: lockers['forget-locker'](),
+      LookAtLockers: lockers.look(),
+      ListStores: lockers['list-stores'],
       ListContainers: method({
         in: [],
         out: [['containers', 'a(sso)']],

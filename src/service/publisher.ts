@@ -11,6 +11,7 @@ import { containerInterface } from './container-interface.ts';
 import { containerMethods } from './container-methods.ts';
 import { errorOf, jobInterface } from './job-interface.ts';
 import { lockerInterface } from './locker-interface.ts';
+import { lockerMethods } from './locker-methods.ts';
 import { managerInterface } from './manager-interface.ts';
 import type { ServiceContext } from './service-context.ts';
 
@@ -25,31 +26,36 @@ export class Publisher {
     this.#core = core;
     this.#tree = tree;
     const methods = containerMethods(context);
+    const lockers = lockerMethods(context);
     this.#interfaces = {
       container: containerInterface(context, methods),
-      locker: lockerInterface(context),
+      locker: lockerInterface(context, lockers),
       job: jobInterface(context),
     };
-    this.#manager = new PublishedObject(tree, managerPath, managerInterface(context, methods));
+    const manager = managerInterface(context, methods, lockers);
+    this.#manager = new PublishedObject(tree, managerPath, manager);
   }
 
   start(): void {
-    const { host, jobs } = this.#core;
+    const { host, jobs, lockers } = this.#core;
     for (const { name } of host.lockers) this.#add(lockerPath(name), 'locker');
     for (const { name } of host.containers) this.#add(containerPath(name), 'container');
     host.changed.add((event) => {
       this.#onHost(event);
     });
+    lockers.looks.changed.add((name) => {
+      this.#objects.get(lockerPath(name))?.update();
+    });
     jobs.added.add((job) => {
       this.#add(jobPath(job.id), 'job');
       this.#signal('JobNew', [job.id, jobPath(job.id), job.verb, job.container]);
-      this.#updateContainerOf(job);
+      this.#updateSubjectOf(job);
     });
     jobs.changed.add(({ id }) => {
       this.#objects.get(jobPath(id))?.update();
     });
     jobs.ended.add((job) => {
-      this.#updateContainerOf(job);
+      this.#updateSubjectOf(job);
       const { id, verb, container, result } = job;
       const [errorName] = errorOf(job);
       this.#signal('JobRemoved', [id, jobPath(id), verb, container, result, errorName]);
@@ -87,8 +93,9 @@ export class Publisher {
     this.#objects.delete(path);
   }
 
-  #updateContainerOf({ container }: Job): void {
-    this.#objects.get(containerPath(container))?.update();
+  #updateSubjectOf({ container, locker }: Job): void {
+    const path = container === '' ? lockerPath(locker) : containerPath(container);
+    this.#objects.get(path)?.update();
   }
 
   #signal(member: string, values: readonly unknown[]): void {

@@ -70,6 +70,13 @@ beforeAll(async () => {
     'my web': { state: 'running' },
     '-dash': { state: 'running' },
   });
+  const none = { size: undefined, free: undefined, maxSize: undefined, problem: '', forgotten: [] };
+  service.outside.stores = ['slow', 'fast'].map((name) => ({
+    ...{ ...none, name, type: 'lvm', fileSystem: 'ext4', isDefault: false },
+  }));
+  service.outside.snapshots['data'] = ['before', 'after'].map((name) => ({
+    ...{ name, createdUsec: undefined, size: undefined, used: undefined },
+  }));
   // A job that does not end, for "cancel".
   service.work = ({ verb }) => (verb === 'thaw' ? never() : undefined);
   await promisify(execFile)('lockerctl', ['thaw', '--no-block', 'mail'], { env: place.env });
@@ -93,10 +100,10 @@ const states = [
 
 const lines: readonly (readonly [line: string, words: readonly string[]])[] = [
   ['lockerctl ', commandNames],
-  ['lockerctl st', ['status', 'start', 'stop']],
-  ['lockerctl --quiet st', ['status', 'start', 'stop']],
+  ['lockerctl st', ['status', 'start', 'stop', 'stores']],
+  ['lockerctl --quiet st', ['status', 'start', 'stop', 'stores']],
   ['lockerctl help ', commandNames],
-  ['lockerctl help st', ['status', 'start', 'stop']],
+  ['lockerctl help st', ['status', 'start', 'stop', 'stores']],
   ['lockerctl --', [...generalOptions, ...listOptions]],
   ['lockerctl --js', ['--json']],
   ['lockerctl --json=', ['pretty', 'short', 'off']],
@@ -144,7 +151,35 @@ const lines: readonly (readonly [line: string, words: readonly string[]])[] = [
   ['lockerctl detach web s', ['sandbox']],
   ['lockerctl detach --', [...generalOptions, ...jobOptions, '--force', '--persist']],
   ['lockerctl lockers ', []],
-  ['lockerctl lockers --', generalOptions],
+  ['lockerctl lockers --', [...generalOptions, '--wide']],
+  ['lockerctl create-locker ', []],
+  ['lockerctl create-locker new ', []],
+  [
+    'lockerctl create-locker --',
+    [...generalOptions, ...jobOptions, '--encrypt', '--for', '--mode', '--owner', '--store'],
+  ],
+  ['lockerctl create-locker --store=', ['fast', 'slow']],
+  ['lockerctl create-locker --store f', ['fast']],
+  ['lockerctl create-locker --for=', ['db', 'mail', 'my web', 'web']],
+  ['lockerctl create-locker --encrypt=', ['key-file', 'passphrase']],
+  ['lockerctl grow-locker ', ['data', 'sandbox', 'web_vol']],
+  ['lockerctl grow-locker data ', []],
+  ['lockerctl rename-locker d', ['data']],
+  ['lockerctl rename-locker data ', []],
+  ['lockerctl snapshot-locker s', ['sandbox']],
+  ['lockerctl snapshot-locker --fr', ['--freeze']],
+  ['lockerctl snapshots ', ['data', 'sandbox', 'web_vol']],
+  ['lockerctl restore-locker ', ['data', 'sandbox', 'web_vol']],
+  ['lockerctl restore-locker data ', ['after', 'before']],
+  ['lockerctl restore-locker sandbox ', []],
+  ['lockerctl restore-locker data before ', []],
+  ['lockerctl forget-locker w', ['web_vol']],
+  ['lockerctl destroy-locker d', ['data']],
+  // What is to be typed twice is not completed.
+  ['lockerctl destroy-locker data ', []],
+  ['lockerctl destroy-locker --', [...generalOptions, '--snapshot', '--store', '--yes']],
+  ['lockerctl stores ', []],
+  ['lockerctl stores --', generalOptions],
   ['lockerctl jobs ', []],
   ['lockerctl jobs --', generalOptions],
   ['lockerctl cancel ', ['1']],

@@ -539,21 +539,45 @@ describe('status', () => {
 
 describe('lockers, jobs and permissions', () => {
   test('lockers', async () => {
+    service.outside.lockerLooks = {
+      data: {
+        ...{ health: 'nearly-full', size: gigabyte, used: gigabyte - 5n, available: 5n },
+        ...{ store: 'fast', creator: 1000, fileSystem: 'ext4', snapshots: ['a', 'b'] },
+      },
+      web_vol: { health: 'hung' },
+    };
     expect((await lockerctl(['lockers'])).stdout).toBe(
-      `LOCKER  STATE   SOURCE        CONTAINERS DESCRIPTION
-data    mounted /dev/vg0/data -          comes with no container
-sandbox mounted tmpfs         web:ro     comes with web
-web_vol mounted /dev/vg0/web  web        comes with web
+      `LOCKER  STATE   SIZE    USED AVAIL STORE HEALTH      CONTAINERS
+data    mounted   1G 1023.9M    5B fast  nearly-full -
+sandbox mounted    -       -     - -     unknown     web:ro
+web_vol mounted    -       -     - -     hung        web
 
 3 lockers listed.
 `,
     );
+    const wide = await lockerctl(['lockers', '--wide', '--no-legend']);
+    expect(wide.stdout.split('\n').slice(0, 2)).toEqual([
+      'data    mounted 1G 1023.9M 5B fast nearly-full -      /dev/vg0/data ext4 1000 a,b comes with no container',
+      'sandbox mounted  -       -  - -    unknown     web:ro tmpfs         -       - -   comes with web',
+    ]);
     const { stdout } = await lockerctl(['lockers', '--json']);
     expect(JSON.parse(stdout)).toMatchObject([
-      { locker: 'data', mounted: true, attached_to: [] },
-      { locker: 'sandbox', attached_to: [{ container: 'web', read_only: true }] },
+      {
+        ...{ locker: 'data', mounted: true, attached_to: [], size: Number(gigabyte) },
+        ...{ health: 'nearly-full', store: 'fast', creator: 1000, snapshots: ['a', 'b'] },
+      },
+      { locker: 'sandbox', size: null, attached_to: [{ container: 'web', read_only: true }] },
       { locker: 'web_vol', mounted: true, source: '/dev/vg0/web', description: 'comes with web' },
     ]);
+    const looks = service.outside.lockerAsks.length;
+    expect((await lockerctl(['lockers', '--quiet'])).stdout).toBe('data\nsandbox\nweb_vol\n');
+    expect(service.outside.lockerAsks).toHaveLength(looks);
+    service.outside.lockerFailure = new LockerdError('Failed', 'no helper');
+    // What was seen a moment ago is not looked at again.
+    await sleep(1100);
+    const blind = await lockerctl(['lockers', '--no-legend']);
+    expect(blind.stdout).toContain('data    mounted');
+    expect(blind.stderr).toBe('lockerctl: warning: lockers cannot be looked at: no helper\n');
   });
 
   test('jobs, and cancel', async () => {

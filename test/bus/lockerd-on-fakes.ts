@@ -12,6 +12,8 @@ import { unmarshal } from '../../src/bus/unmarshal.ts';
 import { Variant } from '../../src/bus/values.ts';
 import type { Core, CorePorts } from '../../src/core/core.ts';
 import type { Job } from '../../src/core/job-queue.ts';
+import type { LockerLook, LockersPort } from '../../src/core/locker-ports.ts';
+import type { LockerRequest } from '../../src/core/request.ts';
 import { defaultLimits, type Limits } from '../../src/core/user-quota.ts';
 import type {
   ContainerDefinition,
@@ -60,9 +62,11 @@ export interface RecordedCall {
 export interface Task {
   readonly verb:
     | ('start' | 'stop' | 'restart' | 'kill' | 'freeze' | 'thaw')
-    | ('balloon' | 'set-limits' | 'attach' | 'detach' | 'set-autostart');
+    | ('balloon' | 'set-limits' | 'attach' | 'detach' | 'set-autostart')
+    | LockerRequest['verb'];
+  /** Or the locker, of the last ones. */
   readonly container: string;
-  /** Only the work of "balloon" tells how far it is. */
+  /** Only the work of "balloon", and of a locker as such, tells how far it is. */
   readonly progress: (phase: string, fraction: number) => void;
 }
 
@@ -209,6 +213,78 @@ export class LockerdOnFakes {
     const known = outside.definitions.containers.filter(({ name }) => !(name in containers));
     outside.definitions = { ...outside.definitions, containers: [...known, ...added] };
     await this.#core.host.reload();
+  }
+
+  #defineLocker(name: string, look: LockerLook): void {
+    const { outside } = this;
+    const path = `/lockers/${name}`;
+    outside.mount(path, { source: look.device ?? 'disk' });
+    outside.lockerLooks[name] = look;
+    const lockers = [...outside.definitions.lockers, { name, path }];
+    outside.definitions = { ...outside.definitions, lockers };
+  }
+
+  #undefineLocker(name: string): void {
+    const { outside } = this;
+    outside.umount(`/lockers/${name}`);
+    const lockers = outside.definitions.lockers.filter((locker) => locker.name !== name);
+    outside.definitions = { ...outside.definitions, lockers };
+  }
+
+  #lockersPort(base: LockersPort): LockersPort {
+    const { outside } = this;
+    const warningsOf = ({ warnings = [] }: TaskResult) => ({ warnings });
+    const change = async (
+      verb: Task['verb'],
+      locker: string,
+      effect: () => void,
+      progress?: Task['progress'],
+    ) => warningsOf(await this.#do(verb, locker, effect, progress));
+    const lookAt = (name: string): LockerLook => outside.lockerLooks[name] ?? { health: 'good' };
+    return {
+      ...base,
+      create: ({ locker, size, store, creator }, progress) => {
+        const look = { health: 'good', size, used: 0n, available: size, store, creator } as const;
+        const device = `/dev/${store}/locker-${locker}`;
+        const effect = () => {
+          this.#defineLocker(locker, { ...look, device, fileSystem: 'ext4', snapshots: [] });
+        };
+        return change('create-locker', locker, effect, progress);
+      },
+      grow: ({ locker, size }, progress) => {
+        const effect = () => {
+          outside.lockerLooks[locker] = { ...lookAt(locker), size, available: size };
+        };
+        return change('grow-locker', locker, effect, progress);
+      },
+      rename: ({ locker, name }) =>
+        change('rename-locker', locker, () => {
+          this.#undefineLocker(locker);
+          this.#defineLocker(name, lookAt(locker));
+        }),
+      snapshot: ({ locker, snapshot }, progress) => {
+        const effect = () => {
+          const { snapshots = [], ...look } = lookAt(locker);
+          outside.lockerLooks[locker] = { ...look, snapshots: [...snapshots, snapshot] };
+          const one = { name: snapshot, createdUsec: 0n, size: look.size, used: undefined };
+          outside.snapshots[locker] = [...(outside.snapshots[locker] ?? []), one];
+        };
+        return change('snapshot-locker', locker, effect, progress);
+      },
+      restore: ({ locker, name, creator }, progress) => {
+        const effect = () => {
+          this.#defineLocker(name, { ...lookAt(locker), creator, snapshots: [] });
+        };
+        return change('restore-locker', locker, effect, progress);
+      },
+      forget: async (locker) => {
+        const effect = () => {
+          this.#undefineLocker(locker);
+        };
+        const done = await change('forget-locker', locker, effect);
+        return { ...done, place: lookAt(locker).device ?? 'its store' };
+      },
+    };
   }
 
   /** What the next look at the definitions finds. */
@@ -428,6 +504,7 @@ export class LockerdOnFakes {
           return unwatch;
         },
       },
+      lockers: this.#lockersPort(base.lockers),
       mounts: {
         // As with systemd, the first report comes after the call.
         watch: async (directory, changed) => {

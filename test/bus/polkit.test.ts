@@ -326,6 +326,48 @@ describe('the example rules', () => {
     expect(await allows('org.lockerd1.mount-locker', mine, more)).not.toBe('yes');
   });
 
+  test('of users with lockers of their own, in number and size bounded', async () => {
+    writeRules(example('60-lockers.rules', 'lockers'));
+    const gibibyte = 2 ** 30;
+    const one = {
+      ...{ locker: 'games-a', store: 'users', size: String(gibibyte), owner: '0:0', mode: '0750' },
+      ...{ 'user-lockers': '3', 'user-size': String(19 * gibibyte) },
+    } as const;
+    const mine = { ...one, own: 'true' } as const;
+    await vi.waitFor(async () => {
+      expect(await allows('org.lockerd1.create-locker', one)).toBe('yes');
+    }, 20_000);
+    for (const [action, details] of [
+      ['org.lockerd1.grow-locker', mine],
+      ['org.lockerd1.restore-locker', { ...mine, name: 'games-b' }],
+      ['org.lockerd1.rename-locker', { ...mine, name: 'games-b' }],
+      ['org.lockerd1.snapshot-locker', { ...mine, snapshots: '7', freeze: 'false' }],
+      ['org.lockerd1.forget-locker', mine],
+      ['org.lockerd1.mount-locker', { locker: 'games-a', container: 'games-web' }],
+    ] as const) {
+      expect(await allows(action, details), JSON.stringify([action, details])).toBe('yes');
+    }
+    for (const [action, details] of [
+      ['org.lockerd1.create-locker', { ...one, locker: 'bob-a' }],
+      ['org.lockerd1.create-locker', { ...one, store: 'other' }],
+      ['org.lockerd1.create-locker', { ...one, size: String(gibibyte + 1) }],
+      ['org.lockerd1.create-locker', { ...one, 'user-lockers': '4' }],
+      ['org.lockerd1.grow-locker', { ...mine, own: 'false' }],
+      ['org.lockerd1.grow-locker', { ...mine, size: String(2 * gibibyte) }],
+      ['org.lockerd1.restore-locker', { ...mine, name: 'bob-b' }],
+      ['org.lockerd1.restore-locker', { ...mine, name: 'games-b', 'user-lockers': '4' }],
+      ['org.lockerd1.rename-locker', { ...mine, name: 'bob-b' }],
+      ['org.lockerd1.snapshot-locker', { ...mine, snapshots: '8', freeze: 'false' }],
+      ['org.lockerd1.snapshot-locker', { ...mine, snapshots: '1', freeze: 'true' }],
+      ['org.lockerd1.forget-locker', { ...mine, own: 'false' }],
+      ['org.lockerd1.mount-locker', { locker: 'games-a', container: 'web' }],
+      ['org.lockerd1.mount-locker', { locker: 'bob-a', container: 'games-web' }],
+      ['org.lockerd1.start', { container: 'games-web' }],
+    ] as const) {
+      expect(await allows(action, details), JSON.stringify([action, details])).not.toBe('yes');
+    }
+  });
+
   test('of operators, who may start and stop but not balloon', async () => {
     writeRules(example('60-operators.rules', 'operators'));
     const web = { container: 'any' };

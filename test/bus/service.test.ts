@@ -293,13 +293,29 @@ describe('the interface', () => {
       TasksLimit: 2n ** 64n - 1n,
       Jobs: [],
     });
-    expect(await properties(`${manager}/locker/data`, 'Locker')).toEqual({
+    const unseen = {
       Name: 'data',
       Description: 'comes with no container',
       Mounted: true,
       Source: '/dev/data',
       AttachedTo: [[containerPath('web'), true]],
-    });
+      ...{ Size: 2n ** 64n - 1n, Used: 2n ** 64n - 1n, Available: 2n ** 64n - 1n },
+      ...{ FileSystem: '', Device: '', Store: '', Health: 'unknown', Creator: 2 ** 32 - 1 },
+      ...{ Snapshots: [], Jobs: [] },
+    };
+    const data = `${manager}/locker/data`;
+    expect(await properties(data, 'Locker')).toEqual(unseen);
+    outside.lockerLooks['data'] = {
+      ...{ size: 9n, used: 8n, available: 1n, fileSystem: 'xfs', device: '/dev/dm-1' },
+      ...{ store: 'fast', health: 'nearly-full', creator: 1000, snapshots: ['a'] },
+    };
+    await core.lockers.looks.refresh(['data']);
+    await call(data, 'org.lockerd1.Locker', 'Look');
+    const seen = {
+      ...{ Size: 9n, Used: 8n, Available: 1n, FileSystem: 'xfs', Device: '/dev/dm-1' },
+      ...{ Store: 'fast', Health: 'nearly-full', Creator: 1000, Snapshots: ['a'] },
+    };
+    expect(await properties(data, 'Locker')).toEqual({ ...unseen, ...seen });
     expect(await properties(manager, 'Manager')).toMatchObject({
       Version: '1.2.3',
       Authority: 'polkit',

@@ -55,6 +55,29 @@ const readOnly = (namespaces: string): HostTree => ({
 });
 
 const rows: Readonly<Record<CheckId, Row>> = {
+  'store-refused': {
+    fires: [
+      [
+        { '/etc/lockerd/lockerd.conf': '[store a]\ntype = zfs\n' },
+        '/etc/lockerd/lockerd.conf:2',
+        'type="zfs" of store "a"',
+      ],
+    ],
+    silent: [{ '/etc/lockerd/lockerd.conf': '[store a]\ntype = btrfs\npath = /srv/a\n' }],
+  },
+  'change-unfinished': {
+    fires: [
+      [
+        {
+          '/var/lib/lockerd/changes/0123456789abcdef.json':
+            '{\n  "verb": "create",\n  "locker": "data"\n}\n',
+        },
+        '/var/lib/lockerd/changes/0123456789abcdef.json',
+        '"create" of locker "data"',
+      ],
+    ],
+    silent: [{ '/var/lib/lockerd/changes/.0123456789abcdef.json.new': '{' }],
+  },
   'config-refused': {
     fires: [
       [plus('lxc.uts.nmae = x'), `${web}:8`, 'lxc.uts.nmae'],

@@ -7,6 +7,7 @@ import {
   commandSpec,
   usualStatuses,
   type CommandName,
+  type Operand,
 } from '../../src/cli/command-table.ts';
 import { DBusError } from '../../src/bus/values.ts';
 import { localCommand, remoteCommand } from '../../src/cli/enter.ts';
@@ -109,14 +110,12 @@ describe('arguments', () => {
         detach: ['a', 'b'],
         set: ['a', 'tasks=50'],
       };
-      const least = commandSpec(command).operands.some(
+      const needed = commandSpec(command).operands.filter(
         ({ count }) => count !== 'any' && count !== 'optional',
       );
       const own = Object.hasOwn(operands, command)
         ? operands[command as keyof typeof operands]
-        : least
-          ? ['1']
-          : [];
+        : needed.map(() => '1');
       expect(parse(command, '--no-pager', '--no-legend', '--no-block', ...own)).toMatchObject({
         command,
         legend: false,
@@ -283,12 +282,19 @@ describe('lockerctl(1)', () => {
     const shownOptions = own.map((option) => {
       const { value } = optionSpec(option);
       // --state has an item of its own below.
-      return `Oo Fl -${option}${value === undefined ? '' : ` Ns = Ns Ar ${value.shown}`} Oc`;
+      const text = value === undefined ? '' : `= Ns Ar ${value.shown}`;
+      const shown = value?.optional === true ? `Oo ${text} Oc` : text;
+      return `Oo Fl -${option}${shown === '' ? '' : ` Ns ${shown}`} Oc`;
     });
     const repeated = operands.some(({ count }) => count === 'any' || count === 'some');
-    const isNeeded = operands.every(({ count }) => count === 'one' || count === 'some');
-    const names = operands.map((operand) => operand.name).join(' ') + (repeated ? ' ...' : '');
-    const shownOperands = operands.length === 0 ? [] : [`${isNeeded ? '' : 'Op '}Ar ${names}`];
+    const isNeeded = ({ count }: Operand) => count === 'one' || count === 'some';
+    const namesOf = (some: readonly Operand[]) => some.map((operand) => operand.name).join(' ');
+    const end = repeated ? ' ...' : '';
+    const [needed, others] = [operands.filter(isNeeded), operands.filter((one) => !isNeeded(one))];
+    const shownOperands = [
+      ...(needed.length === 0 ? [] : [`Ar ${namesOf(needed)}${others.length === 0 ? end : ''}`]),
+      ...(others.length === 0 ? [] : [`Op Ar ${namesOf(others)}${end}`]),
+    ];
     const shownProgram = program ? ['Op Cm -- Ar COMMAND ...'] : [];
     return ['Cm', name, ...shownOptions, ...shownOperands, ...shownProgram].join(' ');
   }

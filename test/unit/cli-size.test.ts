@@ -1,7 +1,8 @@
 import { formatBytes, unlimited } from '../../src/model/memory-limit.ts';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { changedLimit, formatLimit, parseBytes, parseSizeChange } from '../../src/cli/size.ts';
+import { changedLimit, formatLimit, parseSizeChange } from '../../src/cli/size.ts';
+import { parseBytes } from '../../src/model/byte-size.ts';
 
 const gigabyte = 2n ** 30n;
 const anyBytes = fc.bigInt({ min: 0n, max: unlimited - 1n });

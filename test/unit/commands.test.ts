@@ -5,7 +5,7 @@ import ts from 'typescript';
 import { describe, expect, test } from 'vitest';
 import { parseArguments } from '../../src/cli/arguments.ts';
 import { remoteCommand } from '../../src/cli/enter.ts';
-import type { Request } from '../../src/core/container-request.ts';
+import type { Request } from '../../src/core/request.ts';
 import { splitLxcText } from '../../src/host/grammar.ts';
 import { parseLxcConfig } from '../../src/host/parse-lxc.ts';
 import { shellWord } from '../../src/model/shell-quote.ts';

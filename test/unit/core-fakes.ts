@@ -2,6 +2,7 @@ import type { Caller } from '../../src/core/caller.ts';
 import type { Clock } from '../../src/core/clock.ts';
 import { Core, type CorePorts } from '../../src/core/core.ts';
 import { defaultLimits, type Limits } from '../../src/core/user-quota.ts';
+import type { LockerLook, LockerSnapshot, Store } from '../../src/core/locker-ports.ts';
 import type { OptionBag } from '../../src/core/options.ts';
 import type {
   AuthorizationRequest,
@@ -138,6 +139,13 @@ export class FakeOutside {
   kernelLimits: KernelLimits = { memory: noLimit, swap: noLimit };
   oom: ((container: string) => void) | undefined;
   heard: ((problem: string | undefined) => void) | undefined;
+  /** What the helper sees of lockers, by name; a failure where it cannot look. */
+  lockerLooks: Record<string, LockerLook> = {};
+  lockerFailure: unknown;
+  stores: readonly Store[] = [];
+  snapshots: Record<string, readonly LockerSnapshot[]> = {};
+  /** Which lockers were looked at together, and which other questions there were. */
+  readonly lockerAsks: string[] = [];
   /** Control groups in which OOM kills are expected. */
   readonly expected: string[] = [];
 
@@ -212,6 +220,39 @@ export class FakeOutside {
     return this.pending.find((one) => one.what === what)?.signal;
   }
 
+  /** Answers at once, as the helper does. */
+  async #see<T>(what: string, answer: () => T): Promise<T> {
+    this.lockerAsks.push(what);
+    await Promise.resolve();
+    if (this.lockerFailure !== undefined) throw this.lockerFailure as Error;
+    return answer();
+  }
+
+  #lockersPort(): CorePorts['lockers'] {
+    const words = (request: object) => JSON.stringify(request, jsonNumber);
+    return {
+      create: (request, progress, signal) => {
+        progress('file-system', 0.5);
+        return this.#ask(`create-locker ${words(request)}`, signal);
+      },
+      grow: (request) => this.#ask(`grow-locker ${words(request)}`),
+      rename: (request) => this.#ask(`rename-locker ${words(request)}`),
+      snapshot: (request, _, signal) => this.#ask(`snapshot-locker ${words(request)}`, signal),
+      restore: (request, _, signal) => this.#ask(`restore-locker ${words(request)}`, signal),
+      forget: (locker) => this.#ask(`forget-locker ${locker}`),
+      snapshots: (locker) => this.#see(`snapshots ${locker}`, () => this.snapshots[locker] ?? []),
+      stores: () => this.#see('stores', () => this.stores),
+      look: (names) =>
+        this.#see(`look ${names.join(' ')}`, () => {
+          const seen = names.flatMap((name) => {
+            const look = this.lockerLooks[name];
+            return look === undefined ? [] : [[name, look] as const];
+          });
+          return new Map(seen);
+        }),
+    };
+  }
+
   ports(): CorePorts & { readonly usage: UsagePort } {
     const nothing = () => Promise.resolve();
     const unitJob = (verb: string) => (unit: string, signal: AbortSignal) =>
@@ -272,6 +313,7 @@ export class FakeOutside {
           return Promise.resolve(nothing);
         },
       },
+      lockers: this.#lockersPort(),
       memory: {
         read: () => Promise.reject(new Error('there is none')),
         limits: () => Promise.resolve(this.kernelLimits),
@@ -300,14 +342,21 @@ export class FakeOutside {
   }
 }
 
+function jsonNumber(_: string, value: unknown): unknown {
+  return typeof value === 'bigint' ? String(value) : value;
+}
+
 const signatures: Record<string, string> = {
+  number: 'u',
   boolean: 'b',
   string: 's',
   bigint: 't',
 };
 
 /** Options as a client sends them. */
-export function options(values: Record<string, boolean | string | bigint> = {}): OptionBag {
+export function options(
+  values: Record<string, boolean | string | bigint | number> = {},
+): OptionBag {
   return new Map(
     Object.entries(values).map(([name, value]) => [
       name,

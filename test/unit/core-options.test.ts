@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { defaultLimits, UserQuota } from '../../src/core/user-quota.ts';
 import { parseOptions, type OptionBag } from '../../src/core/options.ts';
-import { optionsOf } from '../../src/core/container-request.ts';
+import { optionsOf } from '../../src/core/request.ts';
 import { quoted } from '../../src/core/quoted.ts';
 import { FakeClock, options } from './core-fakes.ts';
 
@@ -26,6 +26,8 @@ describe('options', () => {
       persist: false,
       swap: undefined,
       requestId: undefined,
+      ...{ store: '', owner: '0:0', mode: '0750', container: '', encrypt: 'no' },
+      ...{ by: false, freeze: false },
     });
   });
 

@@ -4,7 +4,7 @@ import { LockerdError } from '../../src/model/errors.ts';
 import type { Job } from '../../src/core/job-queue.ts';
 import { messageIds } from '../../src/core/message-ids.ts';
 import type { ActionDetails, Decision } from '../../src/core/ports.ts';
-import type { Request } from '../../src/core/container-request.ts';
+import type { Request } from '../../src/core/request.ts';
 import { emptyDetails } from '../../src/core/request-plan.ts';
 import {
   caller,

@@ -8,11 +8,20 @@ import { errorNames, interfaces } from '../../src/api/names.ts';
 import { readComment, readInterfaces, withInterfaces } from '../../src/build/dbus-manual.mjs';
 import { busError } from '../../src/bus/values.ts';
 import { parseArguments } from '../../src/cli/arguments.ts';
-import { optionsOf, optionsOfCancel, type Request } from '../../src/core/container-request.ts';
+import {
+  isLockerRequest,
+  optionsOf,
+  optionsOfCancel,
+  type ContainerRequest,
+  type LockerRequest,
+  type Request,
+} from '../../src/core/request.ts';
 import type { Container, Locker } from '../../src/core/host-objects.ts';
 import type { HostState } from '../../src/core/host-state.ts';
 import type { Job, Verb } from '../../src/core/job-queue.ts';
-import { checkOption, type OptionName } from '../../src/core/options.ts';
+import { lockerHealths, type LockerLook, type Store } from '../../src/core/locker-ports.ts';
+import { planLocker, type LockerWorld } from '../../src/core/locker-plan.ts';
+import { checkOption, parseOptions, type OptionName } from '../../src/core/options.ts';
 import { jobDetails } from '../../src/core/permissions.ts';
 import { actionIds } from '../../src/core/ports.ts';
 import { emptyDetails, planRequest } from '../../src/core/request-plan.ts';
@@ -131,6 +140,12 @@ const methodOf: Readonly<Record<Verb, string>> = {
   'mount-locker': 'MountLocker',
   'unmount-locker': 'UnmountLocker',
   'set-autostart': 'SetAutostart',
+  'create-locker': 'CreateLocker',
+  'grow-locker': 'GrowLocker',
+  'rename-locker': 'RenameLocker',
+  'snapshot-locker': 'SnapshotLocker',
+  'restore-locker': 'RestoreLocker',
+  'forget-locker': 'ForgetLocker',
 };
 const verbs = Object.keys(methodOf) as Verb[];
 const states = listed('container', 'State') as Container['state'][];
@@ -171,6 +186,12 @@ function requestOf(verb: Verb): Request {
     return { verb, container: 'web', locker: 'data' };
   }
   if (verb === 'set-autostart') return { verb, container: 'web', autostart: true };
+  if (verb === 'create-locker') return { verb, locker: 'new', size: 2n ** 30n };
+  if (verb === 'grow-locker') return { verb, locker: 'data', size: 2n ** 30n };
+  if (verb === 'rename-locker') return { verb, locker: 'data', name: 'new' };
+  if (verb === 'snapshot-locker') return { verb, locker: 'data', snapshot: 'a' };
+  if (verb === 'restore-locker') return { verb, locker: 'data', snapshot: 'a', name: 'new' };
+  if (verb === 'forget-locker') return { verb, locker: 'data' };
   return { verb, container: 'web' };
 }
 
@@ -180,14 +201,73 @@ function allOptions(verb: Verb) {
   const swap = has('swap') ? 2n ** 29n : undefined;
   return { force: has('force'), persist: has('persist'), readOnly: has('read-only'), swap };
 }
+
+const fast: Store = {
+  ...{ name: 'fast', type: 'lvm', fileSystem: 'ext4', size: 1n, free: 1n, maxSize: 2n ** 31n },
+  ...{ isDefault: true, problem: '', forgotten: [] },
+};
+
+/** What is known of the lockers that there are, and of the caller's. */
+function worldOf(names: readonly string[], look: LockerLook, attachedTo: string[]): LockerWorld {
+  const lockers = new Map(
+    names.map((name) => [
+      name,
+      { name, attachedTo: attachedTo.map((one) => ({ container: one, readOnly: false })) },
+    ]),
+  );
+  return {
+    host: {
+      container: (name: string) => (name === 'web' ? container() : undefined),
+      locker: (name: string) => lockers.get(name),
+    },
+    looks: { of: () => look },
+    use: { of: () => ({ lockers: 1, size: 1n, unknown: undefined }) },
+  } as unknown as LockerWorld;
+}
+
+/** Every plan of a verb about lockers, in every state of what it depends on. */
+function* lockerPlans(request: LockerRequest) {
+  const look = { health: 'good', creator: 7, store: 'fast', snapshots: ['b'] } as const;
+  for (const names of [[], ['data'], ['data', 'new']]) {
+    for (const size of [undefined, 2n ** 29n, 2n ** 40n]) {
+      for (const snapshots of [[], ['a']]) {
+        for (const attachedTo of [[], ['web']]) {
+          for (const stores of [[], [fast], [{ ...fast, problem: 'broken' }]]) {
+            for (const isFull of [false, true]) {
+              const seen = { ...look, snapshots, ...(size === undefined ? {} : { size }) };
+              const bag = new Map(
+                Object.entries(
+                  isFull
+                    ? { container: ['s', 'web'], encrypt: ['s', 'key-file'], freeze: ['b', true] }
+                    : {},
+                ).map(([key, [signature, value]]) => [
+                  key,
+                  { signature: String(signature), value },
+                ]),
+              );
+              const options = parseOptions(bag, ['container', 'encrypt', 'freeze']);
+              const facts = { stores, trouble: undefined, snapshot: 'x' };
+              const world = worldOf(names, seen, attachedTo);
+              yield () => planLocker(world, 7, request, options, facts);
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
 const noOptions = { force: false, persist: false, readOnly: false, swap: undefined };
 
-describe.each(verbs)('%s', (verb) => {
+const isAboutContainer = (request: Request): request is ContainerRequest =>
+  !isLockerRequest(request);
+
+describe.each(verbs.map(requestOf).filter(isAboutContainer))('$verb', (request) => {
+  const { verb } = request;
   const { said } = member('manager', methodOf[verb]);
 
   test('has the action and the details of the comment', () => {
     const host = hostWith(container({ attachments: [] }), ['data']);
-    const request = requestOf(verb);
     const plain = planRequest(host, request, noOptions);
     const full = planRequest(host, request, allOptions(verb));
     const actions = [...(said.labels['Action'] ?? '').matchAll(/org\.[a-z0-9.-]+/g)].map(String);
@@ -197,6 +277,67 @@ describe.each(verbs)('%s', (verb) => {
     );
     expect(words(said.labels['Details']).sort()).toEqual(meant.map(([key]) => key).sort());
   });
+
+  test('is refused with errors of the comment only, in every state', () => {
+    const found = new Set<string>();
+    const lockers = [{ locker: 'data', readOnly: false }];
+    for (const state of states) {
+      for (const attachments of [[], lockers]) {
+        for (const isOutsideUnit of [false, true]) {
+          for (const options of [noOptions, allOptions(verb)]) {
+            const host = hostWith(container({ state, attachments, isOutsideUnit }), ['data']);
+            const { objection } = planRequest(host, request, options);
+            if (objection) found.add(objection.code);
+          }
+        }
+      }
+    }
+    for (const host of [hostWith(undefined, []), hostWith(container(), [])]) {
+      try {
+        planRequest(host, request, noOptions);
+      } catch (error) {
+        found.add((error as LockerdError).code);
+      }
+    }
+    // Whether it runs or not, the next boot can be decided about.
+    expect(found.size).toBeGreaterThan(verb === 'set-autostart' ? 0 : 1);
+    expect(words(said.labels['Errors'])).toEqual(expect.arrayContaining([...found]));
+  });
+});
+
+describe.each(verbs.map(requestOf).filter(isLockerRequest))('$verb', (request) => {
+  const { said } = member('manager', methodOf[request.verb]);
+  const outcomes = [...lockerPlans(request)].map((plan) => {
+    try {
+      return plan();
+    } catch (error) {
+      return error as LockerdError;
+    }
+  });
+  const plans = outcomes.flatMap((one) => ('action' in one ? [one] : []));
+
+  test('has the action and the details of the comment', () => {
+    expect([...new Set(plans.map(({ action }) => action))]).toEqual([said.labels['Action']]);
+    const meant = plans.flatMap(({ details }) =>
+      Object.entries(details).flatMap(([key, value]) => {
+        return value === '' || (value === 'false' && !['own', 'freeze'].includes(key)) ? [] : [key];
+      }),
+    );
+    expect(words(said.labels['Details']).sort()).toEqual([...new Set(meant)].sort());
+  });
+
+  test('is refused with errors of the comment only, in every state', () => {
+    const codes = outcomes.flatMap((one) =>
+      'action' in one ? (one.objection ? [one.objection.code] : []) : [one.code],
+    );
+    const found = [...new Set(codes)];
+    expect(found.length).toBeGreaterThan(1);
+    expect(words(said.labels['Errors'])).toEqual(expect.arrayContaining(found));
+  });
+});
+
+describe.each(verbs)('%s', (verb) => {
+  const { said } = member('manager', methodOf[verb]);
 
   test('has the options of the comment', () => {
     /** Those that a text names, and those that it has in common with another method. */
@@ -208,32 +349,6 @@ describe.each(verbs)('%s', (verb) => {
       );
     const named = optionsIn(said.args['options'] ?? '');
     expect(named.sort()).toEqual([...optionsOf[verb]].sort());
-  });
-
-  test('is refused with errors of the comment only, in every state', () => {
-    const found = new Set<string>();
-    const lockers = [{ locker: 'data', readOnly: false }];
-    for (const state of states) {
-      for (const attachments of [[], lockers]) {
-        for (const isOutsideUnit of [false, true]) {
-          for (const options of [noOptions, allOptions(verb)]) {
-            const host = hostWith(container({ state, attachments, isOutsideUnit }), ['data']);
-            const { objection } = planRequest(host, requestOf(verb), options);
-            if (objection) found.add(objection.code);
-          }
-        }
-      }
-    }
-    for (const host of [hostWith(undefined, []), hostWith(container(), [])]) {
-      try {
-        planRequest(host, requestOf(verb), noOptions);
-      } catch (error) {
-        found.add((error as LockerdError).code);
-      }
-    }
-    // Whether it runs or not, the next boot can be decided about.
-    expect(found.size).toBeGreaterThan(verb === 'set-autostart' ? 0 : 1);
-    expect(words(said.labels['Errors'])).toEqual(expect.arrayContaining([...found]));
   });
 });
 
@@ -299,10 +414,17 @@ test('lists of words are complete', () => {
   const decisions = wordsOfType('src/core/ports.ts', 'Decision');
   expect([...listed('manager', 'GetPermissions'), 'dismissed'].sort()).toEqual(decisions.sort());
   const phases = [
-    ...[...read('src/core/job-actions.ts').matchAll(/report\('([a-z]+)'/g)].map(String),
+    ...['src/core/job-actions.ts', 'src/core/lockers.ts'].flatMap((file) =>
+      [...read(file).matchAll(/report\('([a-z]+)'/g)].map(String),
+    ),
     ...[...read(queue).matchAll(/phase(?: =|:) '([a-z]+)'/g)].map(String),
   ].map((text) => /'([a-z]+)'/.exec(text)?.[1]);
-  const all = new Set([...phases, ...wordsOfType('src/balloon/shrink.ts', 'Phase')]);
+  const all = new Set([
+    ...phases,
+    ...wordsOfType('src/balloon/shrink.ts', 'Phase'),
+    ...wordsOfType('src/core/locker-ports.ts', 'LockerPhase'),
+  ]);
+  expect(listed('locker', 'Health')).toEqual([...lockerHealths]);
   expect(listed('job', 'Phase').sort()).toEqual([...all].sort());
 });
 

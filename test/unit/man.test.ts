@@ -8,6 +8,7 @@ import { checks } from '../../src/check/catalog.ts';
 import { defaultLimits } from '../../src/core/user-quota.ts';
 import { parseRequest } from '../../src/helper/request.ts';
 import { settingsKeys } from '../../src/host/settings.ts';
+import { storeKeys } from '../../src/host/store-settings.ts';
 
 const project = fileURLToPath(new URL('../..', import.meta.url));
 const pages = readdirSync(join(project, 'src/man'));
@@ -36,6 +37,10 @@ function keysOf(scope: 'host' | 'container' | 'own'): string[] {
 }
 
 describe('the keys of the settings', () => {
+  test('lockerd.conf(5) describes those of stores, and no other', () => {
+    expect(describedKeys('STORES').sort()).toEqual(Object.keys(storeKeys).sort());
+  });
+
   test('lockerd.conf(5) describes those of a container, and no other', () => {
     expect(describedKeys('CONTAINER SETTINGS').sort()).toEqual(keysOf('container').sort());
   });
@@ -120,6 +125,15 @@ describe('lockerd-helper(8)', () => {
     container: 'web',
     locker: 'data',
     limits: { tasks: '500' },
+    lockers: [],
+    store: 'raid1',
+    size: '1',
+    owner: '0:0',
+    mode: '0755',
+    encrypt: 'no',
+    creator: '0',
+    snapshot: 'monday',
+    name: 'other',
   };
   const parse = (verb: string, members: readonly string[]) => {
     const given = members.map((member) => {
@@ -149,7 +163,7 @@ describe('lockerd-helper(8)', () => {
     const text = section('lockerd-helper.8', 'DESCRIPTION').join('\n');
     const [, list = ''] = /\.Ql error ,\none of\n([^]*?\.Ql Failed) \./.exec(text) ?? [];
     const described = [...list.matchAll(/^\.Ql (\w+)/gm)].map(([, code]) => code);
-    const thrown = sources('src/helper', 'src/balloon', 'src/systemd').matchAll(
+    const thrown = sources('src/helper', 'src/stores', 'src/balloon', 'src/systemd').matchAll(
       /new LockerdError\(\s*'(\w+)'/g,
     );
     expect(described.sort()).toEqual([...new Set([...thrown].map(([, code]) => code))].sort());

@@ -21,6 +21,7 @@ const hostDefaults = {
   sharedLockers: [{ name: 'sandbox', readOnly: false }],
   ownLockerSuffixes: [['_vm', '_vol']],
   rootWithoutPolkit: false,
+  lockerWarning: 90,
 };
 
 describe('of the host', () => {
@@ -38,7 +39,7 @@ describe('of the host', () => {
       'log-level = debug\nbridge-timeout = 5\nlockers = a my\\040b:ro c:rw d:auto e:ro:auto\nwormhole = no\n' +
       'strict-lockers = no\nlocker-directory = /srv//vol/\nwormhole-directory = /run/holes\n' +
       'locker-path = /data/in\nshared-lockers =\nown-locker-suffixes = _vm:_vol .net:\n' +
-      'root-without-polkit = yes\nmachined = no\njournal = host\n';
+      'root-without-polkit = yes\nmachined = no\njournal = host\ndefault-store = raid1\nlocker-warning = no\n';
     expect(parseSettings([file(text)])).toEqual({
       host: {
         bridgeTimeout: '5',
@@ -51,6 +52,7 @@ describe('of the host', () => {
           ['.net', ''],
         ],
         rootWithoutPolkit: true,
+        defaultStore: 'raid1',
       },
       defaults: {
         startTimeout: '2min',

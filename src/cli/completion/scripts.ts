@@ -11,6 +11,7 @@ import {
 } from '../command-table.ts';
 import {
   containerStates,
+  encryptions,
   jsonModes,
   optionNames,
   optionSpec,
@@ -51,9 +52,16 @@ function namesCommand({ kind, states }: Operand): string | undefined {
       return 'jobs';
     case 'command':
     case 'limit':
+    case 'name':
     case 'size':
+    case 'snapshot':
       return undefined;
   }
+}
+
+/** Nothing can be offered for it. */
+function isFreeText({ kind }: Operand): boolean {
+  return kind === 'size' || kind === 'name';
 }
 
 interface Place {
@@ -92,6 +100,7 @@ const limitStarts = limitWords.map((word) => `${word}=`);
 function bashCall(operand: Operand): string {
   if (operand.kind === 'command') return `_lockerctl_words ${commandNames.join(' ')}`;
   if (operand.kind === 'limit') return `_lockerctl_limits ${limitStarts.join(' ')}`;
+  if (operand.kind === 'snapshot') return '_lockerctl_names snapshots "${operands[0]}"';
   const names = namesCommand(operand);
   return names === undefined ? ':' : `_lockerctl_names ${names}`;
 }
@@ -101,6 +110,9 @@ const bashValues: Readonly<Partial<Record<ValueKind, string>>> = {
   'json-mode': `_lockerctl_words ${jsonModes.join(' ')}`,
   states: `_lockerctl_list ${containerStates.join(' ')}`,
   columns: `_lockerctl_list ${columnNames.join(' ')}`,
+  container: '_lockerctl_names list',
+  encryption: `_lockerctl_words ${encryptions.join(' ')}`,
+  store: '_lockerctl_names stores',
 };
 
 function bashScript(): string {
@@ -109,7 +121,7 @@ function bashScript(): string {
     (name) => usedBy(name).map(bashOption).join(' '),
   );
   const calls = grouped(
-    places.filter(({ operand }) => operand.kind !== 'size'),
+    places.filter(({ operand }) => !isFreeText(operand)),
     ({ operand }) => bashCall(operand),
   );
   return bash({
@@ -142,6 +154,10 @@ const zshValues: Readonly<Record<ValueKind, string>> = {
   span: 'time span: ',
   states: `state: _values -s , state ${containerStates.join(' ')}`,
   columns: `column: _values -s , column ${columnNames.join(' ')}`,
+  container: 'container: _lockerctl_names container list',
+  encryption: `mode:(${encryptions.join(' ')})`,
+  store: 'store: _lockerctl_names store stores',
+  text: 'text: ',
 };
 
 /** Arguments of _arguments for an option, quoted. */
@@ -172,7 +188,9 @@ function zshOperand({ operand, position }: Place): string {
         ? ' _describe -t commands command commands'
         : kind === 'limit'
           ? ` compadd -S '' -- ${limitStarts.join(' ')}`
-          : ' ';
+          : kind === 'snapshot'
+            ? ' _lockerctl_names snapshot snapshots "${(Q)line[1]}"'
+            : ' ';
   const place =
     position === undefined ? '*:' : `${position + 1}:${count === 'optional' ? ':' : ''}`;
   return shellWord(`${place}${kind}:${action}`);
@@ -205,6 +223,9 @@ const fishValues: Readonly<Partial<Record<ValueKind, string>>> = {
   'json-mode': jsonModes.join(' '),
   states: `(__lockerctl_list ${containerStates.join(' ')})`,
   columns: `(__lockerctl_list ${columnNames.join(' ')})`,
+  container: '(__lockerctl_names list)',
+  encryption: encryptions.join(' '),
+  store: '(__lockerctl_names stores)',
 };
 
 /** Arguments of `complete` for an option, of all commands or of some. */
@@ -240,6 +261,9 @@ function fishPlace({ operand, position }: Place): string {
 function fishOffer(operand: Operand): string {
   if (operand.kind === 'command') return fishWord(commandNames.join(' '));
   if (operand.kind === 'limit') return fishWord(limitStarts.join(' '));
+  if (operand.kind === 'snapshot') {
+    return fishWord('(__lockerctl_names snapshots $__lockerctl_operands[1])');
+  }
   return fishWord(`(__lockerctl_names ${namesCommand(operand) ?? ''})`);
 }
 
@@ -255,7 +279,7 @@ function fishScript(): string {
     }),
   ];
   const operands = grouped(
-    places.filter(({ operand }) => operand.kind !== 'size'),
+    places.filter(({ operand }) => !isFreeText(operand)),
     (place) => `${fishPlace(place)} ${fishOffer(place.operand)}`,
   );
   return fish({

@@ -5,7 +5,10 @@ import type { Job, Verb } from './job-queue.ts';
 import type { OptionName, Options } from './options.ts';
 
 /** What a caller asks for. */
-export type Request =
+export type Request = ContainerRequest | LockerRequest;
+
+/** About a container, and perhaps a locker that it has. */
+export type ContainerRequest =
   | { readonly verb: 'start' | 'stop' | 'reboot' | 'freeze' | 'thaw'; readonly container: string }
   | {
       readonly verb: 'balloon';
@@ -29,7 +32,47 @@ export type Request =
       readonly autostart: boolean;
     };
 
+/** About a locker as such. */
+export type LockerRequest =
+  | {
+      readonly verb: 'create-locker' | 'grow-locker';
+      readonly locker: string;
+      /** Bytes; with the option `by` how many more. */
+      readonly size: bigint;
+    }
+  | { readonly verb: 'rename-locker'; readonly locker: string; readonly name: string }
+  | {
+      readonly verb: 'snapshot-locker';
+      readonly locker: string;
+      /** Empty for a name that is made of the time. */
+      readonly snapshot: string;
+    }
+  | {
+      readonly verb: 'restore-locker';
+      readonly locker: string;
+      readonly snapshot: string;
+      readonly name: string;
+    }
+  | { readonly verb: 'forget-locker'; readonly locker: string };
+
+export const lockerVerbs = [
+  'create-locker',
+  'grow-locker',
+  'rename-locker',
+  'snapshot-locker',
+  'restore-locker',
+  'forget-locker',
+] as const satisfies readonly LockerRequest['verb'][];
+
+export function isLockerRequest(request: Request): request is LockerRequest {
+  return (lockerVerbs as readonly string[]).includes(request.verb);
+}
+
 export type RequestOptions = Pick<Options, 'force' | 'readOnly' | 'persist' | 'swap'>;
+export type LockerOptions = Pick<
+  Options,
+  'store' | 'owner' | 'mode' | 'container' | 'encrypt' | 'by' | 'freeze'
+>;
 
 const commonOptions: readonly OptionName[] = ['interactive', 'wait', 'timeout-usec', 'request-id'];
 
@@ -44,6 +87,12 @@ export const optionsOf: Readonly<Record<Verb, readonly OptionName[]>> = {
   'mount-locker': [...commonOptions, 'read-only', 'persist'],
   'unmount-locker': [...commonOptions, 'force', 'persist'],
   'set-autostart': commonOptions,
+  'create-locker': [...commonOptions, 'store', 'owner', 'mode', 'container', 'encrypt'],
+  'grow-locker': [...commonOptions, 'by'],
+  'rename-locker': commonOptions,
+  'snapshot-locker': [...commonOptions, 'freeze'],
+  'restore-locker': commonOptions,
+  'forget-locker': commonOptions,
 };
 
 /** Of Cancel, which is no verb of a job. */
@@ -53,7 +102,11 @@ export const optionsOfCancel: readonly OptionName[] = ['interactive'];
 const rebootTimeoutMs = 90_000;
 
 /** Whether a new request ends the job that its container is busy with, rather than to wait. */
-export function supersedes(request: Request, options: RequestOptions, current: Job): boolean {
+export function supersedes(
+  request: Request,
+  options: Pick<Options, 'force'>,
+  current: Job,
+): boolean {
   if (request.verb !== 'stop') return false;
   if (current.verb === 'stop') return options.force;
   // What a stop makes pointless anyway. The others end soon.
@@ -65,7 +118,16 @@ export function defaultTimeoutMs(verb: Verb, force: boolean): number | undefined
   return verb === 'reboot' && !force ? rebootTimeoutMs : undefined;
 }
 
+const cancelable: ReadonlySet<Verb> = new Set<Verb>([
+  'start',
+  'balloon',
+  // They may copy for a long time.
+  'create-locker',
+  'snapshot-locker',
+  'restore-locker',
+]);
+
 /** Whether work that has begun can be called off. */
 export function isCancelable(verb: Verb): boolean {
-  return verb === 'start' || verb === 'balloon';
+  return cancelable.has(verb);
 }

@@ -1,0 +1,137 @@
+/**
+ * The record of changes to lockers: one file for each change, written before its first step and removed after
+ * its last one. What is found here when no change is under way was left by one that was killed.
+ */
+
+import { randomBytes } from 'node:crypto';
+import { mkdirSync, readdirSync, readFileSync } from 'node:fs';
+import { syncDirectory } from '../host/write-file.ts';
+import type { StoreSettings } from '../host/store-settings.ts';
+import { codeOf } from '../model/errno.ts';
+import type { Definition } from '../stores/definition.ts';
+import type { KnownLocker } from './locker-view.ts';
+import { removeFile, replaceFile } from './settings-file.ts';
+
+/** Root's alone: whoever could write here could have things removed. */
+export const changesDirectory = '/var/lib/lockerd/changes';
+
+interface Common {
+  readonly id: string;
+  readonly locker: string;
+}
+
+interface OfStore extends Common {
+  /** As it was when the change began, for the settings may be others when it is undone. */
+  readonly store: StoreSettings;
+}
+
+/** What mounts a locker that is to have no definition any more. */
+export type Defined = Pick<KnownLocker, 'name' | 'mountPoint' | 'unit' | 'file'>;
+
+/** A new locker, which its definition makes one. */
+export interface MakeChange extends OfStore {
+  readonly verb: 'create' | 'restore';
+  readonly definition: Definition;
+}
+
+export interface RenameChange extends OfStore {
+  readonly verb: 'rename';
+  readonly before: Defined & { readonly encrypt: string };
+  readonly definition: Definition;
+  readonly wasMounted: boolean;
+}
+
+export interface GrowChange extends OfStore {
+  readonly verb: 'grow';
+  /** Bytes in decimal. */
+  readonly size: string;
+  readonly mountPoint: string;
+  readonly encrypt: string;
+}
+
+export interface SnapshotChange extends OfStore {
+  readonly verb: 'snapshot';
+  readonly snapshot: string;
+  /** Containers that are frozen meanwhile. */
+  readonly frozen: readonly string[];
+}
+
+export interface ForgetChange extends Common {
+  readonly verb: 'forget';
+  readonly defined: Defined;
+  readonly encrypt: string;
+}
+
+export interface DestroyChange extends OfStore {
+  readonly verb: 'destroy';
+  readonly snapshot?: string;
+  /** Undefined for a locker that was forgotten before, and for a snapshot. */
+  readonly defined?: Defined;
+  readonly encrypt: string;
+}
+
+/** A change, with all that is needed to go on with it or to undo it. */
+export type Change =
+  MakeChange | RenameChange | GrowChange | SnapshotChange | ForgetChange | DestroyChange;
+
+/** A new id, which no other change has or had. */
+export function newChangeId(): string {
+  return randomBytes(8).toString('hex');
+}
+
+function pathOf(id: string): string {
+  return `${changesDirectory}/${id}.json`;
+}
+
+/** JSON has no 64-bit numbers. The most that a locker may have does not matter to what is under way. */
+function writable(change: Change): unknown {
+  return 'store' in change ? { ...change, store: { ...change.store, maxSize: undefined } } : change;
+}
+
+/** Writes a change, or what is new about it, so that it outlives a power cut. Throws Failed. */
+export function recordChange(change: Change): void {
+  const made = mkdirSync(changesDirectory, { recursive: true, mode: 0o700 });
+  if (made !== undefined) for (const path of ['/var/lib', '/var/lib/lockerd']) syncDirectory(path);
+  replaceFile(pathOf(change.id), `${JSON.stringify(writable(change), undefined, 2)}\n`);
+}
+
+/** The change is whole, or nothing of it is left. */
+export function endChange({ id }: Pick<Change, 'id'>): void {
+  removeFile(pathOf(id));
+  syncDirectory(changesDirectory);
+}
+
+/** Changes that are under way or were killed, with the files whose text is none. */
+export function readChanges(directory = changesDirectory): {
+  changes: Change[];
+  broken: string[];
+} {
+  const changes: Change[] = [];
+  const broken: string[] = [];
+  for (const name of namesIn(directory)) {
+    const id = /^([0-9a-f]{16})\.json$/.exec(name)?.[1];
+    // What was never finished has changed nothing yet.
+    if (id === undefined) continue;
+    const change = changeOf(`${directory}/${name}`);
+    if (change?.id === id) changes.push(change);
+    else broken.push(`${directory}/${name}`);
+  }
+  return { changes, broken };
+}
+
+function changeOf(path: string): Change | undefined {
+  try {
+    return JSON.parse(readFileSync(path, 'utf8')) as Change;
+  } catch {
+    return undefined;
+  }
+}
+
+function namesIn(directory: string): string[] {
+  try {
+    return readdirSync(directory).sort();
+  } catch (error) {
+    if (codeOf(error) === 'ENOENT') return [];
+    throw error;
+  }
+}

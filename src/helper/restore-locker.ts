@@ -1,0 +1,67 @@
+import { LockerdError } from '../model/errors.ts';
+import { driverOf } from '../stores/drivers.ts';
+import { layerFor } from '../stores/layers.ts';
+import { hostMounts } from './context.ts';
+import { changeLockers } from './change-lockers.ts';
+import { newChangeId } from './changes.ts';
+import { findMadeLocker, viewLockers } from './locker-view.ts';
+import { checkMaxSize, makeLocker, newMountPoint, refuseStored } from './make-locker.ts';
+import type { RestoreLockerRequest } from './request.ts';
+
+/**
+ * Makes a new locker of a snapshot of another one, which stays as it is. Throws NoSuchLocker, NoSuchSnapshot,
+ * NoSuchStore, LockerExists, InvalidArgs, NoSpace, LimitsExceeded, Cancelled and Failed.
+ */
+export async function restoreLocker(
+  { locker, snapshot, name, creator }: RestoreLockerRequest,
+  signal: AbortSignal | undefined,
+): Promise<Record<string, unknown>> {
+  return changeLockers(signal, async (context) => {
+    const view = viewLockers();
+    const { store, origin } = findMadeLocker(view, locker);
+    const mountPoint = newMountPoint(view, name);
+    const driver = driverOf(store, context.tools, hostMounts);
+    const stored = (await driver.lockers()).find((one) => one.locker === locker);
+    const copy = stored?.snapshots.find((one) => one.name === snapshot);
+    if (copy === undefined) {
+      throw new LockerdError(
+        'NoSuchSnapshot',
+        `locker "${locker}" has no snapshot "${snapshot}"; see "lockerctl snapshots"`,
+      );
+    }
+    if (copy.problem !== undefined) {
+      throw new LockerdError(
+        'Failed',
+        `snapshot "${snapshot}" of locker "${locker}" cannot be restored: ${copy.problem}`,
+      );
+    }
+    checkMaxSize(store, copy.size);
+    const { warnings } = await driver.check(name, copy.size);
+    await refuseStored(driver, name);
+    const id = newChangeId();
+    const { encrypt } = origin;
+    const layer = layerFor(encrypt ?? 'no', { locker: name, tools: context.tools });
+    await makeLocker(
+      context,
+      {
+        verb: 'restore',
+        id,
+        locker: name,
+        store,
+        definition: {
+          locker: name,
+          mountPoint,
+          source: driver.source(name, layer),
+          options: store.options,
+          store: store.name,
+          creator: Number(creator),
+          change: id,
+          ...(encrypt === undefined ? {} : { encrypt }),
+        },
+      },
+      driver,
+      (making) => driver.restore({ locker, snapshot }, name, layer, making),
+    );
+    return { ...(warnings.length === 0 ? {} : { warnings }) };
+  });
+}

@@ -1,0 +1,56 @@
+/** Requests about stores and what comes from them, each to the file that serves it. */
+
+import { changeLockers } from './change-lockers.ts';
+import { createLocker } from './create-locker.ts';
+import { destroyLocker } from './destroy-locker.ts';
+import { forgetLocker } from './forget-locker.ts';
+import { growLocker } from './grow-locker.ts';
+import { listStores } from './list-stores.ts';
+import { lookAtLockers } from './look-lockers.ts';
+import { readChanges } from './changes.ts';
+import { renameLocker } from './rename-locker.ts';
+import type { StoreRequest } from './request.ts';
+import { restoreLocker } from './restore-locker.ts';
+import { listSnapshots, snapshotLocker } from './snapshot-locker.ts';
+
+/** @param signal aborts when the caller has left */
+export async function serveStores(
+  request: StoreRequest,
+  uid: number | undefined,
+  signal: AbortSignal | undefined,
+): Promise<Record<string, unknown>> {
+  switch (request.verb) {
+    case 'create-locker':
+      return createLocker(request, signal);
+    case 'grow-locker':
+      return growLocker(request, signal);
+    case 'rename-locker':
+      return renameLocker(request, signal);
+    case 'snapshot-locker':
+      return snapshotLocker(request, signal);
+    case 'list-snapshots':
+      return listSnapshots(request.locker);
+    case 'restore-locker':
+      return restoreLocker(request, signal);
+    case 'forget-locker':
+      return forgetLocker(request.locker, signal);
+    case 'list-stores':
+      return listStores();
+    case 'look-lockers':
+      await lookAtLockers(request.lockers, (locker, seen) => {
+        process.stdout.write(`${JSON.stringify({ locker, seen })}\n`);
+      });
+      return {};
+    case 'destroy-locker':
+      return destroyLocker(request, uid, signal);
+    case 'recover':
+      return recoverAll();
+  }
+}
+
+/** Brings all that was killed to an end; `unfinished` is what could not be. */
+async function recoverAll(): Promise<Record<string, unknown>> {
+  const { changes, broken } = readChanges();
+  if (changes.length === 0 && broken.length === 0) return { unfinished: [] };
+  return changeLockers(undefined, (_, unfinished) => Promise.resolve({ unfinished }));
+}
