@@ -114,7 +114,6 @@ const tiers = [
   {
     name: 'web',
     project: 'web',
-    share: 'hosts',
     programs: [...hostPrograms, 'chromium'],
     image: 'web',
   },

@@ -81,8 +81,21 @@ function installPage() {
     install(isSmall ? target : `${target}.gz`, isSmall ? content : compress(content));
   }
 }
+
+/** Manual pages of one of the packages. */
+function installManuals(/** @type {(name: string) => boolean} */ isOwn) {
+  for (const page of filesIn('src/man').filter(isOwn)) {
+    const target = `usr/share/man/man${extname(page).slice(1)}/${page}.gz`;
+    install(target, compress(read(`src/man/${page}`)));
+  }
+}
+
+/** @param {string} name of a file */
+const isForPage = (name) => name.startsWith('cockpit-');
+
 if (part === '--page') {
   installPage();
+  installManuals(isForPage);
   process.exit();
 }
 
@@ -161,10 +174,7 @@ for (const [source, end, target] of places) {
     install(`${target}/${file}`, read(`${source}/${file}`));
   }
 }
-for (const page of filesIn('src/man')) {
-  const target = `usr/share/man/man${extname(page).slice(1)}/${page}.gz`;
-  install(target, compress(read(`src/man/${page}`)));
-}
+installManuals((name) => !isForPage(name));
 
 for (const directory of ['lockerd.conf.d', 'containers']) {
   mkdirSync(join(destination, 'etc/lockerd', directory), { recursive: true });

@@ -1,8 +1,9 @@
 /** Starting, stopping and the like: as a menu in the table and as buttons on a container's page. */
 
 import { useState, type ReactNode } from 'react';
+import { ActionMenu } from './action-menu.tsx';
 import { containerActions, refusal, type ContainerAction } from './actions.ts';
-import { usePermissions, useServices } from './hooks.ts';
+import { useServices } from './hooks.ts';
 import type { Container } from './objects.ts';
 import { PermittedButton, Question } from './parts.tsx';
 import * as pf from './patternfly.ts';
@@ -38,53 +39,18 @@ function useAction(container: Container): [(action: ContainerAction) => void, Re
 }
 
 export function ContainerMenu({ container }: { readonly container: Container }): ReactNode {
-  const [isOpen, setIsOpen] = useState(false);
-  // Only for what somebody looks at: polkit is asked a dozen questions.
-  const permissions = usePermissions(isOpen ? container.path : undefined);
   const [start, question] = useAction(container);
-  const offered = containerActions.filter((action) => action.isFor(container));
+  const items = containerActions
+    .filter((action) => action.isFor(container))
+    .map((action) => ({
+      ...action,
+      onSelect: () => {
+        start(action);
+      },
+    }));
   return (
     <>
-      <pf.Dropdown
-        isOpen={isOpen}
-        onOpenChange={setIsOpen}
-        onSelect={() => {
-          setIsOpen(false);
-        }}
-        shouldFocusFirstItemOnOpen
-        popperProps={{ position: 'right' }}
-        toggle={(ref) => (
-          <pf.MenuToggle
-            ref={ref}
-            variant="plain"
-            isExpanded={isOpen}
-            aria-label={`Actions for ${container.name}`}
-            onClick={() => {
-              setIsOpen(!isOpen);
-            }}
-            icon={<pf.EllipsisVIcon />}
-          />
-        )}
-      >
-        <pf.DropdownList>
-          {offered.map((action) => {
-            const why = refusal(permissions, action.action);
-            return (
-              <pf.DropdownItem
-                key={action.id}
-                isDanger={action.isDangerous === true}
-                isAriaDisabled={why !== undefined}
-                description={why}
-                onClick={() => {
-                  if (why === undefined) start(action);
-                }}
-              >
-                {action.label}
-              </pf.DropdownItem>
-            );
-          })}
-        </pf.DropdownList>
-      </pf.Dropdown>
+      <ActionMenu path={container.path} name={container.name} items={items} />
       {question}
     </>
   );

@@ -3,6 +3,7 @@
 import { useState, type ReactNode } from 'react';
 import { interfaces } from '../api/names.ts';
 import { managerPath } from '../api/paths.ts';
+import { ActionMenu } from './action-menu.tsx';
 import { refusal } from './actions.ts';
 import { usePermissions, usePolled, useServices, useSnapshot } from './hooks.ts';
 import { CreateDialog, GrowDialog, SnapshotDialog } from './locker-dialogs.tsx';
@@ -71,40 +72,15 @@ interface RowProps {
   readonly locker: Locker;
   readonly containers: ReadonlyMap<string, Container>;
   readonly canChange: boolean;
-  readonly permissions: ReadonlyMap<string, string> | undefined;
   readonly onAsk: (asked: Asked) => void;
 }
 
-function Changes({
-  locker,
-  permissions,
-  onAsk,
-}: Pick<RowProps, 'locker' | 'permissions' | 'onAsk'>): ReactNode {
-  const changes = [
-    ['grow', 'Grow', `Grow ${locker.name}`],
-    ['snapshot', 'Snapshot', `Snapshot of ${locker.name}`],
-  ] as const;
-  return (
-    <pf.Flex gap={{ default: 'gapSm' }}>
-      {changes.map(([what, word, label]) => (
-        <PermittedButton
-          key={what}
-          variant="link"
-          isInline
-          why={refusal(permissions, `org.lockerd1.${what}-locker`)}
-          aria-label={label}
-          onClick={() => {
-            onAsk({ what, locker });
-          }}
-        >
-          {word}
-        </PermittedButton>
-      ))}
-    </pf.Flex>
-  );
-}
+const changes = [
+  ['grow', 'Grow'],
+  ['snapshot', 'Take snapshot'],
+] as const;
 
-function LockerRow({ locker, containers, canChange, permissions, onAsk }: RowProps): ReactNode {
+function LockerRow({ locker, containers, canChange, onAsk }: RowProps): ReactNode {
   const { jobs } = useSnapshot();
   const own = [...jobs.values()].filter(
     (job) => job.locker === locker.name && job.state !== 'done',
@@ -136,8 +112,19 @@ function LockerRow({ locker, containers, canChange, permissions, onAsk }: RowPro
           <td className="pf-v6-c-table__td lockerd-words" data-label="Snapshots">
             {snapshots.join('\n') || <span className="lockerd-faint">–</span>}
           </td>
-          <td className="pf-v6-c-table__td" data-label="Change">
-            <Changes locker={locker} permissions={permissions} onAsk={onAsk} />
+          <td className="pf-v6-c-table__td pf-v6-c-table__action">
+            <ActionMenu
+              path={locker.path}
+              name={name}
+              items={changes.map(([what, label]) => ({
+                id: what,
+                label,
+                action: `org.lockerd1.${what}-locker`,
+                onSelect: () => {
+                  onAsk({ what, locker });
+                },
+              }))}
+            />
           </td>
         </>
       )}
@@ -215,7 +202,7 @@ function Stores({ stores }: { readonly stores: readonly Store[] }): ReactNode {
 function LockersTable(props: Omit<RowProps, 'locker'> & { readonly lockers: readonly Locker[] }) {
   const { lockers, ...rest } = props;
   const columns = ['Name', 'Health', 'Use', 'Attached to', 'From'];
-  if (props.canChange) columns.push('Snapshots', 'Change');
+  if (props.canChange) columns.push('Snapshots');
   return (
     <table className="pf-v6-c-table pf-m-grid-lg pf-m-compact" aria-label="Lockers">
       <thead className="pf-v6-c-table__thead">
@@ -225,6 +212,7 @@ function LockersTable(props: Omit<RowProps, 'locker'> & { readonly lockers: read
               {column}
             </th>
           ))}
+          {props.canChange && <td className="pf-v6-c-table__td" />}
         </tr>
       </thead>
       <tbody className="pf-v6-c-table__tbody">
@@ -287,7 +275,6 @@ export function LockersPage(): ReactNode {
           lockers={sorted}
           containers={containers}
           canChange={canChange}
-          permissions={permissions}
           onAsk={setAsked}
         />
       )}

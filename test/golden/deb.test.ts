@@ -94,11 +94,12 @@ test("the page is a package of its own, which needs the service's and Cockpit's 
   run(process.execPath, ['src/build/install.mjs', '--destdir', installed, '--page']);
   const names = [...readTree(tree).keys()].filter((path) => !path.startsWith('usr/share/doc'));
   expect(names).toEqual([...readTree(installed).keys()]);
-  expect(names.filter((name) => name.includes('.'))).toEqual(
-    ['index.html', 'manifest.json', 'page.css.gz', 'page.js.gz'].map(
+  expect(names.filter((name) => name.includes('.'))).toEqual([
+    ...['index.html', 'manifest.json', 'page.css.gz', 'page.js.gz'].map(
       (name) => `usr/share/cockpit/lockerd/${name}`,
     ),
-  );
+    'usr/share/man/man8/cockpit-lockerd.8.gz',
+  ]);
   expect(run('dpkg-deb', ['-f', page, 'Depends']).trim()).toBe(
     `cockpit-bridge (>= 287), lockerd (>= ${version})`,
   );

@@ -39,7 +39,18 @@ polkit.addRule(function (action, subject) {
 const fstab = `
 data   /lockers/data   tmpfs  size=8m  0 0
 music  /lockers/music  tmpfs  size=8m  0 0
+files  /srv/files     tmpfs  size=64m 0 0
 /dev/absent /srv/gone ext4 noauto,x-systemd.device-timeout=1s 0 0
+`;
+
+/** One that is there, and one whose volumes are not. */
+const stores = `
+[store files]
+type = directory
+path = /srv/files
+[store lost]
+type = lvm
+volume-group = vg-lost
 `;
 
 let host: Host;
@@ -63,6 +74,7 @@ beforeAll(async () => {
     config: [...offline, 'lxc.mount.entry = /srv/gone mnt none bind 0 0'],
   });
   await host.writeFile('/etc/fstab', fstab);
+  await host.writeFile('/etc/lockerd/lockerd.conf', stores);
   await host.writeFile('/etc/polkit-1/rules.d/10-keeper.rules', rules);
   await host.boot();
   await configurePackage(host);
@@ -322,6 +334,52 @@ test('a busy locker: who uses it, and force', async () => {
   expect(await violations(page)).toEqual([]);
   await dialog.getByRole('button', { name: 'Detach all the same' }).click();
   await page.getByText('No locker is attached.').waitFor();
+  await closeNotices(page);
+});
+
+test('lockers: their use, where they are attached, and stores', async () => {
+  await show(page, '/lockers');
+  const row = page.locator('tr[data-locker="data"]');
+  await row.getByRole('meter', { name: 'Use of data' }).waitFor();
+  expect(await row.getByRole('meter').getAttribute('aria-valuetext')).toMatch(/ of 8 MiB$/);
+  await host.run('lockerctl', ['attach', 'web', 'data', '--read-only']);
+  await row.getByRole('link', { name: 'web' }).waitFor();
+  expect(await row.innerText()).toContain('(read-only)');
+  await host.run('lockerctl', ['detach', 'web', 'data']);
+  await row.getByRole('link', { name: 'web' }).waitFor({ state: 'detached' });
+  await page.locator('tr[data-store="files"]').getByText('directory').waitFor();
+  await page
+    .locator('tr[data-store="lost"]')
+    .getByText(/vg-lost/)
+    .waitFor();
+});
+
+test('creating, growing and a snapshot: what the service says of each', async () => {
+  await page.getByRole('button', { name: 'Create locker' }).click();
+  const dialog = page.getByRole('dialog');
+  const create = dialog.getByRole('button', { name: 'Create', exact: true });
+  expect(await create.getAttribute('aria-disabled')).toBe('true');
+  await dialog.getByLabel('Name').fill('photos');
+  await dialog.getByLabel('Size').fill('64 MiB');
+  await dialog.getByLabel('Store').selectOption('files');
+  expect(await violations(page)).toEqual([]);
+  await takePictures(page, 'create');
+  await create.click();
+  // A host in namespaces has no file system with quotas of projects.
+  await notice(page, /^Creation of photos/).waitFor();
+  await notice(page, /quota/).waitFor();
+  await closeNotices(page);
+  await choose(page, 'data', 'Grow');
+  await dialog.getByLabel('New size').fill('4 MiB');
+  await dialog.getByText('can only grow').waitFor();
+  await dialog.getByLabel('New size').fill('16 MiB');
+  await dialog.getByRole('button', { name: 'Grow', exact: true }).click();
+  await notice(page, /^Growth of data/).waitFor();
+  await closeNotices(page);
+  await choose(page, 'data', 'Take snapshot');
+  await dialog.getByLabel('Name').fill('monday');
+  await dialog.getByRole('button', { name: 'Take snapshot' }).click();
+  await notice(page, /^Snapshot of data/).waitFor();
   await closeNotices(page);
 });
 
