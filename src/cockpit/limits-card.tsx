@@ -7,45 +7,44 @@ import { useServices } from './hooks.ts';
 import type { Container, Figures } from './objects.ts';
 import { PermittedButton } from './parts.tsx';
 import * as pf from './patternfly.ts';
-import { noLimit, variant, type Options } from './values.ts';
 
 interface Field {
   readonly label: string;
   readonly hint: string;
   readonly shown: (figures: Figures) => string;
-  /** The limit of what is written; undefined if it is none. */
-  readonly read: (written: string) => cockpit.Variant | undefined;
+  /** As lockerctl takes what is written; undefined for what cannot be a limit. */
+  readonly read: (written: string) => string | undefined;
 }
 
-const isNone = (written: string): boolean => /^(max|none|no limit|)$/i.test(written);
-
 const wholeNumber =
-  (least: number, most: number, factor = 1) =>
-  (written: string): cockpit.Variant | undefined => {
-    const [, digits] = /^(\d{1,7})\s*%?$/.exec(written) ?? [];
-    const number = Number(digits);
-    return digits === undefined || number < least || number > most
-      ? undefined
-      : variant('t', number * factor);
-  };
+  (least: number, most: number): Field['read'] =>
+  (written) =>
+    /^\d{1,7}$/.test(written) && Number(written) >= least && Number(written) <= most
+      ? written
+      : undefined;
 
 const orNone =
   (read: Field['read']): Field['read'] =>
   (written) =>
-    isNone(written) ? variant('t', noLimit) : read(written);
+    /^(max|none|no limit|)$/i.test(written) ? 'max' : read(written);
 
-const list: Field['read'] = (written) => {
-  if (/^(all|)$/i.test(written)) return variant('s', '');
-  return /^[0-9,-]+$/.test(written) ? variant('s', written) : undefined;
+const perCent: Field['read'] = (written) => {
+  const number = wholeNumber(1, 100_000)(written.replace(/\s*%$/, ''));
+  return number === undefined ? undefined : `${number}%`;
 };
 
-/** By the names that SetLimits has for them. */
+const list: Field['read'] = (written) => {
+  if (/^(all|)$/i.test(written)) return 'all';
+  return /^[0-9,-]+$/.test(written) ? written : undefined;
+};
+
+/** By the words that "lockerctl set" has for them. */
 const fields: Readonly<Record<string, Field>> = {
-  'cpu-quota': {
+  cpu: {
     label: 'Processor time (%)',
     hint: '100 is one processor; none for no limit',
     shown: ({ cpuQuota }) => (cpuQuota === undefined ? 'none' : String(cpuQuota / 10_000)),
-    read: orNone(wholeNumber(1, 100_000, 10_000)),
+    read: orNone(perCent),
   },
   'cpu-weight': {
     label: 'Share of processors',
@@ -80,7 +79,7 @@ interface CardProps {
 }
 
 function LimitsForm({ container, figures, permissions }: CardProps): ReactNode {
-  const { host, notices } = useServices();
+  const { notices } = useServices();
   const [written, setWritten] = useState<Readonly<Record<string, string>>>({});
   const [isLasting, setIsLasting] = useState(false);
   const read = Object.entries(written).map(
@@ -95,12 +94,11 @@ function LimitsForm({ container, figures, permissions }: CardProps): ReactNode {
       : undefined;
   const why = problem ?? refusal(permissions, 'org.lockerd1.set-limits');
   const set = async (): Promise<void> => {
-    const limits = Object.fromEntries(read) as Options;
-    const options = { persist: variant('b', isLasting) };
-    const isAccepted = await notices.run(`Limits of ${container.name}`, () =>
-      host.startJob(container.path, 'SetLimits', [limits], 'a{sv}', options),
-    );
-    if (isAccepted) setWritten({});
+    const words = read.map(([name, limit]) => `${name}=${limit}`);
+    const options = isLasting ? ['--persist'] : [];
+    const args = ['set', ...options, '--', container.name, ...words];
+    const isDone = await notices.runProgram(`Limits of ${container.name}`, args);
+    if (isDone) setWritten({});
   };
   return (
     <pf.Form

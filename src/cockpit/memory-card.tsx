@@ -7,7 +7,7 @@ import { useServices, useSnapshot } from './hooks.ts';
 import type { Container, Figures, Job } from './objects.ts';
 import { JobProgress, PermittedButton, UseBar } from './parts.tsx';
 import * as pf from './patternfly.ts';
-import { noLimit, variant } from './values.ts';
+import { variant } from './values.ts';
 import { isUp, parseSize, sizeText } from './words.ts';
 
 const mebibyte = 1024 ** 2;
@@ -110,17 +110,19 @@ function BalloonForm({ container, hostMemory, lowest, why, onLowest }: FormProps
   const problem = isUnlimited ? undefined : sizeProblem(bytes);
   const isRisky = !isUnlimited && lowest !== undefined && bytes !== undefined && bytes < lowest;
   const set = (): void => {
-    const args = [isUnlimited ? noLimit : bytes];
+    const title = `Memory limit of ${container.name}`;
+    if (isUnlimited) {
+      const options = isLasting ? ['--persist'] : [];
+      void notices.runProgram(title, ['balloon', ...options, '--', container.name, 'max']);
+      return;
+    }
     const options = { persist: variant('b', isLasting) };
     const onEnd = (job: Job): void => {
       const found = lowestOf(job);
       if (found !== undefined) onLowest(found);
     };
-    void notices.run(
-      `Memory limit of ${container.name}`,
-      () => host.startJob(container.path, 'Balloon', args, 't', options),
-      onEnd,
-    );
+    const start = () => host.startJob(container.path, 'Balloon', [bytes], 't', options);
+    void notices.run(title, start, onEnd);
   };
   return (
     <pf.Form

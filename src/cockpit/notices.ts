@@ -89,6 +89,22 @@ export class Notices {
     }
   }
 
+  /**
+   * Has lockerctl start something and wait for its end, for what JSON cannot say: Debian 12's bridge sends no
+   * number that is as large as the one that means "no limit".
+   * @returns whether it was done
+   */
+  async runProgram(title: string, args: readonly string[]): Promise<boolean> {
+    try {
+      await cockpit.spawn(['lockerctl', ...args], { superuser: 'try', err: 'message' });
+      this.add('success', `${title}: done`);
+      return true;
+    } catch (error) {
+      this.add('danger', `${title} failed`, messageOf(error));
+      return false;
+    }
+  }
+
   #look(): void {
     const { jobs, connection } = this.#host.snapshot();
     for (const [path, { title, onEnd }] of this.#jobs) {

@@ -42,6 +42,3 @@ export function unwrap(dictionary: unknown): Properties {
 export const variant = (type: string, value: unknown): cockpit.Variant => ({ t: type, v: value });
 
 export type Options = Readonly<Record<string, cockpit.Variant>>;
-
-/** How 2^64-1 is written so that both of Cockpit's bridges send it: no number of JSON has its digits. */
-export const noLimit = -1;

@@ -224,7 +224,7 @@ test('the generated unit, with what made each line', async () => {
   await page.getByRole('button', { name: 'Explain each line' }).click();
   await page.getByRole('button', { name: 'Read again' }).waitFor();
   const unit = page.getByRole('region', { name: /lxc@db\.service\.d/ });
-  await unit.getByText('TimeoutStopSec').first().waitFor();
+  await unit.getByText('SourcePath=/var/lib/lxc/db/config').waitFor();
   await page
     .getByText(/\/var\/lib\/lxc\/db\/config:\d+: lxc\.start\.auto = 1/)
     .first()

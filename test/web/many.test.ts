@@ -65,7 +65,7 @@ const rows = () => page.locator('tbody tr');
 
 test('the first picture of all', async () => {
   await page.reload();
-  await page.waitForFunction(`document.querySelectorAll('tbody tr').length === ${count}`);
+  await expect.poll(() => rows().count(), { timeout: 60_000, interval: 20 }).toBe(count);
   const ms = await page.evaluate<number>('performance.now()');
   const worked = await workedMs();
   console.log(
@@ -75,33 +75,31 @@ test('the first picture of all', async () => {
 });
 
 test('typing, choosing and opening a menu keep nobody waiting', async () => {
-  const search = page.getByLabel('Search containers');
   const costs: Record<string, number> = {};
-  costs['first letter'] = await costOf(() => search.pressSequentially('c'));
-  costs['second letter'] = await costOf(() => search.pressSequentially('1'));
-  await expect.poll(() => rows().count()).toBe(100);
-  costs['third letter'] = await costOf(() => search.pressSequentially('9'));
-  await expect.poll(() => rows().count()).toBe(10);
-  costs['all again'] = await costOf(() => search.fill(''));
-  await expect.poll(() => rows().count()).toBe(count);
-  costs['a group'] = await costOf(() => page.getByLabel('Group').selectOption('group3'));
-  await expect.poll(() => rows().count()).toBe(29);
-  costs['all groups'] = await costOf(() => page.getByLabel('Group').selectOption(''));
-  await expect.poll(() => rows().count()).toBe(count);
-  const menu = page.getByRole('button', { name: 'Actions for c200' });
-  await menu.scrollIntoViewIfNeeded();
-  costs['a menu'] = await costOf(() => menu.click());
+  /** By the keyboard and the mouse alone: to look for an element costs the page more than what is measured. */
+  const press = async (step: string, key: string, left: number): Promise<void> => {
+    costs[step] = await costOf(() => page.keyboard.press(key));
+    await expect.poll(() => rows().count()).toBe(left);
+  };
+  await page.getByLabel('Search containers').focus();
+  await press('first letter', 'c', count);
+  await press('second letter', '1', 100);
+  await press('third letter', '9', 10);
+  await press('one letter less', 'Backspace', 100);
+  await press('two letters less', 'Backspace', count);
+  await press('none', 'Backspace', count);
+  await page.getByLabel('Group').focus();
+  await press('a group', 'ArrowDown', 28);
+  await press('all groups', 'ArrowUp', count);
+  const menu = page.getByRole('button', { name: 'Actions for c003' });
+  const box = (await menu.boundingBox()) ?? { x: 0, y: 0, width: 0, height: 0 };
+  const middle = [box.x + box.width / 2, box.y + box.height / 2] as const;
+  costs['a menu'] = await costOf(() => page.mouse.click(...middle));
   await page.getByRole('menuitem').first().waitFor();
-  console.log(
-    Object.entries(costs)
-      .map(([step, ms]) => `${step}: ${Math.round(ms)} ms`)
-      .join(', '),
-  );
-  for (const [step, ms] of Object.entries(costs))
-    expect({ step, ms }).toEqual({
-      step,
-      ms: expect.toSatisfy((cost: number) => cost < unnoticedMs) as number,
-    });
+  const told = Object.entries(costs).map(([step, ms]) => `${step}: ${Math.round(ms)} ms`);
+  console.log(told.join(', '));
+  const slow = Object.entries(costs).filter(([, ms]) => !(ms < unnoticedMs));
+  expect(slow).toEqual([]);
 });
 
 test('figures that come every few seconds cost little', async () => {

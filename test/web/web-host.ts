@@ -52,7 +52,7 @@ const alone = `${port}/cockpit/@localhost/lockerd/index.html`;
 /** Logs in, and opens the page. */
 export async function logIn(browser: Browser, user: string): Promise<Page> {
   const context = await browser.newContext({ viewport: { width: 1280, height: 900 } });
-  context.setDefaultTimeout(8_000);
+  context.setDefaultTimeout(30_000);
   const page = await context.newPage();
   await page.goto(alone);
   await page.locator('#login-user-input').fill(user);
