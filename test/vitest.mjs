@@ -1,7 +1,7 @@
 // Runs tests with vitest: several tiers in one run, so that no processor waits for the last file of
 // each. Node built-ins only, because `npm ci` may not have run when this is loaded.
 
-import { spawnSync } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
@@ -34,29 +34,58 @@ function workers(projects) {
 }
 
 /**
+ * What is run beside others takes what they leave of the processors, and prints when they have ended.
+ * @typedef {Promise<unknown>} Others
+ */
+
+/**
+ * Runs vitest to its end.
+ * @param {string[]} args
+ * @param {string} results
+ * @param {Others} [others]
+ * @returns {Promise<{ status: number | null, ended: string }>}
+ */
+function execute(args, results, others) {
+  const command = others ? ['nice', '-n', '10', vitest] : [vitest];
+  const [program = '', ...rest] = [...command, ...args];
+  const child = spawn(program, rest, {
+    stdio: others ? ['ignore', 'pipe', 'pipe'] : 'inherit',
+    env: { ...process.env, LOCKERD_TEST_RESULTS: results },
+  });
+  /** @type {Buffer[] | undefined} */
+  let held = [];
+  const show = () => {
+    for (const text of held ?? []) process.stdout.write(text);
+    held = undefined;
+  };
+  for (const stream of [child.stdout, child.stderr]) {
+    stream?.on('data', (text) => void (held ? held.push(text) : process.stdout.write(text)));
+  }
+  void others?.then(show);
+  return new Promise((resolve) => {
+    child.once('error', ({ message }) => resolve({ status: null, ended: message }));
+    child.once('close', (status, signal) => {
+      const ended = signal ? `ended by ${signal}` : `exit status ${status}`;
+      resolve({ status, ended });
+    });
+  });
+}
+
+/**
  * One run over projects of vitest.config.ts, or over some of their files.
  * @param {string[]} projects
  * @param {string[]} files
- * @returns {import('./results.mjs').Results} each project has a file at least
+ * @param {Others} [others]
+ * @returns {Promise<import('./results.mjs').Results>} each project has a file at least
  */
-function runOnce(projects, files) {
+async function runOnce(projects, files, others) {
   const directory = fs.mkdtempSync(path.join(os.tmpdir(), 'lockerd-results-'));
   const results = path.join(directory, 'results.json');
   try {
     const chosen = projects.flatMap((project) => ['--project', project]);
-    const { status, signal, error } = spawnSync(
-      vitest,
-      [
-        'run',
-        `--maxWorkers=${workers(projects)}`,
-        ...chosen,
-        '--reporter=default',
-        `--reporter=${reporter}`,
-        ...files,
-      ],
-      { stdio: 'inherit', env: { ...process.env, LOCKERD_TEST_RESULTS: results } },
-    );
-    const ended = error?.message ?? (signal ? `ended by ${signal}` : `exit status ${status}`);
+    const reporters = ['--reporter=default', `--reporter=${reporter}`];
+    const args = ['run', `--maxWorkers=${workers(projects)}`, ...chosen, ...reporters, ...files];
+    const { status, ended } = await execute(args, results, others);
     /** @type {import('./results.mjs').Results} */
     const found = fs.existsSync(results)
       ? JSON.parse(fs.readFileSync(results, 'utf8'))
@@ -94,9 +123,10 @@ function sum(files) {
  * something failed run once more. What passes then is not hidden but told of as unstable.
  * @param {string} project
  * @param {FileResult[]} files
- * @returns {Counts}
+ * @param {Others} [others]
+ * @returns {Promise<Counts>}
  */
-function countsOf(project, files) {
+async function countsOf(project, files, others) {
   const counts = sum(files);
   const failures = failureLines(files);
   if (counts.passed + counts.failed === 0) {
@@ -107,7 +137,7 @@ function countsOf(project, files) {
     return { ...counts, files, remarks: failures.map((line) => `FAILED: ${line}`) };
   }
   console.log(`\n--- ${project}: once more, the files in which tests failed`);
-  const again = runOnce([project], failed);
+  const again = await runOnce([project], failed, others);
   const still = [
     ...failureLines(again.files),
     ...again.errors.map((line) => `${project}: ${line}`),
@@ -128,20 +158,23 @@ function countsOf(project, files) {
  * The tests of some projects of vitest.config.ts. A file that cannot be loaded counts as a failed
  * test, and so does a run that ends badly without one.
  * @param {string[]} projects
- * @returns {Counts[]} of each project
+ * @param {Others} [others]
+ * @returns {Promise<Counts[]>} of each project
  */
-export function runTests(projects) {
-  const { files, errors } = runOnce(projects, []);
-  return projects.map((project, index) => {
+export async function runTests(projects, others) {
+  const { files, errors } = await runOnce(projects, [], others);
+  /** @type {Counts[]} */
+  const found = [];
+  for (const project of projects) {
     const own = files.filter((one) => one.project === project);
-    const counts = countsOf(project, own);
-    // Nobody knows which file they belong to.
-    if (index > 0 || errors.length === 0) return counts;
+    found.push(await countsOf(project, own, others));
+  }
+  const [first] = found;
+  // Nobody knows which file they belong to.
+  if (first && errors.length > 0) {
+    first.failed += errors.length;
     const lines = errors.map((line) => `FAILED: ${projects.join(', ')}: ${line}`);
-    return {
-      ...counts,
-      failed: counts.failed + errors.length,
-      remarks: [...(counts.remarks ?? []), ...lines],
-    };
-  });
+    first.remarks = [...(first.remarks ?? []), ...lines];
+  }
+  return found;
 }

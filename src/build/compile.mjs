@@ -27,7 +27,7 @@ const architecture =
 const steps = `cd "$1"
   qjsc -s -m -c -N program -o program.c program.js
   \${CC:-gcc} \${CPPFLAGS-} \${CFLAGS--O2 -s} -Wall -I/usr/include/quickjs -static \${LDFLAGS-} \\
-    -o program main.c calls.c program.c \\
+    -o program main.c calls.c plain-text.c program.c \\
     /usr/lib/\${DEB_HOST_MULTIARCH:-*}/quickjs/libquickjs.a -lm -lpthread
   dpkg-query -W -f '\${source:Package} (= \${source:Version}), ' \\
     "libquickjs:$2" "libc6-dev:$2" | sed 's/, $//'`;
@@ -41,7 +41,7 @@ async function compile() {
   mkdirSync(work, { recursive: true });
   try {
     await build({ ...forQuickjs(architecture), outfile: join(work, 'program.js') });
-    for (const name of ['main.c', 'calls.c', 'calls.h']) {
+    for (const name of ['main.c', 'calls.c', 'calls.h', 'plain-text.c']) {
       copyFileSync(join(sources, name), join(work, name));
     }
     const shell = ['sh', '-euc', steps, 'sh', work.slice(tree.length), architecture];

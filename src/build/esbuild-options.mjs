@@ -1,6 +1,6 @@
 // What esbuild makes of the sources: the programs for Node, and the one that is compiled.
 import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { esbuildDbusNext } from './dbus-next.mjs';
 import { esbuildHandlebars } from './handlebars.mjs';
@@ -45,8 +45,8 @@ const quickjs = {
       path: path.slice('quickjs:'.length),
       external: true,
     }));
-    builder.onResolve({ filter: /\/system\.ts$/ }, () => ({
-      path: join(project, 'src/host/system-quickjs.ts'),
+    builder.onResolve({ filter: /\/(?:system|plain-text)\.ts$/ }, ({ path }) => ({
+      path: join(project, 'src/host', basename(path).replace('.ts', '-quickjs.ts')),
     }));
   },
 };

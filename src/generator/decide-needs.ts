@@ -254,12 +254,22 @@ const interfaceNameMax = 15;
 /** What dev_valid_name() of the kernel refuses, and control characters, which no unit file holds. */
 const notInterfaceName = /^\.\.?$|[/:\s\u0000-\u001f\u007f]/;
 
+/** The last one: most containers have the same bridge. */
+let lastInterface = lxcNetBridge;
+
+function isInterfaceName(name: string): boolean {
+  if (name === lastInterface) return true;
+  if (name.length > interfaceNameMax || notInterfaceName.test(name)) return false;
+  lastInterface = name;
+  return true;
+}
+
 function needNetwork(needs: Needs, config: LxcConfig): void {
   for (const { link, type } of config.nets) {
     // These two types use no interface of the host, whatever their link says.
     const isUsed = !['empty', 'none'].includes(type?.value ?? '');
     if (link === undefined || link.value === '' || !isUsed) continue;
-    if (link.value.length > interfaceNameMax || notInterfaceName.test(link.value)) {
+    if (!isInterfaceName(link.value)) {
       needs.problems.push({
         file: link.file,
         line: link.line,

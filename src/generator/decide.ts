@@ -13,8 +13,10 @@ import {
   unitNameFits,
 } from '../model/unit-name.ts';
 import { fitsUnitFile, printable } from '../model/unit-syntax.ts';
+import type { Writable } from '../model/writable.ts';
 import type { BootPolicy } from '../host/boot-policy.ts';
 import { bootPass, decideBoot, startsAtBoot } from '../host/boot-policy.ts';
+import type { Wormhole } from '../host/lockers.ts';
 import { decideLockers } from '../host/lockers.ts';
 import { preStartHook } from '../host/lxc-values.ts';
 import type { Container, ContainerFacts, HostFacts } from './container.ts';
@@ -139,6 +141,16 @@ function sorted(texts: ReadonlySet<string>): string[] {
   return list.length > 1 ? list.sort() : list;
 }
 
+/** Whether something that the start cannot do without may be there only after the boot. */
+function mayComeLate(
+  needs: ReturnType<typeof findNeeds>,
+  paths: readonly string[],
+  wormhole: Wormhole | undefined,
+): boolean {
+  if (needs.devices.size > 0 || needs.mayComeLate(paths)) return true;
+  return wormhole?.attachments.some(({ strict }) => strict) === true;
+}
+
 function modelOne(facts: ContainerFacts, host: HostFacts): RankedContainer {
   const { config, settings } = facts;
   const needs = findNeeds(facts, host);
@@ -147,54 +159,49 @@ function modelOne(facts: ContainerFacts, host: HostFacts): RankedContainer {
   for (const mount of behind.mounts) (settings.strictNeeds === true ? wants : after).add(mount);
   const groups = sorted(new Set(config.groups));
   const controlGroup = decideGroups(facts, host);
-  const { wormhole, ...decided } = decideLockers(
-    facts,
-    host.lockers,
-    host.settings,
-    settings.idmapLockers === true && host.mountMapsIds?.() === true,
-  );
+  const mapsIds = settings.idmapLockers === true && host.mountMapsIds?.() === true;
+  const decided = decideLockers(facts, host.lockers, host.settings, mapsIds);
   for (const path of behind.paths) needs.paths.add(path);
   for (const path of behind.startPaths) needs.startPaths.add(path);
   const requiredPaths = sorted(needs.paths);
   // What holds for as long as the container runs holds at its start.
   const startPaths = sorted(needs.startPaths).filter((path) => !needs.paths.has(path));
-  const attachments = wormhole?.attachments ?? [];
-  return {
-    container: {
-      ...controlGroup,
-      name: facts.name,
-      instance: escapeInstance(facts.name),
-      configFile: config.file,
-      problems: facts.problems.concat(config.problems, needs.problems, decided.problems),
-      warnings: config.warnings.concat(
-        decided.warnings,
-        needs.warnings,
-        controlGroup.warnings,
-        groups.filter((group) => !groupFits(group)).map((group) => groupWarning(group, config)),
-      ),
-      hasLogFile: config.logFile !== undefined,
-      init: facts.init,
-      halt: planHalt(config.haltSignal?.value, facts.init, settings.ready),
-      ...(config.rebootSignal === undefined ? {} : { rebootSignal: config.rebootSignal.value }),
-      requiredPaths,
-      startPaths,
-      mayComeLate:
-        needs.devices.size > 0 ||
-        needs.mayComeLate(requiredPaths) ||
-        needs.mayComeLate(startPaths) ||
-        attachments.some(({ strict }) => strict),
-      devices: sorted(needs.devices),
-      wants: sorted(wants),
-      after: sorted(after).filter((unit) => !wants.has(unit)),
-      bridges: sorted(needs.bridges),
-      ...decideAutostart(facts, host.boot),
-      groups: groups.filter(groupFits),
-      startDelaySec: config.startDelaySec,
-      ...(wormhole === undefined ? {} : { wormhole }),
-      settings,
-    },
-    rank: [bootPass(host.boot, config.groups), config.startOrder],
+  const { wormhole } = decided;
+  const { autostart, boot } = decideAutostart(facts, host.boot);
+  const container: Writable<RankedContainer['container']> = {
+    memory: controlGroup.memory,
+    controls: controlGroup.controls,
+    clearedKeys: controlGroup.clearedKeys,
+    hasPreStart: controlGroup.hasPreStart,
+    name: facts.name,
+    instance: escapeInstance(facts.name),
+    configFile: config.file,
+    problems: facts.problems.concat(config.problems, needs.problems, decided.problems),
+    warnings: config.warnings.concat(
+      decided.warnings,
+      needs.warnings,
+      controlGroup.warnings,
+      groups.filter((group) => !groupFits(group)).map((group) => groupWarning(group, config)),
+    ),
+    hasLogFile: config.logFile !== undefined,
+    init: facts.init,
+    halt: planHalt(config.haltSignal?.value, facts.init, settings.ready),
+    requiredPaths,
+    startPaths,
+    mayComeLate: mayComeLate(needs, requiredPaths.concat(startPaths), wormhole),
+    devices: sorted(needs.devices),
+    wants: sorted(wants),
+    after: sorted(after).filter((unit) => !wants.has(unit)),
+    bridges: sorted(needs.bridges),
+    autostart,
+    boot,
+    groups: groups.filter(groupFits),
+    startDelaySec: config.startDelaySec,
+    settings,
   };
+  if (config.rebootSignal !== undefined) container.rebootSignal = config.rebootSignal.value;
+  if (wormhole !== undefined) container.wormhole = wormhole;
+  return { container, rank: [bootPass(host.boot, config.groups), config.startOrder] };
 }
 
 /** Whether unit files can hold the name and unit names can carry it. */

@@ -13,6 +13,7 @@ import { parseRootfs } from '../model/rootfs.ts';
 import type { WatchedPath } from '../model/sight.ts';
 import { containerUnit } from '../model/unit-name.ts';
 import { printable } from '../model/unit-syntax.ts';
+import type { Writable } from '../model/writable.ts';
 import type { UnitLinks } from '../host/boot-policy.ts';
 import type { Files } from '../host/files.ts';
 import { system } from '../host/system.ts';
@@ -27,9 +28,9 @@ import { createLxcReader } from '../host/read-lxc.ts';
 import type { FoundContainer } from '../host/read.ts';
 import { HostReader } from '../host/read.ts';
 import { readBootPolicy, runlevelLinks } from '../host/read-boot-policy.ts';
-import type { ContainerSettings, Settings } from '../host/settings.ts';
+import type { Settings } from '../host/settings.ts';
 import { parseContainerSettings, parseSettings } from '../host/settings.ts';
-import type { ContainerFacts, HostFacts } from './container.ts';
+import type { HostFacts } from './container.ts';
 import { filtersLog } from '../host/systemd-release.ts';
 import type { GatheredFacts } from './refused.ts';
 import { defect, refusedFacts } from './refused.ts';
@@ -222,34 +223,35 @@ function gatherFacts(
       uncertainPaths.push(mountFstabPath);
     }
   }
-  return {
+  const facts: Writable<GatheredFacts> = {
     name: found.name,
     directory: found.directory,
     config: withWarnings(withInitWarning(config, guest), warnings),
     init: guest.init,
-    ...(mountFstab.text === undefined ? {} : { mountFstabText: mountFstab.text }),
     realPaths: realPaths(host, found.directory, paths),
     settings: parsed.settings,
     problems,
-    ...limitsOf(readers, found.name, config, parsed.settings),
     hasRunlevelLink: own.linked.has(found.name),
     uncertainTrees,
     unitLinks: own.unitLinks(containerUnit(found.name)),
     uncertainPaths,
   };
+  if (mountFstab.text !== undefined) facts.mountFstabText = mountFstab.text;
+  addLimits(facts, readers);
+  return facts;
 }
 
 /** The limits with which a container runs, and what other unit files than ours say of them. */
-function limitsOf(
+function addLimits(
+  facts: Writable<GatheredFacts>,
   { running, setLimits }: Pick<Readers, 'running' | 'setLimits'>,
-  name: string,
-  { memory }: LxcConfig,
-  { autoballoon }: ContainerSettings,
-): Pick<ContainerFacts, 'runningLimits' | 'setElsewhere'> {
-  const unit = containerUnit(name);
+): void {
+  const unit = containerUnit(facts.name);
   const setElsewhere = setLimits.of(unit);
-  const hasLimits = memory.length > 0 || autoballoon !== undefined || setElsewhere.length > 0;
-  return hasLimits ? { runningLimits: running.of(unit), setElsewhere } : {};
+  const { autoballoon } = facts.settings;
+  if (facts.config.memory.length + setElsewhere.length === 0 && autoballoon === undefined) return;
+  facts.runningLimits = running.of(unit);
+  facts.setElsewhere = setElsewhere;
 }
 
 /** What the root file system needs; undefined where it is not set or LXC would refuse it. */

@@ -219,7 +219,8 @@ export class Files {
 
   /** Names in a directory, sorted. */
   list(path: string): string[] {
-    return this.listUnsorted(path, () => true, maxNames).sort();
+    this.reach(path);
+    return inLimit(system.names(path), maxNames).sort();
   }
 
   /**
@@ -263,9 +264,7 @@ export class Files {
   /** The names that are wanted, in the order of the directory, and no more than `max` of them. */
   listUnsorted(path: string, wanted: (name: string) => boolean, max: number): string[] {
     this.reach(path);
-    const names = system.names(path).filter(wanted);
-    if (names.length > max) throw new TooLargeError(`more than ${max} names`);
-    return names;
+    return inLimit(system.names(path).filter(wanted), max);
   }
 
   /**
@@ -284,6 +283,11 @@ export class Files {
   readSeen(path: string, maxBytes: number, encoding: Encoding = 'utf8'): Content {
     return textOf(system.read(path, maxBytes, encoding), path);
   }
+}
+
+function inLimit(names: string[], max: number): string[] {
+  if (names.length > max) throw new TooLargeError(`more than ${max} names`);
+  return names;
 }
 
 /** What was read of a regular file; a character device such as /dev/null counts as an empty one. */

@@ -43,17 +43,14 @@ export function splitLxcText(text: string, isPlain = false): LxcText {
 
 function plainLines(text: string): LxcLine[] {
   const lines: LxcLine[] = [];
-  let number = 1;
-  for (let start = 0; start < text.length; number++) {
-    const newline = text.indexOf('\n', start);
-    const end = newline < 0 ? text.length : newline;
-    // A comment is not even copied.
-    const first = text[start];
+  const all = text.split('\n');
+  for (let at = 0; at < all.length; at++) {
+    const whole = all[at] ?? '';
+    const first = whole[0];
     if (first === 'l' || first === ' ' || first === '\t') {
-      const cut = cutLine(text.slice(start, end), number);
+      const cut = cutLine(whole, at + 1, true);
       if (cut !== undefined) lines.push(cut);
     }
-    start = end + 1;
   }
   return lines;
 }
@@ -69,7 +66,7 @@ function splitAnyText(text: string): LxcText {
     const whole = seen.slice(start, end);
     // A lone carriage return ends a line for LXC, though editors show one line: the number stays.
     for (const part of whole.includes('\r') ? whole.split('\r') : [whole]) {
-      const cut = cutLine(part, number);
+      const cut = cutLine(part, number, false);
       if (cut !== undefined) lines.push(cut);
     }
     start = end + 1;
@@ -93,36 +90,38 @@ export function includeTarget(line: LxcLine): string | undefined {
   return 'key' in line && line.key === 'lxc.include' && line.value !== '' ? line.value : undefined;
 }
 
-function cutLine(text: string, line: number): LxcLine | undefined {
-  const start = skipBlanks(text);
-  if (!text.startsWith('lxc.', start)) return undefined;
-  const equals = text.indexOf('=', start);
+/** @param isPlain no character but spaces and tabs is blank */
+function cutLine(text: string, line: number, isPlain: boolean): LxcLine | undefined {
+  const trim = isPlain ? trimPlain : trimBlanks;
+  const begun = text.startsWith('lxc.') ? text : trim(text);
+  if (!begun.startsWith('lxc.')) return undefined;
+  const equals = begun.indexOf('=');
   if (equals < 0) return { line, error: 'a line that starts with "lxc." has no "="' };
-  // Loops of their own: a thousand containers have ten thousand lines.
-  let keyEnd = equals;
-  while (keyEnd > start && isBlank(text.charCodeAt(keyEnd - 1))) keyEnd--;
-  let first = equals + 1;
+  const value = trim(begun.slice(equals + 1));
+  const quote = value[0];
+  const isQuoted = (quote === '"' || quote === "'") && value.length > 1 && value.endsWith(quote);
+  return {
+    line,
+    key: trim(begun.slice(0, equals)),
+    value: isQuoted ? value.slice(1, -1) : value,
+  };
+}
+
+/** One call: a thousand containers have ten thousand lines. */
+function trimPlain(text: string): string {
+  return text.trim();
+}
+
+function trimBlanks(text: string): string {
+  let first = 0;
   let last = text.length;
-  // "key = value" is how nearly all are written.
-  if (text[first] === ' ') first++;
   while (isBlank(text.charCodeAt(first))) first++;
   while (last > first && isBlank(text.charCodeAt(last - 1))) last--;
-  const quote = text[first];
-  if (last - first > 1 && (quote === '"' || quote === "'") && text[last - 1] === quote) {
-    first++;
-    last--;
-  }
-  return { line, key: text.slice(start, keyEnd), value: text.slice(first, last) };
+  return text.slice(first, last);
 }
 
 function isBlank(code: number): boolean {
   return code === SPACE || code === TAB;
-}
-
-function skipBlanks(text: string): number {
-  let i = 0;
-  while (isBlank(text.charCodeAt(i))) i++;
-  return i;
 }
 
 function lineAt(text: string, index: number): number {

@@ -178,6 +178,8 @@ const classicHooks = ['locker_pre-start.sh', 'locker_mount.sh', 'locker_post-sto
 
 /** Whether a hook's value runs one of the classic hooks, wherever that lies. */
 export function isClassicHook(value: string): boolean {
+  // All containers of a host may have hooks, and hardly one has these.
+  if (!value.includes('locker_')) return false;
   const program = value.split(/[ \t]/)[0] ?? '';
   return classicHooks.includes(program.slice(program.lastIndexOf('/') + 1));
 }

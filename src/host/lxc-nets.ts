@@ -31,9 +31,9 @@ export function noNets(): Nets {
 
 /** The interfaces by number. */
 export function sortedNets({ byIndex }: Nets): NetInterface[] {
-  return [...byIndex]
-    .sort(([a], [b]) => a - b)
-    .map(([index, net]): NetInterface => ({ index, ...net }));
+  const sorted: NetInterface[] = [];
+  for (const [index, net] of byIndex) sorted.push({ index, ...net });
+  return sorted.length > 1 ? sorted.sort((a, b) => a.index - b.index) : sorted;
 }
 
 export function setNet(

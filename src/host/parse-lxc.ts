@@ -6,6 +6,7 @@
 import type { LxcConfig } from '../model/lxc-config.ts';
 import type { Located, Problem } from '../model/problem.ts';
 import { whyNotForwarded } from '../model/signal.ts';
+import type { Writable } from '../model/writable.ts';
 import { noteCgroup1 } from './lxc-cgroup1.ts';
 import type { LimitLines } from './lxc-limits.ts';
 import { listOf, mergeLimit, noLimitLines } from './lxc-limits.ts';
@@ -89,8 +90,6 @@ export function parseLxcConfig(
   if (state.limits.other.size > 0) config.limits = listOf(state.limits.other);
   return config;
 }
-
-type Writable<T> = { -readonly [K in keyof T]: T[K] };
 
 /** A field that is left out where there is no value. */
 function setPresent<K extends keyof LxcConfig>(

@@ -53,7 +53,7 @@ declare const scriptArgs: readonly string[];
 /** The processor that the program is compiled for, as Debian names it. */
 declare const LOCKERD_ARCHITECTURE: string;
 
-/** Names in a directory, each byte a character, or an errno; QuickJS's own function loses bytes. */
+/** Names in a directory, or an errno; QuickJS's own function loses bytes. */
 declare function directoryNames(path: string): string[] | number;
 
 /** As in system-calls.ts, which a file without imports cannot name. */
@@ -69,20 +69,28 @@ interface StatusOfFile {
 declare function fileStatus(path: string, isFollowed: boolean): StatusOfFile | number;
 
 /**
- * A regular file's bytes as characters, unless they are more than `most`; the status of anything
- * else, or an errno.
+ * A regular file's text, or its bytes as characters; without either where these are more than
+ * `most`. The status of anything else, or an errno.
  */
-declare function fileBytes(
+declare function fileContent(
   path: string,
   flags: number,
   most: number,
+  isText: boolean,
 ):
-  | { readonly bytes: number; readonly text?: string; readonly isPlain?: boolean }
+  | { readonly bytes: number; readonly text: string; readonly isPlain: boolean }
+  | { readonly bytes: number }
   | StatusOfFile
   | number;
 
-/** Where a symbolic link leads, each byte a character; or an errno. */
+/** Where a symbolic link leads; or an errno. */
 declare function linkTarget(path: string): string | number;
 
 /** Makes a file; answers 0 or an errno, and then leaves none. */
 declare function newFile(path: string, text: string): number;
+
+/** The functions of model/plain-text.ts. */
+declare function plainWord(text: string): boolean;
+declare function plainLine(text: string): boolean;
+declare function plainInstance(name: string): boolean;
+declare function escapedPlainPath(path: string): string | undefined;

@@ -3,7 +3,6 @@ import { cleanAbsolutePath, defaultLxcpath } from '../model/path.ts';
 import type { Problem } from '../model/problem.ts';
 import { unescapePath } from '../model/unit-name.ts';
 import { fitsUnitFile } from '../model/unit-syntax.ts';
-import { codeOf, errnoText } from '../model/errno.ts';
 import type { UnitLinks } from './boot-policy.ts';
 import { Files, NoFileError, TooLargeError } from './files.ts';
 import { findGuestInit } from './guest-init.ts';
@@ -11,10 +10,10 @@ import type { FoundInit } from './guest-init.ts';
 import type { UnitFile } from './lockers.ts';
 import type { Mount } from './mountinfo.ts';
 import { parseMountinfo } from './mountinfo.ts';
-import { HungError } from './mounts.ts';
 import type { WatchedPath } from '../model/sight.ts';
 import type { SettingsFile } from './settings.ts';
 import { typeOf } from './system-calls.ts';
+import { isAbsent, unreadable } from './unreadable.ts';
 
 /** A container directory as it was found below the lxcpath. */
 export interface FoundContainer {
@@ -46,34 +45,22 @@ export const unitDirectories = [
 /** Those whose files are there at the next boot as well. */
 const lastingUnitDirectories = unitDirectories.filter((path) => !path.startsWith('/run/'));
 
+/** What the names of directories end in whose links pull in units. */
+const wantingDirectories = ['.wants', '.requires', '.upholds'];
+
 /** Files that admins write are small; more than this is a mistake or an attack. */
 const textFileMaxBytes = 1024 * 1024;
 const libraryMaxBytes = 16 * 1024 * 1024;
 /** Some hundred thousand mounts. */
 const mountTableMaxBytes = 16 * 1024 * 1024;
 
-function isAbsent(error: unknown): boolean {
-  return ['ENOENT', 'ENOTDIR'].includes(codeOf(error) ?? '');
-}
-
-function unreadable(file: string, done: 'read' | 'listed', error: unknown): Problem {
-  const at = { file, line: 0 };
-  if (error instanceof HungError) {
-    return {
-      ...at,
-      reason: `cannot be ${done}: ${error.message}`,
-      remedy: error.remedy,
-      isHung: true,
-    };
-  }
-  return { ...at, reason: `cannot be ${done}: ${errnoText(error)}` };
-}
-
 /** Reads the host's files, all of them below `root` (the empty string for the host itself). */
 export class HostReader {
   private readonly root: string;
   private readonly files: Files;
   readonly problems: Problem[] = [];
+  /** Names in directories of unit files: some hundreds, which several questions are about. */
+  private readonly unitNames = new Map<string, readonly string[]>();
 
   constructor(root: string, files = new Files()) {
     this.root = root;
@@ -109,6 +96,13 @@ export class HostReader {
     const { text, problem } = this.readText(path);
     if (problem !== undefined) this.problems.push(problem);
     return text;
+  }
+
+  /** The same as {@link list} for one of `unitDirectories`, whose names are read once. */
+  private listUnits(directory: string): readonly string[] {
+    const names = this.unitNames.get(directory) ?? this.list(directory);
+    this.unitNames.set(directory, names);
+    return names;
   }
 
   /** Names in a directory; none where there is none. */
@@ -238,7 +232,7 @@ export class HostReader {
     }
     const directories = [etc, '/usr/lib/systemd/system', '/lib/systemd/system'];
     if (!directories.some((directory) => this.isThere(`${directory}/lxc.service`))) return true;
-    return this.list(etc)
+    return this.listUnits(etc)
       .filter((name) => name.endsWith('.wants') || name.endsWith('.requires'))
       .some((name) => this.isThere(`${etc}/${name}/lxc.service`));
   }
@@ -248,13 +242,17 @@ export class HostReader {
     const wantedBy = new Map<string, string[]>();
     // By name: the first directory that has the file counts.
     const masked = new Map<string, boolean>();
-    const isContainerUnit = (name: string): boolean => /^lxc@.*\.service$/s.test(name);
+    const isContainerUnit = (name: string): boolean =>
+      name.startsWith('lxc@') && name.endsWith('.service');
     for (const directory of lastingUnitDirectories) {
-      for (const name of this.list(directory)) {
+      for (const name of this.listUnits(directory)) {
+        // Hundreds of names, and few are of such units and directories.
+        if (!name.endsWith('s') && !name.startsWith('lxc@')) continue;
         const path = `${directory}/${name}`;
         if (isContainerUnit(name) && !masked.has(name)) masked.set(name, this.isMasked(path));
-        const wanting = /^(.+)\.(?:wants|requires|upholds)$/s.exec(name)?.[1];
-        if (wanting === undefined) continue;
+        const dot = name.lastIndexOf('.');
+        if (dot <= 0 || !wantingDirectories.includes(name.slice(dot))) continue;
+        const wanting = name.slice(0, dot);
         for (const unit of this.list(path).filter(isContainerUnit)) {
           if (this.isMasked(`${path}/${unit}`)) continue;
           wantedBy.set(unit, [...(wantedBy.get(unit) ?? []), wanting]);
@@ -271,7 +269,7 @@ export class HostReader {
   mountUnitFiles(prefix: string): UnitFile[] {
     const found = new Map<string, UnitFile>();
     for (const directory of unitDirectories) {
-      for (const name of this.list(directory)) {
+      for (const name of this.listUnits(directory)) {
         if (!name.startsWith(prefix) || !name.endsWith('.mount') || found.has(name)) continue;
         const path = `${directory}/${name}`;
         const isMasked = this.isMasked(path, directory.startsWith('/run/systemd/generator'));
@@ -282,10 +280,14 @@ export class HostReader {
     return [...found.values()];
   }
 
+  /** Names of all that is in the directories of unit files. */
+  unitFileNames(): ReadonlySet<string> {
+    return new Set(unitDirectories.flatMap((directory) => this.listUnits(directory)));
+  }
+
   /** Where mount units mount something, as far as they have files. */
   mountUnitPaths(): string[] {
-    const names = new Set(unitDirectories.flatMap((directory) => this.list(directory)));
-    return [...names]
+    return [...this.unitFileNames()]
       .filter((name) => name.endsWith('.mount') && name !== '-.mount')
       .map((name) => unescapePath(name.slice(0, -'.mount'.length)))
       .filter((path) => path !== undefined);
@@ -369,8 +371,10 @@ export class HostReader {
     }
   }
 
-  /** systemd takes an empty file for a mask as well. */
-  /** @param mayBeUnfinished another generator makes a file empty before it writes it */
+  /**
+   * systemd takes an empty file for a mask as well.
+   * @param mayBeUnfinished another generator makes a file empty before it writes it
+   */
   private isMasked(path: string, mayBeUnfinished = false): boolean {
     try {
       const entry = this.entryAt(path);

@@ -42,11 +42,14 @@ export class SetLimits {
 
   /** What unit files set for a unit, in the order in which systemd reads them. */
   of(unit: string): readonly SetLimit[] {
-    this.own ??= new Set(
-      ['/etc/systemd/system.control', '/run/systemd/system.control', '/run/systemd/transient']
-        .concat(unitDirectories)
-        .flatMap((directory) => this.host.list(directory)),
-    );
+    this.own ??= new Set([
+      ...[
+        '/etc/systemd/system.control',
+        '/run/systemd/system.control',
+        '/run/systemd/transient',
+      ].flatMap((directory) => this.host.list(directory)),
+      ...this.host.unitFileNames(),
+    ]);
     if (!this.own.has(unit) && !this.own.has(`${unit}.d`)) {
       return (this.shared ??= this.read(template, forAll));
     }

@@ -65,15 +65,14 @@ function wellFormed(text: string): string {
 
 function targetOf(path: string): string | null | undefined {
   const target = linkTarget(path);
-  if (typeof target === 'string') return decodeUtf8(target);
+  if (typeof target === 'string') return target;
   if (target === EINVAL) return null;
   return target === ENOENT ? undefined : fail(target, path);
 }
 
 function names(path: string): string[] {
   const all = directoryNames(path);
-  if (typeof all === 'number') return fail(all, path);
-  return all.map(decodeUtf8);
+  return typeof all === 'number' ? fail(all, path) : all;
 }
 
 /** Reads an open file and closes it. */
@@ -99,13 +98,10 @@ function read(
   encoding: Encoding,
   isInside = false,
 ): Content | Status | 'too large' {
-  const found = fileBytes(path, quietly | (isInside ? inside : 0), maxBytes);
+  const flags = quietly | (isInside ? inside : 0);
+  const found = fileContent(path, flags, maxBytes, encoding === 'utf8');
   if (typeof found === 'number') return fail(found, path);
-  if ('mode' in found) return found;
-  const { text, bytes, isPlain } = found;
-  if (text === undefined) return 'too large';
-  if (isPlain === true) return { text, bytes, isPlain };
-  return { text: encoding === 'utf8' ? decodeUtf8(text) : text, bytes };
+  return 'mode' in found || 'text' in found ? found : 'too large';
 }
 
 /** Makes a file or link, in the place of another one if need be. */

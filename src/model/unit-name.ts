@@ -3,6 +3,7 @@
  * uses for containers, groups, mounts and devices.
  */
 
+import { escapePlainPath, isPlainInstance } from './plain-text.ts';
 import { utf8Bytes } from './utf8.ts';
 
 /** systemd's UNIT_NAME_MAX counts the terminating NUL, so a name may have 255 bytes. */
@@ -30,9 +31,6 @@ function isOneOf(byte: number, chars: string): boolean {
   return byte < 0x80 && chars.includes(String.fromCharCode(byte));
 }
 
-/** Names that need no escaping; this fast check covers most names. */
-const plainInstance = /^[0-9A-Za-z:_.@-]*$/;
-
 /**
  * Escapes a container or group name for use as a unit instance. Only bytes that a unit name cannot
  * contain are escaped, as `\xNN` per UTF-8 byte. So `web-1` stays as the admin types it, and
@@ -40,71 +38,17 @@ const plainInstance = /^[0-9A-Za-z:_.@-]*$/;
  * backslash is escaped too, which keeps the mapping reversible.
  */
 export function escapeInstance(name: string): string {
-  // The units of one container are named one after the other.
-  if (name !== lastName) {
-    lastInstance = plainInstance.test(name)
-      ? name
-      : escapeBytes(name, (byte) => isAlphanumeric(byte) || isOneOf(byte, ':_.@-'));
-    lastName = name;
-  }
-  return lastInstance;
+  return isPlainInstance(name)
+    ? name
+    : escapeBytes(name, (byte) => isAlphanumeric(byte) || isOneOf(byte, ':_.@-'));
 }
-
-let lastName = '';
-let lastInstance = '';
-
-/** Paths whose only characters to escape are dashes. */
-const plainPath = /^(?:\/[0-9A-Za-z:_-][0-9A-Za-z:_.-]*)+$/;
-
-/** A last part of a path whose only characters to escape are dashes. */
-const plainPart = /^[0-9A-Za-z:_-][0-9A-Za-z:_.-]*$/;
-
-/** The last such part and what it becomes: most paths of a container end in its name. */
-let lastPart = 'a';
-let lastEscapedPart = 'a';
-
-/** The last ones, as several units of a container name the same path. */
-const escaped = new Map<string, string>();
-const escapedMax = 1000;
 
 /** Escapes an absolute path as `systemd-escape --path` does; `/` itself becomes `-`. */
 export function escapePath(path: string): string {
-  return escaped.get(path) ?? remember(path, escapeAnew(path));
-}
-
-function remember(path: string, escapedPath: string): string {
-  if (escaped.size >= escapedMax) escaped.clear();
-  escaped.set(path, escapedPath);
-  return escapedPath;
-}
-
-const depthMax = 8;
-
-/** The directories are few, so a path is what its directory is and its last part. */
-function escapeAnew(path: string, depth = 0): string {
-  const slash = path.lastIndexOf('/');
-  const last = path.slice(slash + 1);
-  if (last !== lastPart) {
-    if (!plainPart.test(last)) return escapeParts(path);
-    lastPart = last;
-    lastEscapedPart = last.includes('-') ? last.replaceAll('-', '\\x2d') : last;
-  }
-  const name = lastEscapedPart;
-  if (slash <= 0) return name;
-  const directory = path.slice(0, slash);
-  let parent = escaped.get(directory);
-  if (parent === undefined) {
-    // No further than paths of containers are deep: a path may have thousands of parts.
-    parent = depth < depthMax ? escapeAnew(directory, depth + 1) : escapeParts(directory);
-    remember(directory, parent);
-  }
-  return parent === '-' ? name : `${parent}-${name}`;
+  return escapePlainPath(path) ?? escapeParts(path);
 }
 
 function escapeParts(path: string): string {
-  if (plainPath.test(path)) {
-    return path.slice(1).replaceAll('-', '\\x2d').replaceAll('/', '-');
-  }
   const parts = path.split('/').filter((part) => part !== '' && part !== '.');
   if (parts.length === 0) return '-';
   return parts

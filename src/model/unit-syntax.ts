@@ -4,38 +4,13 @@
  * that no quoting can make safe.
  */
 
+import { isPlainLine, isPlainWord } from './plain-text.ts';
+
 const controlCharacter = /[\u0000-\u001f\u007f]/;
-
-/** Words without characters that are special to systemd's word splitting. */
-const plainWord = /^[0-9A-Za-z_@+,.:/-][0-9A-Za-z_@+,.:/=-]*$/;
-
-/** Texts that need no quoting as a whole line: printable ASCII, nothing special, no blank at an end. */
-const plainText = /^[!-$&-[\]-~](?:[ -$&-[\]-~]*[!-$&-[\]-~])?$/;
-
-/** The last ones without a slash, and directories: each test takes as long as twenty look-ups. */
-const plainWords = new Set<string>();
-const plainWordsMax = 1000;
-
-function isKnownPlain(text: string): boolean {
-  if (plainWords.has(text)) return true;
-  if (!plainWord.test(text)) return false;
-  if (plainWords.size >= plainWordsMax) plainWords.clear();
-  plainWords.add(text);
-  return true;
-}
-
-function isPlainWord(text: string): boolean {
-  const slash = text.lastIndexOf('/');
-  if (slash <= 0) return isKnownPlain(text);
-  // Few directories, and the same name at the end of most paths of a container.
-  const isPlain = isKnownPlain(text.slice(0, slash)) && isKnownPlain(text.slice(slash + 1));
-  // Together they may be plain where a part alone is not.
-  return isPlain || plainWord.test(text);
-}
 
 /** Whether a text can be part of a unit file at all: one line, no control characters. */
 export function fitsUnitFile(text: string): boolean {
-  return isPlainWord(text) || !controlCharacter.test(text);
+  return isPlainLine(text) || !controlCharacter.test(text);
 }
 
 function refuseControls(text: string): void {
@@ -73,13 +48,13 @@ export function execArgument(text: string): string {
  * would join the next line.
  */
 export function fitsRestOfLine(text: string): boolean {
-  if (isPlainWord(text) || plainText.test(text)) return true;
+  if (isPlainLine(text)) return true;
   return fitsUnitFile(text) && text === text.trim() && !text.endsWith('\\');
 }
 
 /** Quotes the value of a whole line, such as Description= or SourcePath=; see fitsRestOfLine(). */
 export function unitText(text: string): string {
-  if (isPlainWord(text) || plainText.test(text)) return text;
+  if (isPlainLine(text)) return text;
   refuseControls(text);
   if (!fitsRestOfLine(text)) {
     throw new Error(`systemd would not read this back: ${JSON.stringify(text)}`);

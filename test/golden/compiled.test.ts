@@ -293,10 +293,54 @@ function onNode(root: string): { stdout: string; stderr: string; status: number 
   }
 }
 
+function onCompiled(root: string): ReturnType<typeof onNode> {
+  const { stdout, stderr, status } = spawnSync(compiledGenerator, ['--dry-run'], {
+    encoding: 'utf8',
+    env: { LOCKERD_ROOT: root },
+    maxBuffer: 1 << 26,
+  });
+  return { stdout, stderr, status: status ?? -1 };
+}
+
 describe.skipIf(!existsSync(compiledGenerator))('compiled', () => {
   beforeAll(() => {
     execFileSync(compiledGenerator, ['--version']);
   });
+
+  test(
+    'it escapes and quotes each byte the same, wherever that stands',
+    { timeout: 60_000 },
+    () => {
+      const root = join(work, 'bytes');
+      const around = [...Array(256).keys()].filter((byte) => ![0, 0x0a, 0x2f].includes(byte));
+      const containers = around.flatMap((byte) =>
+        [
+          [byte, 0x61],
+          [0x61, byte, 0x62],
+          [0x61, byte],
+        ].map((bytes) => {
+          const name = Buffer.from(bytes);
+          const path = Buffer.concat([Buffer.from('/srv/'), name]);
+          const lines = [
+            ['lxc.rootfs.path = ', path],
+            ['lxc.group = ', name],
+            ['lxc.net.0.type = veth\nlxc.net.0.link = ', name],
+            ['lxc.mount.entry = ', path, ' mnt none bind 0 0'],
+            ['lxc.mount.entry = /dev/', name, ' mnt ext4 defaults 0 0'],
+          ];
+          const text = lines.flatMap((line) => [...line, '\n']).map((part) => Buffer.from(part));
+          const config = Buffer.concat(text);
+          return { name, config, settings: null, init: 'none' as const };
+        }),
+      );
+      const empty = Buffer.from('');
+      makeRoot(root, {
+        ...{ containers, one: empty, two: empty, inDirectory: empty, host: null },
+        ...{ fstab: [], defaults: '', script: null },
+      });
+      expect(onCompiled(root)).toEqual(onNode(root));
+    },
+  );
 
   test('it makes the same of 1000 hosts', { timeout: 600_000 }, () => {
     let count = 0;
@@ -304,14 +348,9 @@ describe.skipIf(!existsSync(compiledGenerator))('compiled', () => {
       fc.property(rootOf, (made) => {
         const root = join(work, String(count++));
         makeRoot(root, made);
-        const { stdout, stderr, status } = spawnSync(compiledGenerator, ['--dry-run'], {
-          encoding: 'utf8',
-          env: { LOCKERD_ROOT: root },
-          maxBuffer: 1 << 26,
-        });
-        const expected = onNode(root);
+        const [expected, found] = [onNode(root), onCompiled(root)];
         rmSync(root, { recursive: true });
-        expect({ stdout, stderr, status }).toEqual(expected);
+        expect(found).toEqual(expected);
       }),
       { numRuns: 1000 },
     );

@@ -30,6 +30,48 @@ static JSValue string_of_bytes(JSContext *context, const unsigned char *bytes, s
   return string;
 }
 
+/*
+ * How many bytes a character has that begins here; less than 0 for what is none, and then how many of
+ * them could have begun one. Neither a longer form than needed nor half of a surrogate pair is one.
+ */
+static int character_length(const unsigned char *bytes, size_t left) {
+  unsigned char first = bytes[0], low = 0x80, high = 0xbf;
+  if (first < 0x80) return 1;
+  if (first < 0xc2 || first > 0xf4) return -1;
+  int length = first < 0xe0 ? 2 : first < 0xf0 ? 3 : 4;
+  if (first == 0xe0) low = 0xa0;
+  if (first == 0xed) high = 0x9f;
+  if (first == 0xf0) low = 0x90;
+  if (first == 0xf4) high = 0x8f;
+  for (int at = 1; at < length; at++) {
+    if ((size_t)at >= left || bytes[at] < low || bytes[at] > high) return -at;
+    low = 0x80;
+    high = 0xbf;
+  }
+  return length;
+}
+
+/* Bytes as text, as decodeUtf8() in model/utf8.ts: U+FFFD stands for what is no UTF-8. */
+static JSValue string_of_text(JSContext *context, const unsigned char *bytes, size_t length) {
+  size_t at = 0;
+  while (at < length && bytes[at] < 0x80) at++;
+  if (at == length) return JS_NewStringLen(context, (const char *)bytes, length);
+  unsigned char *text = js_malloc(context, 3 * length);
+  if (!text) return JS_EXCEPTION;
+  memcpy(text, bytes, at);
+  for (size_t used = at;;) {
+    if (at == length) {
+      JSValue string = JS_NewStringLen(context, (const char *)text, used);
+      js_free(context, text);
+      return string;
+    }
+    int count = character_length(bytes + at, length - at);
+    memcpy(text + used, count > 0 ? bytes + at : (const unsigned char *)"\xef\xbf\xbd", count > 0 ? (size_t)count : 3);
+    used += count > 0 ? (size_t)count : 3;
+    at += (size_t)(count > 0 ? count : -count);
+  }
+}
+
 /* directoryNames(path): the names in a directory, or the errno of why there are none. */
 static JSValue directory_names(JSContext *context, JSValueConst self, int argc, JSValueConst *argv) {
   (void)self;
@@ -45,7 +87,7 @@ static JSValue directory_names(JSContext *context, JSValueConst self, int argc, 
   for (struct dirent *entry; (entry = readdir(directory)); errno = 0) {
     const char *name = entry->d_name;
     if (!strcmp(name, ".") || !strcmp(name, "..")) continue;
-    JSValue string = string_of_bytes(context, (const unsigned char *)name, strlen(name));
+    JSValue string = string_of_text(context, (const unsigned char *)name, strlen(name));
     JS_SetPropertyUint32(context, names, count++, string);
   }
   error = errno;
@@ -114,14 +156,15 @@ static ssize_t read_to_end(int fd, unsigned char **buffer, size_t size, size_t m
 }
 
 /*
- * fileBytes(path, flags, most): of a regular file its bytes as characters, `bytes` how many they are,
- * and `isPlain`, unless they are more than `most`; of all else its status; or the errno.
+ * fileContent(path, flags, most, isText): of a regular file its text, or its bytes as characters,
+ * `bytes` how many these are, and `isPlain`, unless they are more than `most`; of all else its
+ * status; or the errno.
  */
-static JSValue file_bytes(JSContext *context, JSValueConst self, int argc, JSValueConst *argv) {
+static JSValue file_content(JSContext *context, JSValueConst self, int argc, JSValueConst *argv) {
   (void)self;
   int32_t flags;
   int64_t most;
-  if (argc != 3 || JS_ToInt32(context, &flags, argv[1]) || JS_ToInt64(context, &most, argv[2]))
+  if (argc != 4 || JS_ToInt32(context, &flags, argv[1]) || JS_ToInt64(context, &most, argv[2]))
     return JS_EXCEPTION;
   const char *path = JS_ToCString(context, argv[0]);
   if (!path) return JS_EXCEPTION;
@@ -147,8 +190,9 @@ static JSValue file_bytes(JSContext *context, JSValueConst self, int argc, JSVal
   set(context, content, bytes_name, JS_NewInt64(context, length));
   if (length > most) return content;
   int plain = is_plain(buffer, (size_t)length);
-  JSValue text = plain ? JS_NewStringLen(context, (const char *)buffer, (size_t)length)
-                       : string_of_bytes(context, buffer, (size_t)length);
+  JSValue text = plain || JS_ToBool(context, argv[3])
+                   ? string_of_text(context, buffer, (size_t)length)
+                   : string_of_bytes(context, buffer, (size_t)length);
   set(context, content, text_name, text);
   set(context, content, plain_name, JS_NewBool(context, plain));
   return content;
@@ -164,7 +208,7 @@ static JSValue link_target(JSContext *context, JSValueConst self, int argc, JSVa
   int error = errno;
   JS_FreeCString(context, path);
   return length < 0 ? JS_NewInt32(context, error)
-                    : string_of_bytes(context, (const unsigned char *)target, (size_t)length);
+                    : string_of_text(context, (const unsigned char *)target, (size_t)length);
 }
 
 static int write_all(int fd, const char *text, size_t length) {
@@ -199,18 +243,13 @@ static JSValue new_file(JSContext *context, JSValueConst self, int argc, JSValue
   return text ? JS_NewInt32(context, error) : JS_EXCEPTION;
 }
 
+void add_function(JSContext *context, const char *name, JSCFunction *function, int length) {
+  JSValue global = JS_GetGlobalObject(context);
+  JS_SetPropertyStr(context, global, name, JS_NewCFunction(context, function, name, length));
+  JS_FreeValue(context, global);
+}
+
 void add_calls(JSContext *context) {
-  static const struct {
-    const char *name;
-    JSCFunction *function;
-    int length;
-  } calls[] = {
-    { "directoryNames", directory_names, 1 },
-    { "fileStatus", file_status, 2 },
-    { "fileBytes", file_bytes, 3 },
-    { "linkTarget", link_target, 1 },
-    { "newFile", new_file, 2 },
-  };
   mode_name = JS_NewAtom(context, "mode");
   size_name = JS_NewAtom(context, "size");
   dev_name = JS_NewAtom(context, "dev");
@@ -219,10 +258,9 @@ void add_calls(JSContext *context) {
   text_name = JS_NewAtom(context, "text");
   bytes_name = JS_NewAtom(context, "bytes");
   plain_name = JS_NewAtom(context, "isPlain");
-  JSValue global = JS_GetGlobalObject(context);
-  for (size_t at = 0; at < sizeof calls / sizeof *calls; at++) {
-    JSValue function = JS_NewCFunction(context, calls[at].function, calls[at].name, calls[at].length);
-    JS_SetPropertyStr(context, global, calls[at].name, function);
-  }
-  JS_FreeValue(context, global);
+  add_function(context, "directoryNames", directory_names, 1);
+  add_function(context, "fileStatus", file_status, 2);
+  add_function(context, "fileContent", file_content, 4);
+  add_function(context, "linkTarget", link_target, 1);
+  add_function(context, "newFile", new_file, 2);
 }
