@@ -179,13 +179,13 @@ function Stores({ stores }: { readonly stores: readonly Store[] }): ReactNode {
                 </td>
                 <td className="pf-v6-c-table__td" data-label="In use">
                   <UseBar
-                    used={size === undefined || free === undefined ? undefined : size - free}
+                    used={size && free !== undefined ? size - free : undefined}
                     whole={size}
                     label={`Use of the store ${name}`}
                   />
                 </td>
                 <td className="pf-v6-c-table__td" data-label="Free">
-                  {sizeText(free)}
+                  {sizeText(size ? free : undefined)}
                 </td>
                 <td className="pf-v6-c-table__td" data-label="Largest locker">
                   {sizeText(maxSize, 'no bound')}

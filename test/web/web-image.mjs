@@ -6,10 +6,10 @@ import { ensurePackageImage } from '../package/package-images.mjs';
 
 /**
  * A host with LXC, guests and Cockpit; built first where it is missing (a minute).
- * @param {string} [release] LOCKERD_TEST_RELEASE, or Debian 12
+ * @param {string} [release] LOCKERD_TEST_WEB, or Debian 12
  * @returns {Promise<string>} its root tree
  */
-export async function ensureWebImage(release = process.env['LOCKERD_TEST_RELEASE'] ?? 'bookworm') {
+export async function ensureWebImage(release = process.env['LOCKERD_TEST_WEB'] ?? 'bookworm') {
   const images = path.join(cacheDirectory(), 'web-images');
   const recipe = path.join(import.meta.dirname, 'recipe');
   return cachedImage(images, recipe, await ensurePackageImage(release));
