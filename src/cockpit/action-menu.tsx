@@ -1,6 +1,6 @@
 /** A menu of what can be done with one object of a table. */
 
-import { useState, type ReactNode } from 'react';
+import { useEffect, useState, type ReactNode } from 'react';
 import { refusal } from './actions.ts';
 import { usePermissions } from './hooks.ts';
 import * as pf from './patternfly.ts';
@@ -14,17 +14,35 @@ export interface MenuItem {
   readonly onSelect: () => void;
 }
 
-export function ActionMenu({
-  path,
-  name,
-  items,
-}: {
+interface MenuProps {
   /** Of the object. */
   readonly path: string;
   readonly name: string;
   readonly items: readonly MenuItem[];
-}): ReactNode {
+}
+
+/** Two hundred menus, each of which hears every key, are for nobody: a row has one when it is used. */
+export function ActionMenu(props: MenuProps): ReactNode {
+  const [isUsed, setIsUsed] = useState(false);
+  if (isUsed) return <Menu {...props} />;
+  return (
+    <pf.MenuToggle
+      variant="plain"
+      aria-label={`Actions for ${props.name}`}
+      onClick={() => {
+        setIsUsed(true);
+      }}
+      icon={<pf.EllipsisVIcon />}
+    />
+  );
+}
+
+function Menu({ path, name, items }: MenuProps): ReactNode {
   const [isOpen, setIsOpen] = useState(false);
+  // It opens after it is there, or the focus would stay where it was.
+  useEffect(() => {
+    setIsOpen(true);
+  }, []);
   // Only for what somebody looks at: polkit is asked a dozen questions.
   const permissions = usePermissions(isOpen ? path : undefined);
   return (

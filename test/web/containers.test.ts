@@ -355,7 +355,7 @@ test('lockers: their use, where they are attached, and stores', async () => {
   await page.locator('tr[data-store="files"]').getByText('directory').waitFor();
   await page
     .locator('tr[data-store="lost"]')
-    .getByText(/vg-lost/)
+    .getByText(/install the package lvm2/)
     .waitFor();
 });
 
