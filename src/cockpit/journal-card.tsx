@@ -4,6 +4,7 @@ import { useEffect, useState, type ReactNode } from 'react';
 import { messageOf } from './host.ts';
 import type { Container } from './objects.ts';
 import * as pf from './patternfly.ts';
+import { useRights } from './rights.ts';
 import { isObject, text } from './values.ts';
 
 interface Entry {
@@ -71,6 +72,7 @@ function useJournal(unit: string): {
 
 export function JournalCard({ container }: { readonly container: Container }): ReactNode {
   const { entries, problem } = useJournal(container.unit);
+  const none = useRights() ? 'No entries.' : 'No entries that you may read.';
   const logs = `/system/logs/#/?prio=debug&service=${encodeURIComponent(container.unit)}`;
   return (
     <pf.Card className="lockerd-wide">
@@ -92,7 +94,7 @@ export function JournalCard({ container }: { readonly container: Container }): R
       </pf.CardHeader>
       <pf.CardBody>
         {problem !== '' && <pf.Alert isInline component="h2" variant="warning" title={problem} />}
-        {entries.length === 0 && <p className="lockerd-faint">No entries.</p>}
+        {entries.length === 0 && <p className="lockerd-faint">{none}</p>}
         {entries.length > 0 && (
           <ol className="lockerd-journal" aria-label="Journal" tabIndex={0}>
             {[...entries].reverse().map(({ cursor, time, message, priority }) => (

@@ -195,6 +195,8 @@ export function MemoryCard({
         {balloon !== undefined && <JobProgress job={balloon} />}
         {features.has('balloon') && hostMemory !== undefined && (
           <BalloonForm
+            // Another limit, whoever has set it, is where the next change begins.
+            key={container.memoryLimit ?? 'none'}
             container={container}
             hostMemory={hostMemory}
             lowest={isUp(container.state) ? refused : undefined}

@@ -110,8 +110,13 @@ const notice = (of: Page, text: string | RegExp): Locator =>
   of.locator('.pf-v6-c-alert-group').getByText(text);
 
 async function closeNotices(of: Page): Promise<void> {
-  for (const button of await of.locator('.pf-v6-c-alert-group button').all()) {
-    await button.click({ timeout: 1000 }).catch(() => undefined);
+  const buttons = of.locator('.pf-v6-c-alert-group button');
+  // A success goes by itself, perhaps just now.
+  while ((await buttons.count()) > 0) {
+    await buttons
+      .first()
+      .click({ timeout: 1000 })
+      .catch(() => undefined);
   }
 }
 
@@ -412,6 +417,7 @@ test.for(['', '/container/db', `/container/${longName}`, '/container/typo', '/lo
   async (view) => {
     await show(page, view || '/');
     await page.locator('h1').first().waitFor({ state: 'attached' });
+    await closeNotices(page);
     await page.waitForTimeout(500);
     const name = view.replace(/^\//, '').replace('/', '-').slice(0, 20) || 'containers';
     await takePictures(page, name);
