@@ -219,7 +219,7 @@ function ContainersTable({
       <thead className="pf-v6-c-table__thead">
         <tr className="pf-v6-c-table__tr">
           {columns.map((column) => (
-            <th key={column} scope="col" className="pf-v6-c-table__th">
+            <th key={column} scope="col" className="pf-v6-c-table__th pf-m-nowrap">
               {column}
             </th>
           ))}

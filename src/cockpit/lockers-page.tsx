@@ -161,7 +161,7 @@ function Stores({ stores }: { readonly stores: readonly Store[] }): ReactNode {
           <thead className="pf-v6-c-table__thead">
             <tr className="pf-v6-c-table__tr">
               {['Name', 'Kind', 'In use', 'Free', 'Largest locker'].map((column) => (
-                <th key={column} scope="col" className="pf-v6-c-table__th">
+                <th key={column} scope="col" className="pf-v6-c-table__th pf-m-nowrap">
                   {column}
                 </th>
               ))}
@@ -208,7 +208,7 @@ function LockersTable(props: Omit<RowProps, 'locker'> & { readonly lockers: read
       <thead className="pf-v6-c-table__thead">
         <tr className="pf-v6-c-table__tr">
           {columns.map((column) => (
-            <th key={column} scope="col" className="pf-v6-c-table__th">
+            <th key={column} scope="col" className="pf-v6-c-table__th pf-m-nowrap">
               {column}
             </th>
           ))}
