@@ -9,7 +9,7 @@ const floors = [
   ['adapters'],
   ['generator', 'lockers', 'helper', 'autoballoon', 'service'],
   ['check', 'explain', 'import', 'move'],
-  ['cli'],
+  ['cli', 'cockpit'],
 ];
 
 const rooms = floors.flat();
@@ -49,6 +49,13 @@ export default {
       to: { path: within(['generator', 'lockers', 'helper', 'autoballoon', 'service']) },
     },
     {
+      name: 'cockpit-runs-in-browsers',
+      comment: 'What the page for Cockpit is made of knows neither Node nor the bus.',
+      severity: 'error',
+      from: { path: within(['cockpit']) },
+      to: { path: within(rooms.filter((room) => !['model', 'api', 'cockpit'].includes(room))) },
+    },
+    {
       name: 'no-circle',
       comment: 'Of two files that need each other, neither can be read first.',
       severity: 'error',
@@ -66,6 +73,6 @@ export default {
     doNotFollow: { path: 'node_modules' },
     tsPreCompilationDeps: true,
     tsConfig: { fileName: 'tsconfig.json' },
-    enhancedResolveOptions: { extensions: ['.ts', '.mjs', '.js'] },
+    enhancedResolveOptions: { extensions: ['.ts', '.tsx', '.mjs', '.js'] },
   },
 };

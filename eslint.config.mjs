@@ -30,7 +30,7 @@ export default tseslint.config(
   },
   {
     // A file or function that must be longer says why where it switches the rule off.
-    files: ['src/**/*.ts'],
+    files: ['src/**/*.{ts,tsx}'],
     rules: {
       'max-lines': ['error', 450],
       'max-lines-per-function': ['error', 60],

@@ -130,6 +130,7 @@ export default defineConfig({
         },
       },
       { ...shared, test: { name: 'swap', include: [withSwap] } },
+      { ...shared, test: { name: 'web', include: ['test/web/**/*.test.ts'] } },
       { ...shared, test: { name: 'attack', include: ['test/attack/**/*.test.ts'] } },
       {
         ...shared,

@@ -1,10 +1,11 @@
 // Makes images and saved states before somebody waits for them: `npm test` runs this beside the
 // tiers that need none. Node built-ins only, because `npm ci` may not have run.
 //
-//   usage: images.mjs (host | trixie | vm | next | package)...
+//   usage: images.mjs (host | trixie | web | vm | next | package)...
 
 import { ensureImage } from './host/image.mjs';
 import { ensurePackageImage, releases } from './package/package-images.mjs';
+import { ensureWebImage } from './web/web-image.mjs';
 import { ensureState, ensureVmImage, nextRelease, usualMachines } from './vm/image.mjs';
 
 /** @param {string} [release] */
@@ -19,6 +20,7 @@ export const imagesFor = {
   trixie: async () => void (await ensureImage('trixie')),
   vm: () => ensureMachines(),
   next: () => ensureMachines(nextRelease),
+  web: async () => void (await ensureWebImage()),
   package: async () => {
     for (const release of releases) await ensurePackageImage(release);
   },

@@ -114,6 +114,12 @@ const tiers = [
   { name: 'attack', project: 'attack', share: 'hosts', programs: hostPrograms, image: 'host' },
   // The hosts wait for most of their time, and what is emulated only computes.
   { name: 'vm', project: 'vm', beside: 'hosts', programs: vmPrograms, image: 'vm' },
+  {
+    name: 'web',
+    project: 'web',
+    programs: [...hostPrograms, 'chromium'],
+    image: 'web',
+  },
   { name: 'bench', run: runBench, programs: [] },
   { name: 'swap', project: 'swap', programs: hostPrograms, image: 'host' },
   {

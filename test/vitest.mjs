@@ -17,7 +17,17 @@ const vitest = path.join('node_modules', '.bin', 'vitest');
 const reporter = path.join(import.meta.dirname, 'results.mjs');
 
 /** What a project makes on a busy machine can differ, so its files may run once more. */
-const repeatable = new Set(['bus', 'broker', 'host', 'trixie', 'attack', 'swap', 'vm', 'next']);
+const repeatable = new Set([
+  'bus',
+  'broker',
+  'host',
+  'trixie',
+  'attack',
+  'web',
+  'swap',
+  'vm',
+  'next',
+]);
 
 /** Tests of hosts that are not emulated leave most of two processors' time to others. */
 const waiting = new Set(['host', 'trixie', 'attack']);

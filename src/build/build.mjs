@@ -3,6 +3,7 @@
 // src/build makes what is installed from all other folders. None of it runs on a host.
 import { chmodSync, cpSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { build } from 'esbuild';
+import { buildPage } from './cockpit.mjs';
 import { buildCompletion } from './completion.mjs';
 import { forNode, programs, project } from './esbuild-options.mjs';
 import { buildUnits } from './units.mjs';
@@ -27,3 +28,4 @@ for (const hook of readdirSync('hooks')) {
 
 buildUnits('dist/units/system');
 await buildCompletion('dist/completion');
+await buildPage('dist/cockpit');

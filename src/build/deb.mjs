@@ -1,4 +1,4 @@
-// Builds the Debian package and its source package; see src/debian/README.source.
+// Builds the Debian packages and its source package; see src/debian/README.source.
 // Usage: node src/build/deb.mjs [--output DIR] [--suffix TEXT]
 //
 // --suffix is put behind the version, as a distribution of one's own does ("+home1").
@@ -27,7 +27,7 @@ const buildInCleanRoom = `${makeSource}
     cd /build && dpkg-source --extract lockerd_*.dsc tree && cd tree
     export DEB_BUILD_OPTIONS=noautodbgsym
     dpkg-buildpackage --unsigned-source --unsigned-changes --build=binary'
-  cp /build/lockerd_* .`;
+  cp /build/lockerd_* /build/cockpit-lockerd_* .`;
 
 /** Where no clean room can be made: with what npm has installed, and a generator for Node. */
 const buildHere = `cd "$1"
@@ -61,7 +61,7 @@ try {
   await writeSourceTree(join(work, 'lockerd'), values.suffix);
   buildPackage(work);
   mkdirSync(output, { recursive: true });
-  for (const file of readdirSync(work).filter((name) => name.startsWith('lockerd_'))) {
+  for (const file of readdirSync(work).filter((name) => /^(cockpit-)?lockerd_/.test(name))) {
     copyFileSync(join(work, file), join(output, file));
     if (file.endsWith('.deb')) process.stdout.write(`${join(output, file)}\n`);
   }

@@ -72,3 +72,39 @@ export const forQuickjs = (architecture) => ({
   plugins: [quickjs, esbuildHandlebars],
   logLevel: /** @type {const} */ ('warning'),
 });
+
+/** PatternFly's fonts: those of Cockpit, in page.css, are of the same names. */
+const withoutFonts = {
+  name: 'without-fonts',
+  setup(/** @type {import('esbuild').PluginBuild} */ builder) {
+    builder.onLoad({ filter: /\/react-core\/dist\/styles\/base\.css$/ }, ({ path }) => ({
+      contents: readFileSync(path, 'utf8').replaceAll(/@font-face \{[^}]*\}/g, ''),
+      loader: 'css',
+    }));
+  },
+};
+
+const empty = /** @type {const} */ ('empty');
+
+/**
+ * The page for Cockpit. Every Cockpit that we support runs in browsers that know ES2022; the fonts are
+ * Cockpit's own.
+ * @satisfies {import('esbuild').BuildOptions}
+ */
+export const forBrowser = {
+  absWorkingDir: project,
+  entryPoints: { page: 'src/cockpit/index.tsx' },
+  bundle: true,
+  minify: true,
+  platform: /** @type {const} */ ('browser'),
+  format: /** @type {const} */ ('iife'),
+  target: 'es2022',
+  jsx: /** @type {const} */ ('automatic'),
+  define: { 'process.env.NODE_ENV': '"production"' },
+  plugins: [withoutFonts],
+  external: ['../../static/*'],
+  // Pictures of PatternFly that no part of the page shows.
+  loader: { '.svg': empty },
+  legalComments: /** @type {const} */ ('none'),
+  logLevel: /** @type {const} */ ('warning'),
+};

@@ -1,5 +1,6 @@
-// Copies the built program into a file system tree, where a package has it.
-// Usage: node src/build/install.mjs --destdir DIR
+// Copies the built program into a file system tree, where a package has it; with --page, the page for
+// Cockpit, which is a package of its own.
+// Usage: node src/build/install.mjs --destdir DIR [--page]
 import {
   chmodSync,
   existsSync,
@@ -16,9 +17,10 @@ import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
 
 const project = fileURLToPath(new URL('../..', import.meta.url));
-const [option, destination] = process.argv.slice(2);
-if (option !== '--destdir' || destination === undefined || destination === '') {
-  process.stderr.write('Usage: node src/build/install.mjs --destdir DIR\n');
+const [option, destination, part] = process.argv.slice(2);
+const isUsage = part === undefined || part === '--page';
+if (option !== '--destdir' || destination === undefined || destination === '' || !isUsage) {
+  process.stderr.write('Usage: node src/build/install.mjs --destdir DIR [--page]\n');
   process.exit(2);
 }
 if (!existsSync(join(project, 'dist/lockerd-generator'))) {
@@ -66,6 +68,36 @@ function link(target, to) {
 const read = (source) => readFileSync(join(project, source));
 
 process.umask(0o022);
+
+/** No name and no time in the result, so that it depends on the content alone. */
+const compress = (/** @type {Buffer} */ content) => gzipSync(content, { level: 9 });
+
+/** Cockpit's bridge finds a file also under its name with `.gz`, and browsers take it so. */
+function installPage() {
+  for (const file of filesIn('dist/cockpit')) {
+    const isSmall = ['.html', '.json'].includes(extname(file));
+    const content = read(`dist/cockpit/${file}`);
+    const target = `usr/share/cockpit/lockerd/${file}`;
+    install(isSmall ? target : `${target}.gz`, isSmall ? content : compress(content));
+  }
+}
+
+/** Manual pages of one of the packages. */
+function installManuals(/** @type {(name: string) => boolean} */ isOwn) {
+  for (const page of filesIn('src/man').filter(isOwn)) {
+    const target = `usr/share/man/man${extname(page).slice(1)}/${page}.gz`;
+    install(target, compress(read(`src/man/${page}`)));
+  }
+}
+
+/** @param {string} name of a file */
+const isForPage = (name) => name.startsWith('cockpit-');
+
+if (part === '--page') {
+  installPage();
+  installManuals(isForPage);
+  process.exit();
+}
 
 /**
  * Generators run with whatever PATH the manager has; an installed program names its interpreter.
@@ -147,11 +179,7 @@ for (const [source, end, target] of places) {
     install(`${target}/${file}`, read(`${source}/${file}`));
   }
 }
-for (const page of filesIn('src/man')) {
-  // No name and no time in the result, so that it depends on the page alone.
-  const content = gzipSync(read(`src/man/${page}`), { level: 9 });
-  install(`usr/share/man/man${extname(page).slice(1)}/${page}.gz`, content);
-}
+installManuals((name) => !isForPage(name));
 
 for (const directory of ['lockerd.conf.d', 'containers']) {
   mkdirSync(join(destination, 'etc/lockerd', directory), { recursive: true });

@@ -18,7 +18,7 @@ import {
 } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import { build } from 'esbuild';
-import { forNode, forQuickjs, programs, project } from './esbuild-options.mjs';
+import { forBrowser, forNode, forQuickjs, programs, project } from './esbuild-options.mjs';
 
 /** What git does not keep. */
 const made = new Set(['.git', 'coverage', 'dist', 'node_modules']);
@@ -53,13 +53,14 @@ function ownFiles() {
   return stdout.split('\0').filter((path) => path !== '' && existsSync(join(project, path)));
 }
 
-/** Files in node_modules that the programs are made of. */
+/** Files in node_modules that the programs and the page are made of. */
 async function bundledFiles() {
   /** @type {import('esbuild').BuildOptions} */
   const dry = { write: false, metafile: true, outdir: join(project, 'dist') };
   const results = [
     await build({ ...forNode, ...dry, entryPoints: Object.values(programs) }),
     await build({ ...forQuickjs('amd64'), ...dry }),
+    await build({ ...forBrowser, ...dry }),
   ];
   const inputs = results.flatMap(({ metafile }) => Object.keys(metafile?.inputs ?? {}));
   return [...new Set(inputs)].filter((path) => path.startsWith('node_modules/')).sort();

@@ -40,6 +40,11 @@ export class EditedFiles extends Files {
     return { ...content, text: lines.join('\n') };
   }
 
+  override list(path: string): string[] {
+    const hidden = this.edits.names?.get(path);
+    return super.list(path).filter((name) => hidden?.has(name) !== true);
+  }
+
   override listUnsorted(path: string, wanted: (name: string) => boolean, max: number): string[] {
     const hidden = this.edits.names?.get(path);
     return super.listUnsorted(path, (name) => hidden?.has(name) !== true && wanted(name), max);

@@ -87,6 +87,28 @@ afterAll(() => {
   rmSync(scratch, { recursive: true, force: true });
 });
 
+test("the page is a package of its own, which needs the service's and Cockpit's bridge", () => {
+  const page = join(scratch, `cockpit-lockerd_${version}_all.deb`);
+  const [tree, installed] = [join(scratch, 'page'), join(scratch, 'page-staged')];
+  run('dpkg-deb', ['-x', page, tree]);
+  run(process.execPath, ['src/build/install.mjs', '--destdir', installed, '--page']);
+  const names = [...readTree(tree).keys()].filter((path) => !path.startsWith('usr/share/doc'));
+  expect(names).toEqual([...readTree(installed).keys()]);
+  expect(names.filter((name) => name.includes('.'))).toEqual([
+    ...['index.html', 'manifest.json', 'page.css.gz', 'page.js.gz'].map(
+      (name) => `usr/share/cockpit/lockerd/${name}`,
+    ),
+    'usr/share/man/man8/cockpit-lockerd.8.gz',
+  ]);
+  expect(run('dpkg-deb', ['-f', page, 'Depends']).trim()).toBe(
+    `cockpit-bridge (>= 287), lockerd (>= ${version})`,
+  );
+  expect(readdirSync(join(tree, 'usr/share/doc/cockpit-lockerd')).sort()).toEqual([
+    'changelog.gz',
+    'copyright',
+  ]);
+});
+
 describe('the Debian package', () => {
   test('has what install.mjs installs, and documentation', () => {
     const packaged = [...readTree(extracted)].filter(

@@ -29,6 +29,7 @@ const packageOf = {
   'qemu-img': 'qemu-utils',
   'qemu-storage-daemon': 'qemu-system-common',
   mke2fs: 'e2fsprogs',
+  chromium: 'chromium',
   // Not in any PATH, or another one in the shell.
   '/usr/bin/time': 'time',
   '/usr/share/bash-completion/bash_completion': 'bash-completion',

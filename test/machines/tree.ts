@@ -29,6 +29,12 @@ export async function installBuild(root: string): Promise<void> {
   ]);
 }
 
+/** The page for Cockpit, as its package has it. */
+export async function installPage(root: string): Promise<void> {
+  const program = path.join(checkout, 'src/build/install.mjs');
+  await runHere(process.execPath, [program, '--destdir', root, '--page']);
+}
+
 /** What the package's postinst does before the first boot: makes the user of the service. */
 export async function makeUser(root: string): Promise<void> {
   await runHere('chroot', [root, '/usr/bin/systemd-sysusers', 'lockerd.conf']);

@@ -40,7 +40,7 @@ async function installPackage(): Promise<string> {
   const directory = mkdtempSync(path.join(tmpdir(), 'lockerd-deb-'));
   try {
     execFileSync(process.execPath, ['src/build/deb.mjs', '--output', directory], { cwd: project });
-    const [deb = ''] = readdirSync(directory).filter((name) => name.endsWith('.deb'));
+    const [deb = ''] = readdirSync(directory).filter((name) => /^lockerd_.*\.deb$/.test(name));
     const text = readFileSync(path.join(directory, deb)).toString('base64');
     await vm.shell('base64 --decode > /tmp/lockerd.deb', { input: text });
     const { stdout, stderr } = await vm.shell('dpkg --install /tmp/lockerd.deb', {

@@ -3,7 +3,7 @@ import { bootHost, type Host } from '../host/host.ts';
 import { attachJournalOnFailure } from '../machines/journal.ts';
 import { describeReleases } from './describe-releases.ts';
 import { ensurePackageImage } from './package-images.mjs';
-import { fileWith, give, runWithNetwork } from './packages.ts';
+import { fileWith, give, programsDeb, runWithNetwork } from './packages.ts';
 
 /** The tests in the source package, run by autopkgtest as Debian's machines run them. */
 vi.setConfig({ testTimeout: 900_000, hookTimeout: 900_000 });
@@ -24,7 +24,7 @@ describeReleases('on %s', (release) => {
   attachJournalOnFailure(() => host);
 
   test('autopkgtest passes', async () => {
-    const deb = give(host, fileWith(built, '.deb'));
+    const deb = give(host, fileWith(built, programsDeb));
     const dsc = give(host, fileWith(built, '.dsc'));
     give(host, fileWith(built, '.tar.xz'));
     // The host is no machine, but it has systemd and can run containers.

@@ -18,6 +18,10 @@ export async function buildPackage(suffix = ''): Promise<string> {
   return directory;
 }
 
+/** How the names of the two packages end: of that with the programs, and of that with Cockpit's page. */
+export const programsDeb = `_${process.arch === 'x64' ? 'amd64' : process.arch}.deb`;
+export const pageDeb = '_all.deb';
+
 /** The one file of a directory with such an end. */
 export function fileWith(directory: string, end: string): string {
   const [file, ...others] = fs.readdirSync(directory).filter((name) => name.endsWith(end));

@@ -9,7 +9,7 @@ import { expectState, guestPid, offline, systemctl, trySystemctl } from '../mach
 import { describeReleases } from './describe-releases.ts';
 import { commands, inline } from './install-chapter.ts';
 import { ensureFreshImage } from './package-images.mjs';
-import { fileWith, project, runWithNetwork } from './packages.ts';
+import { fileWith, programsDeb, project, runWithNetwork } from './packages.ts';
 
 /** The chapter "Install" of README.md, followed word by word on hosts that are as Debian installs them. */
 vi.setConfig({ testTimeout: 2_400_000, hookTimeout: 900_000 });
@@ -65,9 +65,9 @@ describeReleases('on a fresh %s', (release) => {
   });
 
   test('the package is the same as that of another machine, byte for byte', () => {
-    const made = fileWith(path.join(host.root, 'root/lockerd/dist'), '.deb');
-    expect(path.basename(made)).toBe(path.basename(fileWith(built, '.deb')));
-    expect(fs.readFileSync(made).equals(fs.readFileSync(fileWith(built, '.deb')))).toBe(true);
+    const made = fileWith(path.join(host.root, 'root/lockerd/dist'), programsDeb);
+    expect(path.basename(made)).toBe(path.basename(fileWith(built, programsDeb)));
+    expect(fs.readFileSync(made).equals(fs.readFileSync(fileWith(built, programsDeb)))).toBe(true);
   });
 
   test('then lockerd is there: its user, its socket, its service', async () => {

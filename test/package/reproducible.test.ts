@@ -5,7 +5,7 @@ import path from 'node:path';
 import { afterAll, beforeAll, expect, inject, test, vi } from 'vitest';
 import { inCleanRoom } from '../../src/build/clean-room.mjs';
 import { ensurePrograms } from '../machines/programs.mjs';
-import { buildPackage, fileWith, project } from './packages.ts';
+import { buildPackage, fileWith, pageDeb, programsDeb, project } from './packages.ts';
 
 vi.setConfig({ testTimeout: 600_000, hookTimeout: 900_000 });
 
@@ -34,7 +34,7 @@ runuser -u somebody -- env LD_PRELOAD=/srv/far/away/libfaketime.so.1 FAKETIME=+4
   date +%Y >/srv/far/year
   DEB_BUILD_OPTIONS="noautodbgsym parallel=3" dpkg-buildpackage -us -uc --build=binary'
 mkdir again
-cp /srv/far/year /srv/far/away/lockerd_*.deb again/`;
+cp /srv/far/year /srv/far/away/*lockerd_*.deb again/`;
 
 test('a package that is built elsewhere and later is the same, byte for byte', () => {
   ensurePrograms(['faketime']);
@@ -46,15 +46,17 @@ test('a package that is built elsewhere and later is the same, byte for byte', (
   expect(Number(fs.readFileSync(path.join(again, 'year'), 'utf8'))).toBeGreaterThan(
     new Date().getFullYear(),
   );
-  const [deb, other] = [fileWith(first, '.deb'), fileWith(again, '.deb')];
-  expect(path.basename(other)).toBe(path.basename(deb));
-  expect(fs.readFileSync(other).equals(fs.readFileSync(deb))).toBe(true);
+  for (const end of [programsDeb, pageDeb]) {
+    const [deb, other] = [fileWith(first, end), fileWith(again, end)];
+    expect(path.basename(other)).toBe(path.basename(deb));
+    expect(fs.readFileSync(other).equals(fs.readFileSync(deb))).toBe(true);
+  }
 });
 
 test('the source package is the same each time', async () => {
   const again = await buildPackage();
   try {
-    for (const end of ['.dsc', '.tar.xz', '.deb']) {
+    for (const end of ['.dsc', '.tar.xz', programsDeb, pageDeb]) {
       const [one, other] = [first, again].map((directory) =>
         fs.readFileSync(fileWith(directory, end)),
       );
@@ -66,7 +68,7 @@ test('the source package is the same each time', async () => {
 });
 
 test('nothing in the package is newer than its sources', () => {
-  const list = execFileSync('dpkg-deb', ['--contents', fileWith(first, '.deb')], {
+  const list = execFileSync('dpkg-deb', ['--contents', fileWith(first, programsDeb)], {
     encoding: 'utf8',
     env: { ...process.env, TZ: 'UTC' },
   });

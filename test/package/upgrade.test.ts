@@ -6,7 +6,7 @@ import { runAs } from '../machines/service.ts';
 import { expectState, guestPid, lockersSeenBy, offline, systemctl } from '../machines/support.ts';
 import { describeReleases } from './describe-releases.ts';
 import { ensurePackageImage } from './package-images.mjs';
-import { fileWith, give, listHost } from './packages.ts';
+import { fileWith, give, listHost, programsDeb } from './packages.ts';
 
 /** Installs, upgrades, removes and purges the package on hosts whose containers run all the time. */
 vi.setConfig({ testTimeout: 300_000, hookTimeout: 1_200_000 });
@@ -76,7 +76,7 @@ describeReleases('on %s', (release) => {
   }
 
   test('an installation stops no container, and says what it means for those that run', async () => {
-    const said = await dpkg('--install', give(host, fileWith(before, '.deb')));
+    const said = await dpkg('--install', give(host, fileWith(before, programsDeb)));
     expect(said).toContain('containers are running and go on as they are');
     await expectAllRunning();
     await expectNothingFailed();
@@ -95,7 +95,7 @@ describeReleases('on %s', (release) => {
     await host.waitFor('the start is under way', () => host.exists('/srv/waiting'));
 
     const service = await servicePid();
-    await dpkg('--install', give(host, fileWith(now, '.deb')));
+    await dpkg('--install', give(host, fileWith(now, programsDeb)));
     await expectAllRunning();
     // It stays for its job.
     expect(await servicePid()).toBe(service);
@@ -180,7 +180,7 @@ describeReleases('on %s', (release) => {
   });
 
   test('it can be installed again', async () => {
-    await dpkg('--install', give(host, fileWith(now, '.deb')));
+    await dpkg('--install', give(host, fileWith(now, programsDeb)));
     await systemctl(host, 'start', 'lxc@web');
     await host.waitForGuest('web');
     expect(await lockerctl('list')).toMatch(/^web +running/m);

@@ -1,0 +1,233 @@
+/** Making a locker, growing one, and taking a snapshot. */
+
+import { useId, useState, type ReactNode } from 'react';
+import { managerPath } from '../api/paths.ts';
+import { Choice, SelectField, TextField } from './fields.tsx';
+import { useServices, type Services } from './hooks.ts';
+import type { Locker, Store } from './objects.ts';
+import { PermittedButton } from './parts.tsx';
+import * as pf from './patternfly.ts';
+import { variant, type Options } from './values.ts';
+import { parseSize, sizeText } from './words.ts';
+
+/** What new lockers and snapshots may be called. */
+const newName = /^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$/;
+const nameRule =
+  'Up to 63 letters, digits, dots, dashes and underscores, of which a letter or digit comes first.';
+
+function Dialog({
+  title,
+  confirm,
+  problem,
+  onConfirm,
+  onClose,
+  children,
+}: {
+  readonly title: string;
+  readonly confirm: string;
+  /** Why it cannot be confirmed yet. */
+  readonly problem: string | undefined;
+  readonly onConfirm: () => void;
+  readonly onClose: () => void;
+  readonly children: ReactNode;
+}): ReactNode {
+  const id = useId();
+  const submit = (): void => {
+    if (problem !== undefined) return;
+    onConfirm();
+    onClose();
+  };
+  return (
+    <pf.Modal variant="small" isOpen onClose={onClose} aria-labelledby={id}>
+      <pf.ModalHeader labelId={id} title={title} />
+      <pf.ModalBody>
+        <pf.Form
+          onSubmit={(event) => {
+            event.preventDefault();
+            submit();
+          }}
+        >
+          {children}
+        </pf.Form>
+      </pf.ModalBody>
+      <pf.ModalFooter>
+        <PermittedButton variant="primary" why={problem} onClick={submit}>
+          {confirm}
+        </PermittedButton>
+        <pf.Button variant="link" onClick={onClose}>
+          Cancel
+        </pf.Button>
+      </pf.ModalFooter>
+    </pf.Modal>
+  );
+}
+
+const ownerForm = /^\d{1,10}:\d{1,10}$/;
+
+interface NewLocker {
+  readonly name: string;
+  readonly size: string;
+  readonly owner: string;
+  readonly store: string;
+}
+
+function createProblem({ name, size, owner }: NewLocker): string | undefined {
+  if (!newName.test(name)) return 'Give it a name.';
+  if (parseSize(size) === undefined) return 'Write a size such as 10 GiB.';
+  return owner === '' || ownerForm.test(owner)
+    ? undefined
+    : 'Write the owner as two numbers, such as 1000:1000.';
+}
+
+function create({ host, notices }: Services, { name, size, owner, store }: NewLocker): void {
+  const options: Options = {
+    store: variant('s', store),
+    ...(owner === '' ? {} : { owner: variant('s', owner) }),
+  };
+  void notices.run(`Creation of ${name}`, () =>
+    host.startJob(managerPath, 'CreateLocker', [name, parseSize(size)], 'st', options),
+  );
+}
+
+export function CreateDialog({
+  stores,
+  onClose,
+}: {
+  readonly stores: readonly Store[];
+  readonly onClose: () => void;
+}): ReactNode {
+  const services = useServices();
+  const [first] = [...stores].sort((a, b) => a.problem.length - b.problem.length);
+  const unnamed = { name: '', size: '1 GiB', owner: '', store: first?.name ?? '' };
+  const [locker, setLocker] = useState<NewLocker>(unnamed);
+  const { name, size, owner } = locker;
+  const store = stores.find((one) => one.name === locker.store);
+  const isBadStore = store !== undefined && store.problem !== '';
+  const field = (key: keyof NewLocker) => ({
+    value: locker[key],
+    onChange: (text: string) => {
+      setLocker({ ...locker, [key]: text });
+    },
+  });
+  return (
+    <Dialog
+      title="Create locker"
+      confirm="Create"
+      problem={createProblem(locker)}
+      onConfirm={() => {
+        create(services, locker);
+      }}
+      onClose={onClose}
+    >
+      <TextField
+        label="Name"
+        {...field('name')}
+        hint={nameRule}
+        isBad={name !== '' && !newName.test(name)}
+      />
+      <TextField
+        label="Size"
+        {...field('size')}
+        hint="Such as 512 MiB or 10 GiB"
+        isBad={parseSize(size) === undefined}
+      />
+      <SelectField
+        label="Store"
+        {...field('store')}
+        values={stores.map((one) => one.name)}
+        hint={isBadStore ? store.problem : `${sizeText(store?.free, 'Unknown')} free`}
+        isBad={isBadStore}
+      />
+      <TextField
+        label="Owner"
+        {...field('owner')}
+        hint="User and group on the host as numbers, such as 1000:1000; empty for root"
+        isBad={owner !== '' && !ownerForm.test(owner)}
+      />
+    </Dialog>
+  );
+}
+
+export function GrowDialog({
+  locker,
+  onClose,
+}: {
+  readonly locker: Locker;
+  readonly onClose: () => void;
+}): ReactNode {
+  const { host, notices } = useServices();
+  const [size, setSize] = useState(sizeText((locker.size ?? 0) * 2, ''));
+  const bytes = parseSize(size);
+  const isSmaller = bytes !== undefined && locker.size !== undefined && bytes <= locker.size;
+  const problem =
+    bytes === undefined
+      ? 'Write a size such as 10 GiB.'
+      : isSmaller
+        ? `It has ${sizeText(locker.size)} now, and can only grow.`
+        : undefined;
+  const grow = (): void => {
+    void notices.run(`Growth of ${locker.name}`, () =>
+      host.startJob(managerPath, 'GrowLocker', [locker.name, bytes], 'st'),
+    );
+  };
+  return (
+    <Dialog
+      title={`Grow ${locker.name}`}
+      confirm="Grow"
+      problem={problem}
+      onConfirm={grow}
+      onClose={onClose}
+    >
+      <TextField
+        label="New size"
+        value={size}
+        hint={
+          problem ?? `It has ${sizeText(locker.size, 'an unknown size')} now. Guests keep using it.`
+        }
+        isBad={problem !== undefined}
+        onChange={setSize}
+      />
+    </Dialog>
+  );
+}
+
+export function SnapshotDialog({
+  locker,
+  onClose,
+}: {
+  readonly locker: Locker;
+  readonly onClose: () => void;
+}): ReactNode {
+  const { host, notices } = useServices();
+  const [name, setName] = useState('');
+  const [isFrozen, setIsFrozen] = useState(false);
+  const isBad = name !== '' && !newName.test(name);
+  const take = (): void => {
+    const options = { freeze: variant('b', isFrozen) };
+    void notices.run(`Snapshot of ${locker.name}`, () =>
+      host.startJob(managerPath, 'SnapshotLocker', [locker.name, name], 'ss', options),
+    );
+  };
+  return (
+    <Dialog
+      title={`Snapshot of ${locker.name}`}
+      confirm="Take snapshot"
+      problem={isBad ? nameRule : undefined}
+      onConfirm={take}
+      onClose={onClose}
+    >
+      <TextField
+        label="Name"
+        value={name}
+        hint={isBad ? nameRule : 'Empty for a name from the time'}
+        isBad={isBad}
+        onChange={setName}
+      />
+      <Choice
+        label="Freeze the containers that can write to it meanwhile"
+        isChosen={isFrozen}
+        onChange={setIsFrozen}
+      />
+    </Dialog>
+  );
+}

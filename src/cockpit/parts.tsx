@@ -1,0 +1,157 @@
+/** Small things that several views show. */
+
+import type { ReactNode } from 'react';
+import type { Job } from './objects.ts';
+import * as pf from './patternfly.ts';
+import { useServices } from './hooks.ts';
+import { messageOf } from './host.ts';
+import { interfaces } from '../api/names.ts';
+import { phaseText, sizeText, stateColour, stateWord, verbText } from './words.ts';
+
+export function StateLabel({ state }: { readonly state: string }): ReactNode {
+  return (
+    <pf.Label isCompact color={stateColour(state)}>
+      {stateWord(state)}
+    </pf.Label>
+  );
+}
+
+/** A bar of how much of something is used. Without a whole there is only the amount. */
+export function UseBar({
+  used,
+  whole,
+  label,
+  none = 'no limit',
+}: {
+  readonly used: number | undefined;
+  readonly whole: number | undefined;
+  readonly label: string;
+  readonly none?: string;
+}): ReactNode {
+  if (used === undefined) return <span className="lockerd-faint">–</span>;
+  const words = `${sizeText(used)} of ${sizeText(whole, none)}`;
+  if (whole === undefined || whole === 0) {
+    return (
+      <span className="lockerd-nowrap">
+        {sizeText(used)} <span className="lockerd-faint">{none}</span>
+      </span>
+    );
+  }
+  const percent = Math.min(100, Math.round((used / whole) * 100));
+  const level = percent >= 95 ? ' lockerd-danger' : percent >= 85 ? ' lockerd-warning' : '';
+  return (
+    <div className="lockerd-use">
+      <div className="lockerd-nowrap">{words}</div>
+      <div
+        className={`lockerd-bar${level}`}
+        role="meter"
+        aria-label={label}
+        aria-valuemin={0}
+        aria-valuemax={100}
+        aria-valuenow={percent}
+        aria-valuetext={words}
+      >
+        <div style={{ inlineSize: `${percent}%` }} />
+      </div>
+    </div>
+  );
+}
+
+/** A button that says why it is grey, also to those who do not point at it. */
+export function PermittedButton({
+  why,
+  children,
+  ...button
+}: {
+  /** Undefined where the user may. */
+  readonly why: string | undefined;
+  readonly children: ReactNode;
+  readonly variant?: 'primary' | 'secondary' | 'danger' | 'link';
+  readonly isInline?: boolean;
+  readonly onClick: () => void;
+  readonly 'aria-label'?: string;
+}): ReactNode {
+  if (why === undefined) return <pf.Button {...button}>{children}</pf.Button>;
+  // PatternFly does not call onClick of a button that is grey in this way, which keeps its focus.
+  return (
+    <pf.Tooltip content={why}>
+      <pf.Button {...button} isAriaDisabled>
+        {children}
+      </pf.Button>
+    </pf.Tooltip>
+  );
+}
+
+/** What a job does at the moment, and how far it is. */
+export function JobProgress({ job }: { readonly job: Job }): ReactNode {
+  const { host, notices } = useServices();
+  const phase = phaseText(job.phase);
+  const title = `${verbText(job.verb)}${job.locker === '' ? '' : ` ${job.locker}`}`;
+  const detail = phase === undefined ? '' : `: ${phase}`;
+  const cancel = (): void => {
+    host.call(job.path, interfaces.job, 'Cancel', [{}], 'a{sv}').catch((error: unknown) => {
+      notices.add('danger', 'The job was not cancelled', messageOf(error));
+    });
+  };
+  return (
+    <pf.Flex className="lockerd-job" alignItems={{ default: 'alignItemsCenter' }}>
+      <pf.FlexItem grow={{ default: 'grow' }}>
+        {job.progress === undefined ? (
+          <span role="status">
+            <pf.Spinner size="md" aria-label={title} /> {title}
+            {detail}
+          </span>
+        ) : (
+          <pf.Progress size="sm" title={title + detail} value={Math.round(job.progress * 100)} />
+        )}
+      </pf.FlexItem>
+      {job.cancelable && (
+        <pf.FlexItem>
+          <pf.Button variant="link" isInline onClick={cancel}>
+            Cancel
+          </pf.Button>
+        </pf.FlexItem>
+      )}
+    </pf.Flex>
+  );
+}
+
+/** Something to confirm before it is done. */
+export function Question({
+  title,
+  text,
+  confirm,
+  onConfirm,
+  onClose,
+}: {
+  readonly title: string;
+  readonly text: string;
+  readonly confirm: string;
+  readonly onConfirm: () => void;
+  readonly onClose: () => void;
+}): ReactNode {
+  return (
+    <pf.Modal variant="small" isOpen onClose={onClose} aria-label={title}>
+      <pf.ModalHeader title={title} titleIconVariant="warning" />
+      <pf.ModalBody>{text}</pf.ModalBody>
+      <pf.ModalFooter>
+        <pf.Button
+          variant="danger"
+          onClick={() => {
+            onConfirm();
+            onClose();
+          }}
+        >
+          {confirm}
+        </pf.Button>
+        <pf.Button variant="link" onClick={onClose}>
+          Cancel
+        </pf.Button>
+      </pf.ModalFooter>
+    </pf.Modal>
+  );
+}
+
+export function containerLink(name: string): string {
+  return `#/container/${encodeURIComponent(name)}`;
+}

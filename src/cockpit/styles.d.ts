@@ -1,0 +1,2 @@
+/** Style sheets have no values; the bundler puts them into page.css. */
+declare module '*.css';

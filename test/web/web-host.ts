@@ -1,0 +1,126 @@
+/** Hosts with Cockpit, and a browser in the network of one. */
+
+import fs from 'node:fs';
+import { createRequire } from 'node:module';
+import os from 'node:os';
+import path from 'node:path';
+import { chromium, type Browser, type Page } from 'playwright-core';
+import { beforeEach } from 'vitest';
+import { bootHost, type Host } from '../host/host.ts';
+import { installPage } from '../machines/tree.ts';
+import { ensureWebImage } from './web-image.mjs';
+
+export const password = 'correct horse';
+const port = 'http://localhost:9090';
+
+/** A host with lockerd, Cockpit and the page, that is still off. */
+export async function makeWebHost(name: string): Promise<Host> {
+  const host = await bootHost({ name, boot: false, image: await ensureWebImage() });
+  await installPage(host.root);
+  return host;
+}
+
+/** Users who can log in, with the groups of each. */
+export async function makeUsers(host: Host, users: Readonly<Record<string, string>>) {
+  for (const [user, groups] of Object.entries(users)) {
+    await host.run('useradd', ['--create-home', '--shell', '/bin/bash', '--groups', groups, user]);
+  }
+  const lines = ['root', ...Object.keys(users)].map((user) => `${user}:${password}\n`);
+  await host.run('chpasswd', [], { input: lines.join('') });
+}
+
+/** Chromium, which sees the host's network and this machine's files. */
+export async function openBrowser(host: Host): Promise<Browser> {
+  const directory = fs.mkdtempSync(path.join(os.tmpdir(), 'lockerd-web-'));
+  const program = path.join(directory, 'chromium');
+  const enter = `nsenter --target ${host.leader} --net`;
+  fs.writeFileSync(program, `#!/bin/sh\nexec ${enter} chromium "$@"\n`, { mode: 0o755 });
+  const browser = await chromium.launch({
+    executablePath: program,
+    // Its own sandbox is not for root.
+    args: ['--no-sandbox', '--disable-dev-shm-usage', '--disable-gpu'],
+  });
+  browser.once('disconnected', () => {
+    fs.rmSync(directory, { recursive: true });
+  });
+  return browser;
+}
+
+/** Where the page is by itself, outside Cockpit's shell. */
+const alone = `${port}/cockpit/@localhost/lockerd/index.html`;
+
+/** Logs in, and opens the page. */
+export async function logIn(browser: Browser, user: string): Promise<Page> {
+  const context = await browser.newContext({ viewport: { width: 1280, height: 900 } });
+  context.setDefaultTimeout(30_000);
+  const page = await context.newPage();
+  await page.goto(alone);
+  await page.locator('#login-user-input').fill(user);
+  await page.locator('#login-password-input').fill(password);
+  await page.locator('#login-button').click();
+  await page.getByRole('navigation', { name: 'Views' }).waitFor({ timeout: 60_000 });
+  // A colour on its way from light to dark is none that anybody reads.
+  await page.addStyleTag({
+    content: '* { transition: none !important; animation: none !important }',
+  });
+  return page;
+}
+
+/** Goes to a view of the page, such as `/lockers`. */
+export async function show(page: Page, view: string): Promise<void> {
+  await page.goto(`${alone}#${view}`);
+}
+
+const axe = fs.readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
+
+/** What axe-core finds on the page as it is: the rule, and the elements that break it. */
+export async function violations(page: Page): Promise<string[]> {
+  await page.evaluate(axe);
+  const found = await page.evaluate<Found[]>(
+    "axe.run(document, { resultTypes: ['violations'] }).then(({ violations }) => violations)",
+  );
+  return found.flatMap(({ id, nodes }) =>
+    nodes.map(({ html, failureSummary }) => `${id}: ${html}: ${failureSummary}`),
+  );
+}
+
+interface Found {
+  readonly id: string;
+  readonly nodes: readonly { readonly html: string; readonly failureSummary: string }[];
+}
+
+/** Where pictures of the page are, for people to look at. */
+const pictures = path.resolve(import.meta.dirname, '../../dist/screenshots');
+
+type Scheme = 'light' | 'dark';
+export const schemes: readonly Scheme[] = ['light', 'dark'];
+
+async function takePicture(page: Page, name: string): Promise<void> {
+  fs.mkdirSync(pictures, { recursive: true });
+  const file = path.join(pictures, `${name}.png`);
+  await page.screenshot({ path: file, animations: 'disabled' });
+}
+
+/** Makes a picture of the view as it is, in light and in dark, as high as what is on it. */
+export async function takePictures(page: Page, name: string): Promise<void> {
+  const size = page.viewportSize() ?? { width: 1280, height: 900 };
+  const needed = await page.evaluate<number>("document.querySelector('main').scrollHeight");
+  await page.setViewportSize({ ...size, height: Math.max(size.height, needed + 30) });
+  for (const colorScheme of schemes) {
+    await page.emulateMedia({ colorScheme });
+    await takePicture(page, `${name}-${colorScheme}`);
+  }
+  await page.emulateMedia({ colorScheme: 'light' });
+  await page.setViewportSize(size);
+}
+
+/** Makes a picture of the page after each failing test of the file that calls it. */
+export function attachPictureOnFailure(page: () => Page | undefined): void {
+  beforeEach(({ onTestFailed, task }) => {
+    onTestFailed(async () => {
+      const current = page();
+      const name = task.name.replaceAll(/[^a-z0-9]+/gi, '-').slice(0, 60);
+      if (current !== undefined) await takePicture(current, `failed-${name}`);
+    });
+  });
+}
