@@ -198,6 +198,21 @@ test('a locker is opened for a running container, and closed with the last one t
   await systemctl(vm, 'reset-failed', 'lxc@lockers');
 });
 
+test('a container that starts while its volume is being closed has it', async () => {
+  for (let round = 0; round < 3; round++) {
+    await systemctl(vm, 'start', 'lxc@need');
+    await systemctl(vm, 'stop', 'lxc@need');
+    // The volume is closed after the container has ended, and the start comes in between.
+    await vm.waitFor('the volume is being closed', async () => {
+      const { ActiveState } = await vm.unit('lxc-volume@root_need.service');
+      return ActiveState !== 'active';
+    });
+    await systemctl(vm, 'start', 'lxc@need');
+    await systemctl(vm, 'stop', 'lxc@need');
+  }
+  await untilOpen([]);
+});
+
 test('what is in use on the host, and what an admin has opened, stays open', async () => {
   await systemctl(vm, 'start', 'lxc@lockers');
   await vm.shell('cd /lockers/vault; sleep 1000 >/dev/null 2>&1 & echo $! >/run/user-of-need');
@@ -210,7 +225,8 @@ test('what is in use on the host, and what an admin has opened, stays open', asy
   await vm.shell('kill $(cat /run/user-of-need)');
 
   // It is open when the container starts, and so it is not the container that has opened it.
-  await systemctl(vm, 'start', onDemand.root_need, 'lxc@lockers', 'lxc@need');
+  await systemctl(vm, 'start', onDemand.root_need);
+  await systemctl(vm, 'start', 'lxc@lockers', 'lxc@need');
   await systemctl(vm, 'stop', 'lxc@lockers', 'lxc@need');
   await untilOpen(Object.keys(onDemand));
   await expectState(vm, 'lockers-vault.mount', 'active');
