@@ -63,6 +63,9 @@ const defaultTiming: Timing = {
   readyMs: 20_000,
 };
 
+/** How many times as long a helper may take that follows one which took too long. */
+const patienceGrowth = 16;
+
 export class HelperClient implements HelperPort {
   readonly #socketPath: string;
   readonly #timing: Timing;
@@ -175,20 +178,23 @@ export class HelperClient implements HelperPort {
     settled: () => void,
     ended: AbortSignal,
   ): Promise<void> {
-    const { reconnectMinMs, reconnectMaxMs } = this.#timing;
+    const { reconnectMinMs, reconnectMaxMs, readyMs } = this.#timing;
     /** Containers of which something else than STOPPED was reported. */
     const alive = new Set<string>();
     let delayMs = reconnectMinMs;
+    // Each helper that is given up goes on with its start, so a slow host must get one that is waited for.
+    let patienceMs = readyMs;
     while (!ended.aborted) {
       const reported = new Set<string>();
       // An object, for what a callback changes is not known to be changed.
       const seen = { ready: false };
       let problem = 'the helper of lockerd ended before it had told of all containers';
       try {
-        await this.#watchOnce(ended, oomAnnounced, (status) => {
+        await this.#watchOnce({ ended, patienceMs }, oomAnnounced, (status) => {
           if (status === 'ready') {
             seen.ready = true;
             delayMs = reconnectMinMs;
+            patienceMs = readyMs;
             // What went while the connection was down is not reported any more.
             for (const container of [...alive].filter((container) => !reported.has(container))) {
               alive.delete(container);
@@ -214,6 +220,7 @@ export class HelperClient implements HelperPort {
         alive.clear();
         helperChanged(problem);
         settled();
+        patienceMs = Math.min(patienceMs * 2, readyMs * patienceGrowth);
       }
       await pause(delayMs, ended);
       delayMs = Math.min(delayMs * 2, reconnectMaxMs);
@@ -221,7 +228,7 @@ export class HelperClient implements HelperPort {
   }
 
   async #watchOnce(
-    ended: AbortSignal,
+    { ended, patienceMs }: { readonly ended: AbortSignal; readonly patienceMs: number },
     oomAnnounced: (container: string) => void,
     report: (status: LxcStatus | 'ready') => void,
   ): Promise<void> {
@@ -231,7 +238,7 @@ export class HelperClient implements HelperPort {
     };
     const late = setTimeout(() => {
       socket.destroy(new Error('silence'));
-    }, this.#timing.readyMs);
+    }, patienceMs);
     ended.addEventListener('abort', leave, { once: true });
     try {
       socket.write(`${JSON.stringify({ verb: 'watch' })}\n`);

@@ -264,6 +264,20 @@ describe('watch', () => {
     });
   });
 
+  test('a helper that takes longer than the first was given is waited for', async () => {
+    script = (_request, socket) => {
+      setTimeout(() => void socket.write('{"event":"ready"}\n'), 800).unref();
+    };
+    const heard: (string | undefined)[] = [];
+    const nothing = (): undefined => undefined;
+    const unwatch = await client().watch(nothing, nothing, (problem) => heard.push(problem));
+    await vi.waitFor(() => {
+      expect(heard.at(-1)).toBeUndefined();
+    }, 5000);
+    expect(heard).toHaveLength(2);
+    await unwatch();
+  });
+
   test('of a helper that is there again at once tells what has gone, and no trouble', async () => {
     const seen: LxcStatus[] = [];
     const heard: (string | undefined)[] = [];
