@@ -159,7 +159,8 @@ test('what is in use on the host stays open', async () => {
 
 test('where an admin has opened the volume, only the mount goes', async () => {
   await expectState(host, opens('vault-1'), 'active');
-  await systemctl(host, 'start', opens('root'), 'lxc@web', 'lxc@db');
+  await systemctl(host, 'start', opens('root'));
+  await systemctl(host, 'start', 'lxc@web', 'lxc@db');
   await systemctl(host, 'stop', 'lxc@web', 'lxc@db');
   await untilLeft('root', 'vault-1');
   await expectState(host, 'lockers-vault.mount', 'inactive');
