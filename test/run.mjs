@@ -19,13 +19,12 @@ import { runTests } from './vitest.mjs';
 /** @typedef {import('./machines/programs.mjs').Program} Program */
 /**
  * Tests of vitest are those of `project`; the others `run` by themselves. Tiers of the same `share`
- * have one run of vitest. One that is `beside` such a run begins with it, and takes what it leaves of the
- * processors. What is `apart` runs only when it is named: README.md says why.
+ * have one run of vitest. What is `apart`
+ * runs only when it is named: README.md says why.
  * @typedef {object} Tier
  * @property {string} name
  * @property {string} [project]
  * @property {'machine' | 'hosts'} [share]
- * @property {'hosts'} [beside]
  * @property {() => Counts | Promise<Counts>} [run]
  * @property {readonly Program[]} programs
  * @property {keyof typeof imagesFor} [image]
@@ -112,8 +111,6 @@ const tiers = [
   },
   { name: 'trixie', project: 'trixie', share: 'hosts', programs: hostPrograms, image: 'trixie' },
   { name: 'attack', project: 'attack', share: 'hosts', programs: hostPrograms, image: 'host' },
-  // The hosts wait for most of their time, and what is emulated only computes.
-  { name: 'vm', project: 'vm', beside: 'hosts', programs: vmPrograms, image: 'vm' },
   {
     name: 'web',
     project: 'web',
@@ -122,6 +119,7 @@ const tiers = [
   },
   { name: 'bench', run: runBench, programs: [] },
   { name: 'swap', project: 'swap', programs: hostPrograms, image: 'host' },
+  { name: 'vm', project: 'vm', programs: vmPrograms, image: 'vm' },
   {
     name: 'package',
     project: 'package',
@@ -168,70 +166,26 @@ function makeImages(chosen) {
 }
 
 /**
- * Tiers that have one run, and the tier beside it.
- * @typedef {{ tiers: Tier[], beside?: Tier }} Group
- */
-
-/**
- * In the order in which they run.
+ * Tiers that run together, in the order in which they run.
  * @param {Tier[]} chosen
- * @returns {Group[]}
+ * @returns {Tier[][]}
  */
 function groups(chosen) {
-  /** @type {Group[]} */
+  /** @type {Tier[][]} */
   const found = [];
   for (const tier of chosen) {
     const last = found.at(-1);
-    const share = last?.tiers[0]?.share;
-    if (last && share !== undefined && share === tier.share) last.tiers.push(tier);
-    else if (last && share !== undefined && share === tier.beside) last.beside = tier;
-    else found.push({ tiers: [tier] });
+    if (tier.share !== undefined && tier.share === last?.[0]?.share) last?.push(tier);
+    else found.push([tier]);
   }
   return found;
 }
 
 /**
- * @param {Group} group
- * @param {Promise<boolean>} building
- * @returns {Promise<Row[]>}
- */
-async function rowsOf({ tiers: together, beside }, building) {
-  console.log(`\n=== ${together.map(({ name }) => name).join(', ')}`);
-  const main = runTogether(together, building);
-  if (!beside) return main;
-  console.log(`=== ${beside.name}, beside them`);
-  const rows = await Promise.all([main, runTogether([beside], building, main)]);
-  return rows.flat();
-}
-
-/**
  * @param {Tier[]} group
- * @param {Promise<boolean>} building
- * @param {Promise<unknown>} [others] that this runs beside
- * @returns {Promise<Row[]>}
- */
-async function runTogether(group, building, others) {
-  const names = group.map(({ name }) => name);
-  // Only the sources are linted, which a build leaves alone.
-  const built = names[0] === 'lint' || (await building);
-  const begin = Date.now();
-  const results = built
-    ? await runGroup(group, others)
-    : names.map((one) => notRun(one, 'the build failed, so there is nothing to test'));
-  return results.map((counts, index) => {
-    // Files of several tiers ran at the same time.
-    const own = counts.files?.reduce((seconds, file) => seconds + file.seconds, 0);
-    const seconds = own !== undefined && group.length > 1 ? own : (Date.now() - begin) / 1000;
-    return { name: names[index] ?? '', ...counts, seconds };
-  });
-}
-
-/**
- * @param {Tier[]} group
- * @param {Promise<unknown>} [others]
  * @returns {Promise<Counts[]>} of each tier
  */
-async function runGroup(group, others) {
+async function runGroup(group) {
   try {
     for (const { programs, image } of group) {
       ensurePrograms([...programs]);
@@ -239,10 +193,7 @@ async function runGroup(group, others) {
     }
     const [first] = group;
     if (first?.run) return [await first.run()];
-    return await runTests(
-      group.flatMap(({ project }) => project ?? []),
-      others,
-    );
+    return runTests(group.flatMap(({ project }) => project ?? []));
   } catch (error) {
     const reason = `cannot run: ${error instanceof Error ? error.message : error}`;
     return group.map(({ name }) => notRun(name, reason));
@@ -273,10 +224,23 @@ async function runTiers(chosen) {
   /** @type {Row[]} */
   const rows = [];
   for (const group of groups(chosen)) {
-    const name = group.tiers[0]?.name;
+    const names = group.map(({ name }) => name);
+    const [name] = names;
+    // Only the sources are linted, which a build leaves alone.
+    const built = name === 'lint' || (await building);
     // What measures wants the machine for itself.
     if (name === 'bench' || name === 'swap') await images;
-    rows.push(...(await rowsOf(group, building)));
+    console.log(`\n=== ${names.join(', ')}`);
+    const begin = Date.now();
+    const results = built
+      ? await runGroup(group)
+      : names.map((one) => notRun(one, 'the build failed, so there is nothing to test'));
+    for (const [index, counts] of results.entries()) {
+      // Files of several tiers ran at the same time.
+      const own = counts.files?.reduce((seconds, file) => seconds + file.seconds, 0);
+      const seconds = own !== undefined && group.length > 1 ? own : (Date.now() - begin) / 1000;
+      rows.push({ name: names[index] ?? '', ...counts, seconds });
+    }
   }
   // A failed build is a failure also where no chosen tier needs what it makes.
   if (!(await building)) rows.unshift({ name: 'build', ...notRun('build', 'failed'), seconds: 0 });

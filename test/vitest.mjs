@@ -1,7 +1,7 @@
 // Runs tests with vitest: several tiers in one run, so that no processor waits for the last file of
 // each. Node built-ins only, because `npm ci` may not have run when this is loaded.
 
-import { spawn } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
@@ -44,58 +44,29 @@ function workers(projects) {
 }
 
 /**
- * What is run beside others takes what they leave of the processors, and prints when they have ended.
- * @typedef {Promise<unknown>} Others
- */
-
-/**
- * Runs vitest to its end.
- * @param {string[]} args
- * @param {string} results
- * @param {Others} [others]
- * @returns {Promise<{ status: number | null, ended: string }>}
- */
-function execute(args, results, others) {
-  const command = others ? ['nice', '-n', '10', vitest] : [vitest];
-  const [program = '', ...rest] = [...command, ...args];
-  const child = spawn(program, rest, {
-    stdio: others ? ['ignore', 'pipe', 'pipe'] : 'inherit',
-    env: { ...process.env, LOCKERD_TEST_RESULTS: results },
-  });
-  /** @type {Buffer[] | undefined} */
-  let held = [];
-  const show = () => {
-    for (const text of held ?? []) process.stdout.write(text);
-    held = undefined;
-  };
-  for (const stream of [child.stdout, child.stderr]) {
-    stream?.on('data', (text) => void (held ? held.push(text) : process.stdout.write(text)));
-  }
-  void others?.then(show);
-  return new Promise((resolve) => {
-    child.once('error', ({ message }) => resolve({ status: null, ended: message }));
-    child.once('close', (status, signal) => {
-      const ended = signal ? `ended by ${signal}` : `exit status ${status}`;
-      resolve({ status, ended });
-    });
-  });
-}
-
-/**
  * One run over projects of vitest.config.ts, or over some of their files.
  * @param {string[]} projects
  * @param {string[]} files
- * @param {Others} [others]
- * @returns {Promise<import('./results.mjs').Results>} each project has a file at least
+ * @returns {import('./results.mjs').Results} each project has a file at least
  */
-async function runOnce(projects, files, others) {
+function runOnce(projects, files) {
   const directory = fs.mkdtempSync(path.join(os.tmpdir(), 'lockerd-results-'));
   const results = path.join(directory, 'results.json');
   try {
     const chosen = projects.flatMap((project) => ['--project', project]);
-    const reporters = ['--reporter=default', `--reporter=${reporter}`];
-    const args = ['run', `--maxWorkers=${workers(projects)}`, ...chosen, ...reporters, ...files];
-    const { status, ended } = await execute(args, results, others);
+    const { status, signal, error } = spawnSync(
+      vitest,
+      [
+        'run',
+        `--maxWorkers=${workers(projects)}`,
+        ...chosen,
+        '--reporter=default',
+        `--reporter=${reporter}`,
+        ...files,
+      ],
+      { stdio: 'inherit', env: { ...process.env, LOCKERD_TEST_RESULTS: results } },
+    );
+    const ended = error?.message ?? (signal ? `ended by ${signal}` : `exit status ${status}`);
     /** @type {import('./results.mjs').Results} */
     const found = fs.existsSync(results)
       ? JSON.parse(fs.readFileSync(results, 'utf8'))
@@ -133,10 +104,9 @@ function sum(files) {
  * something failed run once more. What passes then is not hidden but told of as unstable.
  * @param {string} project
  * @param {FileResult[]} files
- * @param {Others} [others]
- * @returns {Promise<Counts>}
+ * @returns {Counts}
  */
-async function countsOf(project, files, others) {
+function countsOf(project, files) {
   const counts = sum(files);
   const failures = failureLines(files);
   if (counts.passed + counts.failed === 0) {
@@ -147,7 +117,7 @@ async function countsOf(project, files, others) {
     return { ...counts, files, remarks: failures.map((line) => `FAILED: ${line}`) };
   }
   console.log(`\n--- ${project}: once more, the files in which tests failed`);
-  const again = await runOnce([project], failed, others);
+  const again = runOnce([project], failed);
   const still = [
     ...failureLines(again.files),
     ...again.errors.map((line) => `${project}: ${line}`),
@@ -168,23 +138,20 @@ async function countsOf(project, files, others) {
  * The tests of some projects of vitest.config.ts. A file that cannot be loaded counts as a failed
  * test, and so does a run that ends badly without one.
  * @param {string[]} projects
- * @param {Others} [others]
- * @returns {Promise<Counts[]>} of each project
+ * @returns {Counts[]} of each project
  */
-export async function runTests(projects, others) {
-  const { files, errors } = await runOnce(projects, [], others);
-  /** @type {Counts[]} */
-  const found = [];
-  for (const project of projects) {
+export function runTests(projects) {
+  const { files, errors } = runOnce(projects, []);
+  return projects.map((project, index) => {
     const own = files.filter((one) => one.project === project);
-    found.push(await countsOf(project, own, others));
-  }
-  const [first] = found;
-  // Nobody knows which file they belong to.
-  if (first && errors.length > 0) {
-    first.failed += errors.length;
+    const counts = countsOf(project, own);
+    // Nobody knows which file they belong to.
+    if (index > 0 || errors.length === 0) return counts;
     const lines = errors.map((line) => `FAILED: ${projects.join(', ')}: ${line}`);
-    first.remarks = [...(first.remarks ?? []), ...lines];
-  }
-  return found;
+    return {
+      ...counts,
+      failed: counts.failed + errors.length,
+      remarks: [...(counts.remarks ?? []), ...lines],
+    };
+  });
 }
