@@ -324,8 +324,8 @@ describe('strangers', () => {
         refused++;
       }
     }
-    // Ten of the manager, ten of each of the containers that were walked, one of the job.
-    expect(refused).toBe(10 + 10 * 4 + 1);
+    // Of the manager, of each of the containers and lockers that were walked, and of the job.
+    expect(refused).toBe(16 + 10 * 4 + 5 * 2 + 1);
     expect(await callAs('stranger', 'ListContainers')).toEqual(before);
     expect(await callAs('stranger', 'ListJobs')).toEqual(jobs);
     await expectDone(order('StopContainer', 'slow'));
@@ -340,11 +340,14 @@ describe('strangers', () => {
       container: ['db'],
       locker: ['data'],
       limit_bytes: ['1073741824'],
+      size_bytes: ['1073741824'],
+      name: ['fresh'],
+      snapshot: ['monday'],
       limits: ['1', 'tasks', 't', '50'],
       autostart: ['true'],
       options: ['0'],
     };
-    const free = /^(List|Get|Describe)|^Wait$/;
+    const free = /^(List|Get|Describe|Look)|^Wait$/;
     const found = [];
     for (const [, iface = '', body = ''] of xml.matchAll(
       /<interface name="(org\.lockerd1\.\w+)">([^]*?)<\/interface>/g,
