@@ -93,7 +93,7 @@ export async function perlAs(
   const { exitCode, stdout, stderr } = await host.run('setpriv', as, {
     input: program,
     reject: false,
-    timeoutMs: 180_000,
+    timeoutMs: 600_000,
   });
   return { exitCode, output: stdout + stderr };
 }
