@@ -219,9 +219,10 @@ test('what is in use on the host, and what an admin has opened, stays open', asy
   await systemctl(vm, 'stop', 'lxc@lockers', 'lxc@need');
   await untilOpen(['locker-need']);
   await expectState(vm, 'lockers-vault.mount', 'active');
-  expect(await journalOf(vm, 'lxc-volume@locker\\x2dneed')).toContain(
-    'stays open, for it is in use',
-  );
+  await vm.waitFor('it is said that the volume stays open', async () => {
+    const journal = await journalOf(vm, 'lxc-volume@locker\\x2dneed');
+    return journal.includes('stays open, for it is in use');
+  });
   await vm.shell('kill $(cat /run/user-of-need)');
 
   // It is open when the container starts, and so it is not the container that has opened it.
