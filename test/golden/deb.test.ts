@@ -131,7 +131,9 @@ describe('the Debian package', () => {
       const isProgram =
         /\/(hooks|system-generators|s?bin)\/[^/]+$|\/usr\/lib\/lockerd\/[^/]+$/.test(path);
       const isLink =
-        /\.wants\/lockerd-(?:helper\.socket|stores\.socket|recover\.service|moves\.service)$/.test(path) ||
+        /\.wants\/lockerd-(?:helper\.socket|stores\.socket|recover\.service|moves\.service)$/.test(
+          path,
+        ) ||
         (isCompiled && path.endsWith('/lockerd-lockers'));
       const file = isLink ? 'lrwxrwxrwx' : isProgram ? '-rwxr-xr-x' : '-rw-r--r--';
       const expected = path.endsWith('/') ? 'drwxr-xr-x' : file;
