@@ -1,6 +1,6 @@
 /** The helper's verbs about lockers as such: one connection a request. */
 
-import { lockerHealths } from '../core/locker-ports.ts';
+import { lockerHealths } from '../model/locker-words.ts';
 import type {
   ForgottenLocker,
   LockerLook,

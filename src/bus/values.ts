@@ -14,6 +14,17 @@ export const Variant: new (signature: string, value: unknown) => Variant = Libra
 /** An `a{sv}`: decoded ones have no prototype, those to encode may be plain objects. */
 export type VariantMap = Record<string, Variant>;
 
+/** An `a{sv}` of what is known: members without a value are left out. */
+export function knownVariants(
+  members: readonly (readonly [key: string, signature: string, value: unknown])[],
+): VariantMap {
+  return Object.fromEntries(
+    members.flatMap(([key, signature, value]) =>
+      value === undefined ? [] : [[key, new Variant(signature, value)]],
+    ),
+  );
+}
+
 /**
  * An error as the bus carries it: a name and a text for people. Thrown by calls that were answered
  * with an error, and by our own method handlers to answer one.

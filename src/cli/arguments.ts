@@ -21,7 +21,6 @@ import { UsageError } from './exit.ts';
 import type { JsonMode } from './json.ts';
 import {
   containerStates,
-  encryptions,
   jsonModes,
   optionNames,
   optionSpec,
@@ -30,6 +29,7 @@ import {
   type OptionName,
 } from './option-table.ts';
 import { parseBytes } from '../model/byte-size.ts';
+import { encryptions, type Encryption } from '../model/locker-words.ts';
 import { didYouMean } from './suggest.ts';
 
 /** A command with its operands and all options. */
@@ -86,7 +86,7 @@ export interface NewLocker {
   readonly mode: number | undefined;
   /** The container that the owner's ids belong to. */
   readonly container: string | undefined;
-  readonly encrypt: (typeof encryptions)[number] | undefined;
+  readonly encrypt: Encryption | undefined;
 }
 
 /** What can be asked for that needs nothing of this host. */

@@ -1,6 +1,6 @@
 /** Commands that change a locker as such: a request, and a report of its end. */
 
-import { Variant, type VariantMap } from '../bus/values.ts';
+import { knownVariants, Variant, type VariantMap } from '../bus/values.ts';
 import { parseBytes } from '../model/byte-size.ts';
 import { formatBytes } from '../model/memory-limit.ts';
 import type { Invocation } from './arguments.ts';
@@ -45,18 +45,13 @@ function sizeOf(text: string, mayBeMore: boolean): { bytes: bigint; isMore: bool
 
 function createPlan(name: string, size: string, { store, locker }: Invocation): Plan {
   const { owner, mode, container, encrypt } = locker;
-  const wanted: readonly (readonly [name: string, signature: string, value: unknown])[] = [
+  const variants = knownVariants([
     ['store', 's', store],
     ['owner', 's', owner],
     ['mode', 'u', mode],
     ['container', 's', container],
     ['encrypt', 's', encrypt],
-  ];
-  const variants: VariantMap = Object.fromEntries(
-    wanted.flatMap(([option, signature, value]) =>
-      value === undefined ? [] : [[option, new Variant(signature, value)]],
-    ),
-  );
+  ]);
   const { bytes } = sizeOf(size, false);
   return {
     request: { member: 'CreateLocker', signature: 'st', body: [name, bytes], variants },

@@ -20,9 +20,6 @@ export type ContainerState = (typeof containerStates)[number];
 /** How JSON is printed; `off` stands for text. */
 export const jsonModes = ['pretty', 'short', 'off'] as const;
 
-/** How a new locker can be encrypted. */
-export const encryptions = ['key-file', 'passphrase'] as const;
-
 /** What the value of an option is, which decides what completion offers for it. */
 export type ValueKind =
   | ('columns' | 'count' | 'host' | 'json-mode' | 'size' | 'span' | 'states')

@@ -5,7 +5,7 @@ import { refusal } from './actions.ts';
 import { Choice, SelectField } from './fields.tsx';
 import { useServices, useSnapshot } from './hooks.ts';
 import type { Container, Job } from './objects.ts';
-import { PermittedButton } from './parts.tsx';
+import { DialogFooter, PermittedButton } from './parts.tsx';
 import * as pf from './patternfly.ts';
 import { variant } from './values.ts';
 
@@ -100,7 +100,7 @@ function DetachDialog({
         )}
         <Choice label="Also for later starts" isChosen={isLasting} onChange={setIsLasting} />
       </pf.ModalBody>
-      <pf.ModalFooter>
+      <DialogFooter onClose={onClose}>
         <PermittedButton
           variant={isForced ? 'danger' : 'primary'}
           why={refusal(permissions, action)}
@@ -110,10 +110,7 @@ function DetachDialog({
         >
           {isForced ? 'Detach all the same' : 'Detach'}
         </PermittedButton>
-        <pf.Button variant="link" onClick={onClose}>
-          Cancel
-        </pf.Button>
-      </pf.ModalFooter>
+      </DialogFooter>
     </pf.Modal>
   );
 }

@@ -7,7 +7,7 @@ import { addressText } from './addresses.ts';
 import { ContainerMenu } from './container-menu.tsx';
 import { useAllFigures, useSights, useSnapshot } from './hooks.ts';
 import type { Container, Figures, Job } from './objects.ts';
-import { containerLink, JobProgress, StateLabel, UseBar } from './parts.tsx';
+import { containerLink, JobProgress, StateLabel, TableHead, UseBar } from './parts.tsx';
 import * as pf from './patternfly.ts';
 import { isUp, stateNames, stateWord } from './words.ts';
 
@@ -216,16 +216,7 @@ function ContainersTable({
       aria-label="Containers"
       aria-busy={isBusy}
     >
-      <thead className="pf-v6-c-table__thead">
-        <tr className="pf-v6-c-table__tr">
-          {columns.map((column) => (
-            <th key={column} scope="col" className="pf-v6-c-table__th pf-m-nowrap">
-              {column}
-            </th>
-          ))}
-          <td className="pf-v6-c-table__td" />
-        </tr>
-      </thead>
+      <TableHead columns={columns} hasMenu />
       <tbody className="pf-v6-c-table__tbody">
         {containers.map((container) => (
           <ContainerRow

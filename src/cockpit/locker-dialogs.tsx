@@ -2,16 +2,16 @@
 
 import { useId, useState, type ReactNode } from 'react';
 import { managerPath } from '../api/paths.ts';
+import { isNewName } from '../model/new-name.ts';
 import { Choice, SelectField, TextField } from './fields.tsx';
 import { useServices, type Services } from './hooks.ts';
 import type { Locker, Store } from './objects.ts';
-import { PermittedButton } from './parts.tsx';
+import { DialogFooter, PermittedButton } from './parts.tsx';
 import * as pf from './patternfly.ts';
 import { variant, type Options } from './values.ts';
 import { parseSize, sizeText } from './words.ts';
 
-/** What new lockers and snapshots may be called. */
-const newName = /^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$/;
+/** What new lockers and snapshots may be called; see isNewName(). */
 const nameRule =
   'Up to 63 letters, digits, dots, dashes and underscores, of which a letter or digit comes first.';
 
@@ -50,14 +50,11 @@ function Dialog({
           {children}
         </pf.Form>
       </pf.ModalBody>
-      <pf.ModalFooter>
+      <DialogFooter onClose={onClose}>
         <PermittedButton variant="primary" why={problem} onClick={submit}>
           {confirm}
         </PermittedButton>
-        <pf.Button variant="link" onClick={onClose}>
-          Cancel
-        </pf.Button>
-      </pf.ModalFooter>
+      </DialogFooter>
     </pf.Modal>
   );
 }
@@ -72,7 +69,7 @@ interface NewLocker {
 }
 
 function createProblem({ name, size, owner }: NewLocker): string | undefined {
-  if (!newName.test(name)) return 'Give it a name.';
+  if (!isNewName(name)) return 'Give it a name.';
   if (parseSize(size) === undefined) return 'Write a size such as 10 GiB.';
   return owner === '' || ownerForm.test(owner)
     ? undefined
@@ -123,7 +120,7 @@ export function CreateDialog({
         label="Name"
         {...field('name')}
         hint={nameRule}
-        isBad={name !== '' && !newName.test(name)}
+        isBad={name !== '' && !isNewName(name)}
       />
       <TextField
         label="Size"
@@ -201,7 +198,7 @@ export function SnapshotDialog({
   const { host, notices } = useServices();
   const [name, setName] = useState('');
   const [isFrozen, setIsFrozen] = useState(false);
-  const isBad = name !== '' && !newName.test(name);
+  const isBad = name !== '' && !isNewName(name);
   const take = (): void => {
     const options = { freeze: variant('b', isFrozen) };
     void notices.run(`Snapshot of ${locker.name}`, () =>

@@ -8,7 +8,7 @@ import { refusal } from './actions.ts';
 import { usePermissions, usePolled, useServices, useSnapshot } from './hooks.ts';
 import { CreateDialog, GrowDialog, SnapshotDialog } from './locker-dialogs.tsx';
 import { storeOf, type Container, type Locker, type Store } from './objects.ts';
-import { containerLink, JobProgress, PermittedButton, UseBar } from './parts.tsx';
+import { containerLink, JobProgress, PermittedButton, TableHead, UseBar } from './parts.tsx';
 import * as pf from './patternfly.ts';
 import { rows, text, unwrap } from './values.ts';
 import { sizeText } from './words.ts';
@@ -158,15 +158,7 @@ function Stores({ stores }: { readonly stores: readonly Store[] }): ReactNode {
         </p>
       ) : (
         <table className="pf-v6-c-table pf-m-grid-md pf-m-compact" aria-labelledby="stores">
-          <thead className="pf-v6-c-table__thead">
-            <tr className="pf-v6-c-table__tr">
-              {['Name', 'Kind', 'In use', 'Free', 'Largest locker'].map((column) => (
-                <th key={column} scope="col" className="pf-v6-c-table__th pf-m-nowrap">
-                  {column}
-                </th>
-              ))}
-            </tr>
-          </thead>
+          <TableHead columns={['Name', 'Kind', 'In use', 'Free', 'Largest locker']} />
           <tbody className="pf-v6-c-table__tbody">
             {stores.map(({ name, type, fileSystem, size, free, maxSize, problem }) => (
               <tr className="pf-v6-c-table__tr" key={name} data-store={name}>
@@ -205,16 +197,7 @@ function LockersTable(props: Omit<RowProps, 'locker'> & { readonly lockers: read
   if (props.canChange) columns.push('Snapshots');
   return (
     <table className="pf-v6-c-table pf-m-grid-lg pf-m-compact" aria-label="Lockers">
-      <thead className="pf-v6-c-table__thead">
-        <tr className="pf-v6-c-table__tr">
-          {columns.map((column) => (
-            <th key={column} scope="col" className="pf-v6-c-table__th pf-m-nowrap">
-              {column}
-            </th>
-          ))}
-          {props.canChange && <td className="pf-v6-c-table__td" />}
-        </tr>
-      </thead>
+      <TableHead columns={columns} hasMenu={props.canChange} />
       <tbody className="pf-v6-c-table__tbody">
         {lockers.map((locker) => (
           <LockerRow key={locker.path} locker={locker} {...rest} />

@@ -155,3 +155,44 @@ export function Question({
 export function containerLink(name: string): string {
   return `#/container/${encodeURIComponent(name)}`;
 }
+
+/** The headings of a table. */
+export function TableHead({
+  columns,
+  hasMenu = false,
+}: {
+  readonly columns: readonly string[];
+  /** Whether rows end with a menu, which has no heading. */
+  readonly hasMenu?: boolean;
+}): ReactNode {
+  return (
+    <thead className="pf-v6-c-table__thead">
+      <tr className="pf-v6-c-table__tr">
+        {columns.map((column) => (
+          <th key={column} scope="col" className="pf-v6-c-table__th pf-m-nowrap">
+            {column}
+          </th>
+        ))}
+        {hasMenu && <td className="pf-v6-c-table__td" />}
+      </tr>
+    </thead>
+  );
+}
+
+/** The buttons of a dialog: those in it, and one that does nothing. */
+export function DialogFooter({
+  onClose,
+  children,
+}: {
+  readonly onClose: () => void;
+  readonly children: ReactNode;
+}): ReactNode {
+  return (
+    <pf.ModalFooter>
+      {children}
+      <pf.Button variant="link" onClick={onClose}>
+        Cancel
+      </pf.Button>
+    </pf.ModalFooter>
+  );
+}

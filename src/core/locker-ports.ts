@@ -1,5 +1,7 @@
 /** What the core needs of root to make lockers, to change them and to look at them. */
 
+import type { EncryptMode, LockerHealth } from '../model/locker-words.ts';
+
 /** What was seen of a locker; what could not be seen is missing. Sizes are in bytes. */
 export interface LockerLook {
   readonly size?: bigint;
@@ -16,16 +18,6 @@ export interface LockerLook {
   /** Names of its snapshots. */
   readonly snapshots?: readonly string[];
 }
-
-export const lockerHealths = [
-  'good',
-  'nearly-full',
-  'read-only',
-  'device-missing',
-  'hung',
-  'unknown',
-] as const;
-export type LockerHealth = (typeof lockerHealths)[number];
 
 export interface LockerSnapshot {
   readonly name: string;
@@ -60,9 +52,6 @@ export interface ForgottenLocker {
   readonly size: bigint | undefined;
   readonly creator: number | undefined;
 }
-
-export type EncryptMode = 'no' | 'key-file' | 'passphrase';
-export const encryptModes: readonly EncryptMode[] = ['no', 'key-file', 'passphrase'];
 
 /** What the helper does at the moment. */
 export type LockerPhase = 'volume' | 'file-system' | 'passphrase' | 'encrypt' | 'copy' | 'mount';

@@ -3,7 +3,7 @@
 import { LockerdError } from '../model/errors.ts';
 import { unlimited } from '../model/memory-limit.ts';
 import { isNewName } from '../model/new-name.ts';
-import { encryptModes, type EncryptMode } from './locker-ports.ts';
+import { encryptModes, type EncryptMode } from '../model/locker-words.ts';
 import { quoted } from './quoted.ts';
 
 /** An option as it came: its D-Bus signature and what was in it. */

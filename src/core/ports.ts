@@ -3,7 +3,7 @@
 import type { LogLevel, LogTarget } from '../api/log-control.ts';
 import type { LimitName, LimitTexts } from '../model/guest-limits.ts';
 import type { ContainerFactsRead, HostFactsRead } from '../model/facts.ts';
-import type { EncryptMode } from './locker-ports.ts';
+import type { EncryptMode } from '../model/locker-words.ts';
 
 /** One container as the generator has written it down and systemd has loaded it. */
 export type ContainerDefinition = Omit<ContainerFactsRead, 'autoballoon'>;

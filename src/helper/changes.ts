@@ -4,10 +4,10 @@
  */
 
 import { randomBytes } from 'node:crypto';
-import { mkdirSync, readdirSync, readFileSync } from 'node:fs';
+import { mkdirSync, readFileSync } from 'node:fs';
+import { namesIn } from '../host/names-in.ts';
 import { syncDirectory } from '../host/write-file.ts';
 import type { StoreSettings } from '../host/store-settings.ts';
-import { codeOf } from '../model/errno.ts';
 import type { Definition } from '../stores/definition.ts';
 import type { KnownLocker } from './locker-view.ts';
 import { removeFile, replaceFile } from './settings-file.ts';
@@ -124,14 +124,5 @@ function changeOf(path: string): Change | undefined {
     return JSON.parse(readFileSync(path, 'utf8')) as Change;
   } catch {
     return undefined;
-  }
-}
-
-function namesIn(directory: string): string[] {
-  try {
-    return readdirSync(directory).sort();
-  } catch (error) {
-    if (codeOf(error) === 'ENOENT') return [];
-    throw error;
   }
 }

@@ -11,20 +11,11 @@ import { driverOf } from '../stores/drivers.ts';
 import type { StoredLocker } from '../stores/driver.ts';
 import type { Space } from '../stores/space.ts';
 import { spaceOf } from '../stores/space.ts';
+import type { LockerHealth } from '../model/locker-words.ts';
 import { Tools } from '../stores/tools.ts';
 import { hostMounts } from './context.ts';
 import type { KnownLocker, LockerView } from './locker-view.ts';
 import { viewLockers } from './locker-view.ts';
-
-export const healths = [
-  'good',
-  'nearly-full',
-  'read-only',
-  'device-missing',
-  'hung',
-  'unknown',
-] as const;
-type Health = (typeof healths)[number];
 
 /** Bytes are decimal texts, as JSON has no 64-bit numbers. What is not known is missing. */
 export interface LockerLook {
@@ -33,7 +24,7 @@ export interface LockerLook {
   readonly available?: string;
   readonly fileSystem?: string;
   readonly device?: string;
-  readonly health: Health;
+  readonly health: LockerHealth;
   readonly store?: string;
   readonly creator?: string;
   readonly snapshots: readonly string[];
@@ -62,7 +53,11 @@ function wentReadOnly(mount: Mount): boolean {
   return mount.readOnly && !mount.options.includes('ro');
 }
 
-function healthOf(mount: Mount, space: Space | undefined, warning: number | undefined): Health {
+function healthOf(
+  mount: Mount,
+  space: Space | undefined,
+  warning: number | undefined,
+): LockerHealth {
   if (!isDeviceThere(mount)) return 'device-missing';
   if (space === undefined) return 'hung';
   if (wentReadOnly(mount)) return 'read-only';

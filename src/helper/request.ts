@@ -5,6 +5,7 @@
 
 import { fitsUnitFile } from '../model/unit-syntax.ts';
 import { LockerdError } from '../model/errors.ts';
+import { encryptModes } from '../model/locker-words.ts';
 import type { LimitTexts } from '../model/guest-limits.ts';
 import { isLimitName, limitRules } from '../model/guest-limits.ts';
 
@@ -273,13 +274,11 @@ const kinds: Readonly<
     form: 'a mode of three or four octal digits',
   },
   encrypt: {
-    accepts: (value) => typeof value === 'string' && encryptions.has(value),
+    accepts: (value) => encryptModes.some((mode) => mode === value),
     form: '"no", "key-file" or "passphrase"',
   },
   uid: { accepts: isId, form: 'a user id in decimal' },
 };
-
-const encryptions: ReadonlySet<string> = new Set(['no', 'key-file', 'passphrase']);
 
 function invalid(message: string, options?: ErrorOptions): LockerdError {
   return new LockerdError('InvalidArgs', message, options);

@@ -4,7 +4,7 @@
  */
 
 import { method, type Method } from '../bus/interface-table.ts';
-import { busError, DBusError, Variant, type VariantMap } from '../bus/values.ts';
+import { busError, DBusError, knownVariants, type VariantMap } from '../bus/values.ts';
 import { parsePath } from '../api/paths.ts';
 import type { GuestLook } from '../core/ports.ts';
 import { answering } from './bus-errors.ts';
@@ -14,7 +14,7 @@ import type { ServiceContext } from './service-context.ts';
 function descriptionOf(look: GuestLook | undefined): VariantMap {
   if (look === undefined) return {};
   const { os = {} } = look;
-  const members: readonly (readonly [key: string, signature: string, value: unknown])[] = [
+  return knownVariants([
     ['Addresses', 'a(ss)', look.addresses?.map(({ interface: name, address }) => [name, address])],
     ['MoreAddresses', 'b', look.hasMoreAddresses],
     ['SharesNetwork', 'b', look.sharesNetwork],
@@ -24,12 +24,7 @@ function descriptionOf(look: GuestLook | undefined): VariantMap {
     ['OperatingSystemVersion', 's', os.version],
     ['Unprivileged', 'b', look.isUnprivileged],
     ['StartTimestamp', 't', look.startUsec],
-  ];
-  return Object.fromEntries(
-    members.flatMap(([key, signature, value]) =>
-      value === undefined ? [] : [[key, new Variant(signature, value)]],
-    ),
-  );
+  ]);
 }
 
 /** Describe of a container. */

@@ -6,7 +6,7 @@
 import { jobPath } from '../api/paths.ts';
 import { unknownFigure } from '../api/names.ts';
 import type { Argument, Method } from '../bus/interface-table.ts';
-import { Variant, type VariantMap } from '../bus/values.ts';
+import { knownVariants, type VariantMap } from '../bus/values.ts';
 import type { LockerSnapshot, Store } from '../core/locker-ports.ts';
 import { optionsOf, type LockerRequest } from '../core/request.ts';
 import {
@@ -158,7 +158,7 @@ function listStores({ core, callers }: ServiceContext): Method {
 /** What is known of a store; nothing of what is not known. */
 function storeValues(store: Store): VariantMap {
   const forgotten = store.forgotten.map(({ name, size }) => [name, size ?? unknownFigure]);
-  const members: readonly (readonly [key: string, signature: string, value: unknown])[] = [
+  return knownVariants([
     ['Type', 's', store.type],
     ['FileSystem', 's', store.fileSystem],
     ['Size', 't', store.size],
@@ -167,10 +167,5 @@ function storeValues(store: Store): VariantMap {
     ['Default', 'b', store.isDefault],
     ['Problem', 's', store.problem],
     ['Forgotten', 'a(st)', forgotten],
-  ];
-  return Object.fromEntries(
-    members.flatMap(([key, signature, value]) =>
-      value === undefined ? [] : [[key, new Variant(signature, value)]],
-    ),
-  );
+  ]);
 }

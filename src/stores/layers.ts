@@ -1,6 +1,7 @@
 /** Chooses the layer between a locker's volume and its file system. */
 
 import { LockerdError } from '../model/errors.ts';
+import { encryptions } from '../model/locker-words.ts';
 import { noLayer } from './layer.ts';
 import type { Layer } from './layer.ts';
 import { LuksLayer } from './luks.ts';
@@ -17,7 +18,8 @@ export interface LayerContext {
 /** @param encrypt of a request or of a definition. Throws InvalidArgs for what is not known. */
 export function layerFor(encrypt: string, context: LayerContext): Layer {
   if (encrypt === 'no') return noLayer;
-  if (encrypt === 'key-file' || encrypt === 'passphrase') return new LuksLayer(encrypt, context);
+  const encryption = encryptions.find((known) => known === encrypt);
+  if (encryption !== undefined) return new LuksLayer(encryption, context);
   throw new LockerdError(
     'InvalidArgs',
     `locker "${context.locker}" cannot be encrypted by "${encrypt}"; use "no", "key-file" or "passphrase"`,

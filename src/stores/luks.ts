@@ -9,6 +9,7 @@ import { existsSync, lstatSync, mkdirSync, readFileSync, renameSync, rmSync } fr
 import { syncDirectory, writeNewFile } from '../host/write-file.ts';
 import { codeOf } from '../model/errno.ts';
 import { LockerdError } from '../model/errors.ts';
+import type { Encryption } from '../model/locker-words.ts';
 import { pathInstance } from '../model/unit-name.ts';
 import { addToCrypttab, isInCrypttab, removeFromCrypttab } from './crypttab.ts';
 import type { Layer } from './layer.ts';
@@ -28,8 +29,6 @@ const keyFileDerivation = ['--pbkdf', 'pbkdf2', '--pbkdf-force-iterations', '100
 
 /** Memory in KiB: the default of up to 1 GiB would be taken at each mount, also where a host has little. */
 const passphraseDerivation = ['--pbkdf', 'argon2id', '--pbkdf-memory', '262144'];
-
-export type Encryption = 'key-file' | 'passphrase';
 
 interface LuksContext {
   readonly locker: string;

@@ -6,11 +6,12 @@
  * PATH is root's. Nobody but root can put anything there, and who has a locker sees nothing above it.
  */
 
-import { lstatSync, readdirSync, realpathSync, renameSync, rmdirSync } from 'node:fs';
+import { lstatSync, realpathSync, renameSync, rmdirSync } from 'node:fs';
 import type { BigIntStats } from 'node:fs';
 import type { TreeStore } from '../host/store-settings.ts';
 import type { Mount } from '../host/mountinfo.ts';
 import { mountAt } from '../host/mountinfo.ts';
+import { namesIn } from '../host/names-in.ts';
 import { codeOf } from '../model/errno.ts';
 import { LockerdError } from '../model/errors.ts';
 import { formatBytes } from '../model/memory-limit.ts';
@@ -104,18 +105,9 @@ export abstract class TreeDriver implements Driver {
     return lstatSync(path, { bigint: true, throwIfNoEntry: false });
   }
 
-  protected namesIn(path: string): string[] {
-    try {
-      return readdirSync(path).sort();
-    } catch (error) {
-      if (codeOf(error) === 'ENOENT') return [];
-      throw error;
-    }
-  }
-
   private snapshots(locker: string): FoundSnapshot[] {
     const directory = this.snapshotsOf(locker);
-    return this.namesIn(directory).flatMap((entry) => {
+    return namesIn(directory).flatMap((entry) => {
       const [, name, usec, size] = /^([^@]+)@(\d{1,18})@(\d{1,19})$/.exec(entry) ?? [];
       if (name === undefined || usec === undefined || size === undefined) return [];
       const path = `${directory}/${entry}`;
@@ -176,7 +168,7 @@ export abstract class TreeDriver implements Driver {
 
   async lockers(): Promise<StoredLocker[]> {
     this.mount();
-    const names = this.namesIn(this.path).filter(
+    const names = namesIn(this.path).filter(
       (name) => isNewName(name) && this.statOf(this.place(name))?.isDirectory() === true,
     );
     const all = names.map((name) => ({ name, snapshots: this.snapshots(name) }));

@@ -19,7 +19,8 @@ import {
 import type { Container, Locker } from '../../src/core/host-objects.ts';
 import type { HostState } from '../../src/core/host-state.ts';
 import type { Job, Verb } from '../../src/core/job-queue.ts';
-import { lockerHealths, type LockerLook, type Store } from '../../src/core/locker-ports.ts';
+import type { LockerLook, Store } from '../../src/core/locker-ports.ts';
+import { lockerHealths } from '../../src/model/locker-words.ts';
 import { planLocker, type LockerWorld } from '../../src/core/locker-plan.ts';
 import { checkOption, parseOptions, type OptionName } from '../../src/core/options.ts';
 import { jobDetails } from '../../src/core/permissions.ts';

@@ -2,7 +2,7 @@ import fs from 'node:fs';
 import net from 'node:net';
 import os from 'node:os';
 import path from 'node:path';
-import type { EncryptMode } from '../../src/core/locker-ports.ts';
+import type { EncryptMode } from '../../src/model/locker-words.ts';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { HelperLockers } from '../../src/adapters/helper-lockers.ts';
 

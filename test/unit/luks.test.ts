@@ -13,7 +13,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { LockerdError } from '../../src/model/errors.ts';
 import { LuksLayer } from '../../src/stores/luks.ts';
-import type { Encryption } from '../../src/stores/luks.ts';
+import type { Encryption } from '../../src/model/locker-words.ts';
 import type { Runner } from '../../src/stores/tools.ts';
 import { ToolError } from '../../src/stores/tools.ts';
 

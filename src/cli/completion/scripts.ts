@@ -11,7 +11,6 @@ import {
 } from '../command-table.ts';
 import {
   containerStates,
-  encryptions,
   jsonModes,
   optionNames,
   optionSpec,
@@ -19,6 +18,7 @@ import {
   type ValueKind,
 } from '../option-table.ts';
 import { limitWords } from '../limit-words.ts';
+import { encryptions } from '../../model/locker-words.ts';
 import bash from './bash.hbs';
 import fish from './fish.hbs';
 import zsh from './zsh.hbs';
