@@ -2,7 +2,7 @@
 
 import { useId, useState, type ReactNode } from 'react';
 import { managerPath } from '../api/paths.ts';
-import { isNewName } from '../model/new-name.ts';
+import { isNewName, newNameForm } from '../model/new-name.ts';
 import { Choice, SelectField, TextField } from './fields.tsx';
 import { useServices, type Services } from './hooks.ts';
 import type { Locker, Store } from './objects.ts';
@@ -11,9 +11,8 @@ import * as pf from './patternfly.ts';
 import { variant, type Options } from './values.ts';
 import { parseSize, sizeText } from './words.ts';
 
-/** What new lockers and snapshots may be called; see isNewName(). */
-const nameRule =
-  'Up to 63 letters, digits, dots, dashes and underscores, of which a letter or digit comes first.';
+/** What new lockers and snapshots may be called. */
+const nameRule = `Take ${newNameForm}.`;
 
 function Dialog({
   title,

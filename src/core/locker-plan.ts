@@ -6,7 +6,7 @@
 
 import { LockerdError } from '../model/errors.ts';
 import { formatBytes } from '../model/memory-limit.ts';
-import { isNewName } from '../model/new-name.ts';
+import { isNewName, newNameForm } from '../model/new-name.ts';
 import { shellWord } from '../model/shell-quote.ts';
 import type { Locker } from './host-objects.ts';
 import type { HostState } from './host-state.ts';
@@ -70,9 +70,7 @@ function checkWords({ host }: LockerWorld, request: LockerRequest, options: Lock
   ] as const) {
     const mayBeEmpty = request.verb === 'snapshot-locker' && what === 'snapshot';
     if (name === undefined || (name === '' && mayBeEmpty) || isNewName(name)) continue;
-    throw invalid(
-      `a new ${what} cannot be named ${quoted(name)}; take up to 63 letters, digits and "_.-", the first no sign`,
-    );
+    throw invalid(`a new ${what} cannot be named ${quoted(name)}; take ${newNameForm}`);
   }
   if ('size' in request && (request.size === 0n || request.size > sizeMax)) {
     throw invalid('the size of a locker must be 1 byte or more, and not above 1 EiB');

@@ -9,7 +9,7 @@ import type { HostSettings } from '../host/settings.ts';
 import { parseStores } from '../host/store-settings.ts';
 import type { StoreSettings, Stores } from '../host/store-settings.ts';
 import { LockerdError } from '../model/errors.ts';
-import { isNewName } from '../model/new-name.ts';
+import { isNewName, newNameForm } from '../model/new-name.ts';
 import { formatProblem } from '../model/problem.ts';
 import { mountUnit } from '../model/unit-name.ts';
 import type { Origin } from '../stores/definition.ts';
@@ -97,7 +97,7 @@ export function checkNewName(what: 'locker' | 'snapshot', name: string): void {
   if (isNewName(name)) return;
   throw new LockerdError(
     'InvalidArgs',
-    `a new ${what} cannot be named "${name}"; take up to 63 letters, digits and "_.-", the first no sign`,
+    `a new ${what} cannot be named "${name}"; take ${newNameForm}`,
   );
 }
 

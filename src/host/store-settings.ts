@@ -5,7 +5,7 @@
  */
 
 import { parseBytes } from '../model/byte-size.ts';
-import { isNewName, isStoreSection } from '../model/new-name.ts';
+import { isNewName, isStoreSection, newNameForm } from '../model/new-name.ts';
 import { cleanAbsolutePath } from '../model/path.ts';
 import type { Located, Problem } from '../model/problem.ts';
 import { fitsRestOfLine, printable } from '../model/unit-syntax.ts';
@@ -177,7 +177,7 @@ function problemOf({ name, file, line, values, bare }: Section): Problem | undef
       file,
       line,
       reason: `"${printable(name)}" cannot name a store`,
-      remedy: 'write [store NAME], with up to 63 letters, digits and "_.-", the first no sign',
+      remedy: `write [store NAME], with ${newNameForm}`,
     };
   }
   const [empty] = bare;
