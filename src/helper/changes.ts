@@ -1,6 +1,6 @@
 /**
  * The record of changes to lockers: one file for each change, written before its first step and removed after
- * its last one. What is found here when no change is under way was left by one that was killed.
+ * its last one. What is found here while nobody has the locks of its lockers was left by one that was killed.
  */
 
 import { randomBytes } from 'node:crypto';
@@ -9,6 +9,7 @@ import { namesIn } from '../host/names-in.ts';
 import { syncDirectory } from '../host/write-file.ts';
 import type { StoreSettings } from '../host/store-settings.ts';
 import type { Definition } from '../stores/definition.ts';
+import type { Alone } from '../stores/tools.ts';
 import type { KnownLocker } from './locker-view.ts';
 import { removeFile, replaceFile } from './settings-file.ts';
 
@@ -32,6 +33,8 @@ export type Defined = Pick<KnownLocker, 'name' | 'mountPoint' | 'unit' | 'file'>
 export interface MakeChange extends OfStore {
   readonly verb: 'create' | 'restore';
   readonly definition: Definition;
+  /** Whose copy it is. */
+  readonly from?: string;
 }
 
 export interface RenameChange extends OfStore {
@@ -79,8 +82,25 @@ export function newChangeId(): string {
   return randomBytes(8).toString('hex');
 }
 
-function pathOf(id: string): string {
+/** Its record. */
+export function pathOfChange(id: string): string {
   return `${changesDirectory}/${id}.json`;
+}
+
+/** The lockers that nobody else may change meanwhile, by their old and new names. */
+export function lockersOf(change: Change): string[] {
+  switch (change.verb) {
+    case 'restore':
+    case 'create':
+      return [change.locker, ...(change.from === undefined ? [] : [change.from])];
+    case 'rename':
+      return [change.before.name, change.definition.locker];
+    case 'grow':
+    case 'snapshot':
+    case 'forget':
+    case 'destroy':
+      return [change.locker];
+  }
 }
 
 /** JSON has no 64-bit numbers. The most that a locker may have does not matter to what is under way. */
@@ -88,17 +108,32 @@ function writable(change: Change): unknown {
   return 'store' in change ? { ...change, store: { ...change.store, maxSize: undefined } } : change;
 }
 
-/** Writes a change, or what is new about it, so that it outlives a power cut. Throws Failed. */
-export function recordChange(change: Change): void {
+/**
+ * Writes a change, or what is new about it, so that it outlives a power cut. Throws Failed.
+ * @param alone keeps out whoever removes what killed helpers have left of records
+ */
+export async function recordChange(change: Change, alone: Alone): Promise<void> {
+  await alone(() => {
+    writeRecord(change);
+  });
+}
+
+function writeRecord(change: Change): void {
   const made = mkdirSync(changesDirectory, { recursive: true, mode: 0o700 });
   if (made !== undefined) for (const path of ['/var/lib', '/var/lib/lockerd']) syncDirectory(path);
-  replaceFile(pathOf(change.id), `${JSON.stringify(writable(change), undefined, 2)}\n`);
+  replaceFile(pathOfChange(change.id), `${JSON.stringify(writable(change), undefined, 2)}\n`);
 }
 
 /** The change is whole, or nothing of it is left. */
 export function endChange({ id }: Pick<Change, 'id'>): void {
-  removeFile(pathOf(id));
+  removeFile(pathOfChange(id));
   syncDirectory(changesDirectory);
+}
+
+/** A change that is recorded still; undefined for one that has come to its end, or whose file is none. */
+export function readChange(id: string): Change | undefined {
+  const change = changeOf(pathOfChange(id));
+  return change?.id === id ? change : undefined;
 }
 
 /** Changes that are under way or were killed, with the files whose text is none. */

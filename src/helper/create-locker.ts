@@ -32,7 +32,7 @@ export async function createLocker(
   changeLockers: ChangeLockers,
 ): Promise<Record<string, unknown>> {
   const { locker, encrypt } = request;
-  return changeLockers(async (context) => {
+  return changeLockers({ lockers: [locker] }, async (context) => {
     const view = viewLockers();
     const root = rootOf(request);
     const mountPoint = newMountPoint(view, locker);

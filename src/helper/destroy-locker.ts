@@ -52,7 +52,7 @@ export async function destroyLocker(
   changeLockers: ChangeLockers,
 ): Promise<Record<string, unknown>> {
   if (uid !== 0) throw new LockerdError('AccessDenied', 'only root may have data destroyed');
-  return changeLockers(async (context) => {
+  return changeLockers({ lockers: [locker] }, async (context) => {
     const view = viewLockers();
     const store = storeOf(view, storeName);
     const driver = driverOf(store, context.tools, hostMounts);
@@ -92,7 +92,7 @@ export async function destroyLocker(
       ...(isDefined ? { defined: definedOf(known) } : {}),
       encrypt: known?.origin?.encrypt ?? 'no',
     };
-    recordChange(change);
+    await recordChange(change, context.tools.alone);
     try {
       await destroy(context, change);
     } finally {

@@ -34,11 +34,11 @@ export async function forget(
   encrypt: string,
 ): Promise<string> {
   await unmountLocker(tools, defined);
-  const file = undefine(defined);
+  const file = await tools.alone(() => undefine(defined));
   await systemd.reload();
   const layer = layerFor(encrypt, { locker: defined.name, tools });
   await layer.close();
-  await layer.forget();
+  await tools.alone(() => layer.forget());
   // What opens it is made of crypttab.
   if (encrypt !== 'no') await systemd.reload();
   removeMountPoint(defined.mountPoint);
@@ -85,7 +85,7 @@ export async function forgetLocker(
   name: string,
   changeLockers: ChangeLockers,
 ): Promise<Record<string, unknown>> {
-  return changeLockers(async (context) => {
+  return changeLockers({ lockers: [name] }, async (context) => {
     const view = viewLockers();
     const locker = findLocker(view, name);
     checkForgettable(locker);
@@ -98,7 +98,7 @@ export async function forgetLocker(
       defined: definedOf(locker),
       encrypt: locker.origin?.encrypt ?? 'no',
     };
-    recordChange(change);
+    await recordChange(change, context.tools.alone);
     if (locker.origin !== undefined) rememberCreator({ ...locker.origin, locker: name });
     const file = await forget(context, change.defined, change.encrypt).catch((error: unknown) => {
       // Still mounted, it is still defined.

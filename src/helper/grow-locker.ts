@@ -43,8 +43,8 @@ export async function growLocker(
   request: GrowLockerRequest,
   changeLockers: ChangeLockers,
 ): Promise<Record<string, unknown>> {
-  return changeLockers(async (context) => {
-    const { locker } = request;
+  const { locker } = request;
+  return changeLockers({ lockers: [locker] }, async (context) => {
     const { store, origin, mountPoint } = findMadeLocker(viewLockers(), locker);
     const driver = driverOf(store, context.tools, hostMounts);
     const stored = (await driver.lockers()).find((one) => one.locker === locker);
@@ -70,7 +70,7 @@ export async function growLocker(
       mountPoint,
       encrypt: origin.encrypt ?? 'no',
     };
-    recordChange(change);
+    await recordChange(change, context.tools.alone);
     try {
       context.progress('file-system', 0);
       await grow(context, change);

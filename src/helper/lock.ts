@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, constants, fstatSync, openSync, statSync } from 'node:fs';
+import { closeSync, constants, fstatSync, mkdirSync, openSync, rmdirSync, statSync } from 'node:fs';
+import { codeOf } from '../model/errno.ts';
 import { LockerdError } from '../model/errors.ts';
 import { runtimeName } from '../model/unit-name.ts';
 import { hasLeft } from './input.ts';
@@ -31,8 +32,10 @@ interface LockOptions {
   readonly mayBeAbsent?: boolean;
   /** Ends the waiting. */
   readonly signal?: AbortSignal | undefined;
+  /** Make the directory where there is none, and remove it afterwards; it is there for the lock alone. */
+  readonly isMade?: boolean;
   /** What another one would be doing, for the error. */
-  readonly what?: string;
+  readonly what?: string | (() => string);
 }
 
 async function lock(
@@ -52,12 +55,14 @@ async function lock(
     throw error;
   })) as [number | null];
   if (status === 0) return;
-  throw new LockerdError('TimedOut', `another ${what} is still under way`);
+  const other = typeof what === 'string' ? what : what();
+  throw new LockerdError('TimedOut', `another ${other} is still under way`);
 }
 
 /**
  * Holds flock(2) on a directory until `use` ends, and until whatever got the descriptor has ended that `use`
- * is called with; undefined without a lock. Only root can reach the directories that are locked. Throws TimedOut, Cancelled, and Failed if the directory does not exist.
+ * is called with; undefined without a lock. Only root can reach the directories that are locked. Throws TimedOut,
+ * Cancelled, and Failed if the directory does not exist.
  */
 export async function withLock<T>(
   directory: string,
@@ -66,7 +71,10 @@ export async function withLock<T>(
   options: LockOptions = {},
 ): Promise<T> {
   for (;;) {
+    if (options.isMade === true) mkdirSync(directory, { recursive: true, mode: 0o700 });
     const fd = openDirectory(directory);
+    // Whoever had it has just removed it.
+    if (fd === undefined && options.isMade === true) continue;
     if (fd === undefined) {
       if (options.mayBeAbsent === true) return use(undefined);
       throw new LockerdError('Failed', `there is no directory ${directory}`);
@@ -74,10 +82,32 @@ export async function withLock<T>(
     try {
       await lock(fd, waitSec, options);
       // If the directory was replaced meanwhile, this lock excludes nobody.
-      if (isStillAt(fd, directory)) return await use(fd);
+      if (isStillAt(fd, directory)) return await useLock(fd, directory, use, options);
     } finally {
       closeSync(fd);
     }
+  }
+}
+
+/** A directory is removed under its lock: whoever waits for that finds another one there, and waits anew. */
+async function useLock<T>(
+  fd: number,
+  directory: string,
+  use: (lock: number) => Promise<T>,
+  { isMade = false }: LockOptions,
+): Promise<T> {
+  try {
+    return await use(fd);
+  } finally {
+    if (isMade) removeEmpty(directory);
+  }
+}
+
+function removeEmpty(directory: string): void {
+  try {
+    rmdirSync(directory);
+  } catch (error) {
+    if (!['ENOENT', 'ENOTEMPTY'].includes(codeOf(error) ?? '')) throw error;
   }
 }
 

@@ -8,6 +8,7 @@ import type { Tools } from '../stores/tools.ts';
 import { ToolError } from '../stores/tools.ts';
 import type { SystemdManager } from '../systemd/manager.ts';
 import { hostMounts } from './context.ts';
+import type { Needed } from './locker-locks.ts';
 
 export interface LockerContext {
   readonly systemd: SystemdManager;
@@ -17,8 +18,11 @@ export interface LockerContext {
   readonly progress: Making['progress'];
 }
 
-/** Makes a change of lockers while no other one is under way. */
-export type ChangeLockers = <T>(use: (context: LockerContext) => Promise<T>) => Promise<T>;
+/** Makes a change of lockers while no other one has any of them. */
+export type ChangeLockers = <T>(
+  needed: Needed,
+  use: (context: LockerContext) => Promise<T>,
+) => Promise<T>;
 
 /** Loads modules of the kernel by systemd, as the helper itself may not. One that is built in is fine, too. */
 export async function loadModules(

@@ -123,7 +123,7 @@ export async function lookAtLockers(
   tell: (locker: string, seen: LockerLook) => void,
 ): Promise<void> {
   const view = viewLockers();
-  const tools = new Tools(undefined, reportMs);
+  const tools = new Tools({ timeoutMs: reportMs });
   const lockers = [...new Set(names)].flatMap((name) => view.lockers.get(name) ?? []);
   const stored = await storedOf(view, lockers, tools);
   const mounts = hostMounts();

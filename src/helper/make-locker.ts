@@ -113,15 +113,17 @@ export async function makeLocker(
 ): Promise<void> {
   const { definition, locker, store } = change;
   const layer = layerOf(change, context);
-  recordChange(change);
+  await recordChange(change, context.tools.alone);
   try {
     await make(makingOf(change, context));
     if (hasLeft(context.signal)) {
       throw new LockerdError('Cancelled', `locker "${locker}" was not made: the caller has left`);
     }
-    await layer.define(driver.place(locker));
     context.progress('mount', 0);
-    define(definition, store.definition);
+    await context.tools.alone(async () => {
+      await layer.define(driver.place(locker));
+      define(definition, store.definition);
+    });
     await bringUp(context, change, driver);
   } catch (error) {
     await undoMaking(context, change, driver).catch((second: unknown) => {
@@ -162,20 +164,20 @@ async function undoMaking(
 ): Promise<void> {
   const { definition, store } = change;
   const { locker: name, mountPoint } = definition;
+  const { tools } = context;
   if (isDefined(change)) {
-    await unmountLocker(context.tools, { name, mountPoint });
-    undefine({
-      name,
-      mountPoint,
-      unit: mountUnit(mountPoint),
-      file: definitionFile(definition, store),
-    });
+    await unmountLocker(tools, { name, mountPoint });
+    const unit = mountUnit(mountPoint);
+    const file = definitionFile(definition, store);
+    await tools.alone(() => undefine({ name, mountPoint, unit, file }));
     await context.systemd.reload();
   }
-  removeUnfinished(definition);
   const layer = layerOf(change, context);
   await layer.close();
-  await layer.forget();
+  await tools.alone(async () => {
+    removeUnfinished(definition);
+    await layer.forget();
+  });
   await layer.discard(driver.place(name));
   const left = await driver.undo({ change: change.id, locker: name });
   removeMountPoint(mountPoint);

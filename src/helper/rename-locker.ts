@@ -27,11 +27,12 @@ function isRenamed({ definition, id }: RenameChange): boolean {
 /** What follows the new definition. Can be repeated. */
 async function goOn(context: LockerContext, change: RenameChange): Promise<void> {
   const { before, definition, wasMounted } = change;
-  enable(definition);
-  undefine(before);
-  await context.systemd.reload();
   const { tools } = context;
-  await layerFor(before.encrypt, { locker: before.name, tools }).forget();
+  enable(definition);
+  await tools.alone(() => undefine(before));
+  await context.systemd.reload();
+  const layer = layerFor(before.encrypt, { locker: before.name, tools });
+  await tools.alone(() => layer.forget());
   removeMountPoint(before.mountPoint);
   if (wasMounted) await mountLocker(context, mountUnit(definition.mountPoint));
   endChange(change);
@@ -41,10 +42,12 @@ async function goOn(context: LockerContext, change: RenameChange): Promise<void>
 async function undo(context: LockerContext, change: RenameChange): Promise<void> {
   const { before, definition, store, wasMounted } = change;
   const { tools } = context;
-  removeUnfinished(definition);
   const layer = layerFor(before.encrypt, { locker: definition.locker, tools });
   await layer.close();
-  await layer.forget();
+  await tools.alone(async () => {
+    removeUnfinished(definition);
+    await layer.forget();
+  });
   await driverOf(store, tools, hostMounts).rename(definition.locker, before.name);
   if (wasMounted) await mountLocker(context, before.unit);
   endChange(change);
@@ -64,8 +67,10 @@ async function rename(context: LockerContext, change: RenameChange): Promise<voi
   await layerFor(before.encrypt, { locker: before.name, tools }).close();
   await driver.rename(before.name, definition.locker);
   const layer = layerFor(before.encrypt, { locker: definition.locker, tools });
-  await layer.define(driver.place(definition.locker));
-  define(definition, store.definition);
+  await tools.alone(async () => {
+    await layer.define(driver.place(definition.locker));
+    define(definition, store.definition);
+  });
 }
 
 /**
@@ -76,7 +81,7 @@ export async function renameLocker(
   { locker, name }: { readonly locker: string; readonly name: string },
   changeLockers: ChangeLockers,
 ): Promise<Record<string, unknown>> {
-  return changeLockers(async (context) => {
+  return changeLockers({ lockers: [locker, name] }, async (context) => {
     const view = viewLockers();
     const known = findMadeLocker(view, locker);
     const { store, origin } = known;
@@ -116,7 +121,7 @@ export async function renameLocker(
       definition,
       wasMounted: isMounted(known.mountPoint),
     };
-    recordChange(change);
+    await recordChange(change, context.tools.alone);
     try {
       await rename(context, change);
     } catch (error) {

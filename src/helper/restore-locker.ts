@@ -16,7 +16,7 @@ export async function restoreLocker(
   { locker, snapshot, name, creator }: RestoreLockerRequest,
   changeLockers: ChangeLockers,
 ): Promise<Record<string, unknown>> {
-  return changeLockers(async (context) => {
+  return changeLockers({ lockers: [locker, name] }, async (context) => {
     const view = viewLockers();
     const { store, origin } = findMadeLocker(view, locker);
     const mountPoint = newMountPoint(view, name);
@@ -47,6 +47,7 @@ export async function restoreLocker(
       context,
       {
         verb: 'restore',
+        from: locker,
         id,
         locker: name,
         store,

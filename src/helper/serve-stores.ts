@@ -6,9 +6,11 @@ import { destroyLocker } from './destroy-locker.ts';
 import { forgetLocker } from './forget-locker.ts';
 import { growLocker } from './grow-locker.ts';
 import { listStores } from './list-stores.ts';
-import type { ChangeLockers } from './locker-context.ts';
+import type { ChangeLockers, LockerContext } from './locker-context.ts';
 import { lookAtLockers } from './look-lockers.ts';
 import { readChanges } from './changes.ts';
+import type { Unfinished } from './recover.ts';
+import { dyingSec } from './recover.ts';
 import { renameLocker } from './rename-locker.ts';
 import type { StoreRequest } from './request.ts';
 import { restoreLocker } from './restore-locker.ts';
@@ -20,7 +22,7 @@ export async function serveStores(
   uid: number | undefined,
   signal: AbortSignal | undefined,
 ): Promise<Record<string, unknown>> {
-  const change: ChangeLockers = (use) => changeLockers(signal, use);
+  const change: ChangeLockers = (needed, use) => changeLockers(signal, needed, use);
   switch (request.verb) {
     case 'create-locker':
       return createLocker(request, change);
@@ -54,5 +56,7 @@ export async function serveStores(
 async function recoverAll(): Promise<Record<string, unknown>> {
   const { changes, broken } = readChanges();
   if (changes.length === 0 && broken.length === 0) return { unfinished: [] };
-  return changeLockers(undefined, (_, unfinished) => Promise.resolve({ unfinished }));
+  const answer = (_: LockerContext, unfinished: readonly Unfinished[]) =>
+    Promise.resolve({ unfinished });
+  return changeLockers(undefined, { lockers: [] }, answer, dyingSec);
 }

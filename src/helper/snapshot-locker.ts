@@ -74,7 +74,7 @@ export async function snapshotLocker(
   changeLockers: ChangeLockers,
 ): Promise<Record<string, unknown>> {
   checkNewName('snapshot', snapshot);
-  return changeLockers(async (context) => {
+  return changeLockers({ lockers: [locker], freezes: isFreezing }, async (context) => {
     const view = viewLockers();
     const { store } = findMadeLocker(view, locker);
     const driver = driverOf(store, context.tools, hostMounts);
@@ -89,7 +89,7 @@ export async function snapshotLocker(
     const frozen = isFreezing ? await writersOf(view, locker) : [];
     const id = newChangeId();
     const change: SnapshotChange = { verb: 'snapshot', id, locker, store, snapshot, frozen };
-    recordChange(change);
+    await recordChange(change, context.tools.alone);
     try {
       for (const container of frozen) await freeze(viewContainer(container));
       await driver.snapshot(locker, snapshot, makingOf(change, context));

@@ -91,7 +91,7 @@ export class BtrfsDriver extends TreeDriver {
 
   async create({ locker, size, root }: NewLocker, { progress }: Making): Promise<void> {
     progress('volume', 0);
-    await this.enableQuotas();
+    await this.tools.alone(() => this.enableQuotas());
     const path = this.place(locker);
     await this.tools.run('btrfs', ['subvolume', 'create', path]);
     await this.limit(path, size);

@@ -84,7 +84,12 @@ export class DirectoryDriver extends TreeDriver {
   }
 
   /** Gives an empty directory a project of its own, which all that comes into it gets too. */
-  private async newProject(path: string): Promise<string> {
+  private newProject(path: string): Promise<string> {
+    // Another one would take the same number.
+    return this.tools.alone(() => this.takeProject(path));
+  }
+
+  private async takeProject(path: string): Promise<string> {
     const used = new Set([...(await this.projects()).keys(), ...namedProjects()]);
     let project = firstProject;
     while (used.has(project.toString())) project++;

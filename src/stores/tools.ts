@@ -70,6 +70,20 @@ export class ToolError extends LockerdError {
   }
 }
 
+/** Calls `use` while no other change is in such a part, which is a short one. */
+export type Alone = <T>(use: () => Promise<T> | T) => Promise<T>;
+
+interface ToolsOptions {
+  /**
+   * Descriptors of the locks under which a change is made. Each tool has them as well: what outlives a helper
+   * that was killed keeps the next one waiting.
+   */
+  readonly locks?: readonly number[];
+  readonly alone?: Alone;
+  /** Of a program for which nothing else is said. */
+  readonly timeoutMs?: number;
+}
+
 export interface RunOptions {
   readonly timeoutMs?: number;
   /** Ends the tool; run() then throws Cancelled. */
@@ -80,7 +94,7 @@ export interface RunOptions {
   readonly fine?: readonly number[];
 }
 
-/** What tools are run with: the drivers know no more of them than this. */
+/** What tools are run with: the layers know no more of them than this. */
 export interface Runner {
   /** Runs a program to its end and returns its output. Throws ToolError and Cancelled. */
   readonly run: (
@@ -121,23 +135,25 @@ function notStarted(program: Program, error: NodeJS.ErrnoException): LockerdErro
 }
 
 export class Tools implements Runner {
-  readonly #lock: number | 'ignore';
+  readonly #locks: readonly number[];
   readonly #timeoutMs: number;
+  /** For what lockers of a store share. Not to be called within itself. */
+  readonly alone: Alone;
 
-  /**
-   * @param lock descriptor of the lock under which changes are made. Each tool has it as well: what outlives
-   * a helper that was killed keeps the next one waiting.
-   * @param timeoutMs of a program for which nothing else is said
-   */
-  constructor(lock?: number, timeoutMs = 120_000) {
-    this.#lock = lock ?? 'ignore';
+  constructor({
+    locks = [],
+    alone = async (use) => use(),
+    timeoutMs = 120_000,
+  }: ToolsOptions = {}) {
+    this.#locks = locks;
     this.#timeoutMs = timeoutMs;
+    this.alone = alone;
   }
 
   /** Starts a program that lasts, such as one that keeps a mount namespace. */
   start(program: Program, args: readonly string[]): ChildProcess {
     return spawn(pathOf(program), args, {
-      stdio: ['pipe', 'pipe', 'pipe', this.#lock],
+      stdio: ['pipe', 'pipe', 'pipe', ...this.#locks],
       env: environment,
       cwd: '/',
     });
@@ -166,7 +182,7 @@ export class Tools implements Runner {
     if (signal?.aborted === true) return Promise.reject(cancelled());
     return new Promise((resolve, reject) => {
       const child = spawn(path, args, {
-        stdio: [input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe', this.#lock],
+        stdio: [input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe', ...this.#locks],
         env: environment,
         cwd: '/',
       });

@@ -27,8 +27,8 @@ export async function ensureImage(release = process.env['LOCKERD_TEST_RELEASE'] 
  * The image of hosts that reach each other by ssh, built first where it is missing (a minute).
  * @returns {Promise<string>} its root tree
  */
-export async function ensureSshImage() {
+export async function ensureToolsImage() {
   const images = path.join(cacheDirectory(), 'images');
-  const recipe = path.join(import.meta.dirname, 'recipe-ssh');
+  const recipe = path.join(import.meta.dirname, 'recipe-tools');
   return cachedImage(images, recipe, await ensureImage(usualRelease));
 }

@@ -3,7 +3,7 @@
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import { bootHost, type Host } from './host.ts';
-import { ensureSshImage } from './image.mjs';
+import { ensureToolsImage } from './image.mjs';
 
 const runHere = promisify(execFile);
 
@@ -31,7 +31,7 @@ async function join(source: Host, target: Host): Promise<void> {
 
 /** Boots both at once. The target's sshd knows the source's key, and the source the target's. */
 export async function bootPair(): Promise<Pair> {
-  const image = await ensureSshImage();
+  const image = await ensureToolsImage();
   const [source, target] = await Promise.all([
     bootHost({ name: 'source', image, boot: false }),
     bootHost({ name: 'target', image, boot: false }),
