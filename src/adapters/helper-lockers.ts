@@ -86,6 +86,13 @@ export class HelperLockers implements LockersPort {
     return { warnings: textsOf(answer, 'warnings'), place: textOf(answer, 'place') ?? 'its store' };
   }
 
+  async adopt(
+    { locker, store, creator }: Parameters<LockersPort['adopt']>[0],
+    progress: TellProgress,
+  ): ReturnType<LockersPort['adopt']> {
+    return this.#change('adopt-locker', { locker, store, creator: String(creator) }, { progress });
+  }
+
   async stores(): ReturnType<LockersPort['stores']> {
     const answer = await this.#ask('list-stores', {}, 'list');
     const stores = objectsOf(answer['stores']).flatMap(storeOf);

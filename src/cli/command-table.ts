@@ -281,6 +281,13 @@ export const commandSpecs = {
     help: 'Its data stays, and the message says where. It must not be attached.',
     examples: ['lockerctl forget-locker old-music'],
   },
+  'adopt-locker': {
+    operands: [{ kind: 'name', name: 'NAME', count: 'one' }],
+    options: { store: 'Of the locker; needed where two stores have one of this name', ...job },
+    summary: 'Take back a locker that was forgotten',
+    help: 'It is defined and mounted again as it was. "lockerctl stores" lists what was forgotten.',
+    examples: ['lockerctl adopt-locker old-music'],
+  },
   'destroy-locker': {
     // What is typed a second time is not completed.
     operands: [locker('NAME'), { kind: 'name', name: 'NAME', count: 'one' }],

@@ -131,6 +131,21 @@ function planOf(invocation: Invocation): Plan {
         shown: undefined,
         success: () => ['forgotten'],
       };
+    case 'adopt-locker':
+      return {
+        request: {
+          member: 'AdoptLocker',
+          signature: 's',
+          body: [name],
+          variants: knownVariants([['store', 's', invocation.store]]),
+        },
+        doing: 'adopting',
+        shown: name,
+        success: (_, after) => [
+          `taken back${after?.store ? ` from store ${after.store}` : ''}`,
+          { store: after?.store ?? null },
+        ],
+      };
     default:
       throw new Error(`"${command}" changes no locker`);
   }

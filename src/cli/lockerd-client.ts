@@ -31,7 +31,8 @@ export interface LockerJobRequest {
     | 'RenameLocker'
     | 'SnapshotLocker'
     | 'RestoreLocker'
-    | 'ForgetLocker';
+    | 'ForgetLocker'
+    | 'AdoptLocker';
   /** Without the options, which are the last one. */
   readonly signature: string;
   readonly body: readonly unknown[];

@@ -175,6 +175,7 @@ function runCommand(session: Session): Promise<number> {
     case 'snapshot-locker':
     case 'restore-locker':
     case 'forget-locker':
+    case 'adopt-locker':
       return runLockerAction(service, terminal, invocation);
     default:
       return runAction(service, terminal, invocation);

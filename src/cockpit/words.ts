@@ -94,6 +94,7 @@ const verbs: Readonly<Record<string, string>> = {
   'rename-locker': 'Renaming a locker',
   'restore-locker': 'Restoring a locker',
   'forget-locker': 'Forgetting a locker',
+  'adopt-locker': 'Taking back a locker',
 };
 
 export const verbText = (verb: string): string => verbs[verb] ?? verb;

@@ -25,7 +25,8 @@ export type Verb =
   | 'rename-locker'
   | 'snapshot-locker'
   | 'restore-locker'
-  | 'forget-locker';
+  | 'forget-locker'
+  | 'adopt-locker';
 export type JobState = 'waiting' | 'running' | 'done';
 export type JobResult = '' | 'done' | 'failed' | 'cancelled' | 'timeout';
 

@@ -12,7 +12,7 @@ import type { Locker } from './host-objects.ts';
 import type { HostState } from './host-state.ts';
 import { subjectOf } from './job-queue.ts';
 import type { LockerLooks } from './locker-looks.ts';
-import type { LockerLook, Store } from './locker-ports.ts';
+import type { ForgottenLocker, LockerLook, Store } from './locker-ports.ts';
 import type { LockerUse } from './locker-use.ts';
 import type { ActionDetails } from './ports.ts';
 import { quoted } from './quoted.ts';
@@ -56,7 +56,7 @@ function invalid(message: string): LockerdError {
 
 /** What is wrong with a request whoever makes it, or with the names in it. */
 function checkWords({ host }: LockerWorld, request: LockerRequest, options: LockerOptions): void {
-  const isNew = request.verb === 'create-locker';
+  const isNew = request.verb === 'create-locker' || request.verb === 'adopt-locker';
   if (!isNew && !host.locker(request.locker)) {
     throw new LockerdError(
       'NoSuchLocker',
@@ -81,9 +81,15 @@ function checkWords({ host }: LockerWorld, request: LockerRequest, options: Lock
   }
 }
 
+function forgottenIn(store: Store | undefined, locker: string): ForgottenLocker | undefined {
+  return store?.forgotten.find(({ name }) => name === locker);
+}
+
 /** Bytes that the locker of a request will have; undefined where that does not matter or is not known. */
-function sizeOf({ request, options, look }: Case): bigint | undefined {
+function sizeOf({ request, options, look, store }: Case): bigint | undefined {
   switch (request.verb) {
+    case 'adopt-locker':
+      return forgottenIn(store, request.locker)?.size;
     case 'create-locker':
       return request.size;
     case 'grow-locker':
@@ -110,8 +116,17 @@ function grownLocker(request: LockerRequest): string | undefined {
     case 'rename-locker':
     case 'snapshot-locker':
     case 'forget-locker':
+    case 'adopt-locker':
       return undefined;
   }
+}
+
+/** Whether the locker of a request is the caller's; empty for one that is not there yet. */
+function ownOf({ uid, request, look, store }: Case): ActionDetails['own'] {
+  if (request.verb === 'create-locker') return '';
+  const isAdopted = request.verb === 'adopt-locker';
+  const { creator } = (isAdopted ? forgottenIn(store, request.locker) : look) ?? {};
+  return creator === uid ? 'true' : 'false';
 }
 
 function detailsOf(context: Case): ActionDetails {
@@ -124,7 +139,7 @@ function detailsOf(context: Case): ActionDetails {
     locker: request.locker,
     store: context.store?.name ?? look?.store ?? '',
     size: sizeOf(context)?.toString() ?? '',
-    own: request.verb === 'create-locker' ? '' : look?.creator === uid ? 'true' : 'false',
+    own: ownOf(context),
     name: 'name' in request ? request.name : '',
     'user-lockers': use?.lockers.toString() ?? '',
     'user-size': use?.size.toString() ?? '',
@@ -144,17 +159,26 @@ function detailsOf(context: Case): ActionDetails {
     case 'grow-locker':
     case 'rename-locker':
     case 'forget-locker':
+    case 'adopt-locker':
       return details;
   }
 }
 
-/** The store that a new locker comes from. */
+/** The store that a locker comes from, or will. */
 function storeOf(
   request: LockerRequest,
   { store: wanted }: LockerOptions,
   look: LockerLook | undefined,
   stores: readonly Store[],
 ): Store | undefined {
+  if (request.verb === 'adopt-locker') {
+    const [only, ...more] = stores.filter(
+      (store) =>
+        (wanted === '' || store.name === wanted) &&
+        forgottenIn(store, request.locker) !== undefined,
+    );
+    return more.length === 0 ? only : undefined;
+  }
   if (request.verb !== 'create-locker') return stores.find(({ name }) => name === look?.store);
   return stores.find(({ name, isDefault }) => (wanted === '' ? isDefault : name === wanted));
 }
@@ -218,6 +242,29 @@ function objectionToUse({ locker }: Case): LockerdError | undefined {
   );
 }
 
+/** What is against taking back what was forgotten: the store is not said, or has nothing of that name. */
+function objectionToAdoption({ request, options, facts, store }: Case): LockerdError | undefined {
+  if (store !== undefined) return undefined;
+  const { store: wanted } = options;
+  const known = facts.stores.find(({ name }) => name === wanted);
+  if (wanted !== '' && known === undefined) {
+    return new LockerdError('NoSuchStore', `there is no store ${quoted(wanted)}`);
+  }
+  if (known !== undefined && known.problem !== '') {
+    return new LockerdError('Failed', `store "${wanted}" cannot be used: ${known.problem}`);
+  }
+  const having = facts.stores.filter((one) => forgottenIn(one, request.locker) !== undefined);
+  if (wanted === '' && having.length > 1) {
+    const names = having.map(({ name }) => `"${name}"`).join(', ');
+    return invalid(`several stores have a locker "${request.locker}": ${names}; say which`);
+  }
+  const where = wanted === '' ? 'no store has' : `store "${wanted}" does not have`;
+  return new LockerdError(
+    'NoSuchLocker',
+    `${where} a locker "${request.locker}" that was forgotten; see: lockerctl stores`,
+  );
+}
+
 function objectionTo(context: Case): LockerdError | undefined {
   const { world, request, look, facts } = context;
   switch (request.verb) {
@@ -250,6 +297,10 @@ function objectionTo(context: Case): LockerdError | undefined {
       );
     case 'forget-locker':
       return objectionToUse(context) ?? facts.trouble;
+    case 'adopt-locker':
+      return (
+        objectionToName(world, request.locker) ?? facts.trouble ?? objectionToAdoption(context)
+      );
   }
 }
 

@@ -112,6 +112,11 @@ export interface LockersPort {
   ): Promise<Warned>;
   /** Settles with where the data stays. */
   forget(locker: string): Promise<Warned & { readonly place: string }>;
+  /** Defines a locker again that a store has. */
+  adopt(
+    request: { readonly locker: string; readonly store: string; readonly creator: number },
+    progress: TellProgress,
+  ): Promise<Warned>;
   stores(): Promise<readonly Store[]>;
   look(lockers: readonly string[]): Promise<ReadonlyMap<string, LockerLook>>;
 }

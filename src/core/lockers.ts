@@ -64,11 +64,14 @@ export class Lockers {
     const snapshot = snapshotName(this.#clock.realtimeUsec());
     try {
       const isNew = request.verb === 'create-locker' || request.verb === 'restore-locker';
-      const isSized = isNew || request.verb === 'grow-locker';
+      const needsStores =
+        isNew || request.verb === 'grow-locker' || request.verb === 'adopt-locker';
       const [stores] = await Promise.all([
-        isSized ? this.readStores(uid) : [],
-        isSized ? this.looks.complete() : undefined,
-        request.verb === 'create-locker' ? undefined : this.looks.refresh([request.locker]),
+        needsStores ? this.readStores(uid) : [],
+        needsStores ? this.looks.complete() : undefined,
+        request.verb === 'create-locker' || request.verb === 'adopt-locker'
+          ? undefined
+          : this.looks.refresh([request.locker]),
       ]);
       return { stores, trouble: undefined, snapshot };
     } catch (error) {
@@ -97,7 +100,8 @@ export class Lockers {
 
   /** Counts what a job makes as its user's, from now until its end. */
   claim(job: Job, { verb, locker, name, size }: ActionDetails): void {
-    if (size === '') return;
+    // What was forgotten counts already.
+    if (size === '' || verb === 'adopt-locker') return;
     this.use.claim(job, verb === 'restore-locker' ? name : locker, BigInt(size));
   }
 
@@ -153,6 +157,9 @@ export class Lockers {
         const { place, warnings } = await this.#port.forget(locker);
         return { warnings: [...warnings, `the data of locker "${locker}" stays in ${place}`] };
       }
+      case 'adopt-locker':
+        job.report('adopting');
+        return this.#port.adopt({ locker, store, creator: uid }, tell);
     }
   }
 

@@ -65,6 +65,7 @@ export function questionsAbout(asked: Asked, object: PermissionObject): Question
         action,
         candidates: [
           ...(action === 'org.lockerd1.create-locker' ? newLockers(asked) : []),
+          ...(action === 'org.lockerd1.adopt-locker' ? forgottenLockers(asked) : []),
           emptyDetails,
         ],
       }));
@@ -145,6 +146,16 @@ function newLockers(asked: Asked): ActionDetails[] {
   const names = asked.lockers.knownStores.slice(0, maxCandidates).map((store) => store.name);
   const request = { verb: 'create-locker', locker: exampleName, size: exampleSize } as const;
   return names.map((store) => lockerDetails(asked, request, { store }));
+}
+
+/** Some of what stores have of lockers that were forgotten. */
+function forgottenLockers(asked: Asked): ActionDetails[] {
+  return asked.lockers.knownStores
+    .flatMap(({ name: store, forgotten }) => forgotten.map(({ name }) => ({ store, name })))
+    .slice(0, maxCandidates)
+    .map(({ store, name }) =>
+      lockerDetails(asked, { verb: 'adopt-locker', locker: name }, { store }),
+    );
 }
 
 function lockerDetails(

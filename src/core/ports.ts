@@ -246,6 +246,7 @@ export const actionIds = [
   'org.lockerd1.snapshot-locker',
   'org.lockerd1.restore-locker',
   'org.lockerd1.forget-locker',
+  'org.lockerd1.adopt-locker',
   'org.lockerd1.cancel-job-other',
 ] as const;
 export type ActionId = (typeof actionIds)[number];

@@ -53,7 +53,7 @@ export type LockerRequest =
       readonly snapshot: string;
       readonly name: string;
     }
-  | { readonly verb: 'forget-locker'; readonly locker: string };
+  | { readonly verb: 'forget-locker' | 'adopt-locker'; readonly locker: string };
 
 export const lockerVerbs = [
   'create-locker',
@@ -62,6 +62,7 @@ export const lockerVerbs = [
   'snapshot-locker',
   'restore-locker',
   'forget-locker',
+  'adopt-locker',
 ] as const satisfies readonly LockerRequest['verb'][];
 
 export function isLockerRequest(request: Request): request is LockerRequest {
@@ -93,6 +94,7 @@ export const optionsOf: Readonly<Record<Verb, readonly OptionName[]>> = {
   'snapshot-locker': [...commonOptions, 'freeze'],
   'restore-locker': commonOptions,
   'forget-locker': commonOptions,
+  'adopt-locker': [...commonOptions, 'store'],
 };
 
 /** Of Cancel, which is no verb of a job. */

@@ -37,6 +37,12 @@ export interface MakeChange extends OfStore {
   readonly from?: string;
 }
 
+/** A locker that the store has already, which is defined again. */
+export interface AdoptChange extends OfStore {
+  readonly verb: 'adopt';
+  readonly definition: Definition;
+}
+
 export interface RenameChange extends OfStore {
   readonly verb: 'rename';
   readonly before: Defined & { readonly encrypt: string };
@@ -75,7 +81,13 @@ export interface DestroyChange extends OfStore {
 
 /** A change, with all that is needed to go on with it or to undo it. */
 export type Change =
-  MakeChange | RenameChange | GrowChange | SnapshotChange | ForgetChange | DestroyChange;
+  | MakeChange
+  | AdoptChange
+  | RenameChange
+  | GrowChange
+  | SnapshotChange
+  | ForgetChange
+  | DestroyChange;
 
 /** A new id, which no other change has or had. */
 export function newChangeId(): string {
@@ -95,6 +107,7 @@ export function lockersOf(change: Change): string[] {
       return [change.locker, ...(change.from === undefined ? [] : [change.from])];
     case 'rename':
       return [change.before.name, change.definition.locker];
+    case 'adopt':
     case 'grow':
     case 'snapshot':
     case 'forget':

@@ -22,6 +22,14 @@ function unitPath(mountPoint: string): string {
   return `${unitDirectory}/${mountUnit(mountPoint)}`;
 }
 
+/** The file that has a definition. */
+export function fileOf(
+  { mountPoint }: Pick<Definition, 'mountPoint'>,
+  how: StoreSettings['definition'],
+): string {
+  return how === 'fstab' ? fstab : unitPath(mountPoint);
+}
+
 function isThere(path: string): boolean {
   return lstatSync(path, { throwIfNoEntry: false }) !== undefined;
 }

@@ -8,14 +8,14 @@ import { whyNoMountUnit } from '../host/lockers.ts';
 import type { StoreSettings } from '../host/store-settings.ts';
 import { LockerdError } from '../model/errors.ts';
 import { formatBytes } from '../model/memory-limit.ts';
+import { shellWord } from '../model/shell-quote.ts';
 import { mountUnit } from '../model/unit-name.ts';
-import type { Definition } from '../stores/definition.ts';
 import type { Driver, Making } from '../stores/driver.ts';
 import { driverOf } from '../stores/drivers.ts';
 import type { Layer } from '../stores/layer.ts';
 import { layerFor } from '../stores/layers.ts';
 import { hostMounts } from './context.ts';
-import type { MakeChange } from './changes.ts';
+import type { AdoptChange, MakeChange } from './changes.ts';
 import { endChange, recordChange } from './changes.ts';
 import { hasLeft } from './input.ts';
 import type { LockerContext } from './locker-context.ts';
@@ -23,12 +23,13 @@ import { mountLocker, unmountLocker } from './locker-context.ts';
 import {
   define,
   enable,
+  fileOf,
   removeMountPoint,
   removeUnfinished,
   undefine,
 } from './locker-definitions.ts';
 import type { LockerView } from './locker-view.ts';
-import { checkNewName, fstab, viewLockers } from './locker-view.ts';
+import { checkNewName, viewLockers } from './locker-view.ts';
 
 /** Where a new locker will be mounted. Throws InvalidArgs, LockerExists and Failed. */
 export function newMountPoint(view: LockerView, locker: string): string {
@@ -71,7 +72,7 @@ export async function refuseStored(driver: Driver, locker: string): Promise<void
   throw new LockerdError(
     'LockerExists',
     `store "${name}" still has ${driver.place(locker)} of a locker "${locker}" that was forgotten; take another ` +
-      'name, or as root: lockerctl destroy-locker',
+      `name, or take that back: lockerctl adopt-locker ${shellWord(locker)}`,
   );
 }
 
@@ -97,7 +98,7 @@ export function makingOf({ id }: { readonly id: string }, context: LockerContext
 }
 
 /** Whether the definition that a change was to write is there. */
-export function isDefined({ definition, id }: MakeChange): boolean {
+export function isDefined({ definition, id }: MakeChange | AdoptChange): boolean {
   return viewLockers().lockers.get(definition.locker)?.origin?.change === id;
 }
 
@@ -151,11 +152,6 @@ async function bringUp(context: LockerContext, change: MakeChange, driver: Drive
   await driver.finish(change.id);
 }
 
-function definitionFile(definition: Definition, store: StoreSettings): string {
-  const unit = mountUnit(definition.mountPoint);
-  return store.definition === 'fstab' ? fstab : `/etc/systemd/system/${unit}`;
-}
-
 /** Undoes a change that has not come to its end. Throws Failed with what is left. Can be repeated. */
 async function undoMaking(
   context: LockerContext,
@@ -168,7 +164,7 @@ async function undoMaking(
   if (isDefined(change)) {
     await unmountLocker(tools, { name, mountPoint });
     const unit = mountUnit(mountPoint);
-    const file = definitionFile(definition, store);
+    const file = fileOf(definition, store.definition);
     await tools.alone(() => undefine({ name, mountPoint, unit, file }));
     await context.systemd.reload();
   }

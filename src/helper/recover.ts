@@ -4,6 +4,7 @@ import { readdirSync, rmSync } from 'node:fs';
 import { LockerdError } from '../model/errors.ts';
 import { printable } from '../model/unit-syntax.ts';
 import { Tools } from '../stores/tools.ts';
+import { recoverAdoption } from './adopt-locker.ts';
 import type { Change } from './changes.ts';
 import { changesDirectory, lockersOf, readChange, readChanges } from './changes.ts';
 import { recoverDestroy } from './destroy-locker.ts';
@@ -21,6 +22,8 @@ async function recoverOne(context: LockerContext, change: Change): Promise<void>
     case 'create':
     case 'restore':
       return recoverMaking(context, change);
+    case 'adopt':
+      return recoverAdoption(context, change);
     case 'rename':
       return recoverRename(context, change);
     case 'grow':

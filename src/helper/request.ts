@@ -59,6 +59,14 @@ export interface SnapshotLockerRequest {
   readonly freeze: boolean;
 }
 
+export interface AdoptLockerRequest {
+  readonly verb: 'adopt-locker';
+  readonly locker: string;
+  readonly store: string;
+  /** Who had it made, where nobody knows any more. */
+  readonly creator: string;
+}
+
 export interface RestoreLockerRequest {
   readonly verb: 'restore-locker';
   readonly locker: string;
@@ -81,6 +89,7 @@ export type StoreRequest =
   | GrowLockerRequest
   | SnapshotLockerRequest
   | RestoreLockerRequest
+  | AdoptLockerRequest
   | DestroyLockerRequest
   | { readonly verb: 'rename-locker'; readonly locker: string; readonly name: string }
   | { readonly verb: 'list-snapshots' | 'forget-locker'; readonly locker: string }
@@ -158,6 +167,7 @@ const members: Readonly<Record<Request['verb'], Readonly<Record<string, Kind>>>>
   'list-snapshots': { locker: 'name' },
   'restore-locker': { locker: 'name', snapshot: 'name', name: 'name', creator: 'uid' },
   'forget-locker': { locker: 'name' },
+  'adopt-locker': { locker: 'name', store: 'name', creator: 'uid' },
   'list-stores': {},
   'look-lockers': { lockers: 'names' },
   'destroy-locker': { locker: 'name', store: 'name', snapshot: 'name' },
@@ -173,6 +183,7 @@ const storeVerbs: ReadonlySet<string> = new Set([
   'list-snapshots',
   'restore-locker',
   'forget-locker',
+  'adopt-locker',
   'list-stores',
   'look-lockers',
   'destroy-locker',

@@ -1,5 +1,6 @@
 /** Requests about stores and what comes from them, each to the file that serves it. */
 
+import { adoptLocker } from './adopt-locker.ts';
 import { changeLockers } from './change-lockers.ts';
 import { createLocker } from './create-locker.ts';
 import { destroyLocker } from './destroy-locker.ts';
@@ -38,6 +39,8 @@ export async function serveStores(
       return restoreLocker(request, change);
     case 'forget-locker':
       return forgetLocker(request.locker, change);
+    case 'adopt-locker':
+      return adoptLocker(request, change);
     case 'list-stores':
       return listStores();
     case 'look-lockers':

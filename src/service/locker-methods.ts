@@ -56,7 +56,10 @@ function declareWith({ core, callers }: ServiceContext) {
     (nameAt) => {
       const { in: args, split } = withLocker([...own, optionsArgument], nameAt);
       return {
-        in: verb === 'create-locker' ? [['name', 's'], ...args.slice(1)] : args,
+        in:
+          verb === 'create-locker' || verb === 'adopt-locker'
+            ? [['name', 's'], ...args.slice(1)]
+            : args,
         out: [['job', 'o']],
         checkEntry: onlyOptions(optionsOf[verb]),
         handler: (call, values: readonly unknown[]) =>
@@ -100,6 +103,7 @@ export function lockerMethods(context: ServiceContext): LockerMethods {
       }),
     ),
     'forget-locker': declare('forget-locker', [], (locker) => ({ verb: 'forget-locker', locker })),
+    'adopt-locker': declare('adopt-locker', [], (locker) => ({ verb: 'adopt-locker', locker })),
     'list-snapshots': (nameAt) => listSnapshots(context, nameAt),
     look: (nameAt) => look(context, nameAt),
     'list-stores': listStores(context),

@@ -48,6 +48,7 @@ export function managerInterface(
       ListSnapshots: lockers['list-snapshots'](),
       RestoreLocker: lockers['restore-locker'](),
       ForgetLocker: lockers['forget-locker'](),
+      AdoptLocker: lockers['adopt-locker'](),
       LookAtLockers: lockers.look(),
       ListStores: lockers['list-stores'],
       ListContainers: method({

@@ -5,7 +5,17 @@
  */
 
 import { randomBytes, randomUUID } from 'node:crypto';
-import { existsSync, lstatSync, mkdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  readSync,
+  renameSync,
+  rmSync,
+} from 'node:fs';
 import { syncDirectory, writeNewFile } from '../host/write-file.ts';
 import { codeOf } from '../model/errno.ts';
 import { LockerdError } from '../model/errors.ts';
@@ -26,6 +36,14 @@ const deriveMs = 300_000;
 
 /** The key is random, so that nothing is gained by making it hard to guess. */
 const keyFileDerivation = ['--pbkdf', 'pbkdf2', '--pbkdf-force-iterations', '1000'];
+
+/** Where both versions of LUKS have the UUID in their header, as text that ends with a NUL; bytes. */
+const uuidAt = 168;
+const uuidBytes = 40;
+
+function isUuid(text: string): boolean {
+  return /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(text);
+}
 
 /** Memory in KiB: the default of up to 1 GiB would be taken at each mount, also where a host has little. */
 const passphraseDerivation = ['--pbkdf', 'argon2id', '--pbkdf-memory', '262144'];
@@ -158,7 +176,7 @@ export class LuksLayer implements Layer {
   private async uuidOf(device: string): Promise<string | undefined> {
     // 1: there is no such header.
     const uuid = (await this.cryptsetup(['luksUUID', '--', device], { fine: [1] })).trim();
-    return /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(uuid) ? uuid : undefined;
+    return isUuid(uuid) ? uuid : undefined;
   }
 
   private async keyOf(device: string): Promise<{ file: string; options: RunOptions }> {
@@ -221,6 +239,24 @@ export class LuksLayer implements Layer {
       { cause },
     );
   }
+}
+
+/** What a header of LUKS begins with, of either version. */
+const magic = Buffer.from('LUKS\xba\xbe', 'latin1');
+
+/** How a volume is encrypted that has no definition; undefined for one that is not. Throws Failed. */
+export function encryptionOf(device: string, etc = '/etc'): Encryption | undefined {
+  const header = Buffer.alloc(uuidAt + uuidBytes);
+  const fd = openSync(device, 'r');
+  try {
+    readSync(fd, header, 0, header.length, 0);
+  } finally {
+    closeSync(fd);
+  }
+  if (!header.subarray(0, magic.length).equals(magic)) return undefined;
+  const [uuid = ''] = header.toString('latin1', uuidAt).split('\0');
+  const hasKey = isUuid(uuid) && existsSync(`${etc}/lockerd/keys/${uuid}.key`);
+  return hasKey ? 'key-file' : 'passphrase';
 }
 
 /** Throws Failed for what is no file; a link is not followed. */

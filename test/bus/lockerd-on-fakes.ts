@@ -284,6 +284,19 @@ export class LockerdOnFakes {
         const done = await change('forget-locker', locker, effect);
         return { ...done, place: lookAt(locker).device ?? 'its store' };
       },
+      adopt: ({ locker, store, creator }, progress) => {
+        const effect = () => {
+          const look = {
+            health: 'good',
+            store,
+            creator,
+            fileSystem: 'ext4',
+            snapshots: [],
+          } as const;
+          this.#defineLocker(locker, look);
+        };
+        return change('adopt-locker', locker, effect, progress);
+      },
     };
   }
 

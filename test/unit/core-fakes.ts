@@ -240,6 +240,7 @@ export class FakeOutside {
       snapshot: (request, _, signal) => this.#ask(`snapshot-locker ${words(request)}`, signal),
       restore: (request, _, signal) => this.#ask(`restore-locker ${words(request)}`, signal),
       forget: (locker) => this.#ask(`forget-locker ${locker}`),
+      adopt: (request) => this.#ask(`adopt-locker ${words(request)}`),
       snapshots: (locker) => this.#see(`snapshots ${locker}`, () => this.snapshots[locker] ?? []),
       stores: () => this.#see('stores', () => this.stores),
       look: (names) =>

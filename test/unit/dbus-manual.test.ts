@@ -147,6 +147,7 @@ const methodOf: Readonly<Record<Verb, string>> = {
   'snapshot-locker': 'SnapshotLocker',
   'restore-locker': 'RestoreLocker',
   'forget-locker': 'ForgetLocker',
+  'adopt-locker': 'AdoptLocker',
 };
 const verbs = Object.keys(methodOf) as Verb[];
 const states = listed('container', 'State') as Container['state'][];
@@ -193,6 +194,7 @@ function requestOf(verb: Verb): Request {
   if (verb === 'snapshot-locker') return { verb, locker: 'data', snapshot: 'a' };
   if (verb === 'restore-locker') return { verb, locker: 'data', snapshot: 'a', name: 'new' };
   if (verb === 'forget-locker') return { verb, locker: 'data' };
+  if (verb === 'adopt-locker') return { verb, locker: 'new' };
   return { verb, container: 'web' };
 }
 
