@@ -207,7 +207,7 @@ function allOptions(verb: Verb) {
 
 const fast: Store = {
   ...{ name: 'fast', type: 'lvm', fileSystem: 'ext4', size: 1n, free: 1n, maxSize: 2n ** 31n },
-  ...{ isDefault: true, problem: '', forgotten: [] },
+  ...{ isDefault: true, problem: '', forgotten: [{ name: 'new', size: 2n ** 30n, creator: 0 }] },
 };
 
 /** What is known of the lockers that there are, and of the caller's. */
