@@ -4,14 +4,16 @@
  */
 
 import { randomBytes } from 'node:crypto';
-import { mkdirSync, readFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
 import { namesIn } from '../host/names-in.ts';
-import { syncDirectory } from '../host/write-file.ts';
+import { syncDirectory, writeNewFile } from '../host/write-file.ts';
 import type { StoreSettings } from '../host/store-settings.ts';
 import type { Definition } from '../stores/definition.ts';
 import type { Alone } from '../stores/tools.ts';
 import type { KnownLocker } from './locker-view.ts';
-import { removeFile, replaceFile } from './settings-file.ts';
+import { errnoText } from '../model/errno.ts';
+import { LockerdError } from '../model/errors.ts';
+import { removeFile } from './settings-file.ts';
 
 /** Root's alone: whoever could write here could have things removed. */
 export const changesDirectory = '/var/lib/lockerd/changes';
@@ -131,10 +133,34 @@ export async function recordChange(change: Change, alone: Alone): Promise<void> 
   });
 }
 
+/**
+ * Where a record is written before it has its name. It is not hidden, so that systemd sees that the directory has
+ * something in it, and has it removed.
+ */
+const unwritten = /^[0-9a-f]{16}\.unwritten$/;
+
 function writeRecord(change: Change): void {
   const made = mkdirSync(changesDirectory, { recursive: true, mode: 0o700 });
   if (made !== undefined) for (const path of ['/var/lib', '/var/lib/lockerd']) syncDirectory(path);
-  replaceFile(pathOfChange(change.id), `${JSON.stringify(writable(change), undefined, 2)}\n`);
+  const temporary = `${changesDirectory}/${change.id}.unwritten`;
+  try {
+    writeNewFile(temporary, `${JSON.stringify(writable(change), undefined, 2)}\n`, undefined);
+    renameSync(temporary, pathOfChange(change.id));
+    syncDirectory(changesDirectory);
+  } catch (error) {
+    const why = errnoText(error);
+    throw new LockerdError('Failed', `${temporary} cannot be written: ${why}`, { cause: error });
+  }
+}
+
+/** Removes what killed helpers have left of records; they have changed nothing by it. */
+export async function removeUnwritten(alone: Alone): Promise<void> {
+  const left = () => namesIn(changesDirectory).filter((name) => unwritten.test(name));
+  if (left().length === 0) return;
+  // What is there while nobody writes one, nobody will finish.
+  await alone(() => {
+    for (const name of left()) rmSync(`${changesDirectory}/${name}`);
+  });
 }
 
 /** The change is whole, or nothing of it is left. */

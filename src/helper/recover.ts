@@ -1,12 +1,11 @@
 /** Brings to an end what changes of lockers have left that were killed, at whatever step. */
 
-import { readdirSync, rmSync } from 'node:fs';
 import { LockerdError } from '../model/errors.ts';
 import { printable } from '../model/unit-syntax.ts';
 import { Tools } from '../stores/tools.ts';
 import { recoverAdoption } from './adopt-locker.ts';
 import type { Change } from './changes.ts';
-import { changesDirectory, lockersOf, readChange, readChanges } from './changes.ts';
+import { lockersOf, readChange, readChanges, removeUnwritten } from './changes.ts';
 import { recoverDestroy } from './destroy-locker.ts';
 import { recoverForget } from './forget-locker.ts';
 import { recoverGrowth } from './grow-locker.ts';
@@ -43,13 +42,6 @@ export interface Unfinished {
   readonly verb: string;
   readonly locker: string;
   readonly problem: string;
-}
-
-/** What a killed helper was just writing; it has changed nothing by it. */
-function removeUnwritten(): void {
-  for (const name of readdirSync(changesDirectory)) {
-    if (/^\.[0-9a-f]{16}\.json\.new$/.test(name)) rmSync(`${changesDirectory}/${name}`);
-  }
 }
 
 function log(level: number, text: string): void {
@@ -118,6 +110,7 @@ export async function recover(
   held: Held,
   waitSec: number,
 ): Promise<Unfinished[]> {
+  await removeUnwritten(alone);
   const seen = new Set<string>();
   const unfinished: Unfinished[] = readChanges().broken.map((path) => {
     const problem = `${path} is no record of a change; look at what it says, and remove it`;
@@ -126,7 +119,6 @@ export async function recover(
   for (;;) {
     const change = readChanges().changes.find(({ id }) => !seen.has(id));
     if (change === undefined) break;
-    if (seen.size === 0) await alone(removeUnwritten);
     const { verb, locker, id } = change;
     seen.add(id);
     try {

@@ -9,7 +9,6 @@ import { growLocker } from './grow-locker.ts';
 import { listStores } from './list-stores.ts';
 import type { ChangeLockers, LockerContext } from './locker-context.ts';
 import { lookAtLockers } from './look-lockers.ts';
-import { readChanges } from './changes.ts';
 import type { Unfinished } from './recover.ts';
 import { dyingSec } from './recover.ts';
 import { renameLocker } from './rename-locker.ts';
@@ -57,8 +56,6 @@ export async function serveStores(
 
 /** Brings all that was killed to an end; `unfinished` is what could not be. */
 async function recoverAll(): Promise<Record<string, unknown>> {
-  const { changes, broken } = readChanges();
-  if (changes.length === 0 && broken.length === 0) return { unfinished: [] };
   const answer = (_: LockerContext, unfinished: readonly Unfinished[]) =>
     Promise.resolve({ unfinished });
   return changeLockers(undefined, { lockers: [] }, answer, dyingSec);

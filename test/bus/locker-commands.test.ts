@@ -203,6 +203,18 @@ test('a locker is renamed and forgotten, and its data is named', async () => {
   expect((await lockerctl(['lockers', '-q'])).stdout).toBe('');
 });
 
+test('a locker that was forgotten is taken back', async () => {
+  const forgotten = [{ name: 'old', size: gibibyte, creator: 7 }];
+  service.outside.stores = [store('fast', { forgotten }), store('slow')];
+  expect(await lockerctl(['adopt-locker', 'old'])).toEqual(
+    done('old: taken back from store fast\n'),
+  );
+  expect(called('AdoptLocker')).toEqual(['old', {}]);
+  const failed = await lockerctl(['adopt-locker', '--store=slow', 'older']);
+  expect(failed).toMatchObject({ status: 5, stdout: '' });
+  expect(failed.stderr).toContain('store "slow" does not have a locker "older" that was forgotten');
+});
+
 test('stores', async () => {
   const forgotten = [{ name: 'old', size: gibibyte, creator: 7 }];
   service.outside.stores = [

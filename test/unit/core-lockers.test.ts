@@ -474,3 +474,57 @@ describe('permissions', () => {
     expect(full.get('org.lockerd1.create-locker')).toBe('no');
   });
 });
+
+describe('what was forgotten', () => {
+  const adopt: LockerRequest = { verb: 'adopt-locker', locker: 'old' };
+  const forgotten = [{ name: 'old', size: gibibyte, creator: 1000 }];
+  const wanted = 'adopt-locker {"locker":"old","store":"slow","creator":1000}';
+  beforeEach(() => {
+    outside.stores = [store('slow', { forgotten }), store('fast', { isDefault: true })];
+  });
+
+  test('is taken back from the store that has it', async () => {
+    const job = await made(adopt);
+    expect(outside.checks.at(-1)?.action).toBe('org.lockerd1.adopt-locker');
+    expect(asked()).toEqual({
+      ...{ verb: 'adopt-locker', locker: 'old', store: 'slow', size: gib(1), own: 'true' },
+      ...{ force: 'false', persist: 'false' },
+    });
+    expect(outside.done).toEqual([wanted]);
+    define('old');
+    outside.lockerLooks['old'] = look({ store: 'slow' });
+    outside.answer(wanted, { warnings: [] });
+    await settled();
+    expect(job).toMatchObject({ result: 'done' });
+    expect(core.lockers.looks.of('old')).toMatchObject({ store: 'slow' });
+  });
+
+  test('of two stores is taken from the one that is named', async () => {
+    outside.stores = [store('slow', { forgotten }), store('fast', { forgotten })];
+    expect(await codeOf(made(adopt))).toBe('InvalidArgs');
+    await made(adopt, { store: 'slow' });
+    expect(outside.done).toEqual([wanted]);
+  });
+
+  test.each([
+    ['a locker that is there', { ...adopt, locker: 'data' }, {}, 'LockerExists'],
+    ['what no store has', { ...adopt, locker: 'none' }, {}, 'NoSuchLocker'],
+    ['what another store has', adopt, { store: 'fast' }, 'NoSuchLocker'],
+    ['a store that is not there', adopt, { store: 'none' }, 'NoSuchStore'],
+  ] as const)('cannot be %s', async (_, request, values, code) => {
+    expect(await codeOf(made(request, values))).toBe(code);
+    outside.decide = () => 'no';
+    expect(await codeOf(made(request, values))).toBe('AccessDenied');
+    expect(outside.done).toEqual([]);
+  });
+
+  test('cannot have a name that no new locker can have', async () => {
+    expect(await codeOf(made({ ...adopt, locker: 'a/b' }))).toBe('InvalidArgs');
+    expect([outside.checks, outside.lockerAsks]).toEqual([[], []]);
+  });
+
+  test('of a store that is broken says what is wrong with it', async () => {
+    outside.stores = [store('slow', { problem: 'the volume group has gone' })];
+    await expect(made(adopt, { store: 'slow' })).rejects.toThrow('the volume group has gone');
+  });
+});

@@ -64,3 +64,37 @@ test('a directory that was made anew is locked anew', async () => {
   });
   expect(await waiting).toBe('locked');
 });
+
+test('a directory that is made for the lock alone goes with it, whoever waits for it', async () => {
+  const directory = join(top, 'locker');
+  const options = { isMade: true } as const;
+  const order: string[] = [];
+  const use = (name: string) =>
+    withLock(
+      directory,
+      60,
+      async () => {
+        order.push(name);
+        await new Promise((resolve) => setTimeout(resolve, 20));
+        order.push(name);
+      },
+      options,
+    );
+  await Promise.all(['a', 'b', 'c'].map(use));
+  const [a, b, c] = [order[0], order[2], order[4]];
+  expect(order).toEqual([a, a, b, b, c, c]);
+  expect(readdirSync(top)).toEqual([]);
+  await expect(
+    withLock(directory, 60, () => Promise.reject(new Error('x')), options),
+  ).rejects.toThrow('x');
+  expect(readdirSync(top)).toEqual([]);
+});
+
+test('the error says what is waited for', async () => {
+  const what = () => 'change of locker "a" (restore for 7 s)';
+  await withLock(top, 60, async () => {
+    await expect(withLock(top, 0, done, { what })).rejects.toThrow(
+      'another change of locker "a" (restore for 7 s) is still under way',
+    );
+  });
+});

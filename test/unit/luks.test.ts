@@ -12,7 +12,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { LockerdError } from '../../src/model/errors.ts';
-import { LuksLayer } from '../../src/stores/luks.ts';
+import { encryptionOf, LuksLayer } from '../../src/stores/luks.ts';
 import type { Encryption } from '../../src/model/locker-words.ts';
 import type { Runner } from '../../src/stores/tools.ts';
 import { ToolError } from '../../src/stores/tools.ts';
@@ -195,4 +195,26 @@ test("an admin's line of the name is in the way, and stays", async () => {
   expect(await codeOf(layer.define(device))).toBe('LockerExists');
   await layer.forget();
   expect(crypttab()).toBe(own);
+});
+
+describe('what a volume without a definition is', () => {
+  const uuid = '0b7c26c1-9a35-4c94-9aae-6c2f0c8d2f5e';
+  function writeHeader(magic: string, name: string): void {
+    const header = Buffer.alloc(4096);
+    header.write(magic, 'latin1');
+    header.write(name, 168, 'latin1');
+    writeFileSync(device, header);
+  }
+
+  test.each([
+    ['an ext4 or nothing', '\0\0\0\0\0\0', uuid, undefined],
+    ['encrypted with a key of the host', 'LUKS\xba\xbe', uuid, 'key-file'],
+    ['encrypted without a key here', 'LUKS\xba\xbe', uuid.replace('0', '1'), 'passphrase'],
+    ['a header with a path for a UUID', 'LUKS\xba\xbe', '../keys/../keys/evil', 'passphrase'],
+  ])('%s', (_, magic, name, encrypt) => {
+    mkdirSync(join(root, 'lockerd/keys'), { recursive: true });
+    for (const key of [uuid, 'evil']) writeFileSync(join(root, `lockerd/keys/${key}.key`), 'key');
+    writeHeader(magic, name);
+    expect(encryptionOf(device, root)).toBe(encrypt);
+  });
 });

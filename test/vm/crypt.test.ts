@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
+import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import { attachJournalOnFailure } from '../machines/journal.ts';
 import {
   activeSince,
@@ -10,7 +10,6 @@ import {
   offline,
   systemctl,
 } from '../machines/support.ts';
-import { configurePackage, runAs } from '../machines/service.ts';
 import { bootVm, disks, type VirtualHost } from './vm.ts';
 
 // Emulation is slow, and a boot takes minutes where the machine has other things to do.
@@ -39,20 +38,6 @@ done
 `;
 const closeHook = `#!/bin/sh
 for name in ${opened.join(' ')}; do cryptsetup close $name; done
-`;
-
-/** Answers questions as an agent does. */
-const answering = `#!/bin/sh
-exec 3</run/answers
-while read -r answer <&3; do
-    until ask=$(ls /run/systemd/ask-password/ask.* 2>/dev/null | head -n 1) && [ -n "$ask" ]; do
-        sleep 0.2
-    done
-    socket=$(sed -n 's/^Socket=//p' "$ask")
-    if [ "$answer" = - ]; then yes=0; else yes=1; fi
-    printf %s "$answer" | /usr/lib/systemd/systemd-reply-password $yes "$socket"
-    while [ -e "$ask" ]; do sleep 0.2; done
-done
 `;
 
 let vm: VirtualHost;
@@ -240,173 +225,4 @@ test('what is in use on the host, and what an admin has opened, stays open', asy
     return (await vm.unit('lockers-vault.mount'))['ActiveState'] === 'inactive';
   });
   await untilOpen(Object.keys(onDemand));
-});
-
-describe('lockers that lockerd encrypts', () => {
-  const settings = '[store safe]\ntype = lvm\nvolume-group = secret\n';
-  const keys = '/etc/lockerd/keys';
-
-  beforeAll(async () => {
-    await vm.writeFile('/etc/lockerd/lockerd.conf', settings);
-    // Answers whatever systemd asks, each with the next line of a file; "-" refuses to answer.
-    await vm.writeFile('/usr/local/sbin/answer', answering, 0o755);
-    await configurePackage(vm);
-    await systemctl(vm, 'start', 'polkit.service', 'lockerd.service');
-  });
-
-  const lockerctl = (...args: string[]) => runAs(vm, 'root', 'lockerctl', ...args);
-  async function must(...args: string[]): Promise<string> {
-    const { exitCode, output } = await lockerctl(...args);
-    if (exitCode !== 0) throw new Error(`lockerctl ${args.join(' ')}: ${exitCode}: ${output}`);
-    return output;
-  }
-  const lines = async (command: string): Promise<string[]> =>
-    (await vm.run('sh', ['-c', command])).stdout.split('\n').filter(Boolean);
-  const uuidOf = async (locker: string): Promise<string> =>
-    (await lines(`cryptsetup luksUUID /dev/secret/locker-${locker}`))[0] ?? '';
-  /** All that a locker may leave: volumes, open devices, lines of crypttab, keys, units. */
-  const traces = async (): Promise<string[]> => [
-    ...(await lines(
-      'lvs --noheadings -o name secret | grep -E "locker(snap)?-" | grep -v -w locker-need; true',
-    )),
-    ...(await lines('ls /dev/mapper | grep ^locker- | grep -v -x locker-need; true')),
-    ...(await lines('grep ^locker- /etc/crypttab | grep -v ^locker-need; true')),
-    ...(await lines(`ls -A ${keys} /var/lib/lockerd/changes 2>/dev/null | grep -v :; true`)),
-    ...(await lines('ls /etc/systemd/system | grep ^lockers-; true')),
-  ];
-  async function answers(...words: string[]): Promise<void> {
-    await vm.writeFile('/run/answers', `${words.join('\n')}\n`);
-    await systemctl(vm, 'stop', 'answer.service').catch(() => undefined);
-    await vm.shell('systemd-run --quiet --collect --unit=answer /usr/local/sbin/answer');
-  }
-
-  test('one with a key file is made, grows, and is opened by its key alone', async () => {
-    await must('create-locker', '--encrypt', 'one', '48M');
-    expect(await lines('findmnt -no SOURCE,FSTYPE /lockers/one')).toEqual([
-      expect.stringMatching(/^\/dev\/mapper\/locker-one\s+ext4$/),
-    ]);
-    const key = `${keys}/${await uuidOf('one')}.key`;
-    expect(await lines(`stat -c '%U %a %s' ${keys} ${key} | cut -d ' ' -f 1-2`)).toEqual([
-      'root 700',
-      'root 600',
-    ]);
-    expect(await lines('grep ^locker-one /etc/crypttab')).toEqual([
-      `locker-one /dev/secret/locker-one ${key} luks,noauto,nofail`,
-    ]);
-    await vm.shell('echo plaintext-of-the-guest >/lockers/one/word; sync');
-    expect(await lines('grep -c plaintext-of-the-guest /dev/secret/locker-one; true')).toEqual([
-      '0',
-    ]);
-    await must('grow-locker', 'one', '+24M');
-    const [blocks] = await lines('blockdev --getsize64 /dev/mapper/locker-one');
-    expect(Number(blocks)).toBeGreaterThan(48 * 2 ** 20);
-    const [size] = await lines('df --output=size -B 1M /lockers/one | tail -n 1');
-    expect(Number(size)).toBeGreaterThan(44);
-  });
-
-  test('a copy has a key and a UUID of its own, and a rename keeps both', async () => {
-    await must('snapshot-locker', 'one', 'before');
-    await vm.shell('echo later >/lockers/one/word');
-    await must('restore-locker', 'one', 'before', 'two');
-    const uuid = await uuidOf('two');
-    expect(uuid).not.toBe(await uuidOf('one'));
-    expect(await vm.exists(`${keys}/${uuid}.key`)).toBe(true);
-    await must('rename-locker', 'two', 'three-3');
-    expect(await uuidOf('three-3')).toBe(uuid);
-    expect(await lines('cat /lockers/three-3/word /lockers/one/word')).toEqual([
-      'plaintext-of-the-guest',
-      'later',
-    ]);
-    expect(await vm.exists('/dev/mapper/locker-two')).toBe(false);
-    expect(await lines('grep -c ^locker-two /etc/crypttab; true')).toEqual(['0']);
-  });
-
-  test('the boot opens and mounts them', async () => {
-    await vm.reboot();
-    for (const unit of ['lockers-one.mount', 'lockers-three\\x2d3.mount']) {
-      await vm.waitFor(`${unit} is mounted`, async () => {
-        return (await vm.unit(unit))['ActiveState'] === 'active';
-      });
-    }
-    expect(await lines('cat /lockers/three-3/word')).toEqual(['plaintext-of-the-guest']);
-    await systemctl(vm, 'start', 'polkit.service', 'lockerd.service');
-  });
-
-  test('one that is forgotten keeps its key, and goes with it when it is destroyed', async () => {
-    const key = `${keys}/${await uuidOf('three-3')}.key`;
-    expect(await must('forget-locker', 'three-3')).toContain(key);
-    expect(await vm.exists('/dev/mapper/locker-three-3')).toBe(false);
-    expect(await lines('grep -c three-3 /etc/crypttab; true')).toEqual(['0']);
-    expect(await vm.exists(key)).toBe(true);
-    await must('destroy-locker', '--yes', 'three-3', 'three-3');
-    expect(await vm.exists(key)).toBe(false);
-    await must('forget-locker', 'one');
-    await must('destroy-locker', '--yes', '--snapshot=before', 'one', 'one');
-    await must('destroy-locker', '--yes', 'one', 'one');
-    expect(await traces()).toEqual([]);
-  });
-
-  test("an admin's line of the same name is left alone", async () => {
-    const own = 'locker-own /dev/secret/root_need /etc/secret noauto\n';
-    await vm.shell(`cp /etc/crypttab /run/crypttab && printf '${own}' >>/etc/crypttab`);
-    const { exitCode, output } = await lockerctl('create-locker', '--encrypt', 'own', '48M');
-    expect(exitCode).not.toBe(0);
-    expect(output).toContain('/etc/crypttab has a line "locker-own" already');
-    expect(await vm.readFile('/etc/crypttab')).toContain(own);
-    await vm.shell('cat /run/crypttab >/etc/crypttab');
-    expect(await traces()).toEqual([]);
-  });
-
-  test('a passphrase is asked for on the host, and a second time when it is mounted', async () => {
-    await answers('open sesame', 'open sesame', 'open sesame', 'open sesame');
-    await must('create-locker', '--encrypt=passphrase', 'asked', '48M');
-    expect(await lines('grep ^locker-asked /etc/crypttab')).toEqual([
-      'locker-asked /dev/secret/locker-asked none luks,noauto,nofail',
-    ]);
-    await vm.shell('echo kept >/lockers/asked/word');
-    await must('grow-locker', 'asked', '+24M');
-    await systemctl(vm, 'stop', 'lockers-asked.mount');
-    await systemctl(vm, 'stop', 'systemd-cryptsetup@locker\\x2dasked.service');
-    expect(await vm.exists('/dev/mapper/locker-asked')).toBe(false);
-    await systemctl(vm, 'start', 'lockers-asked.mount');
-    expect(await lines('cat /lockers/asked/word')).toEqual(['kept']);
-    expect(await lines(`ls -A ${keys}`)).toEqual([]);
-    await must('forget-locker', 'asked');
-    await must('destroy-locker', '--yes', 'asked', 'asked');
-    expect(await traces()).toEqual([]);
-  });
-
-  test('where nobody answers, or somebody mistypes, nothing is made', async () => {
-    await answers('-');
-    const refused = await lockerctl('create-locker', '--encrypt=passphrase', 'asked', '48M');
-    expect(refused.exitCode).not.toBe(0);
-    expect(refused.output).toContain('nobody has entered the passphrase');
-    expect(await traces()).toEqual([]);
-    // Words of their own: for 150 seconds the kernel's keyring keeps what was entered for a mount, and systemd
-    // tries that before it asks.
-    await answers('many words', 'many wrods', '-', '-', '-');
-    expect(
-      (await lockerctl('create-locker', '--encrypt=passphrase', 'asked', '48M')).exitCode,
-    ).not.toBe(0);
-    expect(await traces()).toEqual([]);
-  });
-
-  test.each([
-    ['the passphrase is waited for', 'passphrase', 'ls /run/systemd/ask-password/ask.*'],
-    ['the file system is made', 'key-file', 'pgrep -f "^sleep 600"'],
-  ])('a helper that is killed while %s leaves nothing', async (_when, encrypt, isThen) => {
-    await systemctl(vm, 'stop', 'answer.service').catch(() => undefined);
-    await vm.writeFile('/run/mkfs', '#!/bin/sh\nexec sleep 600\n', 0o755);
-    await vm.shell('mount --bind /run/mkfs /usr/sbin/mkfs.ext4');
-    await vm.shell(
-      `lockerctl create-locker --encrypt=${encrypt} killed 48M >/run/said 2>&1 </dev/null &`,
-    );
-    await vm.waitFor('it has come that far', async () => {
-      return (await vm.run('sh', ['-c', isThen], { reject: false })).exitCode === 0;
-    });
-    await vm.shell(
-      "systemctl kill --signal=KILL 'lockerd-stores@*.service'; umount /usr/sbin/mkfs.ext4",
-    );
-    await vm.waitFor('all is undone', async () => (await traces()).length === 0);
-  });
 });
