@@ -8,7 +8,7 @@ import type { StoreSettings } from '../host/store-settings.ts';
 import { hostMounts } from './context.ts';
 import type { AdoptChange } from './changes.ts';
 import { endChange, newChangeId, recordChange } from './changes.ts';
-import { rememberedCreator } from './forgotten.ts';
+import { dismissCreator, rememberedCreator } from './forgotten.ts';
 import type { ChangeLockers, LockerContext } from './locker-context.ts';
 import { mountLocker, unmountLocker } from './locker-context.ts';
 import {
@@ -27,11 +27,12 @@ function layerOf({ definition }: AdoptChange, { tools }: LockerContext): Layer {
   return layerFor(definition.encrypt ?? 'no', { locker: definition.locker, tools });
 }
 
-/** Mounts what is defined. Can be repeated. */
+/** Mounts what is defined, which says who had it made. Can be repeated. */
 async function bringUp(context: LockerContext, { definition }: AdoptChange): Promise<void> {
   enable(definition);
   await context.systemd.reload();
   await mountLocker(context, mountUnit(definition.mountPoint));
+  dismissCreator(definition.store, definition.locker);
 }
 
 /** Takes the definition away again. The data and its key stay in any case. Can be repeated. */

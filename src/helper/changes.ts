@@ -37,6 +37,8 @@ export interface MakeChange extends OfStore {
   readonly definition: Definition;
   /** Whose copy it is. */
   readonly from?: string;
+  /** What its header will have, and its key is named after, if it is encrypted. */
+  readonly uuid?: string;
 }
 
 /** A locker that the store has already, which is defined again. */

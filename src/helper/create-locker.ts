@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { LockerdError } from '../model/errors.ts';
 import { driverOf } from '../stores/drivers.ts';
 import { layerFor } from '../stores/layers.ts';
@@ -50,13 +51,15 @@ export async function createLocker(
     await refuseStored(driver, locker);
     const id = newChangeId();
     const { tools, progress } = context;
-    const layer = layerFor(encrypt, { locker, tools, progress });
+    const uuid = encrypt === 'no' ? undefined : randomUUID();
+    const layer = layerFor(encrypt, { locker, tools, progress, uuid });
     layer.check();
     const origin = { store: store.name, creator: Number(request.creator), change: id };
     await makeLocker(
       context,
       {
         verb: 'create',
+        ...(uuid === undefined ? {} : { uuid }),
         id,
         locker,
         store,

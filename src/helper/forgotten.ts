@@ -41,7 +41,7 @@ export function rememberedCreator(
   }
 }
 
-/** The data has gone. */
+/** The data has gone, or is that of a locker again. */
 export function dismissCreator(
   store: string,
   locker: string,

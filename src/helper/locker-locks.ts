@@ -4,6 +4,8 @@
  * is under way from one that was killed: the kernel releases it with the last process of the change.
  */
 
+import { namesIn } from '../host/names-in.ts';
+import { LockerdError } from '../model/errors.ts';
 import { privatePlace } from '../stores/private-mounts.ts';
 import { withLock } from './lock.ts';
 
@@ -64,4 +66,16 @@ export async function withLockerLocks<T>(
     );
   };
   return lockFrom(0, []);
+}
+
+/** Removes what killed helpers have left of locks, which is of no harm. */
+export async function sweepLocks(): Promise<void> {
+  for (const name of namesIn(ofLockers)) {
+    try {
+      await withLock(`${ofLockers}/${name}`, 0, () => Promise.resolve(), { isMade: true });
+    } catch (error) {
+      if (!(error instanceof LockerdError)) throw error;
+      // Somebody has it.
+    }
+  }
 }

@@ -87,8 +87,8 @@ export function checkMaxSize({ name, maxSize }: StoreSettings, size: bigint): vo
 }
 
 /** The layer that a change's definition asks for. */
-function layerOf({ definition }: MakeChange, { tools }: LockerContext): Layer {
-  return layerFor(definition.encrypt ?? 'no', { locker: definition.locker, tools });
+function layerOf({ definition, uuid }: MakeChange, { tools }: LockerContext): Layer {
+  return layerFor(definition.encrypt ?? 'no', { locker: definition.locker, tools, uuid });
 }
 
 /** What drivers have to know of a change. */

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { LockerdError } from '../model/errors.ts';
 import { driverOf } from '../stores/drivers.ts';
 import { layerFor } from '../stores/layers.ts';
@@ -41,13 +42,15 @@ export async function restoreLocker(
     const id = newChangeId();
     const { encrypt } = origin;
     const { tools, progress } = context;
-    const layer = layerFor(encrypt ?? 'no', { locker: name, tools, progress });
+    const uuid = encrypt === undefined ? undefined : randomUUID();
+    const layer = layerFor(encrypt ?? 'no', { locker: name, tools, progress, uuid });
     layer.check();
     await makeLocker(
       context,
       {
         verb: 'restore',
         from: locker,
+        ...(uuid === undefined ? {} : { uuid }),
         id,
         locker: name,
         store,

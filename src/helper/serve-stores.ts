@@ -8,6 +8,7 @@ import { forgetLocker } from './forget-locker.ts';
 import { growLocker } from './grow-locker.ts';
 import { listStores } from './list-stores.ts';
 import type { ChangeLockers, LockerContext } from './locker-context.ts';
+import { sweepLocks } from './locker-locks.ts';
 import { lookAtLockers } from './look-lockers.ts';
 import type { Unfinished } from './recover.ts';
 import { dyingSec } from './recover.ts';
@@ -56,7 +57,9 @@ export async function serveStores(
 
 /** Brings all that was killed to an end; `unfinished` is what could not be. */
 async function recoverAll(): Promise<Record<string, unknown>> {
-  const answer = (_: LockerContext, unfinished: readonly Unfinished[]) =>
-    Promise.resolve({ unfinished });
+  const answer = async (_: LockerContext, unfinished: readonly Unfinished[]) => {
+    await sweepLocks();
+    return { unfinished };
+  };
   return changeLockers(undefined, { lockers: [] }, answer, dyingSec);
 }

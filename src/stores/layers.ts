@@ -11,6 +11,8 @@ import type { Tools } from './tools.ts';
 export interface LayerContext {
   readonly locker: string;
   readonly tools: Tools;
+  /** Of a new one; known beforehand, so that its key is found whatever has become of the volume. */
+  readonly uuid?: string | undefined;
   /** Hears of phases in which it is waited for somebody. */
   readonly progress?: (phase: string, fraction: number) => void;
 }

@@ -51,6 +51,8 @@ const passphraseDerivation = ['--pbkdf', 'argon2id', '--pbkdf-memory', '262144']
 interface LuksContext {
   readonly locker: string;
   readonly tools: Runner;
+  /** Of a new header; a random one by default. */
+  readonly uuid?: string | undefined;
   /** In place of /etc, where somebody tries it. */
   readonly etc?: string;
   /** Hears that a passphrase is waited for. */
@@ -93,7 +95,7 @@ export class LuksLayer implements Layer {
   }
 
   async make(device: string, signal?: AbortSignal): Promise<void> {
-    const uuid = randomUUID();
+    const { uuid = randomUUID() } = this.#context;
     const key = this.encrypt === 'key-file' ? randomBytes(keyBytes) : await this.ask(signal);
     const derivation = this.encrypt === 'key-file' ? keyFileDerivation : passphraseDerivation;
     const args = ['--batch-mode', '--type', 'luks2', '--uuid', uuid, ...derivation];
@@ -120,7 +122,7 @@ export class LuksLayer implements Layer {
 
   async renew(device: string): Promise<void> {
     const before = await this.uuidOf(device);
-    const uuid = randomUUID();
+    const { uuid = randomUUID() } = this.#context;
     await this.cryptsetup(['luksUUID', '--batch-mode', '--uuid', uuid, '--', device]);
     if (this.encrypt === 'key-file') this.writeKey(uuid, this.readKey(before ?? '', device));
   }
@@ -154,12 +156,16 @@ export class LuksLayer implements Layer {
   }
 
   async discard(device: string): Promise<void> {
-    // Without keys there may be no cryptsetup either.
-    const mayHave = existsSync(this.#keys) && existsSync(device);
-    const uuid = mayHave ? await this.uuidOf(device) : undefined;
+    const uuid = this.#context.uuid ?? (await this.uuidOnDisk(device));
     if (uuid === undefined || !existsSync(this.keyPath(uuid))) return;
     rmSync(this.keyPath(uuid));
     syncDirectory(this.#keys);
+  }
+
+  private async uuidOnDisk(device: string): Promise<string | undefined> {
+    // Without keys there may be no cryptsetup either.
+    const mayHave = existsSync(this.#keys) && existsSync(device);
+    return mayHave ? this.uuidOf(device) : undefined;
   }
 
   async secret(device: string): Promise<string> {

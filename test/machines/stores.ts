@@ -78,7 +78,6 @@ export function newLocker(
 /** What is not as it should be, a line each; for a host on which no change is under way. */
 export const inspect = `
 ls -A /var/lib/lockerd/changes 2>/dev/null | sed 's/^/change /'
-ls -A /run/lockerd/stores/lockers 2>/dev/null | sed 's/^/lock /'
 test ! -e /run/lvm || lvs --noheadings -o lv_name,lv_tags | grep lockerd.change= | sed 's/^/tag /'
 ls -A /etc /etc/systemd/system /etc/lockerd/keys 2>/dev/null | grep '^[.].*[.]new$' | sed 's/^/file /'
 for unit in /etc/systemd/system/lockers-*.mount; do
@@ -172,7 +171,7 @@ export const kinds = {
     store: 'tree',
     size: 40,
     more: 60,
-    list: "find /srv/tree -mindepth 1 -maxdepth 3 -printf '%P %U:%G %m\\n' | grep -v words | sed 's/@[0-9]*@/@@/' | sort",
+    list: "find /srv/tree -mindepth 1 -maxdepth 3 -printf '%P %U:%G %m\\n' | grep -v words | sed 's/@[0-9]*@[0-9]*//' | sort",
     sizes: (locker) => `id=0/$(btrfs inspect-internal rootid /srv/tree/${locker})
       limit=$(btrfs qgroup show -r --raw /srv/tree | awk -v id=$id '$1 == id { print $4 }')
       echo $limit; echo $limit`,
@@ -184,7 +183,7 @@ export const kinds = {
     store: 'files',
     size: 20,
     more: 30,
-    list: "find /srv/files -mindepth 1 -maxdepth 3 -printf '%P %U:%G %m\\n' | grep -v words | sed 's/@[0-9]*@/@@/' | sort",
+    list: "find /srv/files -mindepth 1 -maxdepth 3 -printf '%P %U:%G %m\\n' | grep -v words | sed 's/@[0-9]*@[0-9]*//' | sort",
     sizes: (locker) => `id=$(lsattr -pd /srv/files/${locker} | awk '{ print $1 }')
       limit=$(repquota -P -n -v -O csv /srv/files | awk -F, -v id="#$id" '$1 == id { print $6 * 1024 }')
       echo $limit; echo $limit`,

@@ -197,6 +197,18 @@ test("an admin's line of the name is in the way, and stays", async () => {
   expect(crypttab()).toBe(own);
 });
 
+test('the key of a new volume goes by the UUID that its change says, whatever has become of the volume', async () => {
+  const uuid = '0b7c26c1-9a35-4c94-9aae-6c2f0c8d2f5e';
+  const tools = new MadeUpCryptsetup();
+  const layer = new LuksLayer('key-file', { locker: 'a', tools, etc: root, uuid });
+  await layer.make(device);
+  expect(readdirSync(join(root, 'lockerd/keys'))).toEqual([`${uuid}.key`]);
+  rmSync(device);
+  await layer.discard(device);
+  expect(readdirSync(join(root, 'lockerd/keys'))).toEqual([]);
+  await layer.discard(device);
+});
+
 describe('what a volume without a definition is', () => {
   const uuid = '0b7c26c1-9a35-4c94-9aae-6c2f0c8d2f5e';
   function writeHeader(magic: string, name: string): void {
