@@ -31,7 +31,7 @@ function layerOf({ definition }: AdoptChange, { tools }: LockerContext): Layer {
 async function bringUp(context: LockerContext, { definition }: AdoptChange): Promise<void> {
   enable(definition);
   await context.systemd.reload();
-  await mountLocker(context, mountUnit(definition.mountPoint));
+  await mountLocker(context, definition.mountPoint);
   dismissCreator(definition.store, definition.locker);
 }
 

@@ -3,6 +3,7 @@
 import { mountAt } from '../host/mountinfo.ts';
 import { LockerdError } from '../model/errors.ts';
 import { shellWord } from '../model/shell-quote.ts';
+import { mountUnit } from '../model/unit-name.ts';
 import type { Driver, Making } from '../stores/driver.ts';
 import type { Tools } from '../stores/tools.ts';
 import { ToolError } from '../stores/tools.ts';
@@ -35,8 +36,10 @@ export async function loadModules(
 /** A unit has 90 s for its device, and a check may come first. */
 const mountMs = 600_000;
 
-/** Mounts a locker by its unit, which systemd knows. Throws Failed. */
-export async function mountLocker({ systemd }: LockerContext, unit: string): Promise<void> {
+/** Mounts a locker by its unit, which systemd knows, where it is not mounted already. Throws Failed. */
+export async function mountLocker({ systemd }: LockerContext, mountPoint: string): Promise<void> {
+  if (isMounted(mountPoint)) return;
+  const unit = mountUnit(mountPoint);
   const result = await systemd.start(unit, { timeoutMs: mountMs });
   if (result === 'done' || result === 'skipped') return;
   const see = `see "journalctl -u ${shellWord(unit)}"`;

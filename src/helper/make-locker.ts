@@ -14,6 +14,7 @@ import type { Driver, Making } from '../stores/driver.ts';
 import { driverOf } from '../stores/drivers.ts';
 import type { Layer } from '../stores/layer.ts';
 import { layerFor } from '../stores/layers.ts';
+import { throwFull } from '../stores/space.ts';
 import { hostMounts } from './context.ts';
 import type { AdoptChange, MakeChange } from './changes.ts';
 import { endChange, recordChange } from './changes.ts';
@@ -116,7 +117,7 @@ export async function makeLocker(
   const layer = layerOf(change, context);
   await recordChange(change, context.tools.alone);
   try {
-    await make(makingOf(change, context));
+    await make(makingOf(change, context)).catch((error: unknown) => throwFull(store.name, error));
     if (hasLeft(context.signal)) {
       throw new LockerdError('Cancelled', `locker "${locker}" was not made: the caller has left`);
     }
@@ -140,7 +141,8 @@ export function alsoFailed(first: unknown, second: unknown): LockerdError {
   const [why, whyNot] = [first, second].map((error) =>
     error instanceof Error ? error.message : String(error),
   );
-  return new LockerdError('Failed', `${why}; and: ${whyNot}`, { cause: first });
+  const code = first instanceof LockerdError ? first.code : 'Failed';
+  return new LockerdError(code, `${why}; and: ${whyNot}`, { cause: first });
 }
 
 /** Mounts a locker that is defined, and takes the marks of the change off it. Can be repeated. */
@@ -148,7 +150,7 @@ async function bringUp(context: LockerContext, change: MakeChange, driver: Drive
   const { definition } = change;
   enable(definition);
   await context.systemd.reload();
-  await mountLocker(context, mountUnit(definition.mountPoint));
+  await mountLocker(context, definition.mountPoint);
   await driver.finish(change.id);
 }
 

@@ -34,7 +34,7 @@ async function goOn(context: LockerContext, change: RenameChange): Promise<void>
   const layer = layerFor(before.encrypt, { locker: before.name, tools });
   await tools.alone(() => layer.forget());
   removeMountPoint(before.mountPoint);
-  if (wasMounted) await mountLocker(context, mountUnit(definition.mountPoint));
+  if (wasMounted) await mountLocker(context, definition.mountPoint);
   endChange(change);
 }
 
@@ -49,7 +49,7 @@ async function undo(context: LockerContext, change: RenameChange): Promise<void>
     await layer.forget();
   });
   await driverOf(store, tools, hostMounts).rename(definition.locker, before.name);
-  if (wasMounted) await mountLocker(context, before.unit);
+  if (wasMounted) await mountLocker(context, before.mountPoint);
   endChange(change);
 }
 

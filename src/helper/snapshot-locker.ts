@@ -2,6 +2,7 @@ import { LockerdError } from '../model/errors.ts';
 import { shellWord } from '../model/shell-quote.ts';
 import type { StoredSnapshot } from '../stores/driver.ts';
 import { driverOf } from '../stores/drivers.ts';
+import { throwFull } from '../stores/space.ts';
 import { Tools } from '../stores/tools.ts';
 import { hostMounts } from './context.ts';
 import type { SnapshotChange } from './changes.ts';
@@ -92,7 +93,9 @@ export async function snapshotLocker(
     await recordChange(change, context.tools.alone);
     try {
       for (const container of frozen) await freeze(viewContainer(container));
-      await driver.snapshot(locker, snapshot, makingOf(change, context));
+      await driver
+        .snapshot(locker, snapshot, makingOf(change, context))
+        .catch((error: unknown) => throwFull(store.name, error));
     } catch (error) {
       await recoverSnapshot(context, change).catch((second: unknown) => {
         throw alsoFailed(error, second);

@@ -30,6 +30,7 @@ import {
 import type { Layer } from './layer.ts';
 import type { LogicalVolume, VolumeGroup } from './lvm-report.ts';
 import { groupFields, parseGroup, parseVolumes, volumeFields } from './lvm-report.ts';
+import { throwFull } from './space.ts';
 import type { Tools } from './tools.ts';
 import { ToolError } from './tools.ts';
 
@@ -256,13 +257,7 @@ export class LvmDriver implements Driver {
     try {
       await this.#tools.run(program, args, { signal });
     } catch (error) {
-      const isFull =
-        error instanceof ToolError && /insufficient (?:free|suitable)/i.test(error.complaint);
-      if (!isFull) throw error;
-      const { message } = error;
-      throw new LockerdError('NoSpace', `store "${this.settings.name}" is full: ${message}`, {
-        cause: error,
-      });
+      throwFull(this.settings.name, error);
     }
   }
 
