@@ -1,5 +1,4 @@
 import { LockerdError } from '../model/errors.ts';
-import { mountUnit } from '../model/unit-name.ts';
 import { driverOf } from '../stores/drivers.ts';
 import { layerFor } from '../stores/layers.ts';
 import { hostMounts } from './context.ts';
