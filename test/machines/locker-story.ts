@@ -118,7 +118,7 @@ export class LockerUsers {
       ...['org.lockerd1.Manager', member, `${signatures[member]}a{sv}`],
       ...[...args.map(String), String(all.length / 3), ...all],
     );
-    return /error-name=org\.lockerd1\.Error\.(\w+)/.exec(output)?.[1];
+    return /error-name=\S*\.Error\.(\w+)/.exec(output)?.[1];
   }
 }
 

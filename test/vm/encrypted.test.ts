@@ -25,17 +25,22 @@ const kills = Number(process.env['LOCKERD_TEST_KILLS'] ?? 1);
 const settings = '[store thick]\ntype = lvm\nvolume-group = raid\n';
 const keys = '/etc/lockerd/keys';
 
-/** Answers whatever systemd asks, each with the next line of a file; "-" refuses to answer. */
+/**
+ * Answers whatever systemd asks, each with the next line of a file; "-" refuses to answer. It starts few programs,
+ * for whatever it computes the others wait for.
+ */
 const answering = `#!/bin/sh
 exec 3</run/answers
 while read -r answer <&3; do
-    until ask=$(ls /run/systemd/ask-password/ask.* 2>/dev/null | head -n 1) && [ -n "$ask" ]; do
-        sleep 0.2
+    ask=
+    until [ -e "$ask" ]; do
+        sleep 1
+        for ask in /run/systemd/ask-password/ask.*; do break; done
     done
     socket=$(sed -n 's/^Socket=//p' "$ask")
     if [ "$answer" = - ]; then yes=0; else yes=1; fi
     printf %s "$answer" | /usr/lib/systemd/systemd-reply-password $yes "$socket"
-    while [ -e "$ask" ]; do sleep 0.2; done
+    while [ -e "$ask" ]; do sleep 1; done
 done
 `;
 
