@@ -59,6 +59,7 @@ describe('a user has a locker', () => {
   beforeAll(() => users.start());
   tellStory(() => host, users, {
     ...{ store: 'tree', size: 1024 * mebibyte, by: 256 * mebibyte, fileSystem: 'btrfs' },
+    withRefusals: true,
     place: (locker) => `/srv/tree/${locker}`,
   });
   afterAll(async () => {

@@ -22,6 +22,8 @@ vi.setConfig({ testTimeout: 7_200_000, hookTimeout: 3_600_000 });
 
 /** At how many steps each change is killed; the more, the nearer to all that it has. */
 const kills = Number(process.env['LOCKERD_TEST_KILLS'] ?? 1);
+/** Whether all verbs are killed, and not those alone that differ from what other tests kill. */
+const isWhole = process.env['LOCKERD_TEST_KILLS'] !== undefined;
 /** How often a locker is made, forgotten and destroyed. */
 const cycles = Number(process.env['LOCKERD_TEST_CYCLES'] ?? 1);
 /** How often the power is cut. */
@@ -110,7 +112,10 @@ async function removeKept({ store }: StoreKind): Promise<void> {
 }
 
 describe('volumes', () => {
-  describeKills(() => vm, kinds.thick, { kills, isMade: true });
+  describeKills(() => vm, kinds.thick, {
+    ...{ kills, isMade: true },
+    ...(isWhole ? {} : { verbs: ['create', 'restore', 'grow', 'rename'] }),
+  });
 
   test.each(Array.from({ length: cuts }, (_, index) => [0.25, 0.5, 0.8][index % 3] ?? 0.5))(
     'a power cut after a part of %d of a new locker leaves nothing, or all',
@@ -150,7 +155,9 @@ describe('volumes', () => {
 
 describe.each([['thin'], ['files']] as const)('the store %s', (name) => {
   const kind = kinds[name];
-  describeKills(() => vm, kind, { kills });
+  const verbs =
+    name === 'thin' ? (['restore', 'grow'] as const) : (['create', 'snapshot'] as const);
+  describeKills(() => vm, kind, { kills, ...(isWhole ? {} : { verbs }) });
 
   test('is empty in the end', async () => {
     await removeKept(kind);
