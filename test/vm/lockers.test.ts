@@ -120,6 +120,18 @@ test('what cannot be is refused with the reason', async () => {
   await users.fails(create('thick', 'x', mebibyte), 'InvalidArgs', /too few for ext4/);
 });
 
+test('a copy that its store has no space for is refused, and what is left of it is told', async () => {
+  await users.does('root', 'CreateLocker', ['whole', 8 * mebibyte], ['store', 's', 'files']);
+  await vm.shell(`dd if=/dev/urandom of=/lockers/whole/data bs=1M count=4
+    dd if=/dev/zero of=/srv/files/zeros bs=1M || true
+    sync`);
+  const left =
+    /store "files" is full: .*; to remove it: rm -r --one-file-system -- \/srv\/files\/\S+/s;
+  await users.fails(['root', 'SnapshotLocker', ['whole', 'x']], 'NoSpace', left);
+  await vm.shell('rm -r /srv/files/.snapshots /srv/files/zeros /lockers/whole/data');
+  await done(vm, { verb: 'destroy-locker', locker: 'whole', store: 'files' });
+});
+
 test('after a reboot a locker is there before the container that has it', async () => {
   await users.does('ann', 'CreateLocker', ['ann-music', small.size], ['store', 's', 'thick']);
   await vm.shell('echo second > /lockers/ann-music/word');
