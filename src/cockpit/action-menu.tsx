@@ -53,7 +53,8 @@ function Menu({ path, name, items }: MenuProps): ReactNode {
         setIsOpen(false);
       }}
       shouldFocusFirstItemOnOpen
-      popperProps={{ position: 'right' }}
+      // In the table it would have all rows laid out anew.
+      popperProps={{ position: 'right', appendTo: () => document.body }}
       toggle={(ref) => (
         <pf.MenuToggle
           ref={ref}

@@ -34,13 +34,17 @@ interface RowProps {
   readonly memory: number | undefined;
   readonly addresses: string;
   readonly job: Job | undefined;
+  readonly isHidden: boolean;
 }
 
-/** Drawn anew only when something of its own has changed. */
-const ContainerRow = memo(({ container, memory, addresses, job }: RowProps): ReactNode => {
+/**
+ * Drawn anew only when something of its own has changed. A row that does not match is hidden and not taken away:
+ * to make a hundred of them again would take longer than people type.
+ */
+const ContainerRow = memo(({ container, memory, addresses, job, isHidden }: RowProps): ReactNode => {
   const { name, state, attachments, memoryLimit, groups } = container;
   return (
-    <tr className="pf-v6-c-table__tr" data-container={name}>
+    <tr className="pf-v6-c-table__tr lockerd-row" data-container={name} hidden={isHidden}>
       <th className="pf-v6-c-table__td" scope="row" data-label="Name">
         <a className="lockerd-words" href={containerLink(name)}>
           {name}
@@ -198,12 +202,15 @@ function Filters({
 
 function ContainersTable({
   containers,
+  shown,
   figures,
   jobs,
   addresses,
   isBusy,
 }: {
   readonly containers: readonly Container[];
+  /** Those that match. */
+  readonly shown: ReadonlySet<Container>;
   readonly figures: ReadonlyMap<string, Figures>;
   readonly jobs: ReadonlyMap<string, Job>;
   /** Of a container, by its name. */
@@ -212,7 +219,7 @@ function ContainersTable({
 }): ReactNode {
   return (
     <table
-      className="pf-v6-c-table pf-m-grid-lg pf-m-compact"
+      className="pf-v6-c-table pf-m-grid-lg pf-m-compact lockerd-containers"
       aria-label="Containers"
       aria-busy={isBusy}
     >
@@ -225,6 +232,7 @@ function ContainersTable({
             memory={figures.get(container.path)?.memory}
             addresses={addresses(container.name)}
             job={jobs.get(container.jobs[0] ?? '')}
+            isHidden={!shown.has(container)}
           />
         ))}
       </tbody>
@@ -271,7 +279,7 @@ export function ContainersPage(): ReactNode {
   const sights = useSights(up, up.join('\n'));
   const addresses = (name: string): string => addressText(sights.get(name));
   const groups = [...new Set(sorted.flatMap((container) => container.groups))].sort();
-  const shown = sorted.filter((one) => isShown(one, applied, addresses(one.name)));
+  const shown = new Set(sorted.filter((one) => isShown(one, applied, addresses(one.name))));
   return (
     <pf.PageSection aria-label="Containers" isFilled>
       <h1 className="pf-v6-screen-reader">LXC containers</h1>
@@ -283,17 +291,18 @@ export function ContainersPage(): ReactNode {
             filter={filter}
             onChange={setFilter}
             groups={groups}
-            shown={shown.length}
+            shown={shown.size}
             total={sorted.length}
           />
           <ContainersTable
-            containers={shown}
+            containers={sorted}
+            shown={shown}
             figures={figures}
             jobs={jobs}
             addresses={addresses}
             isBusy={applied !== filter}
           />
-          {shown.length === 0 && (
+          {shown.size === 0 && (
             <NoMatch
               onReset={() => {
                 setFilter(all);

@@ -6,7 +6,14 @@ import { managerPath } from '../api/paths.ts';
 import { ActionMenu } from './action-menu.tsx';
 import { refusal } from './actions.ts';
 import { usePermissions, usePolled, useServices, useSnapshot } from './hooks.ts';
-import { CreateDialog, GrowDialog, SnapshotDialog } from './locker-dialogs.tsx';
+import {
+  CreateDialog,
+  ForgetQuestion,
+  GrowDialog,
+  RenameDialog,
+  RestoreDialog,
+  SnapshotDialog,
+} from './locker-dialogs.tsx';
 import { storeOf, type Container, type Locker, type Store } from './objects.ts';
 import { containerLink, JobProgress, PermittedButton, TableHead, UseBar } from './parts.tsx';
 import * as pf from './patternfly.ts';
@@ -63,8 +70,24 @@ function Uses({
   );
 }
 
+const changes = [
+  ['grow', 'Grow'],
+  ['snapshot', 'Take snapshot'],
+  ['restore', 'Restore a snapshot'],
+  ['rename', 'Rename'],
+  ['forget', 'Forget'],
+] as const;
+
+const dialogs = {
+  grow: GrowDialog,
+  snapshot: SnapshotDialog,
+  restore: RestoreDialog,
+  rename: RenameDialog,
+  forget: ForgetQuestion,
+} as const;
+
 interface Asked {
-  readonly what: 'create' | 'grow' | 'snapshot';
+  readonly what: 'create' | (typeof changes)[number][0];
   readonly locker?: Locker;
 }
 
@@ -75,17 +98,13 @@ interface RowProps {
   readonly onAsk: (asked: Asked) => void;
 }
 
-const changes = [
-  ['grow', 'Grow'],
-  ['snapshot', 'Take snapshot'],
-] as const;
-
 function LockerRow({ locker, containers, canChange, onAsk }: RowProps): ReactNode {
   const { jobs } = useSnapshot();
   const own = [...jobs.values()].filter(
     (job) => job.locker === locker.name && job.state !== 'done',
   );
   const { name, description, size, used, store, source, fileSystem, snapshots } = locker;
+  const offered = changes.filter(([what]) => what !== 'restore' || snapshots.length > 0);
   return (
     <tr className="pf-v6-c-table__tr" data-locker={name}>
       <th className="pf-v6-c-table__td" scope="row" data-label="Name">
@@ -116,10 +135,11 @@ function LockerRow({ locker, containers, canChange, onAsk }: RowProps): ReactNod
             <ActionMenu
               path={locker.path}
               name={name}
-              items={changes.map(([what, label]) => ({
+              items={offered.map(([what, label]) => ({
                 id: what,
                 label,
                 action: `org.lockerd1.${what}-locker`,
+                isDangerous: what === 'forget',
                 onSelect: () => {
                   onAsk({ what, locker });
                 },
@@ -219,8 +239,8 @@ function Dialog({
   const { what, locker } = asked;
   if (what === 'create') return <CreateDialog stores={stores} onClose={onClose} />;
   if (locker === undefined) return null;
-  if (what === 'grow') return <GrowDialog locker={locker} onClose={onClose} />;
-  return <SnapshotDialog locker={locker} onClose={onClose} />;
+  const Form = dialogs[what];
+  return <Form locker={locker} onClose={onClose} />;
 }
 
 export function LockersPage(): ReactNode {

@@ -119,8 +119,7 @@ export class Notices {
   }
 
   #tell(title: string, job: Job): void {
-    const ms = Math.round((job.stallUsec ?? 0) / 1000);
-    const stood = ms > 0 ? [`The guest stood still for ${ms} ms.`] : [];
+    const stood = stallWords(job);
     if (job.result !== 'done') {
       const end = ends[job.result] ?? 'failed';
       this.add('danger', `${title} ${end}`, [job.errorMessage, ...stood].join(' '));
@@ -130,4 +129,11 @@ export class Notices {
       this.add('success', `${title}: done`, stood.join(' '));
     }
   }
+}
+
+/** How long a balloon has held its guest up, where the kernel counts it. */
+function stallWords({ verb, stallUsec }: Job): readonly string[] {
+  if (verb !== 'balloon' || stallUsec === undefined) return [];
+  const ms = Math.round(stallUsec / 1000);
+  return [ms > 0 ? `The guest stood still for ${ms} ms.` : 'The guest did not stand still.'];
 }

@@ -183,8 +183,10 @@ export interface Sight {
   readonly operatingSystem: string;
   /** CLOCK_REALTIME, microseconds. */
   readonly startUsec: number | undefined;
-  /** Undefined where nobody could see it. */
+  /** Undefined where nobody could see it, as the next. */
   readonly unprivileged: boolean | undefined;
+  /** Bytes: the lowest limit of memory that is not refused at once. */
+  readonly lowestLimit: number | undefined;
 }
 
 export function sightOf(description: Properties): Sight {
@@ -196,6 +198,7 @@ export function sightOf(description: Properties): Sight {
     operatingSystem: text(description['OperatingSystem']),
     startUsec: figure(description['StartTimestamp']),
     unprivileged: typeof unprivileged === 'boolean' ? unprivileged : undefined,
+    lowestLimit: figure(description['LowestMemoryLimit']),
   };
 }
 

@@ -14,6 +14,32 @@ type Kind = 'shell' | 'console';
 
 const names: Readonly<Record<Kind, string>> = { shell: 'Shell', console: 'Console' };
 
+/** How long a guest's systemd may take to say that it is there, in seconds. */
+const answerSeconds = '5';
+
+/** Whether systemd runs in the guest and the machine of the container's name is this container. */
+async function hasSystemd({ name, unit }: Container): Promise<boolean> {
+  const machine = ['machinectl', 'show', '--value', '--property=Unit', '--', name];
+  const systemd = ['org.freedesktop.systemd1', '/org/freedesktop/systemd1'];
+  const bus = ['busctl', `--machine=${name}`, 'call', ...systemd, 'org.freedesktop.DBus.Peer'];
+  const options = { superuser: 'require', err: 'ignore' };
+  try {
+    if ((await cockpit.spawn(machine, options)).trim() !== unit) return false;
+    await cockpit.spawn(['timeout', answerSeconds, ...bus, 'Ping'], options);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** The program that enters a container: with systemd in it, a shell is a session as after a login. */
+async function commandOf(kind: Kind, container: Container): Promise<readonly string[]> {
+  if (kind === 'shell' && (await hasSystemd(container))) {
+    return ['machinectl', 'shell', '--quiet', container.name];
+  }
+  return ['lockerctl', kind, container.name];
+}
+
 /** Connects a terminal with a program until either ends. @returns what ends it */
 function connect(
   terminal: Terminal,
@@ -59,13 +85,16 @@ function connect(
   };
 }
 
+interface Open {
+  readonly kind: Kind;
+  readonly command: readonly string[];
+}
+
 function Screen({
   kind,
-  name,
+  command,
   onEnd,
-}: {
-  readonly kind: Kind;
-  readonly name: string;
+}: Open & {
   readonly onEnd: (problem: string) => void;
 }): ReactNode {
   const element = useRef<HTMLDivElement>(null);
@@ -77,13 +106,13 @@ function Screen({
     terminal.open(element.current);
     fit.fit();
     terminal.focus();
-    const disconnect = connect(terminal, fit, ['lockerctl', kind, name], onEnd);
+    const disconnect = connect(terminal, fit, command, onEnd);
     return () => {
       disconnect();
       terminal.dispose();
     };
     // The program is the same as long as the screen is.
-  }, [kind, name]);
+  }, [command]);
   return <div className="lockerd-terminal" ref={element} role="group" aria-label={names[kind]} />;
 }
 
@@ -103,12 +132,14 @@ function ConsoleHelp(): ReactNode {
 
 export function TerminalCard({ container }: { readonly container: Container }): ReactNode {
   const hasRights = useRights();
-  const [open, setOpen] = useState<Kind>();
+  const [open, setOpen] = useState<Open>();
   const [ended, setEnded] = useState('');
   const why = whyNot(hasRights, container);
   const enter = (kind: Kind): void => {
     setEnded('');
-    setOpen(kind);
+    void commandOf(kind, container).then((command) => {
+      setOpen({ kind, command });
+    });
   };
   return (
     <pf.Card className="lockerd-wide">
@@ -140,15 +171,14 @@ export function TerminalCard({ container }: { readonly container: Container }): 
             </pf.Button>
           )}
         </pf.Flex>
-        {open === 'console' && <ConsoleHelp />}
+        {open?.kind === 'console' && <ConsoleHelp />}
         {open !== undefined && (
           <Screen
-            key={open}
-            kind={open}
-            name={container.name}
+            key={open.command.join(' ')}
+            {...open}
             onEnd={(problem) => {
               setOpen(undefined);
-              setEnded(`${names[open]} has ended${problem === '' ? '' : `: ${problem}`}.`);
+              setEnded(`${names[open.kind]} has ended${problem === '' ? '' : `: ${problem}`}.`);
             }}
           />
         )}
