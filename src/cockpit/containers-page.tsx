@@ -41,50 +41,52 @@ interface RowProps {
  * Drawn anew only when something of its own has changed. A row that does not match is hidden and not taken away:
  * to make a hundred of them again would take longer than people type.
  */
-const ContainerRow = memo(({ container, memory, addresses, job, isHidden }: RowProps): ReactNode => {
-  const { name, state, attachments, memoryLimit, groups } = container;
-  return (
-    <tr className="pf-v6-c-table__tr lockerd-row" data-container={name} hidden={isHidden}>
-      <th className="pf-v6-c-table__td" scope="row" data-label="Name">
-        <a className="lockerd-words" href={containerLink(name)}>
-          {name}
-        </a>
-        <Troubles container={container} {...(job === undefined ? {} : { job })} />
-      </th>
-      <td className="pf-v6-c-table__td" data-label="State">
-        <StateLabel state={state} />
-      </td>
-      <td className="pf-v6-c-table__td" data-label="At boot">
-        {container.autostart ? 'Starts' : <span className="lockerd-faint">–</span>}
-      </td>
-      <td className="pf-v6-c-table__td" data-label="Memory">
-        <UseBar
-          used={isUp(state) ? memory : undefined}
-          whole={memoryLimit}
-          label={`Memory of ${name}`}
-        />
-      </td>
-      <td className="pf-v6-c-table__td lockerd-words" data-label="Addresses">
-        {addresses || <span className="lockerd-faint">–</span>}
-      </td>
-      <td className="pf-v6-c-table__td lockerd-words" data-label="Lockers">
-        {attachments.map(({ locker, readOnly }) => (
-          <pf.Label key={locker} isCompact {...(readOnly ? { icon: <pf.LockIcon /> } : {})}>
-            {locker}
-            {readOnly ? ' (read-only)' : ''}
-          </pf.Label>
-        ))}
-        {attachments.length === 0 && <span className="lockerd-faint">–</span>}
-      </td>
-      <td className="pf-v6-c-table__td lockerd-words" data-label="Groups">
-        {groups.join(', ') || <span className="lockerd-faint">–</span>}
-      </td>
-      <td className="pf-v6-c-table__td pf-v6-c-table__action">
-        <ContainerMenu container={container} />
-      </td>
-    </tr>
-  );
-});
+const ContainerRow = memo(
+  ({ container, memory, addresses, job, isHidden }: RowProps): ReactNode => {
+    const { name, state, attachments, memoryLimit, groups } = container;
+    return (
+      <tr className="pf-v6-c-table__tr lockerd-row" data-container={name} hidden={isHidden}>
+        <th className="pf-v6-c-table__td" scope="row" data-label="Name">
+          <a className="lockerd-words" href={containerLink(name)}>
+            {name}
+          </a>
+          <Troubles container={container} {...(job === undefined ? {} : { job })} />
+        </th>
+        <td className="pf-v6-c-table__td" data-label="State">
+          <StateLabel state={state} />
+        </td>
+        <td className="pf-v6-c-table__td" data-label="At boot">
+          {container.autostart ? 'Starts' : <span className="lockerd-faint">–</span>}
+        </td>
+        <td className="pf-v6-c-table__td" data-label="Memory">
+          <UseBar
+            used={isUp(state) ? memory : undefined}
+            whole={memoryLimit}
+            label={`Memory of ${name}`}
+          />
+        </td>
+        <td className="pf-v6-c-table__td lockerd-words" data-label="Addresses">
+          {addresses || <span className="lockerd-faint">–</span>}
+        </td>
+        <td className="pf-v6-c-table__td lockerd-words" data-label="Lockers">
+          {attachments.map(({ locker, readOnly }) => (
+            <pf.Label key={locker} isCompact {...(readOnly ? { icon: <pf.LockIcon /> } : {})}>
+              {locker}
+              {readOnly ? ' (read-only)' : ''}
+            </pf.Label>
+          ))}
+          {attachments.length === 0 && <span className="lockerd-faint">–</span>}
+        </td>
+        <td className="pf-v6-c-table__td lockerd-words" data-label="Groups">
+          {groups.join(', ') || <span className="lockerd-faint">–</span>}
+        </td>
+        <td className="pf-v6-c-table__td pf-v6-c-table__action">
+          <ContainerMenu container={container} />
+        </td>
+      </tr>
+    );
+  },
+);
 
 interface Filter {
   readonly words: string;
@@ -223,6 +225,11 @@ function ContainersTable({
       aria-label="Containers"
       aria-busy={isBusy}
     >
+      <colgroup>
+        {[...columns, 'menu'].map((column) => (
+          <col key={column} />
+        ))}
+      </colgroup>
       <TableHead columns={columns} hasMenu />
       <tbody className="pf-v6-c-table__tbody">
         {containers.map((container) => (

@@ -243,6 +243,18 @@ function Dialog({
   return <Form locker={locker} onClose={onClose} />;
 }
 
+/** What is done with lockers that are not there yet. */
+function NewLockers(): ReactNode {
+  const { lockers, jobs } = useSnapshot();
+  const known = new Set([...lockers.values()].map(({ name }) => name));
+  return [...jobs.values()]
+    .filter(
+      ({ verb, state, locker }) =>
+        verb === 'create-locker' && state !== 'done' && !known.has(locker),
+    )
+    .map((job) => <JobProgress key={job.path} job={job} />);
+}
+
 export function LockersPage(): ReactNode {
   const { lockers, containers, features } = useSnapshot();
   const canChange = features.has('stores');
@@ -266,6 +278,7 @@ export function LockersPage(): ReactNode {
           </PermittedButton>
         </div>
       )}
+      <NewLockers />
       {sorted.length === 0 ? (
         <pf.EmptyState headingLevel="h2" titleText="No lockers" icon={pf.CubesIcon}>
           <pf.EmptyStateBody>

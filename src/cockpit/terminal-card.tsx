@@ -35,7 +35,7 @@ async function hasSystemd({ name, unit }: Container): Promise<boolean> {
 /** The program that enters a container: with systemd in it, a shell is a session as after a login. */
 async function commandOf(kind: Kind, container: Container): Promise<readonly string[]> {
   if (kind === 'shell' && (await hasSystemd(container))) {
-    return ['machinectl', 'shell', '--quiet', container.name];
+    return ['machinectl', 'shell', '--quiet', '--', container.name];
   }
   return ['lockerctl', kind, container.name];
 }
