@@ -70,6 +70,7 @@ export function PermittedButton({
   readonly isInline?: boolean;
   readonly onClick: () => void;
   readonly 'aria-label'?: string;
+  readonly id?: string;
 }): ReactNode {
   const element = useRef<HTMLButtonElement>(null);
   // It stays the same element, and so keeps the focus, when it becomes grey. PatternFly does not call onClick of

@@ -12,6 +12,10 @@ import { isUp } from './words.ts';
 
 type Kind = 'shell' | 'console';
 
+const closeId = 'lockerd-close-terminal';
+const helpId = 'lockerd-terminal-help';
+const buttonId = (kind: Kind): string => `lockerd-${kind}`;
+
 const names: Readonly<Record<Kind, string>> = { shell: 'Shell', console: 'Console' };
 
 /** How long a guest's systemd may take to say that it is there, in seconds. */
@@ -101,6 +105,12 @@ function Screen({
   useEffect(() => {
     if (element.current === null) return;
     const terminal = new Terminal({ screenReaderMode: true, fontSize: 14, scrollback: 2000 });
+    // All other keys, Tab too, are for the program.
+    terminal.attachCustomKeyEventHandler((event) => {
+      const isLeaving = event.ctrlKey && event.altKey && event.code === 'KeyQ';
+      if (isLeaving && event.type === 'keydown') document.getElementById(closeId)?.focus();
+      return !isLeaving;
+    });
     const fit = new FitAddon();
     terminal.loadAddon(fit);
     terminal.open(element.current);
@@ -113,7 +123,15 @@ function Screen({
     };
     // The program is the same as long as the screen is.
   }, [command]);
-  return <div className="lockerd-terminal" ref={element} role="group" aria-label={names[kind]} />;
+  return (
+    <div
+      className="lockerd-terminal"
+      ref={element}
+      role="group"
+      aria-label={names[kind]}
+      aria-describedby={helpId}
+    />
+  );
 }
 
 /** Why nobody can enter; undefined if somebody can. */
@@ -124,9 +142,20 @@ function whyNot(hasRights: boolean, container: Container): string | undefined {
   return isUp(container.state) ? undefined : 'The container does not run.';
 }
 
-function ConsoleHelp(): ReactNode {
+function Help({ kind }: { readonly kind: Kind }): ReactNode {
   return (
-    <p className="lockerd-faint">Leave the console with Ctrl+A and Q; what runs there continues.</p>
+    <p className="lockerd-faint" id={helpId}>
+      Ctrl+Alt+Q takes the keyboard back to this page.
+      {kind === 'console' && ' Leave the console with Ctrl+A and Q; what runs there continues.'}
+    </p>
+  );
+}
+
+function CloseButton({ onClose }: { readonly onClose: () => void }): ReactNode {
+  return (
+    <pf.Button id={closeId} variant="link" onClick={onClose}>
+      Close
+    </pf.Button>
   );
 }
 
@@ -135,6 +164,10 @@ export function TerminalCard({ container }: { readonly container: Container }): 
   const [open, setOpen] = useState<Open>();
   const [ended, setEnded] = useState('');
   const why = whyNot(hasRights, container);
+  const close = (kind: Kind): void => {
+    setOpen(undefined);
+    document.getElementById(buttonId(kind))?.focus();
+  };
   const enter = (kind: Kind): void => {
     setEnded('');
     void commandOf(kind, container).then((command) => {
@@ -151,6 +184,7 @@ export function TerminalCard({ container }: { readonly container: Container }): 
           {(['shell', 'console'] as const).map((kind) => (
             <PermittedButton
               key={kind}
+              id={buttonId(kind)}
               variant="secondary"
               why={why}
               onClick={() => {
@@ -161,23 +195,20 @@ export function TerminalCard({ container }: { readonly container: Container }): 
             </PermittedButton>
           ))}
           {open !== undefined && (
-            <pf.Button
-              variant="link"
-              onClick={() => {
-                setOpen(undefined);
+            <CloseButton
+              onClose={() => {
+                close(open.kind);
               }}
-            >
-              Close
-            </pf.Button>
+            />
           )}
         </pf.Flex>
-        {open?.kind === 'console' && <ConsoleHelp />}
+        {open !== undefined && <Help kind={open.kind} />}
         {open !== undefined && (
           <Screen
             key={open.command.join(' ')}
             {...open}
             onEnd={(problem) => {
-              setOpen(undefined);
+              close(open.kind);
               setEnded(`${names[open.kind]} has ended${problem === '' ? '' : `: ${problem}`}.`);
             }}
           />
