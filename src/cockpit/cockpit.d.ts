@@ -16,11 +16,6 @@ declare namespace cockpit {
     readonly exit_status?: number | null;
   }
 
-  interface Variant {
-    readonly t: string;
-    readonly v: unknown;
-  }
-
   type SignalListener = (
     path: string,
     interfaceName: string,

@@ -4,20 +4,12 @@
  */
 
 import { useEffect, useState } from 'react';
-import type { Sample } from './plots.tsx';
-import { isObject, rows, texts } from './values.ts';
+import type { Container } from './objects.ts';
+import { instanceOf, MetricReader, type Metric, type Sample } from './metrics.ts';
 
 /** How far one looks back, and how often, in milliseconds. */
 const pastMs = 3_600_000;
 const everyMs = 10_000;
-
-interface Metric {
-  /** As pcp names it. */
-  readonly name: string;
-  /** What one of the page's units is in its own. */
-  readonly unit: number;
-  readonly isRate?: true;
-}
 
 /**
  * The first one is that of cgroup v2. Disks are missing: on v2 pcp has a value for each device of a group, and on
@@ -41,64 +33,10 @@ export type Past = Readonly<Record<keyof typeof metrics, readonly Sample[]>>;
 
 const nothing: Past = { memory: [], swap: [], pressure: [], cpu: [] };
 
-/** The control group of a unit as pcp names its instances: `/system.slice/system-lxc.slice/lxc@web.service`. */
-export function instanceOf(slice: string, unit: string): string {
-  const parts = slice.replace(/\.slice$/, '').split('-');
-  // The root slice is `-.slice`.
-  const slices = slice === '-.slice' ? [] : parts.map((_, index) => parts.slice(0, index + 1));
-  return `/${[...slices.map((names) => `${names.join('-')}.slice`), unit].join('/')}`;
-}
-
-/**
- * Reads the messages of a metrics channel for one metric: a description, and then samples in which null stands for
- * what was before, as do instances that are left out at the end.
- */
-export class MetricReader {
-  readonly #metric: Metric;
-  readonly #samples: Sample[] = [];
-  #ms = 0;
-  #intervalMs = everyMs;
-  #before: readonly unknown[] = [];
-
-  constructor(metric: Metric) {
-    this.#metric = metric;
-  }
-
-  get samples(): readonly Sample[] {
-    return this.#samples;
-  }
-
-  /** @param nowMs the time of this machine, which may be another one than the host's */
-  read(message: string, nowMs: number): void {
-    const content: unknown = JSON.parse(message);
-    if (isObject(content)) {
-      const { timestamp, now, interval } = content;
-      this.#ms = Number(timestamp) + nowMs - Number(now);
-      this.#intervalMs = Number(interval);
-      this.#before = [];
-      return;
-    }
-    for (const [values] of rows(content)) this.#note(values);
-  }
-
-  #note(values: unknown): void {
-    const found = Array.isArray(values) ? (values as readonly unknown[]) : [];
-    const length = Math.max(found.length, this.#before.length);
-    this.#before = Array.from({ length }, (_, index) => found[index] ?? this.#before[index]);
-    // The one group that was asked for, however pcp writes its name.
-    const value = this.#before.find((one) => typeof one === 'number');
-    this.#samples.push({
-      ms: this.#ms,
-      value: value === undefined ? undefined : value / this.#metric.unit,
-    });
-    this.#ms += this.#intervalMs;
-  }
-}
-
 /** Reads a metric of a group; nothing where it was not recorded. */
 function readMetric(metric: Metric, instances: readonly string[]): Promise<readonly Sample[]> {
   return new Promise((resolve) => {
-    const reader = new MetricReader(metric);
+    const reader = new MetricReader(metric.unit);
     const channel = cockpit.channel({
       payload: 'metrics1',
       source: 'pcp-archive',
@@ -117,12 +55,12 @@ function readMetric(metric: Metric, instances: readonly string[]): Promise<reado
   });
 }
 
-async function readPast(unit: string): Promise<Past> {
+async function readPast({ unit, name: container }: Container): Promise<Past> {
   const ask = ['systemctl', 'show', '--value', '--property=Slice', '--', unit];
-  const [slice = ''] = texts([(await cockpit.spawn(ask, { err: 'ignore' })).trim()]);
-  const name = instanceOf(slice, unit);
-  // pcp writes names without systemd's escapes.
-  const instances = [...new Set([name, name.replaceAll('\\x2d', '-')])];
+  const name = instanceOf((await cockpit.spawn(ask, { err: 'ignore' })).trim(), unit);
+  // pcp may write names without systemd's escapes. On cgroup v1, processor time can be counted only of the guest.
+  const names = [name, name.replaceAll('\\x2d', '-'), `/lxc.payload.${container}`];
+  const instances = [...new Set(names)];
   const found = await Promise.all(
     Object.entries(metrics).map(async ([key, candidates]) => {
       const all = await Promise.all(candidates.map((one) => readMetric(one, instances)));
@@ -132,12 +70,12 @@ async function readPast(unit: string): Promise<Past> {
   return { ...nothing, ...Object.fromEntries(found) };
 }
 
-/** The last hour of a unit, as far as it was recorded. */
-export function usePast(unit: string): Past {
+/** The last hour of a container, as far as it was recorded. */
+export function usePast(container: Container): Past {
   const [past, setPast] = useState(nothing);
   useEffect(() => {
     let isOver = false;
-    readPast(unit).then(
+    readPast(container).then(
       (found) => {
         if (!isOver) setPast(found);
       },
@@ -146,6 +84,7 @@ export function usePast(unit: string): Past {
     return () => {
       isOver = true;
     };
-  }, [unit]);
+    // Its name and its unit stay the same.
+  }, [container.path]);
   return past;
 }

@@ -1,10 +1,11 @@
 /** Plots of what a container uses: the last hour where pcp has recorded it, else since the page was opened. */
 
 import { useEffect, useState, type ReactNode } from 'react';
+import type { Sample } from './metrics.ts';
 import type { Container, Figures } from './objects.ts';
 import { usePast, type Past } from './past.ts';
 import * as pf from './patternfly.ts';
-import { Plot, type Sample } from './plots.tsx';
+import { Plot } from './plots.tsx';
 import { sizeText } from './words.ts';
 
 export interface Moment {
@@ -117,7 +118,7 @@ export function UsageCard({
   readonly container: Container;
   readonly moments: readonly Moment[];
 }): ReactNode {
-  const past = usePast(container.unit);
+  const past = usePast(container);
   const isRecorded = past.memory.some(({ value }) => value !== undefined);
   const { memory, swap, pressure, cpu, read, written } = seriesOf(past, moments);
   return (

@@ -1,3 +1,5 @@
+import fs from 'node:fs';
+import path from 'node:path';
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import type { Browser, Page } from 'playwright-core';
 import type { Host } from '../host/host.ts';
@@ -41,6 +43,7 @@ beforeAll(async () => {
   await makeUsers(host, {});
   await systemctl(host, 'start', 'lxc@web', 'lxc@db');
   await host.waitForGuest('web');
+  await beginRecord();
   browser = await openBrowser(host);
   page = await logIn(browser, 'root');
   complaints = complaintsOf(page);
@@ -75,6 +78,30 @@ test('the generated unit, with what made each line', async () => {
     .first()
     .waitFor();
 });
+
+const recordSeconds = 25;
+
+/** Has pcp record for a while what our example names, more often than it says. */
+async function beginRecord(): Promise<void> {
+  const example = path.resolve(import.meta.dirname, '../../src/examples/pmlogconf-lockerd');
+  const metrics = fs.readFileSync(example, 'utf8').match(/^\tcgroup.*$/gm) ?? [];
+  await host.writeFile('/root/record', `log advisory on 1 second {\n${metrics.join('\n')}\n}\n`);
+  await host.writeFile('/root/earlier', 'global { TIME -> -00:20:00 }\n');
+  await host.shell(`
+    systemctl start pmcd
+    systemd-run --quiet --unit=record pmlogger -c /root/record -T ${recordSeconds}sec /root/now`);
+}
+
+/** Makes what was recorded twenty minutes older, and puts it where Cockpit looks for it. */
+async function endRecord(): Promise<void> {
+  await host.waitFor('the record has ended', async () => {
+    return (await host.unit('record.service'))['ActiveState'] === 'inactive';
+  });
+  await host.shell(`
+    directory=/var/log/pcp/pmlogger/$(hostname)
+    mkdir -p $directory
+    /usr/lib/pcp/bin/pmlogrewrite -c /root/earlier /root/now $directory/earlier`);
+}
 
 /** What a shell answers that the page has opened. */
 async function answerOfShell(name: string, prompt: string | RegExp, command: string) {
@@ -199,6 +226,26 @@ test('limits of processors and tasks', async () => {
   const unit = await host.unit('lxc@web.service');
   expect([unit['CPUQuotaPerSecUSec'], unit['TasksMax']]).toEqual(['500ms', '300']);
   await closeNotices(page);
+});
+
+test('without a record of pcp, plots begin when the page is opened', async () => {
+  await page.getByRole('heading', { name: 'Usage since this page was opened' }).waitFor();
+  await page.getByRole('img', { name: /^Memory\. in use: [\d.]+ MiB/ }).waitFor();
+});
+
+test('with one, plots show the last hour', async () => {
+  await endRecord();
+  await page.reload();
+  await page.getByRole('heading', { name: 'Usage in the last hour' }).waitFor();
+  for (const title of ['Memory', 'CPU']) {
+    const plot = page.locator('figure').filter({ has: page.getByText(title, { exact: true }) });
+    await plot.getByText('last 20 minutes').waitFor();
+    // Some moments of twenty minutes ago, a gap, and those since the page was opened.
+    await expect
+      .poll(async () => (await plot.locator('path').first().getAttribute('d')) ?? '')
+      .toMatch(/^M\S+,\S+(L\S+)+M/);
+  }
+  await takePictures(page, 'past');
 });
 
 test('a locker is attached read-only, and detached', async () => {
