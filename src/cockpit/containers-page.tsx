@@ -1,6 +1,15 @@
 /** The table of all containers. */
 
-import { memo, useDeferredValue, useMemo, useState, type ReactNode } from 'react';
+import {
+  memo,
+  useDeferredValue,
+  useEffect,
+  useMemo,
+  useReducer,
+  useRef,
+  useState,
+  type ReactNode,
+} from 'react';
 import '@patternfly/react-styles/css/components/Table/table.css';
 import '@patternfly/react-styles/css/components/Table/table-grid.css';
 import { addressText } from './addresses.ts';
@@ -29,6 +38,37 @@ function Troubles({ container, job }: { readonly container: Container; readonly 
   );
 }
 
+/** So many rows are added at a time. */
+const rowsAtOnce = 25;
+
+interface Rows {
+  readonly shown: ReadonlySet<Container['path']>;
+  /** Those too that have been shown and do not match now: to make them again would take longer than to show them. */
+  readonly made: ReadonlySet<Container['path']>;
+}
+
+/**
+ * Which rows are there. Many new ones come in portions, each when the browser has time: to lay out two hundred at
+ * once takes longer than people type.
+ */
+function useRows(matching: readonly Container[]): Rows {
+  const before = useRef<Rows>({ shown: new Set(), made: new Set() });
+  const [, goOn] = useReducer((count: number) => count + 1, 0);
+  let left = rowsAtOnce;
+  const paths = matching.map(({ path }) => path);
+  const shown = new Set(paths.filter((path) => before.current.shown.has(path) || left-- > 0));
+  const rows = { shown, made: new Set([...before.current.made, ...shown]) };
+  useEffect(() => {
+    before.current = rows;
+    if (shown.size === paths.length) return;
+    const request = window.requestIdleCallback(goOn, { timeout: 200 });
+    return () => {
+      window.cancelIdleCallback(request);
+    };
+  });
+  return rows;
+}
+
 interface RowProps {
   readonly container: Container;
   readonly memory: number | undefined;
@@ -37,10 +77,7 @@ interface RowProps {
   readonly isHidden: boolean;
 }
 
-/**
- * Drawn anew only when something of its own has changed. A row that does not match is hidden and not taken away:
- * to make a hundred of them again would take longer than people type.
- */
+/** Drawn anew only when something of its own has changed. */
 const ContainerRow = memo(
   ({ container, memory, addresses, job, isHidden }: RowProps): ReactNode => {
     const { name, state, attachments, memoryLimit, groups } = container;
@@ -204,15 +241,14 @@ function Filters({
 
 function ContainersTable({
   containers,
-  shown,
+  rows,
   figures,
   jobs,
   addresses,
   isBusy,
 }: {
   readonly containers: readonly Container[];
-  /** Those that match. */
-  readonly shown: ReadonlySet<Container>;
+  readonly rows: Rows;
   readonly figures: ReadonlyMap<string, Figures>;
   readonly jobs: ReadonlyMap<string, Job>;
   /** Of a container, by its name. */
@@ -232,16 +268,18 @@ function ContainersTable({
       </colgroup>
       <TableHead columns={columns} hasMenu />
       <tbody className="pf-v6-c-table__tbody">
-        {containers.map((container) => (
-          <ContainerRow
-            key={container.path}
-            container={container}
-            memory={figures.get(container.path)?.memory}
-            addresses={addresses(container.name)}
-            job={jobs.get(container.jobs[0] ?? '')}
-            isHidden={!shown.has(container)}
-          />
-        ))}
+        {containers
+          .filter(({ path }) => rows.made.has(path))
+          .map((container) => (
+            <ContainerRow
+              key={container.path}
+              container={container}
+              memory={figures.get(container.path)?.memory}
+              addresses={addresses(container.name)}
+              job={jobs.get(container.jobs[0] ?? '')}
+              isHidden={!rows.shown.has(container.path)}
+            />
+          ))}
       </tbody>
     </table>
   );
@@ -286,7 +324,8 @@ export function ContainersPage(): ReactNode {
   const sights = useSights(up, up.join('\n'));
   const addresses = (name: string): string => addressText(sights.get(name));
   const groups = [...new Set(sorted.flatMap((container) => container.groups))].sort();
-  const shown = new Set(sorted.filter((one) => isShown(one, applied, addresses(one.name))));
+  const matching = sorted.filter((one) => isShown(one, applied, addresses(one.name)));
+  const rows = useRows(matching);
   return (
     <pf.PageSection aria-label="Containers" isFilled>
       <h1 className="pf-v6-screen-reader">LXC containers</h1>
@@ -298,18 +337,18 @@ export function ContainersPage(): ReactNode {
             filter={filter}
             onChange={setFilter}
             groups={groups}
-            shown={shown.size}
+            shown={matching.length}
             total={sorted.length}
           />
           <ContainersTable
             containers={sorted}
-            shown={shown}
+            rows={rows}
             figures={figures}
             jobs={jobs}
             addresses={addresses}
-            isBusy={applied !== filter}
+            isBusy={applied !== filter || rows.shown.size < matching.length}
           />
-          {shown.size === 0 && (
+          {matching.length === 0 && (
             <NoMatch
               onReset={() => {
                 setFilter(all);

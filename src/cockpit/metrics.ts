@@ -1,6 +1,6 @@
 /** What Cockpit's metrics channel says, and what pcp calls the control group of a unit. */
 
-import { isObject, rows } from './values.ts';
+import { isObject, rows, texts } from './values.ts';
 
 /** A moment with its value; undefined where it was not known, which is a gap. */
 export interface Sample {
@@ -31,28 +31,42 @@ export function instanceOf(slice: string, unit: string): string {
  */
 export class MetricReader {
   readonly #unit: number;
+  readonly #names: readonly string[];
   readonly #samples: Sample[] = [];
   #ms = 0;
   #intervalMs = 0;
+  #index = -1;
   #before: readonly unknown[] = [];
 
-  /** @param unit what one of the samples' units is in those of the metric */
-  constructor(unit: number) {
+  /**
+   * @param unit what one of the samples' units is in those of the metric
+   * @param names of the instance that is meant; the first that there is counts
+   */
+  constructor(unit: number, names: readonly string[]) {
     this.#unit = unit;
+    this.#names = names;
   }
 
   get samples(): readonly Sample[] {
     return this.#samples;
   }
 
+  get isEmpty(): boolean {
+    return this.#samples.every(({ value }) => value === undefined);
+  }
+
   /** @param nowMs the time of this machine, which may be another one than the host's */
   read(message: string, nowMs: number): void {
     const content: unknown = JSON.parse(message);
     if (isObject(content)) {
-      const { timestamp, now, interval } = content;
+      const { timestamp, now, interval, metrics } = content;
       this.#ms = Number(timestamp) + nowMs - Number(now);
       this.#intervalMs = Number(interval);
       this.#before = [];
+      const [metric] = Array.isArray(metrics) ? (metrics as readonly unknown[]) : [];
+      const instances = isObject(metric) ? texts(metric['instances']) : [];
+      const name = this.#names.find((one) => instances.includes(one));
+      this.#index = name === undefined ? -1 : instances.indexOf(name);
       return;
     }
     for (const [values] of rows(content)) this.#note(values);
@@ -62,11 +76,10 @@ export class MetricReader {
     const found = Array.isArray(values) ? (values as readonly unknown[]) : [];
     const length = Math.max(found.length, this.#before.length);
     this.#before = Array.from({ length }, (_, index) => found[index] ?? this.#before[index]);
-    // The one group that was asked for, however pcp writes its name.
-    const value = this.#before.find((one) => typeof one === 'number');
+    const value = this.#before[this.#index];
     this.#samples.push({
       ms: this.#ms,
-      value: value === undefined ? undefined : value / this.#unit,
+      value: typeof value === 'number' ? value / this.#unit : undefined,
     });
     this.#ms += this.#intervalMs;
   }

@@ -3,6 +3,7 @@
 import type { Host } from './host.ts';
 import { messageOf } from './host.ts';
 import type { Job } from './objects.ts';
+import { stallWords } from './words.ts';
 
 export interface Notice {
   readonly id: number;
@@ -129,11 +130,4 @@ export class Notices {
       this.add('success', `${title}: done`, stood.join(' '));
     }
   }
-}
-
-/** How long a balloon has held its guest up, where the kernel counts it. */
-function stallWords({ verb, stallUsec }: Job): readonly string[] {
-  if (verb !== 'balloon' || stallUsec === undefined) return [];
-  const ms = Math.round(stallUsec / 1000);
-  return [ms > 0 ? `The guest stood still for ${ms} ms.` : 'The guest did not stand still.'];
 }

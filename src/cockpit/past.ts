@@ -10,6 +10,7 @@ import { instanceOf, MetricReader, type Metric, type Sample } from './metrics.ts
 /** How far one looks back, and how often, in milliseconds. */
 const pastMs = 3_600_000;
 const everyMs = 10_000;
+const seldomMs = 30_000;
 
 /**
  * The first one is that of cgroup v2. Disks are missing: on v2 pcp has a value for each device of a group, and on
@@ -33,26 +34,46 @@ export type Past = Readonly<Record<keyof typeof metrics, readonly Sample[]>>;
 
 const nothing: Past = { memory: [], swap: [], pressure: [], cpu: [] };
 
-/** Reads a metric of a group; nothing where it was not recorded. */
-function readMetric(metric: Metric, instances: readonly string[]): Promise<readonly Sample[]> {
+/** More than this is not read of one metric, in characters. */
+const mostText = 2 ** 24;
+
+/** Reads a metric of a group. @param instances what the bridge is to read; all if there are none */
+function readMetric(
+  metric: Metric,
+  names: readonly string[],
+  everyMs: number,
+  instances: readonly string[],
+): Promise<MetricReader> {
   return new Promise((resolve) => {
-    const reader = new MetricReader(metric.unit);
+    const reader = new MetricReader(metric.unit, names);
+    let length = 0;
     const channel = cockpit.channel({
       payload: 'metrics1',
       source: 'pcp-archive',
       interval: everyMs,
       timestamp: -pastMs,
       limit: pastMs / everyMs,
-      instances,
+      ...(instances.length === 0 ? {} : { instances }),
       metrics: [{ name: metric.name, ...(metric.isRate ? { derive: 'rate' } : {}) }],
     });
-    channel.addEventListener('message', (_event: unknown, text: never) => {
+    channel.addEventListener('message', (_event: unknown, text: string) => {
       reader.read(text, Date.now());
+      length += text.length;
+      if (length > mostText) channel.close();
     });
     channel.addEventListener('close', () => {
-      resolve(reader.samples);
+      resolve(reader);
     });
   });
+}
+
+/** The samples of a metric; none where it was not recorded. */
+async function samplesOf(metric: Metric, names: readonly string[]): Promise<readonly Sample[]> {
+  const reader = await readMetric(metric, names, everyMs, names);
+  if (!reader.isEmpty || reader.samples.length === 0) return reader.samples;
+  // Debian 12's bridge finds no instance in an archive by its name. All of them are many, so it is asked seldom.
+  const all = await readMetric(metric, names, seldomMs, []);
+  return all.isEmpty ? [] : all.samples;
 }
 
 async function readPast({ unit, name: container }: Container): Promise<Past> {
@@ -60,10 +81,9 @@ async function readPast({ unit, name: container }: Container): Promise<Past> {
   const name = instanceOf((await cockpit.spawn(ask, { err: 'ignore' })).trim(), unit);
   // pcp may write names without systemd's escapes. On cgroup v1, processor time can be counted only of the guest.
   const names = [name, name.replaceAll('\\x2d', '-'), `/lxc.payload.${container}`];
-  const instances = [...new Set(names)];
   const found = await Promise.all(
     Object.entries(metrics).map(async ([key, candidates]) => {
-      const all = await Promise.all(candidates.map((one) => readMetric(one, instances)));
+      const all = await Promise.all(candidates.map((one) => samplesOf(one, names)));
       return [key, all.find((samples) => samples.length > 0) ?? []] as const;
     }),
   );

@@ -61,7 +61,7 @@ function connect(
     superuser: 'require',
     err: 'out',
   });
-  const onMessage = (_event: unknown, text: never): void => {
+  const onMessage = (_event: unknown, text: string): void => {
     terminal.write(text);
   };
   const onClose = (_event: unknown, detail: { problem?: string | null }): void => {

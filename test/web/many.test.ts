@@ -98,10 +98,7 @@ test('typing, choosing and opening a menu keep nobody waiting', async () => {
   await page.getByRole('menuitem').first().waitFor();
   const told = Object.entries(costs).map(([step, ms]) => `${step}: ${Math.round(ms)} ms`);
   console.log(told.join(', '));
-  // Figures of all containers may come in between, which is work as well.
-  const sorted = Object.values(costs).sort((one, other) => one - other);
-  expect(sorted[Math.floor(sorted.length / 2)]).toBeLessThan(unnoticedMs);
-  expect(sorted.at(-1)).toBeLessThan(3 * unnoticedMs);
+  expect(Math.max(...Object.values(costs)), told.join(', ')).toBeLessThan(unnoticedMs);
 });
 
 test('figures that come every few seconds cost little', async () => {
