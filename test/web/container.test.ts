@@ -164,9 +164,15 @@ test('a memory limit: progress, and a refusal that names the lowest safe one', a
   expect(lowest).toBeLessThan(125);
   await page.locator('.lockerd-mark').waitFor();
   await page.getByLabel('No limit').uncheck();
+  const card = page.locator('.pf-v6-c-card').filter({ has: button });
+  await card.getByLabel('Also for later starts').check();
   await size.fill('200 MiB');
   await button.click();
   await notice(page, 'Memory limit of web: done').waitFor();
+  const kept = '/etc/systemd/system.control/lxc@web.service.d/50-MemoryMax.conf';
+  expect(await host.readFile(kept)).toContain(`MemoryMax=${200 * 2 ** 20}`);
+  // The form begins anew with each limit.
+  expect(await card.getByLabel('Also for later starts').isChecked()).toBe(false);
   await size.fill('130 MiB');
   await button.click();
   const progress = page.getByRole('progressbar', { name: /Changing the memory limit/ });
@@ -235,16 +241,25 @@ test('without a record of pcp, plots begin when the page is opened', async () =>
   await page.getByRole('img', { name: /^Memory\. in use: [\d.]+ MiB/ }).waitFor();
 });
 
-test('a locker is attached read-only, and detached', async () => {
+const settings = () => host.readFile('/etc/lockerd/containers/web.conf');
+
+test('a locker is attached read-only, also for later starts, and detached', async () => {
   await page.getByLabel('Attach another locker').selectOption('music');
   await page.getByLabel('Read-only').check();
+  const card = page.locator('.pf-v6-c-card').filter({ hasText: 'Attach another locker' });
+  await card.getByLabel('Also for later starts').check();
   await page.getByRole('button', { name: 'Attach', exact: true }).click();
   await page.getByRole('list', { name: 'Attached lockers' }).getByText('read-only').waitFor();
   expect(await lockersSeenBy(host, 'web')).toEqual(['music']);
+  expect(await settings()).toMatch(/^lockers = music:ro$/m);
   await page.getByRole('button', { name: 'Detach music' }).click();
+  await page.getByRole('dialog').getByLabel('Also for later starts').check();
   await page.getByRole('dialog').getByRole('button', { name: 'Detach', exact: true }).click();
   await page.getByText('No locker is attached.').waitFor();
   expect(await lockersSeenBy(host, 'web')).toEqual([]);
+  await notice(page, 'Detaching music from web: done').waitFor();
+  expect(await settings()).not.toContain('music');
+  await card.getByLabel('Also for later starts').uncheck();
   await closeNotices(page);
 });
 
