@@ -14,8 +14,8 @@ import '@patternfly/react-styles/css/components/Table/table.css';
 import '@patternfly/react-styles/css/components/Table/table-grid.css';
 import { addressText } from './addresses.ts';
 import { ContainerMenu } from './container-menu.tsx';
-import { useAllFigures, useSights, useSnapshot } from './hooks.ts';
-import type { Container, Figures, Job } from './objects.ts';
+import { useAllMemory, useSights, useSnapshot } from './hooks.ts';
+import type { Container, Job } from './objects.ts';
 import { containerLink, JobProgress, StateLabel, TableHead, UseBar } from './parts.tsx';
 import * as pf from './patternfly.ts';
 import { isUp, stateNames, stateWord } from './words.ts';
@@ -242,14 +242,15 @@ function Filters({
 function ContainersTable({
   containers,
   rows,
-  figures,
+  memory,
   jobs,
   addresses,
   isBusy,
 }: {
   readonly containers: readonly Container[];
   readonly rows: Rows;
-  readonly figures: ReadonlyMap<string, Figures>;
+  /** By path. */
+  readonly memory: ReadonlyMap<string, number>;
   readonly jobs: ReadonlyMap<string, Job>;
   /** Of a container, by its name. */
   readonly addresses: (name: string) => string;
@@ -274,7 +275,7 @@ function ContainersTable({
             <ContainerRow
               key={container.path}
               container={container}
-              memory={figures.get(container.path)?.memory}
+              memory={memory.get(container.path)}
               addresses={addresses(container.name)}
               job={jobs.get(container.jobs[0] ?? '')}
               isHidden={!rows.shown.has(container.path)}
@@ -312,7 +313,6 @@ function NoMatch({ onReset }: { readonly onReset: () => void }): ReactNode {
 
 export function ContainersPage(): ReactNode {
   const { containers, jobs } = useSnapshot();
-  const figures = useAllFigures();
   const [filter, setFilter] = useState(all);
   // Typing goes before drawing hundreds of rows.
   const applied = useDeferredValue(filter);
@@ -321,6 +321,7 @@ export function ContainersPage(): ReactNode {
     [containers],
   );
   const up = sorted.filter(({ state }) => isUp(state)).map(({ name }) => name);
+  const memory = useAllMemory(up.length > 0);
   const sights = useSights(up, up.join('\n'));
   const addresses = (name: string): string => addressText(sights.get(name));
   const groups = [...new Set(sorted.flatMap((container) => container.groups))].sort();
@@ -343,7 +344,7 @@ export function ContainersPage(): ReactNode {
           <ContainersTable
             containers={sorted}
             rows={rows}
-            figures={figures}
+            memory={memory}
             jobs={jobs}
             addresses={addresses}
             isBusy={applied !== filter || rows.shown.size < matching.length}

@@ -187,7 +187,7 @@ function Stores({ stores }: { readonly stores: readonly Store[] }): ReactNode {
                   {problem !== '' && <div className="lockerd-problem lockerd-words">{problem}</div>}
                 </th>
                 <td className="pf-v6-c-table__td" data-label="Kind">
-                  {[type, fileSystem].filter((word) => word !== '').join(', ')}
+                  {[...new Set([type, fileSystem])].filter((word) => word !== '').join(', ')}
                 </td>
                 <td className="pf-v6-c-table__td" data-label="In use">
                   <UseBar

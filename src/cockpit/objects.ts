@@ -1,6 +1,6 @@
 /** Containers, lockers and jobs as the page shows them, read from the properties of their objects. */
 
-import { figure, rows, text, texts, type Properties } from './values.ts';
+import { figure, isObject, rows, text, texts, type Properties } from './values.ts';
 
 export interface Attachment {
   readonly locker: string;
@@ -154,6 +154,12 @@ export interface Figures {
   readonly memoryNodes: string;
   readonly ioWeight: number | undefined;
   readonly tasksLimit: number | undefined;
+}
+
+/** One figure of many, for the table. @param properties of a container, each a variant */
+export function memoryOf(properties: unknown): number | undefined {
+  const memory = isObject(properties) ? properties['MemoryCurrent'] : undefined;
+  return figure(isObject(memory) ? memory['v'] : memory);
 }
 
 export function figuresOf(properties: Properties): Figures {

@@ -65,12 +65,12 @@ const store = () => page.locator('tr[data-store="tree"]');
 
 test('a host that has nothing yet', async () => {
   await page.getByRole('heading', { name: 'No containers' }).waitFor();
-  await expectView(page, '');
+  await expectView(page, '', 'no-containers');
   await show(page, '/lockers');
   await page.getByRole('heading', { name: 'No lockers' }).waitFor();
   await page.getByText('There is no store').waitFor();
   expect(await violations(page)).toEqual([]);
-  await takePictures(page, 'nothing');
+  await takePictures(page, 'no-lockers');
 });
 
 test('lockers, their use, where they are attached, and stores with what is free', async () => {

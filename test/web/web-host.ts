@@ -54,16 +54,18 @@ const alone = `${port}/cockpit/@localhost/lockerd/index.html`;
 export async function logIn(browser: Browser, user: string): Promise<Page> {
   const context = await browser.newContext({ viewport: { width: 1280, height: 900 } });
   context.setDefaultTimeout(30_000);
+  // A colour on its way from light to dark is none that anybody reads.
+  await context.addInitScript(`addEventListener('DOMContentLoaded', () => {
+    const style = document.createElement('style');
+    style.textContent = '* { transition: none !important; animation: none !important }';
+    document.head.append(style);
+  })`);
   const page = await context.newPage();
   await page.goto(alone);
   await page.locator('#login-user-input').fill(user);
   await page.locator('#login-password-input').fill(password);
   await page.locator('#login-button').click();
   await page.getByRole('navigation', { name: 'Views' }).waitFor({ timeout: 60_000 });
-  // A colour on its way from light to dark is none that anybody reads.
-  await page.addStyleTag({
-    content: '* { transition: none !important; animation: none !important }',
-  });
   return page;
 }
 
@@ -129,12 +131,12 @@ export function complaintsOf(page: Page): readonly string[] {
  * Goes to a view, makes pictures of it, and sees that axe-core finds nothing in it in light and in dark, nor on a
  * narrow screen, where nothing may reach beyond the edge.
  */
-export async function expectView(page: Page, view: string): Promise<void> {
+export async function expectView(page: Page, view: string, picture?: string): Promise<void> {
   await show(page, view || '/');
   await page.locator('h1').first().waitFor({ state: 'attached' });
   await closeNotices(page);
   await page.waitForTimeout(500);
-  const name = view.replace(/^\//, '').replace('/', '-').slice(0, 20) || 'containers';
+  const name = picture ?? (view.replace(/^\//, '').replace('/', '-').slice(0, 20) || 'containers');
   const wide = page.viewportSize() ?? { width: 1280, height: 900 };
   for (const [size, end] of [
     [wide, ''],
