@@ -1,6 +1,7 @@
 /** What the helper says of a guest at which it has looked, checked member by member. */
 
 import type { GuestLook } from '../core/ports.ts';
+import { unlimited } from '../model/memory-limit.ts';
 
 type Json = Readonly<Record<string, unknown>>;
 
@@ -14,6 +15,13 @@ function text(value: unknown): string | undefined {
 
 function flag(value: unknown): boolean | undefined {
   return typeof value === 'boolean' ? value : undefined;
+}
+
+/** A number that fits into 64 bits, as digits. */
+function bytes(value: unknown): bigint | undefined {
+  if (typeof value !== 'string' || !/^\d{1,20}$/.test(value)) return undefined;
+  const number = BigInt(value);
+  return number <= unlimited ? number : undefined;
 }
 
 /** Only the members that are there. */
@@ -50,5 +58,6 @@ export function guestLook(value: unknown): GuestLook {
       typeof start === 'number' && Number.isSafeInteger(start) && start >= 0
         ? BigInt(start)
         : undefined,
+    lowestLimit: bytes(seen['lowestLimit']),
   });
 }

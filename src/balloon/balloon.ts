@@ -23,6 +23,7 @@ import {
 } from '../model/memory-limit.ts';
 import type { Phase } from './shrink.ts';
 import { Shrink, ShrinkRefused } from './shrink.ts';
+import { swapLeft } from './lowest.ts';
 import { recordUndo, undo, withBalloonLock } from './balloon-state.ts';
 import type { SystemdManager } from '../systemd/manager.ts';
 import type { Limits, UnitMemory } from './unit-memory.ts';
@@ -364,7 +365,7 @@ class Balloon {
     const shrink = new Shrink(memory, {
       container: this.#request.container,
       target: this.#request.limit,
-      swapLeft: this.#swapLeft(),
+      swapLeft: swapLeft(memory, this.#request.swap),
       signal: this.#context.signal,
       report: this.#context.report,
     });
@@ -390,13 +391,5 @@ class Balloon {
       await release();
       this.#heldUpUsec = shrink.heldUpMs * 1000;
     }
-  }
-
-  /** Bytes of swap that the guest may still use; undefined if only the host's swap bounds it. */
-  #swapLeft(): bigint | undefined {
-    const allowed = this.#request.swap ?? this.#memory.swapLimit() ?? unlimited;
-    if (allowed === unlimited) return undefined;
-    const used = this.#memory.swapUsed();
-    return allowed > used ? allowed - used : 0n;
   }
 }

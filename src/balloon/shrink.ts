@@ -7,7 +7,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { LockerdError } from '../model/errors.ts';
 import type { GuestMemory } from '../cgroup/guest-memory.ts';
-import { formatLimit, lowestLimit, marginOf, mebibyte } from '../model/memory-limit.ts';
+import { formatLimit, marginOf, mebibyte } from '../model/memory-limit.ts';
+import { besideOf, lowestFor } from './lowest.ts';
 import type { Trouble } from './trial.ts';
 import { Trend, Watch } from './trial.ts';
 
@@ -71,8 +72,7 @@ export class Shrink {
     this.#memory = memory;
     this.#request = request;
     this.#start = memory.probe().usage;
-    const beside = memory.unitUsage() - this.#start;
-    this.#beside = beside > mebibyte ? beside : mebibyte;
+    this.#beside = besideOf(memory);
     this.#goal = request.target - marginOf(request.target) - this.#beside;
   }
 
@@ -83,7 +83,7 @@ export class Shrink {
   }
 
   #refuse(reason: string, held: bigint): ShrinkRefused {
-    return new ShrinkRefused(reason, lowestLimit(held + this.#beside + mebibyte));
+    return new ShrinkRefused(reason, lowestFor(held, this.#beside));
   }
 
   /** Throws ShrinkRefused if no reclaim can reach the goal, before anything is changed. */

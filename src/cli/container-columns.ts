@@ -164,5 +164,6 @@ export function guestJson(guest: GuestInfo | undefined): Readonly<Record<string,
     os_version: guest?.osVersion ?? null,
     unprivileged: guest?.isUnprivileged ?? null,
     started_usec: guest?.startUsec ?? null,
+    lowest_memory_limit: guest?.lowestLimit ?? null,
   };
 }

@@ -55,6 +55,8 @@ export interface GuestInfo {
   readonly isUnprivileged: boolean | undefined;
   /** CLOCK_REALTIME, microseconds. */
   readonly startUsec: bigint | undefined;
+  /** Bytes: the lowest limit of memory that a balloon would not refuse at once. */
+  readonly lowestLimit: bigint | undefined;
 }
 
 export interface LockerInfo {
@@ -220,6 +222,7 @@ export function readGuest(description: VariantMap): GuestInfo | undefined {
     osVersion: seen('OperatingSystemVersion', 's'),
     isUnprivileged: seen('Unprivileged', 'b'),
     startUsec: seen('StartTimestamp', 't'),
+    lowestLimit: seen('LowestMemoryLimit', 't'),
   };
 }
 

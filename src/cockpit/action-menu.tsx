@@ -1,6 +1,6 @@
 /** A menu of what can be done with one object of a table. */
 
-import { useEffect, useState, type ReactNode } from 'react';
+import { useEffect, useRef, useState, type ReactNode } from 'react';
 import { refusal } from './actions.ts';
 import { usePermissions } from './hooks.ts';
 import * as pf from './patternfly.ts';
@@ -39,6 +39,7 @@ export function ActionMenu(props: MenuProps): ReactNode {
 
 function Menu({ path, name, items }: MenuProps): ReactNode {
   const [isOpen, setIsOpen] = useState(false);
+  const toggle = useRef<HTMLButtonElement>(null);
   // It opens after it is there, or the focus would stay where it was.
   useEffect(() => {
     setIsOpen(true);
@@ -51,21 +52,27 @@ function Menu({ path, name, items }: MenuProps): ReactNode {
       onOpenChange={setIsOpen}
       onSelect={() => {
         setIsOpen(false);
+        // A dialog that opens now gives the focus back to where it was.
+        toggle.current?.focus();
       }}
       shouldFocusFirstItemOnOpen
-      popperProps={{ position: 'right' }}
-      toggle={(ref) => (
-        <pf.MenuToggle
-          ref={ref}
-          variant="plain"
-          isExpanded={isOpen}
-          aria-label={`Actions for ${name}`}
-          onClick={() => {
-            setIsOpen(!isOpen);
-          }}
-          icon={<pf.EllipsisVIcon />}
-        />
-      )}
+      // In the table it would have all rows laid out anew.
+      popperProps={{ position: 'right', appendTo: () => document.body }}
+      toggle={{
+        toggleRef: toggle,
+        toggleNode: (
+          <pf.MenuToggle
+            ref={toggle}
+            variant="plain"
+            isExpanded={isOpen}
+            aria-label={`Actions for ${name}`}
+            onClick={() => {
+              setIsOpen(!isOpen);
+            }}
+            icon={<pf.EllipsisVIcon />}
+          />
+        ),
+      }}
     >
       <pf.DropdownList>
         {items.map(({ id, label, action, isDangerous = false, onSelect }) => {

@@ -2,6 +2,7 @@
 
 import type { Container } from './objects.ts';
 import { variant, type Options } from './values.ts';
+import { stateWord } from './words.ts';
 
 export interface ContainerAction {
   readonly id: string;
@@ -98,6 +99,36 @@ export const containerActions: readonly ContainerAction[] = [
     question: 'All of its processes are killed at once. What they have not written is lost.',
   },
 ];
+
+/** Actions of which a container has one at a time, which so share a place among its buttons. */
+const places: readonly (readonly string[])[] = [
+  ['start', 'stop'],
+  ['reboot'],
+  ['freeze', 'thaw'],
+  ['enable', 'disable'],
+  ['force-stop'],
+];
+
+const hasBegun = inState('starting', 'running', 'stopping', 'freezing', 'frozen');
+
+/**
+ * An action for each place. Buttons that came and went with the state would move others under the pointer of
+ * somebody who is about to press one.
+ */
+export function actionsOf(container: Container): readonly ContainerAction[] {
+  return places.flatMap((ids) => {
+    const actions = containerActions.filter(({ id }) => ids.includes(id));
+    const now = actions.find((action) => action.isFor(container));
+    const [first] = actions;
+    return now ?? (ids.includes('stop') && hasBegun(container) ? actions.at(-1) : first) ?? [];
+  });
+}
+
+/** Why an action cannot be done in this state; undefined if it can. */
+export function unfit(action: ContainerAction, container: Container): string | undefined {
+  if (action.isFor(container)) return undefined;
+  return `This is not for a container that is ${stateWord(container.state).toLowerCase()}.`;
+}
 
 /** Why a button is grey; undefined if the user may. */
 export function refusal(

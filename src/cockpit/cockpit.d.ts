@@ -16,11 +16,6 @@ declare namespace cockpit {
     readonly exit_status?: number | null;
   }
 
-  interface Variant {
-    readonly t: string;
-    readonly v: unknown;
-  }
-
   type SignalListener = (
     path: string,
     interfaceName: string,
@@ -45,7 +40,13 @@ declare namespace cockpit {
     stream(listener: (text: string) => void): Process;
   }
 
-  interface Channel extends Events<(event: unknown, detail: never) => void> {
+  interface Channel {
+    addEventListener(name: 'message', listener: (event: unknown, text: string) => void): void;
+    addEventListener(
+      name: 'close',
+      listener: (event: unknown, detail: { readonly problem?: string | null }) => void,
+    ): void;
+    removeEventListener(name: string, listener: (event: unknown, detail: never) => void): void;
     send(text: string): void;
     control(options: object): void;
     close(problem?: string): void;

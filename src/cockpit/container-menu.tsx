@@ -2,7 +2,7 @@
 
 import { useState, type ReactNode } from 'react';
 import { ActionMenu } from './action-menu.tsx';
-import { containerActions, refusal, type ContainerAction } from './actions.ts';
+import { actionsOf, containerActions, refusal, unfit, type ContainerAction } from './actions.ts';
 import { useServices } from './hooks.ts';
 import type { Container } from './objects.ts';
 import { PermittedButton, Question } from './parts.tsx';
@@ -64,14 +64,13 @@ export function ContainerButtons({
   readonly permissions: ReadonlyMap<string, string> | undefined;
 }): ReactNode {
   const [start, question] = useAction(container);
-  const offered = containerActions.filter((action) => action.isFor(container));
   return (
     <pf.Flex gap={{ default: 'gapSm' }}>
-      {offered.map((action, index) => (
+      {actionsOf(container).map((action, index) => (
         <PermittedButton
-          key={action.id}
+          key={index}
           variant={action.isDangerous ? 'danger' : index === 0 ? 'primary' : 'secondary'}
-          why={refusal(permissions, action.action)}
+          why={refusal(permissions, action.action) ?? unfit(action, container)}
           onClick={() => {
             start(action);
           }}

@@ -4,7 +4,7 @@ import { useEffect, useState, type ReactNode } from 'react';
 import { containerPath } from '../api/paths.ts';
 import { AttachmentsCard } from './attachments-card.tsx';
 import { ContainerButtons } from './container-menu.tsx';
-import { usePermissions, usePolled, useServices, useSnapshot } from './hooks.ts';
+import { usePermissions, usePolled, useServices, useSights, useSnapshot } from './hooks.ts';
 import { JournalCard } from './journal-card.tsx';
 import { LimitsCard } from './limits-card.tsx';
 import { MemoryCard } from './memory-card.tsx';
@@ -15,6 +15,7 @@ import * as pf from './patternfly.ts';
 import { TerminalCard } from './terminal-card.tsx';
 import { UnitCard } from './unit-card.tsx';
 import { UsageCard, useHistory } from './usage-card.tsx';
+import { isUp } from './words.ts';
 
 const figuresEveryMs = 2000;
 
@@ -97,12 +98,15 @@ function Gone({ name }: { readonly name: string }): ReactNode {
 function Cards({ container }: { readonly container: Container }): ReactNode {
   const { host } = useServices();
   const { features } = useSnapshot();
-  const { path } = container;
+  const { path, name, state, memoryLimit } = container;
   const permissions = usePermissions(path);
   const hostMemory = useHostMemory();
   const ask = async () => figuresOf(await host.properties(path));
-  const figures = usePolled(ask, figuresEveryMs, `${path} ${container.state}`);
+  const figures = usePolled(ask, figuresEveryMs, `${path} ${state}`);
   const moments = useHistory(figures);
+  // Another limit or another state lets the guest be seen anew.
+  const sights = useSights([name], `${name} ${state} ${memoryLimit ?? ''}`);
+  const sight = isUp(state) ? sights.get(name) : undefined;
   return (
     <>
       <pf.PageSection hasBodyWrapper={false} className="lockerd-stack">
@@ -118,7 +122,7 @@ function Cards({ container }: { readonly container: Container }): ReactNode {
       <pf.PageSection isFilled>
         <div className="lockerd-cards">
           <div className="lockerd-stack">
-            <OverviewCard container={container} />
+            <OverviewCard container={container} sight={sight} />
             {features.has('lockers') && (
               <AttachmentsCard container={container} permissions={permissions} />
             )}
@@ -129,6 +133,7 @@ function Cards({ container }: { readonly container: Container }): ReactNode {
               figures={figures}
               permissions={permissions}
               hostMemory={hostMemory}
+              lowest={sight?.lowestLimit}
             />
             {features.has('limits') && figures !== undefined && (
               <LimitsCard container={container} figures={figures} permissions={permissions} />

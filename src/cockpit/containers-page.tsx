@@ -1,12 +1,21 @@
 /** The table of all containers. */
 
-import { memo, useDeferredValue, useMemo, useState, type ReactNode } from 'react';
+import {
+  memo,
+  useDeferredValue,
+  useEffect,
+  useMemo,
+  useReducer,
+  useRef,
+  useState,
+  type ReactNode,
+} from 'react';
 import '@patternfly/react-styles/css/components/Table/table.css';
 import '@patternfly/react-styles/css/components/Table/table-grid.css';
 import { addressText } from './addresses.ts';
 import { ContainerMenu } from './container-menu.tsx';
-import { useAllFigures, useSights, useSnapshot } from './hooks.ts';
-import type { Container, Figures, Job } from './objects.ts';
+import { useAllMemory, useSights, useSnapshot } from './hooks.ts';
+import type { Container, Job } from './objects.ts';
 import { containerLink, JobProgress, StateLabel, TableHead, UseBar } from './parts.tsx';
 import * as pf from './patternfly.ts';
 import { isUp, stateNames, stateWord } from './words.ts';
@@ -29,58 +38,92 @@ function Troubles({ container, job }: { readonly container: Container; readonly 
   );
 }
 
+/** So many rows are added at a time. */
+const rowsAtOnce = 25;
+
+interface Rows {
+  readonly shown: ReadonlySet<Container['path']>;
+  /** Those too that have been shown and do not match now: to make them again would take longer than to show them. */
+  readonly made: ReadonlySet<Container['path']>;
+}
+
+/**
+ * Which rows are there. Many new ones come in portions, each when the browser has time: to lay out two hundred at
+ * once takes longer than people type.
+ */
+function useRows(matching: readonly Container[]): Rows {
+  const before = useRef<Rows>({ shown: new Set(), made: new Set() });
+  const [, goOn] = useReducer((count: number) => count + 1, 0);
+  let left = rowsAtOnce;
+  const paths = matching.map(({ path }) => path);
+  const shown = new Set(paths.filter((path) => before.current.shown.has(path) || left-- > 0));
+  const rows = { shown, made: new Set([...before.current.made, ...shown]) };
+  useEffect(() => {
+    before.current = rows;
+    if (shown.size === paths.length) return;
+    const request = window.requestIdleCallback(goOn, { timeout: 200 });
+    return () => {
+      window.cancelIdleCallback(request);
+    };
+  });
+  return rows;
+}
+
 interface RowProps {
   readonly container: Container;
   readonly memory: number | undefined;
   readonly addresses: string;
   readonly job: Job | undefined;
+  readonly isHidden: boolean;
 }
 
 /** Drawn anew only when something of its own has changed. */
-const ContainerRow = memo(({ container, memory, addresses, job }: RowProps): ReactNode => {
-  const { name, state, attachments, memoryLimit, groups } = container;
-  return (
-    <tr className="pf-v6-c-table__tr" data-container={name}>
-      <th className="pf-v6-c-table__td" scope="row" data-label="Name">
-        <a className="lockerd-words" href={containerLink(name)}>
-          {name}
-        </a>
-        <Troubles container={container} {...(job === undefined ? {} : { job })} />
-      </th>
-      <td className="pf-v6-c-table__td" data-label="State">
-        <StateLabel state={state} />
-      </td>
-      <td className="pf-v6-c-table__td" data-label="At boot">
-        {container.autostart ? 'Starts' : <span className="lockerd-faint">–</span>}
-      </td>
-      <td className="pf-v6-c-table__td" data-label="Memory">
-        <UseBar
-          used={isUp(state) ? memory : undefined}
-          whole={memoryLimit}
-          label={`Memory of ${name}`}
-        />
-      </td>
-      <td className="pf-v6-c-table__td lockerd-words" data-label="Addresses">
-        {addresses || <span className="lockerd-faint">–</span>}
-      </td>
-      <td className="pf-v6-c-table__td lockerd-words" data-label="Lockers">
-        {attachments.map(({ locker, readOnly }) => (
-          <pf.Label key={locker} isCompact {...(readOnly ? { icon: <pf.LockIcon /> } : {})}>
-            {locker}
-            {readOnly ? ' (read-only)' : ''}
-          </pf.Label>
-        ))}
-        {attachments.length === 0 && <span className="lockerd-faint">–</span>}
-      </td>
-      <td className="pf-v6-c-table__td lockerd-words" data-label="Groups">
-        {groups.join(', ') || <span className="lockerd-faint">–</span>}
-      </td>
-      <td className="pf-v6-c-table__td pf-v6-c-table__action">
-        <ContainerMenu container={container} />
-      </td>
-    </tr>
-  );
-});
+const ContainerRow = memo(
+  ({ container, memory, addresses, job, isHidden }: RowProps): ReactNode => {
+    const { name, state, attachments, memoryLimit, groups } = container;
+    return (
+      <tr className="pf-v6-c-table__tr lockerd-row" data-container={name} hidden={isHidden}>
+        <th className="pf-v6-c-table__td" scope="row" data-label="Name">
+          <a className="lockerd-words" href={containerLink(name)}>
+            {name}
+          </a>
+          <Troubles container={container} {...(job === undefined ? {} : { job })} />
+        </th>
+        <td className="pf-v6-c-table__td" data-label="State">
+          <StateLabel state={state} />
+        </td>
+        <td className="pf-v6-c-table__td" data-label="At boot">
+          {container.autostart ? 'Starts' : <span className="lockerd-faint">–</span>}
+        </td>
+        <td className="pf-v6-c-table__td" data-label="Memory">
+          <UseBar
+            used={isUp(state) ? memory : undefined}
+            whole={memoryLimit}
+            label={`Memory of ${name}`}
+          />
+        </td>
+        <td className="pf-v6-c-table__td lockerd-words" data-label="Addresses">
+          {addresses || <span className="lockerd-faint">–</span>}
+        </td>
+        <td className="pf-v6-c-table__td lockerd-words" data-label="Lockers">
+          {attachments.map(({ locker, readOnly }) => (
+            <pf.Label key={locker} isCompact {...(readOnly ? { icon: <pf.LockIcon /> } : {})}>
+              {locker}
+              {readOnly ? ' (read-only)' : ''}
+            </pf.Label>
+          ))}
+          {attachments.length === 0 && <span className="lockerd-faint">–</span>}
+        </td>
+        <td className="pf-v6-c-table__td lockerd-words" data-label="Groups">
+          {groups.join(', ') || <span className="lockerd-faint">–</span>}
+        </td>
+        <td className="pf-v6-c-table__td pf-v6-c-table__action">
+          <ContainerMenu container={container} />
+        </td>
+      </tr>
+    );
+  },
+);
 
 interface Filter {
   readonly words: string;
@@ -198,13 +241,16 @@ function Filters({
 
 function ContainersTable({
   containers,
-  figures,
+  rows,
+  memory,
   jobs,
   addresses,
   isBusy,
 }: {
   readonly containers: readonly Container[];
-  readonly figures: ReadonlyMap<string, Figures>;
+  readonly rows: Rows;
+  /** By path. */
+  readonly memory: ReadonlyMap<string, number>;
   readonly jobs: ReadonlyMap<string, Job>;
   /** Of a container, by its name. */
   readonly addresses: (name: string) => string;
@@ -212,21 +258,29 @@ function ContainersTable({
 }): ReactNode {
   return (
     <table
-      className="pf-v6-c-table pf-m-grid-lg pf-m-compact"
+      className="pf-v6-c-table pf-m-grid-lg pf-m-compact lockerd-containers"
       aria-label="Containers"
       aria-busy={isBusy}
     >
+      <colgroup>
+        {[...columns, 'menu'].map((column) => (
+          <col key={column} />
+        ))}
+      </colgroup>
       <TableHead columns={columns} hasMenu />
       <tbody className="pf-v6-c-table__tbody">
-        {containers.map((container) => (
-          <ContainerRow
-            key={container.path}
-            container={container}
-            memory={figures.get(container.path)?.memory}
-            addresses={addresses(container.name)}
-            job={jobs.get(container.jobs[0] ?? '')}
-          />
-        ))}
+        {containers
+          .filter(({ path }) => rows.made.has(path))
+          .map((container) => (
+            <ContainerRow
+              key={container.path}
+              container={container}
+              memory={memory.get(container.path)}
+              addresses={addresses(container.name)}
+              job={jobs.get(container.jobs[0] ?? '')}
+              isHidden={!rows.shown.has(container.path)}
+            />
+          ))}
       </tbody>
     </table>
   );
@@ -259,7 +313,6 @@ function NoMatch({ onReset }: { readonly onReset: () => void }): ReactNode {
 
 export function ContainersPage(): ReactNode {
   const { containers, jobs } = useSnapshot();
-  const figures = useAllFigures();
   const [filter, setFilter] = useState(all);
   // Typing goes before drawing hundreds of rows.
   const applied = useDeferredValue(filter);
@@ -268,10 +321,12 @@ export function ContainersPage(): ReactNode {
     [containers],
   );
   const up = sorted.filter(({ state }) => isUp(state)).map(({ name }) => name);
+  const memory = useAllMemory(up.length > 0);
   const sights = useSights(up, up.join('\n'));
   const addresses = (name: string): string => addressText(sights.get(name));
   const groups = [...new Set(sorted.flatMap((container) => container.groups))].sort();
-  const shown = sorted.filter((one) => isShown(one, applied, addresses(one.name)));
+  const matching = sorted.filter((one) => isShown(one, applied, addresses(one.name)));
+  const rows = useRows(matching);
   return (
     <pf.PageSection aria-label="Containers" isFilled>
       <h1 className="pf-v6-screen-reader">LXC containers</h1>
@@ -283,17 +338,18 @@ export function ContainersPage(): ReactNode {
             filter={filter}
             onChange={setFilter}
             groups={groups}
-            shown={shown.length}
+            shown={matching.length}
             total={sorted.length}
           />
           <ContainersTable
-            containers={shown}
-            figures={figures}
+            containers={sorted}
+            rows={rows}
+            memory={memory}
             jobs={jobs}
             addresses={addresses}
-            isBusy={applied !== filter}
+            isBusy={applied !== filter || rows.shown.size < matching.length}
           />
-          {shown.length === 0 && (
+          {matching.length === 0 && (
             <NoMatch
               onReset={() => {
                 setFilter(all);

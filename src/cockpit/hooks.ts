@@ -3,7 +3,7 @@
 import { createContext, useContext, useEffect, useState, useSyncExternalStore } from 'react';
 import type { Host, Snapshot } from './host.ts';
 import type { Notices } from './notices.ts';
-import { figuresOf, sightOf, type Figures, type Sight } from './objects.ts';
+import { memoryOf, sightOf, type Sight } from './objects.ts';
 import { interfaces } from '../api/names.ts';
 import { managerPath } from '../api/paths.ts';
 import { isObject, unwrap } from './values.ts';
@@ -59,18 +59,21 @@ export function usePolled<T>(ask: () => Promise<T>, everyMs: number, key: string
 const allFiguresEveryMs = 4000;
 const sightsEveryMs = 15_000;
 
-/** The figures of all containers by path. */
-export function useAllFigures(): ReadonlyMap<string, Figures> {
+/**
+ * The memory that each container has, by path.
+ * @param isAnyUp without one that runs, nobody is asked
+ */
+export function useAllMemory(isAnyUp: boolean): ReadonlyMap<string, number> {
   const { host } = useServices();
-  const ask = async (): Promise<ReadonlyMap<string, Figures>> => {
-    const objects = await host.managedObjects();
+  const ask = async (): Promise<ReadonlyMap<string, number>> => {
+    const objects = isAnyUp ? await host.managedObjects() : {};
     const found = Object.entries(objects).flatMap(([path, object]) => {
-      const properties = object[interfaces.container];
-      return properties === undefined ? [] : [[path, figuresOf(unwrap(properties))] as const];
+      const memory = memoryOf(object[interfaces.container]);
+      return memory === undefined ? [] : [[path, memory] as const];
     });
     return new Map(found);
   };
-  return usePolled(ask, allFiguresEveryMs, 'all') ?? new Map<string, Figures>();
+  return usePolled(ask, allFiguresEveryMs, `all ${isAnyUp}`) ?? new Map<string, number>();
 }
 
 /** What is seen of the guests by name. @param key changes when others run */

@@ -1,4 +1,4 @@
-/** Making a locker, growing one, and taking a snapshot. */
+/** What is asked before a locker is made or changed. */
 
 import { useId, useState, type ReactNode } from 'react';
 import { managerPath } from '../api/paths.ts';
@@ -6,7 +6,7 @@ import { isNewName, newNameForm } from '../model/new-name.ts';
 import { Choice, SelectField, TextField } from './fields.tsx';
 import { useServices, type Services } from './hooks.ts';
 import type { Locker, Store } from './objects.ts';
-import { DialogFooter, PermittedButton } from './parts.tsx';
+import { DialogFooter, PermittedButton, Question } from './parts.tsx';
 import * as pf from './patternfly.ts';
 import { variant, type Options } from './values.ts';
 import { parseSize, sizeText } from './words.ts';
@@ -56,6 +56,11 @@ function Dialog({
       </DialogFooter>
     </pf.Modal>
   );
+}
+
+interface LockerDialogProps {
+  readonly locker: Locker;
+  readonly onClose: () => void;
 }
 
 const ownerForm = /^\d{1,10}:\d{1,10}$/;
@@ -144,13 +149,7 @@ export function CreateDialog({
   );
 }
 
-export function GrowDialog({
-  locker,
-  onClose,
-}: {
-  readonly locker: Locker;
-  readonly onClose: () => void;
-}): ReactNode {
+export function GrowDialog({ locker, onClose }: LockerDialogProps): ReactNode {
   const { host, notices } = useServices();
   const [size, setSize] = useState(sizeText((locker.size ?? 0) * 2, ''));
   const bytes = parseSize(size);
@@ -187,13 +186,7 @@ export function GrowDialog({
   );
 }
 
-export function SnapshotDialog({
-  locker,
-  onClose,
-}: {
-  readonly locker: Locker;
-  readonly onClose: () => void;
-}): ReactNode {
+export function SnapshotDialog({ locker, onClose }: LockerDialogProps): ReactNode {
   const { host, notices } = useServices();
   const [name, setName] = useState('');
   const [isFrozen, setIsFrozen] = useState(false);
@@ -225,5 +218,90 @@ export function SnapshotDialog({
         onChange={setIsFrozen}
       />
     </Dialog>
+  );
+}
+
+/** A name that is still to be given. */
+function NameField({
+  label,
+  name,
+  onChange,
+}: {
+  readonly label: string;
+  readonly name: string;
+  readonly onChange: (name: string) => void;
+}): ReactNode {
+  const isBad = name !== '' && !isNewName(name);
+  return <TextField label={label} value={name} hint={nameRule} isBad={isBad} onChange={onChange} />;
+}
+
+export function RenameDialog({ locker, onClose }: LockerDialogProps): ReactNode {
+  const { host, notices } = useServices();
+  const [name, setName] = useState('');
+  const rename = (): void => {
+    void notices.run(`New name of ${locker.name}`, () =>
+      host.startJob(managerPath, 'RenameLocker', [locker.name, name], 'ss'),
+    );
+  };
+  return (
+    <Dialog
+      title={`Rename ${locker.name}`}
+      confirm="Rename"
+      problem={isNewName(name) ? undefined : 'Give it another name.'}
+      onConfirm={rename}
+      onClose={onClose}
+    >
+      <NameField label="New name" name={name} onChange={setName} />
+    </Dialog>
+  );
+}
+
+export function RestoreDialog({ locker, onClose }: LockerDialogProps): ReactNode {
+  const { host, notices } = useServices();
+  const [snapshot, setSnapshot] = useState(locker.snapshots.at(-1) ?? '');
+  const [name, setName] = useState('');
+  const restore = (): void => {
+    const args = [locker.name, snapshot, name];
+    void notices.run(`Making ${name} of the snapshot ${snapshot}`, () =>
+      host.startJob(managerPath, 'RestoreLocker', args, 'sss'),
+    );
+  };
+  return (
+    <Dialog
+      title={`Restore a snapshot of ${locker.name}`}
+      confirm="Restore"
+      problem={isNewName(name) ? undefined : 'Give the new locker a name.'}
+      onConfirm={restore}
+      onClose={onClose}
+    >
+      <SelectField
+        label="Snapshot"
+        value={snapshot}
+        values={locker.snapshots}
+        hint={`It becomes a locker of its own, and ${locker.name} stays as it is.`}
+        onChange={setSnapshot}
+      />
+      <NameField label="Name of the new locker" name={name} onChange={setName} />
+    </Dialog>
+  );
+}
+
+export function ForgetQuestion({ locker, onClose }: LockerDialogProps): ReactNode {
+  const { host, notices } = useServices();
+  return (
+    <Question
+      title={`Forget ${locker.name}?`}
+      text={
+        'It is unmounted, and the host no longer knows it. Its data stays in the store: only root can destroy ' +
+        `it, with lockerctl destroy-locker --yes ${locker.name} ${locker.name}.`
+      }
+      confirm="Forget"
+      onConfirm={() => {
+        void notices.run(`Forgetting ${locker.name}`, () =>
+          host.startJob(managerPath, 'ForgetLocker', [locker.name], 's'),
+        );
+      }}
+      onClose={onClose}
+    />
   );
 }

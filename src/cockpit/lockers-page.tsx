@@ -6,7 +6,14 @@ import { managerPath } from '../api/paths.ts';
 import { ActionMenu } from './action-menu.tsx';
 import { refusal } from './actions.ts';
 import { usePermissions, usePolled, useServices, useSnapshot } from './hooks.ts';
-import { CreateDialog, GrowDialog, SnapshotDialog } from './locker-dialogs.tsx';
+import {
+  CreateDialog,
+  ForgetQuestion,
+  GrowDialog,
+  RenameDialog,
+  RestoreDialog,
+  SnapshotDialog,
+} from './locker-dialogs.tsx';
 import { storeOf, type Container, type Locker, type Store } from './objects.ts';
 import { containerLink, JobProgress, PermittedButton, TableHead, UseBar } from './parts.tsx';
 import * as pf from './patternfly.ts';
@@ -63,8 +70,24 @@ function Uses({
   );
 }
 
+const changes = [
+  ['grow', 'Grow'],
+  ['snapshot', 'Take snapshot'],
+  ['restore', 'Restore a snapshot'],
+  ['rename', 'Rename'],
+  ['forget', 'Forget'],
+] as const;
+
+const dialogs = {
+  grow: GrowDialog,
+  snapshot: SnapshotDialog,
+  restore: RestoreDialog,
+  rename: RenameDialog,
+  forget: ForgetQuestion,
+} as const;
+
 interface Asked {
-  readonly what: 'create' | 'grow' | 'snapshot';
+  readonly what: 'create' | (typeof changes)[number][0];
   readonly locker?: Locker;
 }
 
@@ -75,17 +98,13 @@ interface RowProps {
   readonly onAsk: (asked: Asked) => void;
 }
 
-const changes = [
-  ['grow', 'Grow'],
-  ['snapshot', 'Take snapshot'],
-] as const;
-
 function LockerRow({ locker, containers, canChange, onAsk }: RowProps): ReactNode {
   const { jobs } = useSnapshot();
   const own = [...jobs.values()].filter(
     (job) => job.locker === locker.name && job.state !== 'done',
   );
   const { name, description, size, used, store, source, fileSystem, snapshots } = locker;
+  const offered = changes.filter(([what]) => what !== 'restore' || snapshots.length > 0);
   return (
     <tr className="pf-v6-c-table__tr" data-locker={name}>
       <th className="pf-v6-c-table__td" scope="row" data-label="Name">
@@ -116,10 +135,11 @@ function LockerRow({ locker, containers, canChange, onAsk }: RowProps): ReactNod
             <ActionMenu
               path={locker.path}
               name={name}
-              items={changes.map(([what, label]) => ({
+              items={offered.map(([what, label]) => ({
                 id: what,
                 label,
                 action: `org.lockerd1.${what}-locker`,
+                isDangerous: what === 'forget',
                 onSelect: () => {
                   onAsk({ what, locker });
                 },
@@ -167,7 +187,7 @@ function Stores({ stores }: { readonly stores: readonly Store[] }): ReactNode {
                   {problem !== '' && <div className="lockerd-problem lockerd-words">{problem}</div>}
                 </th>
                 <td className="pf-v6-c-table__td" data-label="Kind">
-                  {[type, fileSystem].filter((word) => word !== '').join(', ')}
+                  {[...new Set([type, fileSystem])].filter((word) => word !== '').join(', ')}
                 </td>
                 <td className="pf-v6-c-table__td" data-label="In use">
                   <UseBar
@@ -219,8 +239,20 @@ function Dialog({
   const { what, locker } = asked;
   if (what === 'create') return <CreateDialog stores={stores} onClose={onClose} />;
   if (locker === undefined) return null;
-  if (what === 'grow') return <GrowDialog locker={locker} onClose={onClose} />;
-  return <SnapshotDialog locker={locker} onClose={onClose} />;
+  const Form = dialogs[what];
+  return <Form locker={locker} onClose={onClose} />;
+}
+
+/** What is done with lockers that are not there yet. */
+function NewLockers(): ReactNode {
+  const { lockers, jobs } = useSnapshot();
+  const known = new Set([...lockers.values()].map(({ name }) => name));
+  return [...jobs.values()]
+    .filter(
+      ({ verb, state, locker }) =>
+        verb === 'create-locker' && state !== 'done' && !known.has(locker),
+    )
+    .map((job) => <JobProgress key={job.path} job={job} />);
 }
 
 export function LockersPage(): ReactNode {
@@ -246,6 +278,7 @@ export function LockersPage(): ReactNode {
           </PermittedButton>
         </div>
       )}
+      <NewLockers />
       {sorted.length === 0 ? (
         <pf.EmptyState headingLevel="h2" titleText="No lockers" icon={pf.CubesIcon}>
           <pf.EmptyStateBody>

@@ -16,6 +16,15 @@ const leastLimit = 16 * mebibyte;
 
 const balloonAction = 'org.lockerd1.balloon';
 
+/** What a trial has shown holds for so long; then the guest may do something else. */
+const refusedMs = 60_000;
+
+interface Refused {
+  /** The lowest limit that would have worked. */
+  readonly bytes: number;
+  readonly ms: number;
+}
+
 /** Bytes of the lowest limit that would have worked, as a refused balloon names it. */
 export function lowestOf({ errorName, errorMessage }: Job): number | undefined {
   if (!errorName.endsWith('.LimitBelowUsage')) return undefined;
@@ -166,15 +175,19 @@ export function MemoryCard({
   figures,
   permissions,
   hostMemory,
+  lowest,
 }: {
   readonly container: Container;
   readonly figures: Figures | undefined;
   readonly permissions: ReadonlyMap<string, string> | undefined;
   /** Bytes of the whole host. */
   readonly hostMemory: number | undefined;
+  /** Bytes of the lowest limit that is not refused at once, while the guest runs. */
+  readonly lowest: number | undefined;
 }): ReactNode {
   const { features, jobs } = useSnapshot();
-  const [refused, setRefused] = useState<number>();
+  const [refused, setRefused] = useState<Refused>();
+  const tried = refused !== undefined && Date.now() - refused.ms < refusedMs ? refused.bytes : 0;
   const used = isUp(container.state) ? figures?.memory : undefined;
   const balloon = container.jobs
     .map((path) => jobs.get(path))
@@ -199,9 +212,11 @@ export function MemoryCard({
             key={container.memoryLimit ?? 'none'}
             container={container}
             hostMemory={hostMemory}
-            lowest={isUp(container.state) ? refused : undefined}
+            lowest={lowest === undefined ? undefined : Math.max(lowest, tried)}
             why={refusal(permissions, balloonAction)}
-            onLowest={setRefused}
+            onLowest={(bytes) => {
+              setRefused({ bytes, ms: Date.now() });
+            }}
           />
         )}
       </pf.CardBody>

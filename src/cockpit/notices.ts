@@ -3,6 +3,7 @@
 import type { Host } from './host.ts';
 import { messageOf } from './host.ts';
 import type { Job } from './objects.ts';
+import { stallWords } from './words.ts';
 
 export interface Notice {
   readonly id: number;
@@ -119,8 +120,7 @@ export class Notices {
   }
 
   #tell(title: string, job: Job): void {
-    const ms = Math.round((job.stallUsec ?? 0) / 1000);
-    const stood = ms > 0 ? [`The guest stood still for ${ms} ms.`] : [];
+    const stood = stallWords(job);
     if (job.result !== 'done') {
       const end = ends[job.result] ?? 'failed';
       this.add('danger', `${title} ${end}`, [job.errorMessage, ...stood].join(' '));

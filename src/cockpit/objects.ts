@@ -1,6 +1,6 @@
 /** Containers, lockers and jobs as the page shows them, read from the properties of their objects. */
 
-import { figure, rows, text, texts, type Properties } from './values.ts';
+import { figure, isObject, rows, text, texts, type Properties } from './values.ts';
 
 export interface Attachment {
   readonly locker: string;
@@ -156,6 +156,12 @@ export interface Figures {
   readonly tasksLimit: number | undefined;
 }
 
+/** One figure of many, for the table. @param properties of a container, each a variant */
+export function memoryOf(properties: unknown): number | undefined {
+  const memory = isObject(properties) ? properties['MemoryCurrent'] : undefined;
+  return figure(isObject(memory) ? memory['v'] : memory);
+}
+
 export function figuresOf(properties: Properties): Figures {
   return {
     memory: figure(properties['MemoryCurrent']),
@@ -183,8 +189,10 @@ export interface Sight {
   readonly operatingSystem: string;
   /** CLOCK_REALTIME, microseconds. */
   readonly startUsec: number | undefined;
-  /** Undefined where nobody could see it. */
+  /** Undefined where nobody could see it, as the next. */
   readonly unprivileged: boolean | undefined;
+  /** Bytes: the lowest limit of memory that is not refused at once. */
+  readonly lowestLimit: number | undefined;
 }
 
 export function sightOf(description: Properties): Sight {
@@ -196,6 +204,7 @@ export function sightOf(description: Properties): Sight {
     operatingSystem: text(description['OperatingSystem']),
     startUsec: figure(description['StartTimestamp']),
     unprivileged: typeof unprivileged === 'boolean' ? unprivileged : undefined,
+    lowestLimit: figure(description['LowestMemoryLimit']),
   };
 }
 

@@ -2,15 +2,19 @@
 
 import type { ReactNode } from 'react';
 import { addressText } from './addresses.ts';
-import { useSights } from './hooks.ts';
-import type { Container } from './objects.ts';
+import type { Container, Sight } from './objects.ts';
 import * as pf from './patternfly.ts';
-import { autostartText, isUp, spanText } from './words.ts';
+import { autostartText, spanText } from './words.ts';
 
-export function OverviewCard({ container }: { readonly container: Container }): ReactNode {
-  const { name, state, groups } = container;
-  const sights = useSights([name], `${name} ${state}`);
-  const sight = isUp(state) ? sights.get(name) : undefined;
+export function OverviewCard({
+  container,
+  sight,
+}: {
+  readonly container: Container;
+  /** What is seen of its guest, if it runs. */
+  readonly sight: Sight | undefined;
+}): ReactNode {
+  const { groups } = container;
   const facts: readonly (readonly [string, string])[] = [
     ['Unit', container.unit],
     ['Configuration', container.configFile],

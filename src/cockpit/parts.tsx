@@ -1,6 +1,6 @@
 /** Small things that several views show. */
 
-import type { ReactNode } from 'react';
+import { useRef, type ReactNode } from 'react';
 import type { Job } from './objects.ts';
 import * as pf from './patternfly.ts';
 import { useServices } from './hooks.ts';
@@ -70,15 +70,18 @@ export function PermittedButton({
   readonly isInline?: boolean;
   readonly onClick: () => void;
   readonly 'aria-label'?: string;
+  readonly id?: string;
 }): ReactNode {
-  if (why === undefined) return <pf.Button {...button}>{children}</pf.Button>;
-  // PatternFly does not call onClick of a button that is grey in this way, which keeps its focus.
+  const element = useRef<HTMLButtonElement>(null);
+  // It stays the same element, and so keeps the focus, when it becomes grey. PatternFly does not call onClick of
+  // a button that is grey in this way.
   return (
-    <pf.Tooltip content={why}>
-      <pf.Button {...button} isAriaDisabled>
+    <>
+      <pf.Button {...button} ref={element} isAriaDisabled={why !== undefined}>
         {children}
       </pf.Button>
-    </pf.Tooltip>
+      {why !== undefined && <pf.Tooltip content={why} triggerRef={element} />}
+    </>
   );
 }
 

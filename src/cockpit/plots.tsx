@@ -1,13 +1,7 @@
 /** Small plots over time, drawn as SVG: lines, a grid, and the newest value in words. */
 
 import type { ReactNode } from 'react';
-
-/** A moment with its value; undefined where it was not known, which is a gap. */
-export interface Sample {
-  /** Milliseconds since 1970. */
-  readonly ms: number;
-  readonly value: number | undefined;
-}
+import type { Sample } from './metrics.ts';
 
 export interface Series {
   readonly label: string;

@@ -12,7 +12,37 @@ import { isUp } from './words.ts';
 
 type Kind = 'shell' | 'console';
 
+const closeId = 'lockerd-close-terminal';
+const helpId = 'lockerd-terminal-help';
+const buttonId = (kind: Kind): string => `lockerd-${kind}`;
+
 const names: Readonly<Record<Kind, string>> = { shell: 'Shell', console: 'Console' };
+
+/** How long a guest's systemd may take to say that it is there, in seconds. */
+const answerSeconds = '5';
+
+/** Whether systemd runs in the guest and the machine of the container's name is this container. */
+async function hasSystemd({ name, unit }: Container): Promise<boolean> {
+  const machine = ['machinectl', 'show', '--value', '--property=Unit', '--', name];
+  const systemd = ['org.freedesktop.systemd1', '/org/freedesktop/systemd1'];
+  const bus = ['busctl', `--machine=${name}`, 'call', ...systemd, 'org.freedesktop.DBus.Peer'];
+  const options = { superuser: 'require', err: 'ignore' };
+  try {
+    if ((await cockpit.spawn(machine, options)).trim() !== unit) return false;
+    await cockpit.spawn(['timeout', answerSeconds, ...bus, 'Ping'], options);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** The program that enters a container: with systemd in it, a shell is a session as after a login. */
+async function commandOf(kind: Kind, container: Container): Promise<readonly string[]> {
+  if (kind === 'shell' && (await hasSystemd(container))) {
+    return ['machinectl', 'shell', '--quiet', '--', container.name];
+  }
+  return ['lockerctl', kind, container.name];
+}
 
 /** Connects a terminal with a program until either ends. @returns what ends it */
 function connect(
@@ -31,7 +61,7 @@ function connect(
     superuser: 'require',
     err: 'out',
   });
-  const onMessage = (_event: unknown, text: never): void => {
+  const onMessage = (_event: unknown, text: string): void => {
     terminal.write(text);
   };
   const onClose = (_event: unknown, detail: { problem?: string | null }): void => {
@@ -59,32 +89,49 @@ function connect(
   };
 }
 
+interface Open {
+  readonly kind: Kind;
+  readonly command: readonly string[];
+}
+
 function Screen({
   kind,
-  name,
+  command,
   onEnd,
-}: {
-  readonly kind: Kind;
-  readonly name: string;
+}: Open & {
   readonly onEnd: (problem: string) => void;
 }): ReactNode {
   const element = useRef<HTMLDivElement>(null);
   useEffect(() => {
     if (element.current === null) return;
     const terminal = new Terminal({ screenReaderMode: true, fontSize: 14, scrollback: 2000 });
+    // All other keys, Tab too, are for the program.
+    terminal.attachCustomKeyEventHandler((event) => {
+      const isLeaving = event.ctrlKey && event.altKey && event.code === 'KeyQ';
+      if (isLeaving && event.type === 'keydown') document.getElementById(closeId)?.focus();
+      return !isLeaving;
+    });
     const fit = new FitAddon();
     terminal.loadAddon(fit);
     terminal.open(element.current);
     fit.fit();
     terminal.focus();
-    const disconnect = connect(terminal, fit, ['lockerctl', kind, name], onEnd);
+    const disconnect = connect(terminal, fit, command, onEnd);
     return () => {
       disconnect();
       terminal.dispose();
     };
     // The program is the same as long as the screen is.
-  }, [kind, name]);
-  return <div className="lockerd-terminal" ref={element} role="group" aria-label={names[kind]} />;
+  }, [command]);
+  return (
+    <div
+      className="lockerd-terminal"
+      ref={element}
+      role="group"
+      aria-label={names[kind]}
+      aria-describedby={helpId}
+    />
+  );
 }
 
 /** Why nobody can enter; undefined if somebody can. */
@@ -95,20 +142,37 @@ function whyNot(hasRights: boolean, container: Container): string | undefined {
   return isUp(container.state) ? undefined : 'The container does not run.';
 }
 
-function ConsoleHelp(): ReactNode {
+function Help({ kind }: { readonly kind: Kind }): ReactNode {
   return (
-    <p className="lockerd-faint">Leave the console with Ctrl+A and Q; what runs there continues.</p>
+    <p className="lockerd-faint" id={helpId}>
+      Ctrl+Alt+Q takes the keyboard back to this page.
+      {kind === 'console' && ' Leave the console with Ctrl+A and Q; what runs there continues.'}
+    </p>
+  );
+}
+
+function CloseButton({ onClose }: { readonly onClose: () => void }): ReactNode {
+  return (
+    <pf.Button id={closeId} variant="link" onClick={onClose}>
+      Close
+    </pf.Button>
   );
 }
 
 export function TerminalCard({ container }: { readonly container: Container }): ReactNode {
   const hasRights = useRights();
-  const [open, setOpen] = useState<Kind>();
+  const [open, setOpen] = useState<Open>();
   const [ended, setEnded] = useState('');
   const why = whyNot(hasRights, container);
+  const close = (kind: Kind): void => {
+    setOpen(undefined);
+    document.getElementById(buttonId(kind))?.focus();
+  };
   const enter = (kind: Kind): void => {
     setEnded('');
-    setOpen(kind);
+    void commandOf(kind, container).then((command) => {
+      setOpen({ kind, command });
+    });
   };
   return (
     <pf.Card className="lockerd-wide">
@@ -120,6 +184,7 @@ export function TerminalCard({ container }: { readonly container: Container }): 
           {(['shell', 'console'] as const).map((kind) => (
             <PermittedButton
               key={kind}
+              id={buttonId(kind)}
               variant="secondary"
               why={why}
               onClick={() => {
@@ -130,25 +195,21 @@ export function TerminalCard({ container }: { readonly container: Container }): 
             </PermittedButton>
           ))}
           {open !== undefined && (
-            <pf.Button
-              variant="link"
-              onClick={() => {
-                setOpen(undefined);
+            <CloseButton
+              onClose={() => {
+                close(open.kind);
               }}
-            >
-              Close
-            </pf.Button>
+            />
           )}
         </pf.Flex>
-        {open === 'console' && <ConsoleHelp />}
+        {open !== undefined && <Help kind={open.kind} />}
         {open !== undefined && (
           <Screen
-            key={open}
-            kind={open}
-            name={container.name}
+            key={open.command.join(' ')}
+            {...open}
             onEnd={(problem) => {
-              setOpen(undefined);
-              setEnded(`${names[open]} has ended${problem === '' ? '' : `: ${problem}`}.`);
+              close(open.kind);
+              setEnded(`${names[open.kind]} has ended${problem === '' ? '' : `: ${problem}`}.`);
             }}
           />
         )}

@@ -39,6 +39,11 @@ export function unwrap(dictionary: unknown): Properties {
   );
 }
 
-export const variant = (type: string, value: unknown): cockpit.Variant => ({ t: type, v: value });
+interface Variant {
+  readonly t: string;
+  readonly v: unknown;
+}
 
-export type Options = Readonly<Record<string, cockpit.Variant>>;
+export const variant = (type: string, value: unknown): Variant => ({ t: type, v: value });
+
+export type Options = Readonly<Record<string, Variant>>;

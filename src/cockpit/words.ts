@@ -1,7 +1,7 @@
 /** What the page calls things, for people. */
 
 import { formatBytes } from '../model/memory-limit.ts';
-import type { Container } from './objects.ts';
+import type { Container, Job } from './objects.ts';
 
 /** The colour of a label of PatternFly. */
 type Colour = 'green' | 'blue' | 'grey' | 'red' | 'orange' | 'teal';
@@ -117,4 +117,11 @@ export function parseSize(written: string): number | undefined {
   const power = ['', 'K', 'M', 'G', 'T', 'P', 'E'].indexOf(unit.toUpperCase());
   const bytes = Math.floor(Number(number) * 1024 ** power);
   return Number.isSafeInteger(bytes) ? bytes : undefined;
+}
+
+/** How long a balloon has held its guest up, where the kernel counts it. */
+export function stallWords({ verb, stallUsec }: Job): readonly string[] {
+  if (verb !== 'balloon' || stallUsec === undefined) return [];
+  const ms = Math.round(stallUsec / 1000);
+  return [ms > 0 ? `The guest stood still for ${ms} ms.` : 'The guest did not stand still.'];
 }

@@ -116,6 +116,8 @@ export interface GuestLook {
   readonly isUnprivileged?: boolean;
   /** CLOCK_REALTIME, microseconds. */
   readonly startUsec?: bigint;
+  /** Bytes: the lowest limit of memory that a balloon would not refuse at once. */
+  readonly lowestLimit?: bigint;
 }
 
 /** The root side, one request a call. Failures are LockerdErrors with the helper's own message. */

@@ -1,5 +1,5 @@
 /**
- * Looks at running guests: addresses, host name, operating system. The guest is asked nothing and no
+ * Looks at running guests: addresses, host name, operating system, memory. The guest is asked nothing and no
  * program of its is run. Each look is bounded in bytes and time, whatever the guest has made of itself.
  *
  * A guest's init is known by its control group and its monitor; see guests.ts. What is read of it is read
@@ -9,12 +9,16 @@
 import { spawn } from 'node:child_process';
 import { closeSync, constants, openSync, readFileSync, readSync, statSync } from 'node:fs';
 import pMap from 'p-map';
+import { lowestNow } from '../balloon/lowest.ts';
+import { findGuestMemory } from '../cgroup/find-group.ts';
+import { groupIn, hierarchies } from '../cgroup/hierarchy.ts';
 import { Files } from '../host/files.ts';
 import { GuestFiles } from '../host/guest-files.ts';
 import { parseLxcConfig } from '../host/parse-lxc.ts';
 import { createLxcReader } from '../host/read-lxc.ts';
 import { HostReader } from '../host/read.ts';
 import { parseRootfs } from '../model/rootfs.ts';
+import { containerUnit } from '../model/unit-name.ts';
 import { printable } from '../model/unit-syntax.ts';
 import { guestAddresses, type GuestAddress } from './guest-addresses.ts';
 import { Guests } from './guests.ts';
@@ -34,6 +38,8 @@ export interface GuestLook {
   readonly isUnprivileged?: boolean;
   /** CLOCK_REALTIME, microseconds. */
   readonly startUsec?: number;
+  /** Bytes: the lowest limit of memory that a balloon would not refuse at once; digits, which JSON keeps exact. */
+  readonly lowestLimit?: string;
 }
 
 const maxAddresses = 64;
@@ -138,6 +144,18 @@ function hostNameOf(directory: number): Promise<string | undefined> {
   });
 }
 
+/** Nothing of a guest outside its unit, where no limit holds. */
+function lowestLimitOf(name: string, process: string): string | undefined {
+  return attempt(() => {
+    const text = head(`${process}/cgroup`, smallFileMaxBytes).text;
+    const group = groupIn(text, hierarchies().systemdName) ?? '';
+    const unit = `/${containerUnit(name)}`;
+    const end = group.indexOf(`${unit}/`);
+    const memory = end < 0 ? undefined : findGuestMemory(group.slice(0, end) + unit);
+    return memory === undefined ? undefined : lowestNow(memory).toString();
+  });
+}
+
 interface Found {
   readonly name: string;
   /** Trees of the root file system, as far as the host sees them. */
@@ -192,12 +210,14 @@ async function lookAt(found: Found, guests: Guests, files: Files): Promise<Guest
     const unprivileged = isUnprivileged(process);
     const startUsec = startUsecOf(process);
     const os = osOf(found, files);
+    const lowestLimit = lowestLimitOf(found.name, process);
     return {
       ...addressesOf(process),
       ...(hostName === undefined ? {} : { hostName }),
       ...(unprivileged === undefined ? {} : { isUnprivileged: unprivileged }),
       ...(startUsec === undefined ? {} : { startUsec }),
       ...(os === undefined ? {} : { os }),
+      ...(lowestLimit === undefined ? {} : { lowestLimit }),
     };
   } finally {
     closeSync(directory);

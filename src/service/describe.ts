@@ -24,6 +24,7 @@ function descriptionOf(look: GuestLook | undefined): VariantMap {
     ['OperatingSystemVersion', 's', os.version],
     ['Unprivileged', 'b', look.isUnprivileged],
     ['StartTimestamp', 't', look.startUsec],
+    ['LowestMemoryLimit', 't', look.lowestLimit],
   ]);
 }
 

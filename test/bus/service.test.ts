@@ -231,9 +231,11 @@ describe('the interface', () => {
       expect(asked()).toHaveLength(2);
     });
     // The other one was seen less than a second ago, or is seen again.
-    const seen = new Map([['my web', { hostName: 'mine', startUsec: 7n }]]);
+    const seen = new Map([['my web', { hostName: 'mine', startUsec: 7n, lowestLimit: 96n }]]);
     outside.answer(asked().at(-1) ?? '', seen);
-    expect(await rest).toContain('"my web" 2 "HostName" s "mine" "StartTimestamp" t 7');
+    expect(await rest).toContain(
+      '"my web" 3 "HostName" s "mine" "StartTimestamp" t 7 "LowestMemoryLimit" t 96',
+    );
     const none = ask('DescribeContainers', 'as', ['db', 'nobody']);
     expect(await none).toEqual([{}]);
     const gone = call(containerPath('nobody'), 'org.lockerd1.Container', 'Describe');

@@ -122,12 +122,14 @@ test('what the helper says is taken member by member', () => {
   const whole = {
     ...{ addresses, hasMoreAddresses: false, sharesNetwork: false, hostName: 'web' },
     ...{ os: { name: 'Tiny', id: 'tiny', version: '1' }, isUnprivileged: true, startUsec: 7 },
+    lowestLimit: '18446744073709551615',
   };
-  expect(guestLook(whole)).toEqual({ ...whole, startUsec: 7n });
+  expect(guestLook(whole)).toEqual({ ...whole, startUsec: 7n, lowestLimit: 2n ** 64n - 1n });
   const odd = {
     addresses: [{ address: 1 }, null, 7, ...addresses],
     hostName: 1,
     startUsec: -1,
+    lowestLimit: '18446744073709551616',
     os: 7,
   };
   expect(guestLook(odd)).toEqual({ addresses, os: {} });

@@ -4,6 +4,7 @@ import type { Browser, CDPSession, Page } from 'playwright-core';
 import type { Host } from '../host/host.ts';
 import { attachJournalOnFailure } from '../machines/journal.ts';
 import { configurePackage } from '../machines/service.ts';
+import { systemctl } from '../machines/support.ts';
 import { attachPictureOnFailure, logIn, makeUsers, makeWebHost, openBrowser } from './web-host.ts';
 
 vi.setConfig({ testTimeout: 120_000, hookTimeout: 900_000 });
@@ -19,7 +20,11 @@ let devtools: CDPSession;
 
 beforeAll(async () => {
   host = await makeWebHost('many');
-  for (let index = 1; index <= count; index++) {
+  // One runs, so that there are figures to ask for.
+  await host.createContainer('c001', 'busybox', {
+    config: ['lxc.net.0.type = empty', 'lxc.group = group1'],
+  });
+  for (let index = 2; index <= count; index++) {
     const name = `c${String(index).padStart(3, '0')}`;
     const directory = `${host.root}/var/lib/lxc/${name}`;
     fs.mkdirSync(`${directory}/rootfs/sbin`, { recursive: true });
@@ -35,6 +40,7 @@ beforeAll(async () => {
   await host.boot();
   await configurePackage(host);
   await makeUsers(host, {});
+  await systemctl(host, 'start', 'lxc@c001');
   browser = await openBrowser(host);
   page = await logIn(browser, 'root');
   devtools = await page.context().newCDPSession(page);
@@ -61,7 +67,7 @@ async function costOf(step: () => Promise<unknown>): Promise<number> {
   return (await workedMs()) - before;
 }
 
-const rows = () => page.locator('tbody tr');
+const rows = () => page.locator('tbody tr:visible');
 
 test('the first picture of all', async () => {
   await page.reload();
@@ -74,34 +80,43 @@ test('the first picture of all', async () => {
   expect(worked).toBeLessThan(3000);
 });
 
+const rounds = 3;
+
 test('typing, choosing and opening a menu keep nobody waiting', async () => {
-  const costs: Record<string, number> = {};
+  const costs: Record<string, number[]> = {};
+  const note = (step: string, ms: number): void => {
+    (costs[step] ??= []).push(ms);
+  };
   /** By the keyboard and the mouse alone: to look for an element costs the page more than what is measured. */
   const press = async (step: string, key: string, left: number): Promise<void> => {
-    costs[step] = await costOf(() => page.keyboard.press(key));
+    note(step, await costOf(() => page.keyboard.press(key)));
     await expect.poll(() => rows().count()).toBe(left);
   };
-  await page.getByLabel('Search containers').focus();
-  await press('first letter', 'c', count);
-  await press('second letter', '1', 100);
-  await press('third letter', '9', 10);
-  await press('one letter less', 'Backspace', 100);
-  await press('two letters less', 'Backspace', count);
-  await press('none', 'Backspace', count);
-  await page.getByLabel('Group').focus();
-  await press('a group', 'ArrowDown', 28);
-  await press('all groups', 'ArrowUp', count);
-  const menu = page.getByRole('button', { name: 'Actions for c003' });
-  const box = (await menu.boundingBox()) ?? { x: 0, y: 0, width: 0, height: 0 };
-  const middle = [box.x + box.width / 2, box.y + box.height / 2] as const;
-  costs['a menu'] = await costOf(() => page.mouse.click(...middle));
-  await page.getByRole('menuitem').first().waitFor();
-  const told = Object.entries(costs).map(([step, ms]) => `${step}: ${Math.round(ms)} ms`);
-  console.log(told.join(', '));
+  for (let round = 1; round <= rounds; round++) {
+    await page.getByLabel('Search containers').focus();
+    await press('first letter', 'c', count);
+    await press('second letter', '1', 100);
+    await press('third letter', '9', 10);
+    await press('one letter less', 'Backspace', 100);
+    await press('two letters less', 'Backspace', count);
+    await press('none', 'Backspace', count);
+    await page.getByLabel('Group').focus();
+    await press('a group', 'ArrowDown', 28);
+    await press('all groups', 'ArrowUp', count);
+    const menu = page.getByRole('button', { name: `Actions for c00${round + 2}` });
+    const box = (await menu.boundingBox()) ?? { x: 0, y: 0, width: 0, height: 0 };
+    const middle = [box.x + box.width / 2, box.y + box.height / 2] as const;
+    note('a menu', await costOf(() => page.mouse.click(...middle)));
+    await page.getByRole('menuitem').first().waitFor();
+    await page.keyboard.press('Escape');
+  }
   // Figures of all containers may come in between, which is work as well.
-  const sorted = Object.values(costs).sort((one, other) => one - other);
-  expect(sorted[Math.floor(sorted.length / 2)]).toBeLessThan(unnoticedMs);
-  expect(sorted.at(-1)).toBeLessThan(3 * unnoticedMs);
+  const usual = Object.entries(costs).map(
+    ([step, all]) => [step, all.sort((one, other) => one - other)[1] ?? NaN] as const,
+  );
+  const told = usual.map(([step, ms]) => `${step}: ${Math.round(ms)} ms`).join(', ');
+  console.log(told);
+  expect(Math.max(...usual.map(([, ms]) => ms)), told).toBeLessThan(unnoticedMs);
 });
 
 test('figures that come every few seconds cost little', async () => {

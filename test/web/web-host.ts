@@ -5,9 +5,10 @@ import { createRequire } from 'node:module';
 import os from 'node:os';
 import path from 'node:path';
 import { chromium, type Browser, type Page } from 'playwright-core';
-import { beforeEach } from 'vitest';
+import { beforeEach, expect } from 'vitest';
 import { bootHost, type Host } from '../host/host.ts';
 import { installPage } from '../machines/tree.ts';
+import { closeNotices } from './views.ts';
 import { ensureWebImage } from './web-image.mjs';
 
 export const password = 'correct horse';
@@ -53,16 +54,18 @@ const alone = `${port}/cockpit/@localhost/lockerd/index.html`;
 export async function logIn(browser: Browser, user: string): Promise<Page> {
   const context = await browser.newContext({ viewport: { width: 1280, height: 900 } });
   context.setDefaultTimeout(30_000);
+  // A colour on its way from light to dark is none that anybody reads.
+  await context.addInitScript(`addEventListener('DOMContentLoaded', () => {
+    const style = document.createElement('style');
+    style.textContent = '* { transition: none !important; animation: none !important }';
+    document.head.append(style);
+  })`);
   const page = await context.newPage();
   await page.goto(alone);
   await page.locator('#login-user-input').fill(user);
   await page.locator('#login-password-input').fill(password);
   await page.locator('#login-button').click();
   await page.getByRole('navigation', { name: 'Views' }).waitFor({ timeout: 60_000 });
-  // A colour on its way from light to dark is none that anybody reads.
-  await page.addStyleTag({
-    content: '* { transition: none !important; animation: none !important }',
-  });
   return page;
 }
 
@@ -93,7 +96,7 @@ interface Found {
 const pictures = path.resolve(import.meta.dirname, '../../dist/screenshots');
 
 type Scheme = 'light' | 'dark';
-export const schemes: readonly Scheme[] = ['light', 'dark'];
+const schemes: readonly Scheme[] = ['light', 'dark'];
 
 async function takePicture(page: Page, name: string): Promise<void> {
   fs.mkdirSync(pictures, { recursive: true });
@@ -112,6 +115,45 @@ export async function takePictures(page: Page, name: string): Promise<void> {
   }
   await page.emulateMedia({ colorScheme: 'light' });
   await page.setViewportSize(size);
+}
+
+/** What goes wrong in the page itself from now on. */
+export function complaintsOf(page: Page): readonly string[] {
+  const complaints: string[] = [];
+  page.on('pageerror', (error) => complaints.push(String(error)));
+  page.on('console', (message) => {
+    if (message.type() === 'error') complaints.push(message.text());
+  });
+  return complaints;
+}
+
+/**
+ * Goes to a view, makes pictures of it, and sees that axe-core finds nothing in it in light and in dark, nor on a
+ * narrow screen, where nothing may reach beyond the edge.
+ */
+export async function expectView(page: Page, view: string, picture?: string): Promise<void> {
+  await show(page, view || '/');
+  await page.locator('h1').first().waitFor({ state: 'attached' });
+  await closeNotices(page);
+  await page.waitForTimeout(500);
+  const name = picture ?? (view.replace(/^\//, '').replace('/', '-').slice(0, 20) || 'containers');
+  const wide = page.viewportSize() ?? { width: 1280, height: 900 };
+  for (const [size, end] of [
+    [wide, ''],
+    [{ width: 360, height: 740 }, '-narrow'],
+  ] as const) {
+    await page.setViewportSize(size);
+    await takePictures(page, name + end);
+    for (const colorScheme of schemes) {
+      await page.emulateMedia({ colorScheme });
+      expect(await violations(page), `${view} ${colorScheme}${end}`).toEqual([]);
+    }
+    const root = 'document.documentElement';
+    const overflow = await page.evaluate(`${root}.scrollWidth - ${root}.clientWidth`);
+    expect(overflow, `${view}${end}`).toBe(0);
+  }
+  await page.emulateMedia({ colorScheme: 'light' });
+  await page.setViewportSize(wide);
 }
 
 /** Makes a picture of the page after each failing test of the file that calls it. */

@@ -15,7 +15,13 @@ step 'Cockpit'
 cp -a "$2" "$root"
 cp -L --remove-destination /etc/resolv.conf /etc/hosts "$root/etc/"
 quietly within "$root" apt-get update
-install_packages "$root" cockpit-ws cockpit-bridge cockpit-system sudo systemd-container
+install_packages "$root" cockpit-ws cockpit-bridge cockpit-system sudo systemd-container btrfs-progs
+# What pcp runs when it is configured asks for systemd, which is not there.
+quietly within "$root" env SYSTEMD_OFFLINE=1 apt-get install -y --no-install-recommends pcp cockpit-pcp
+# They would be at work on every host; the tests of the past start what they need.
+for unit in pmcd pmlogger pmlogger_farm pmie pmie_farm pmproxy; do
+  rm -f "$root"/etc/systemd/system/*.wants/$unit*
+done
 rm -rf "$root"/var/cache/apt/archives/*.deb "$root"/var/lib/apt/lists/* "$root/etc/resolv.conf"
 printf '127.0.0.1 localhost\n' >"$root/etc/hosts"
 # The browser is on the same machine, and the tests log in as root too.
