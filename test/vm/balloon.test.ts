@@ -256,7 +256,9 @@ test('a lasting limit outlasts the stop, until it is taken back', async () => {
   await systemctl(host, 'restart', web.unit);
   await host.waitForGuest('web');
   await web.locate();
-  expect(await views()).toEqual(all(250));
+  await host.waitFor('everybody sees it', async () => {
+    return (await views()).join() === all(250).join();
+  });
   await systemctl(host, 'revert', web.unit);
   await host.waitFor('everybody knows', async () => {
     return (await views()).every((view) => view === all(600)[0]);
