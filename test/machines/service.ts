@@ -27,6 +27,18 @@ export async function containerProperty(
   return (JSON.parse(stdout) as { data: unknown }).data;
 }
 
+/** The shell's words for a call of the manager, with its arguments, which ends well when the job has done so. */
+export function callForJob(method: string, types: string, ...words: string[]): string {
+  const manager = 'org.lockerd1 /org/lockerd1 org.lockerd1.Manager';
+  const options = '1 wait b true';
+  return `busctl call --quiet --timeout=1200 ${manager} ${method} '${types}a{sv}' ${words.join(' ')} ${options}`;
+}
+
+/** Has the service do something with a container, not by lockerctl: emulated, each start of Node takes seconds. */
+export async function waitForJob(host: TestHost, method: string, name: string): Promise<void> {
+  await host.shell(callForJob(method, 's', name), { timeoutMs: 180_000 });
+}
+
 /** Runs a program as another user, with no group but its own. */
 export async function runAs(
   host: TestHost,

@@ -229,10 +229,18 @@ export abstract class TestHost {
 
   /** Ends when a started guest of {@link createContainer} has booted and takes orders. */
   async waitForGuest(name: string, lxcpath = defaultLxcpath): Promise<void> {
-    const script =
-      'init=$(timeout 15 lxc-info -P "$1" -n "$2" -pH) && test -e "/proc/$init/root/dev/booted"';
+    // LXC is asked for the first process once: an emulated guest boots slower while that is done again and again.
+    const script = `
+      init=$(timeout 15 lxc-info -P "$1" -n "$2" -pH)
+      test -n "$init"
+      for try in 1 2 3 4 5 6 7 8 9 10; do
+        test ! -e "/proc/$init/root/dev/booted" || exit 0
+        test -d "/proc/$init"
+        sleep "$3"
+      done
+      exit 1`;
+    const args = ['-euc', script, 'sh', lxcpath, name, String(this.patience / 10)];
     await this.waitFor(`guest ${name} has booted`, async () => {
-      const args = ['-euc', script, 'sh', lxcpath, name];
       return (await this.run('sh', args, { reject: false })).exitCode === 0;
     });
   }
@@ -269,10 +277,12 @@ export abstract class TestHost {
   ): Promise<void> {
     const limitMs = timeoutMs * this.patience;
     const end = Date.now() + limitMs;
-    for (;;) {
+    for (let pauseMs = 100; ;) {
       if (await question()) return;
       if (Date.now() > end) throw new Error(`not within ${limitMs} ms: ${description}`);
-      await sleep(100 * this.patience);
+      await sleep(pauseMs * this.patience);
+      // Where each question costs an emulated processor time, what is waited for comes later.
+      if (this.patience > 1) pauseMs = Math.min(pauseMs * 1.25, 250);
     }
   }
 

@@ -60,8 +60,9 @@ export async function ensureState(image, machine) {
   const state = path.join(image, 'states', [...settings, key].join('-'));
   if (fs.existsSync(state)) return state;
   const save = [process.execPath, path.join(import.meta.dirname, 'save.mjs')];
-  const locked = ['flock', `${state}.lock`, ...save, image, ...settings, state];
+  // Others may use the image meanwhile.
+  const locked = ['flock', '--shared', `${image}.lock`, ...save, image, ...settings, state];
   fs.mkdirSync(path.dirname(state), { recursive: true });
-  await runLocked(`${image}.lock`, ...locked);
+  await runLocked(`${state}.lock`, ...locked);
   return state;
 }

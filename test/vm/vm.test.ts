@@ -7,6 +7,7 @@ import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { HostReader } from '../../src/host/read.ts';
 import { linkFstab, linkScript, linkTargets } from '../machines/fstab-links.ts';
 import { attachJournalOnFailure } from '../machines/journal.ts';
+import { MemoryGuest, mib } from '../machines/memory-guest.ts';
 import {
   activeSince,
   answerOfGuest,
@@ -193,7 +194,9 @@ describe.each(guestKinds)('%s guest', (kind) => {
 });
 
 describe('containers and lockers on logical volumes', () => {
+  let memory: MemoryGuest;
   beforeAll(async () => {
+    memory = new MemoryGuest(vm, 'dir');
     await vm.shell(
       `
       vgcreate -q ${late} /dev/${disks.data}
@@ -231,6 +234,11 @@ describe('containers and lockers on logical volumes', () => {
       await vm.writeFile(`/etc/lockerd/containers/${kind}.conf`, 'wormhole = no\n');
     }
     await systemctl(vm, 'enable', 'activate-late');
+    // A lasting balloon of one that is stopped, which needs a boot to be seen.
+    await systemctl(vm, 'daemon-reload');
+    await systemctl(vm, 'start', 'lockerd-helper.socket');
+    await memory.prepare();
+    expect(await memory.balloon(300 * mib, { persist: true })).toMatchObject({ ok: true });
     await vm.reboot();
   });
 
@@ -279,6 +287,11 @@ describe('containers and lockers on logical volumes', () => {
     expect(await vm.readFile('/lockers/project/word')).toBe('guest\n');
     expect(await vm.readFile('/lockers/demand/word')).toBe('auto\n');
     await expectState(vm, mountUnit('/var/locker-mappings/dir/demand'), 'active');
+  });
+
+  test('a lasting limit is there after the reboot of the host', async () => {
+    await memory.locate();
+    expect(await memory.limit()).toBe(String(300 * mib));
   });
 
   test('a locker whose volume is away keeps its container from starting until it is back', async () => {

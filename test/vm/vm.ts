@@ -16,7 +16,7 @@ import { TestHost, type HostOptions } from '../machines/test-host.ts';
 import { identify, installBuild, makeUser, uniqueName } from '../machines/tree.ts';
 import { Agent } from './agent.mjs';
 import { defaultMemoryMiB, ensureState, ensureVmImage } from './image.mjs';
-import { filesOf, machineSettings, type Machine } from './qemu.mjs';
+import { filesOf, machineSettings, nodeOptions, type Machine } from './qemu.mjs';
 
 export { disks } from './qemu.mjs';
 
@@ -156,7 +156,7 @@ export class VirtualHost extends TestHost {
     const result = await this.#agent.execute([program, ...args], {
       timeoutMs: timeoutMs * this.patience,
       input,
-      env: { ...environment, ...env },
+      env: { ...environment, NODE_OPTIONS: nodeOptions, ...env },
     });
     const { stdout, stderr, exitCode } = result;
     if (reject && exitCode !== 0) {
