@@ -77,7 +77,7 @@ export class LockerUsers {
       user,
       'env',
       ...['SYSTEMD_LOG_LEVEL=debug', 'SYSTEMD_LOG_TARGET=console', 'busctl', '--timeout=900'],
-      ...['--allow-interactive-authorization=no', 'call', 'org.lockerd1', '/org/lockerd1'],
+      ...['--allow-interactive-authorization=no', '--', 'call', 'org.lockerd1', '/org/lockerd1'],
       ...['org.lockerd1.Manager', member, `${signatures[member]}a{sv}`],
       ...[...args.map(String), String(all.length / 3), ...all],
     );
