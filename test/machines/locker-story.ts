@@ -4,12 +4,12 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { expect, test } from 'vitest';
 import { configurePackage, runAs } from './service.ts';
+import { mebibyte } from './stores.ts';
 import { answerOfGuest, lockersSeenBy, offline, systemctl } from './support.ts';
 import type { TestHost } from './test-host.ts';
 
 const rule = path.resolve(import.meta.dirname, '../../src/examples/rules/60-lockers.rules');
 
-export const mebibyte = 2 ** 20;
 export const gibibyte = 2 ** 30;
 
 /** What methods take behind their names, before the options. */
