@@ -16,7 +16,7 @@ import { LockerdError } from '../model/errors.ts';
 import { removeFile } from './settings-file.ts';
 
 /** Root's alone: whoever could write here could have things removed. */
-export const changesDirectory = '/var/lib/lockerd/changes';
+const changesDirectory = '/var/lib/lockerd/changes';
 
 interface Common {
   readonly id: string;

@@ -4,9 +4,17 @@ import fs from 'node:fs';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { attachJournalOnFailure } from '../machines/journal.ts';
 import { orderAt, untilStopped } from '../machines/kill-points.ts';
-import { gibibyte, LockerUsers, mebibyte, tellStory } from '../machines/locker-story.ts';
+import { gibibyte, LockerUsers, tellStory } from '../machines/locker-story.ts';
 import { cycle, describeKills } from '../machines/store-kills.ts';
-import { answer, done, expectClean, kinds, newLocker, prepareStores } from '../machines/stores.ts';
+import {
+  answer,
+  done,
+  expectClean,
+  kinds,
+  mebibyte,
+  newLocker,
+  prepareStores,
+} from '../machines/stores.ts';
 import { systemctl } from '../machines/support.ts';
 import { bootHost, type Host } from './host.ts';
 import { ensureToolsImage } from './image.mjs';

@@ -4,12 +4,12 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { expect, test } from 'vitest';
 import { configurePackage, runAs } from './service.ts';
+import { mebibyte } from './stores.ts';
 import { answerOfGuest, lockersSeenBy, offline, systemctl } from './support.ts';
 import type { TestHost } from './test-host.ts';
 
 const rule = path.resolve(import.meta.dirname, '../../src/examples/rules/60-lockers.rules');
 
-export const mebibyte = 2 ** 20;
 export const gibibyte = 2 ** 30;
 
 /** What methods take behind their names, before the options. */
@@ -77,7 +77,7 @@ export class LockerUsers {
       user,
       'env',
       ...['SYSTEMD_LOG_LEVEL=debug', 'SYSTEMD_LOG_TARGET=console', 'busctl', '--timeout=900'],
-      ...['--allow-interactive-authorization=no', 'call', 'org.lockerd1', '/org/lockerd1'],
+      ...['--allow-interactive-authorization=no', '--', 'call', 'org.lockerd1', '/org/lockerd1'],
       ...['org.lockerd1.Manager', member, `${signatures[member]}a{sv}`],
       ...[...args.map(String), String(all.length / 3), ...all],
     );

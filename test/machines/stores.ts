@@ -46,7 +46,7 @@ export function askFor(value: Json): string {
 }
 
 /** The lines that a request is answered with, without those of progress. */
-export async function request(host: TestHost, value: Json): Promise<Json[]> {
+async function request(host: TestHost, value: Json): Promise<Json[]> {
   const { stdout } = await host.run('ask', [JSON.stringify(value)], { timeoutMs: 180_000 });
   return stdout
     .split('\n')

@@ -3,15 +3,9 @@
 
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { attachJournalOnFailure } from '../machines/journal.ts';
-import {
-  gibibyte,
-  LockerUsers,
-  mebibyte,
-  tellStory,
-  type Story,
-} from '../machines/locker-story.ts';
+import { gibibyte, LockerUsers, tellStory, type Story } from '../machines/locker-story.ts';
 import { runAs } from '../machines/service.ts';
-import { done, prepareStores, type Json } from '../machines/stores.ts';
+import { done, mebibyte, prepareStores, type Json } from '../machines/stores.ts';
 import { activeSince, answerOfGuest, systemctl } from '../machines/support.ts';
 import { bootVm, disks, type VirtualHost } from './vm.ts';
 
