@@ -293,7 +293,9 @@ test('with one of pcp, plots show the last hour', async () => {
     await plot.getByText(/^last 2\d minutes$/).waitFor();
     // Some moments of twenty minutes ago, a gap, and those since the page was opened.
     await expect
-      .poll(async () => (await plot.locator('path').first().getAttribute('d')) ?? '')
+      .poll(async () => (await plot.locator('path').first().getAttribute('d')) ?? '', {
+        timeout: 20_000,
+      })
       .toMatch(/^M[^M]+M[^M]+L/);
   }
   await takePictures(page, 'past');
