@@ -32,7 +32,8 @@ function linesOf(
   return samples
     .map(({ ms, value }) => {
       const command =
-        value === undefined ? '' : `${isDown ? 'L' : 'M'}${at(x(ms))},${at(y(value))}`;
+        // A sample between gaps is a dot.
+        value === undefined ? '' : `${isDown ? 'L' : 'M'}${at(x(ms))},${at(y(value))}h0`;
       isDown = value !== undefined;
       return command;
     })

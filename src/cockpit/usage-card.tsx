@@ -17,6 +17,8 @@ export interface Moment {
 const mostMoments = 1800;
 
 const hourMs = 3_600_000;
+/** Between two samples that belong together; pcp may record once a minute. */
+const longestGapMs = 90_000;
 
 /** Collects figures as they come. */
 export function useHistory(figures: Figures | undefined): readonly Moment[] {
@@ -53,9 +55,12 @@ function amounts(
 function joined(past: readonly Sample[], seen: readonly Sample[]): readonly Sample[] {
   const begin = seen[0]?.ms ?? Infinity;
   const before = past.filter(({ ms }) => ms < begin);
+  // No line leads over a time of which nothing is known.
+  const last = before.at(-1)?.ms ?? begin;
+  const gap = begin - last > longestGapMs ? [{ ms: last + 1, value: undefined }] : [];
   // The page's own hour moves on.
   const from = (seen.at(-1)?.ms ?? 0) - hourMs;
-  return [...before, ...seen].filter(({ ms }) => ms >= from);
+  return [...before, ...gap, ...seen].filter(({ ms }) => ms >= from);
 }
 
 const perCent = (value: number): string => `${value < 10 ? value.toFixed(1) : Math.round(value)} %`;

@@ -192,6 +192,8 @@ test('the service ends and comes back while the page is open', async () => {
 test.for(['', '/container/typo', `/container/${longName}`])(
   'the view "%s" in light and dark, narrow too, is as axe-core wants it',
   async (view) => {
+    // Its figures come a moment after its start.
+    if (view === '') await rowOf(page, 'db').getByText(/MiB/).first().waitFor();
     await expectView(page, view);
   },
 );
@@ -205,7 +207,10 @@ test('an ordinary user has what the rule gives, and learns why the rest is grey'
   await keeper.getByRole('button', { name: 'Stop', exact: true }).waitFor();
   const freeze = keeper.getByRole('button', { name: 'Freeze' });
   expect(await freeze.getAttribute('aria-disabled')).toBe('true');
-  expect(await tooltipOf(freeze)).toBe('The rules of polkit do not permit this.');
+  // Until polkit has answered, it says so.
+  await expect
+    .poll(() => tooltipOf(freeze), { timeout: 20_000 })
+    .toBe('The rules of polkit do not permit this.');
   await keeper.getByLabel('Attach another locker').selectOption('music');
   await keeper.getByRole('button', { name: 'Attach', exact: true }).click();
   await notice(keeper, 'Attaching music to web was refused').waitFor();

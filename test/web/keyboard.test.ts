@@ -73,6 +73,24 @@ async function stops(): Promise<string[]> {
 const button = (name: string) => page.getByRole('button', { name, exact: true });
 const menuItem = (name: string) => page.getByRole('menuitem', { name, exact: true });
 
+/** Something that polkit has permitted; a moment before, it is grey. */
+const permitted = (element: Locator): Locator =>
+  element.and(page.locator(':not([aria-disabled=true])'));
+
+/** Goes to a button and presses it, as soon as it may be. */
+async function use(element: Locator): Promise<void> {
+  await goTo(element);
+  await permitted(element).waitFor();
+  await press('Enter');
+}
+
+/** Chooses what has the focus or comes further down, as soon as polkit has said that it may be. */
+async function choose(name: string): Promise<void> {
+  await goTo(menuItem(name), 'ArrowDown');
+  await permitted(menuItem(name)).waitFor();
+  await press('Enter');
+}
+
 test('from the search through the filters to a container', async () => {
   await goTo(page.getByLabel('Search containers'));
   await page.keyboard.type('web');
@@ -97,12 +115,12 @@ test('a menu opens, is walked through, and gives the focus back', async () => {
   await press('ArrowDown');
   await press('ArrowDown');
   await expectFocus(menuItem('Freeze'));
-  await press('Enter');
+  await choose('Freeze');
   await expectState(page, 'web', 'Frozen');
   await expectFocus(button('Actions for web'));
   await press('Enter');
-  await goTo(menuItem('Thaw'), 'ArrowDown');
-  await press('Enter');
+  await expectFocus(menuItem('Stop'));
+  await choose('Thaw');
   await expectState(page, 'web', 'Running');
   await closeNotices(page);
 });
@@ -111,8 +129,8 @@ test('a dialog keeps the focus, and gives it back', async () => {
   const ask = async () => {
     await goTo(button('Actions for web'));
     await press('Enter');
-    await goTo(menuItem('Force stop'), 'ArrowDown');
-    await press('Enter');
+    await expectFocus(menuItem('Stop'));
+    await choose('Force stop');
     await page.getByRole('dialog').waitFor();
   };
   await ask();
@@ -127,8 +145,7 @@ test('a dialog keeps the focus, and gives it back', async () => {
   await page.getByRole('dialog').waitFor({ state: 'detached' });
   await expectFocus(button('Actions for web'));
   await ask();
-  await goTo(confirm);
-  await press('Enter');
+  await use(confirm);
   await notice(page, 'Forced stop of web: done').waitFor();
   await expectFocus(button('Actions for web'));
   expect(await guestPid(host, 'web')).toBeUndefined();
@@ -139,11 +156,10 @@ test('all that can be done with a container is a stop of Tab', async () => {
   await goTo(page.getByRole('link', { name: 'web', exact: true }));
   await press('Enter');
   await page.getByRole('heading', { name: 'web', exact: true }).waitFor();
-  await goTo(button('Start'));
-  await press('Enter');
+  await use(button('Start'));
   // It is the same button all the time, so that it keeps the focus.
   await expectFocus(button('Stop'));
-  await button('Stop').and(page.locator('[aria-disabled=false], :not([aria-disabled])')).waitFor();
+  await permitted(button('Stop')).waitFor();
   await host.waitForGuest('web');
   await closeNotices(page);
   await page.getByText(/^Lowest safe limit/).waitFor();
@@ -172,25 +188,20 @@ test('a limit, a locker and a start at boot by keys alone', async () => {
   await press('Enter');
   await notice(page, 'Memory limit of web: done').waitFor();
   await closeNotices(page);
-  await goTo(button('Attach'));
-  await press('Enter');
+  await use(button('Attach'));
   await button('Detach data').waitFor();
   expect(await lockersSeenBy(host, 'web')).toEqual(['data']);
-  await goTo(button('Detach data'));
-  await press('Enter');
+  await use(button('Detach data'));
   const detach = page.getByRole('dialog').getByRole('button', { name: 'Detach', exact: true });
-  await goTo(detach);
-  await press('Enter');
+  await use(detach);
   await page.getByText('No locker is attached.').waitFor();
-  await goTo(button('Start at boot'));
-  await press('Enter');
+  await use(button('Start at boot'));
   await expectFocus(button('Do not start at boot'));
   await closeNotices(page);
 });
 
 test('one gets into a terminal, and out of it', async () => {
-  await goTo(button('Shell'));
-  await press('Enter');
+  await use(button('Shell'));
   await page.getByRole('group', { name: 'Shell' }).getByText('#').first().waitFor();
   // Tab is the shell's.
   await press('Tab');

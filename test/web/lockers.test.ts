@@ -219,7 +219,10 @@ test('an ordinary user without a rule sees it all, and changes nothing', async (
   await lockerRow(guest, 'pictures').waitFor();
   const create = guest.getByRole('button', { name: 'Create locker' });
   expect(await create.getAttribute('aria-disabled')).toBe('true');
-  expect(await tooltipOf(create)).toMatch(/administrative access|rules of polkit/);
+  // Until polkit has answered, it says so.
+  await expect
+    .poll(() => tooltipOf(create), { timeout: 20_000 })
+    .toMatch(/administrative access|rules of polkit/);
   await guest.getByRole('button', { name: 'Actions for pictures' }).click();
   const items = guest.getByRole('menuitem');
   await items.first().waitFor();
