@@ -7,6 +7,7 @@ import {
   type ContainerState,
   type OptionName,
 } from './option-table.ts';
+import { clusterResourceSpec } from './cluster-spec.ts';
 import { limitHelp } from './limit-words.ts';
 
 /** What an operand is, which decides what completion offers for it. */
@@ -401,6 +402,7 @@ export const commandSpecs = {
       ['5', 'there is no such container'],
     ],
   },
+  'cluster-resource': clusterResourceSpec,
   permissions: {
     operands: [container('optional')],
     options: {},
