@@ -14,6 +14,7 @@ import { enter } from './enter.ts';
 import { CommandError, exitStatus } from './exit.ts';
 import { didYouMean } from './suggest.ts';
 import type { Terminal } from './terminal.ts';
+import { escapeText } from './text.ts';
 
 /** systemd's word for no limit. */
 const infinity = 2n ** 64n - 1n;
@@ -37,6 +38,16 @@ async function timesOf(unit: string): Promise<UnitTimes> {
   } finally {
     bus.close();
   }
+}
+
+/** @throws {CommandError} where the output would not be what a shell has to run */
+function printCommands(terminal: Terminal, lines: readonly string[]): void {
+  const odd = lines.find((line) => escapeText(line) !== line);
+  if (odd !== undefined) {
+    const message = `a name has characters that cannot be printed: ${odd}`;
+    throw new CommandError(message, exitStatus.failure, 'Rename what has it.');
+  }
+  terminal.print(...lines);
 }
 
 /** Prints what puts a container of this host into a cluster, or has another host print it. */
@@ -72,6 +83,6 @@ export async function clusterResource(invocation: Invocation, terminal: Terminal
       meta: Object.fromEntries(meta),
     }));
     terminal.printJson({ container: name, group, resources: shown, needs, notes }, invocation.json);
-  } else terminal.print(...clusterCommands(plan, invocation.format));
+  } else printCommands(terminal, clusterCommands(plan, invocation.format));
   return exitStatus.ok;
 }

@@ -2,6 +2,7 @@
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
+import { attachJournalOnFailure } from '../machines/journal.ts';
 import { offline } from '../machines/support.ts';
 import { makeNodes, nodeNames, type ClusterNodes, type NodeName } from './cluster-nodes.ts';
 
@@ -89,14 +90,17 @@ async function writingNode(expected?: NodeName): Promise<NodeName> {
     return exitCode === 0 && node === name && Number.parseFloat(uptime) - Number(at) < 1;
   };
   const wanted = expected === undefined ? nodeNames : [expected];
-  await nodes.hosts[wanted.find((name) => nodes.hosts[name].isOn) ?? 'one'].waitFor(
-    `the guest writes on ${wanted.join(' or ')}`,
-    async () => {
-      for (const name of wanted) if (await isWriting(name)) found = name;
-      return found !== undefined;
-    },
-    60_000,
-  );
+  const asked = nodes.hosts[nodeNames.find((name) => nodes.hosts[name].isOn) ?? 'one'];
+  const isFound = async (): Promise<boolean> => {
+    for (const name of wanted) if (await isWriting(name)) found = name;
+    return found !== undefined;
+  };
+  try {
+    await asked.waitFor(`the guest writes on ${wanted.join(' or ')}`, isFound, 60_000);
+  } catch (error) {
+    const { stdout } = await asked.run('crm_mon', ['-1rfn'], { reject: false });
+    throw new Error(`the cluster has other thoughts:\n${stdout}`, { cause: error });
+  }
   if (found === undefined) throw new Error('nobody writes');
   return found;
 }
@@ -110,6 +114,8 @@ async function applyCommands(on: NodeName, name: string, format: 'crm' | 'pcs'):
     ...['sh', name, format],
   ]);
 }
+
+attachJournalOnFailure(() => nodes.hosts.one);
 
 beforeAll(async () => {
   nodes = await makeNodes();
@@ -183,9 +189,9 @@ test('it moves when an admin asks, and when its node goes into standby', async (
   await writingNode(to);
   expect(await nodes.hosts[from].marker(web.name)).toBeDefined();
   await nodes.hosts[from].run('crm', ['resource', 'clear', web.group]);
-  await nodes.hosts[from].run('crm', ['node', 'standby', to]);
+  await nodes.hosts[from].run('crm_standby', ['--node', to, '--update', 'on']);
   await writingNode(from);
-  await nodes.hosts[from].run('crm', ['node', 'online', to]);
+  await nodes.hosts[from].run('crm_standby', ['--node', to, '--delete']);
   await nodes.hosts[from].run('crm_resource', ['--wait'], { timeoutMs: 60_000 });
   expect(await runningOn()).toEqual([from]);
 });
