@@ -6,6 +6,7 @@ import { readClusterHost } from '../cluster/read-host.ts';
 import { planResources, type UnitTimes } from '../cluster/resources.ts';
 import { sameFiles } from '../cluster/same-files.ts';
 import { withoutTrailingSlashes } from '../model/path.ts';
+import { shellWord } from '../model/shell-quote.ts';
 import { containerUnit } from '../model/unit-name.ts';
 import { SystemdManager } from '../systemd/manager.ts';
 import type { Invocation } from './arguments.ts';
@@ -33,7 +34,7 @@ async function timesOf(unit: string): Promise<UnitTimes> {
     return { startUsec, stopUsec };
   } catch (error) {
     const message = `systemd does not tell the times of ${unit}`;
-    const hint = `See "systemctl status ${unit}".`;
+    const hint = `See "systemctl status ${shellWord(unit)}".`;
     throw new CommandError(message, exitStatus.failure, hint, { cause: error });
   } finally {
     bus.close();

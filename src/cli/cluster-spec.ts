@@ -9,7 +9,7 @@ export const clusterResourceSpec = {
   examples: [
     'lockerctl cluster-resource web | sh -e',
     'lockerctl cluster-resource --format=pcs web',
-    'lockerctl cluster-resource --files web | rsync -a --files-from=- / root@node2.example:/',
+    'lockerctl cluster-resource --files web',
   ],
   statuses: [
     ['0', 'the commands are printed'],

@@ -198,12 +198,12 @@ export function startsAtBoot(
  */
 export type BootReason =
   | 'setting'
-  | 'cluster'
   | 'needed'
   | 'config'
   | 'options'
   | 'runlevel'
   | 'enabled'
+  | 'cluster'
   | 'masked'
   | 'other-unit'
   | 'lxc-auto'

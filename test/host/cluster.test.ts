@@ -52,26 +52,28 @@ async function createBroken(name: NodeName): Promise<void> {
   await host.writeFile('/var/lib/lxc/broken/rootfs/sbin/init', 'no program\n', 0o644);
 }
 
-/** Nodes on which a process runs the container. */
-async function runningOn(): Promise<NodeName[]> {
-  const found = await Promise.all(
-    nodeNames.map(async (name) => {
-      if (!nodes.hosts[name].isOn) return undefined;
-      const look = nodes.hosts[name].run('pgrep', ['-f', `lxc-start.*${web.name}`], {
-        reject: false,
-      });
-      const { exitCode } = await look.catch(() => ({ exitCode: 1 }));
-      return exitCode === 0 ? name : undefined;
-    }),
-  );
-  return found.filter((name) => name !== undefined);
+/** Whether a process runs the container there. */
+async function isRunningOn(name: NodeName): Promise<boolean> {
+  const host = nodes.hosts[name];
+  if (!host.isOn) return false;
+  const look = host.run('pgrep', ['-f', `lxc-start.*${web.name}`], { reject: false });
+  return (await look.catch(() => ({ exitCode: 1 }))).exitCode === 0;
 }
 
+async function runningOn(): Promise<NodeName[]> {
+  const found = await Promise.all(nodeNames.map(isRunningOn));
+  return nodeNames.filter((_, index) => found[index]);
+}
+
+/** It runs on both if it runs on one before and after a moment at which it runs on the other. */
 async function watchForOverlaps(): Promise<void> {
   while (!isOver) {
-    const running = await runningOn();
-    if (running.length > 1) overlaps.push(`at ${new Date().toISOString()}: ${running.join(', ')}`);
-    await sleep(200);
+    for (const name of nodeNames) {
+      const before = await isRunningOn(name);
+      if (!before || !(await isRunningOn(otherThan(name)))) continue;
+      if (await isRunningOn(name)) overlaps.push(new Date().toISOString());
+    }
+    await sleep(100);
   }
 }
 

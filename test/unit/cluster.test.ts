@@ -92,7 +92,7 @@ describe('the commands', () => {
 });
 
 describe('odd names', () => {
-  const name = `my 'w"e$b\`&;%\\ö`;
+  const name = `my 'w\\"e$b\`&;%\\\\ö`;
   const directory = `/lockers/${name}`;
   let programs: string;
   beforeAll(() => {
@@ -128,7 +128,7 @@ describe('odd names', () => {
     expect(words).toContain(`directory=${directory}`);
     expect(words).toContain('options=subvol=a$(reboot)');
     expect(words).toContain(
-      'systemd:lxc@my\\x20\\x27w\\x22e\\x24b\\x60\\x26\\x3b\\x25\\x5c\\xc3\\xb6',
+      'systemd:lxc@my\\x20\\x27w\\x5c\\x22e\\x24b\\x60\\x26\\x3b\\x25\\x5c\\x5c\\xc3\\xb6',
     );
   });
 
@@ -140,7 +140,7 @@ describe('odd names', () => {
       expect.arrayContaining([
         `directory=${directory}`,
         'options=subvol=a$(reboot)',
-        'systemd:lxc@my\\x20\\x27w\\x22e\\x24b\\x60\\x26\\x3b\\x25\\x5c\\xc3\\xb6',
+        'systemd:lxc@my\\x20\\x27w\\x5c\\x22e\\x24b\\x60\\x26\\x3b\\x25\\x5c\\x5c\\xc3\\xb6',
       ]),
     );
   });
@@ -154,7 +154,10 @@ describe('odd names', () => {
   });
 
   test('have different ids, whatever a locker of another container is called', () => {
-    const confusing = fc.string({ unit: fc.constantFrom('a', '.', '-', '_', '2', 'e', 'm', '/') });
+    const parts = ['a', '/', '.', '.2f', '.2e', '-', '_', '.mount.', '.container'];
+    const confusing = fc
+      .array(fc.constantFrom(...parts), { maxLength: 4 })
+      .map((words) => words.join(''));
     const mountOf = (container: string, path: string): string =>
       `${clusterGroup(container)}.mount.${idPart(path)}`;
     fc.assert(
