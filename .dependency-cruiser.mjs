@@ -8,6 +8,7 @@ const floors = [
   ['balloon'],
   ['adapters'],
   ['generator', 'lockers', 'helper', 'autoballoon', 'service'],
+  ['cluster'],
   ['check', 'explain', 'import', 'move'],
   ['cli', 'cockpit'],
 ];

@@ -178,7 +178,23 @@ export const checks = {
   },
   'also-pacemaker': {
     severity: 'warning',
-    why: 'The boot of this host starts the container while the cluster may run it on another one.',
+    why: 'lockerd may start the container here, at boot or when its data comes, while the cluster runs it on another host.',
+  },
+  'cluster-enabled': {
+    severity: 'warning',
+    why: 'Only the cluster starts the container. The boot tries it as well, and its unit refuses that.',
+  },
+  'cluster-mount': {
+    severity: 'warning',
+    why: 'A file system of a disk that two nodes have in common is lost when both mount it.',
+  },
+  'cluster-absent': {
+    severity: 'warning',
+    why: 'Only the cluster starts the container, and it does not know of it.',
+  },
+  'cluster-files': {
+    severity: 'info',
+    why: 'Where another node has other ones, the container has other settings, limits or lockers there.',
   },
   'moved-away': {
     severity: 'info',

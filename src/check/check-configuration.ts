@@ -1,5 +1,6 @@
 /** What a configuration says that LXC accepts and that goes wrong in the guest. */
-import type { CheckedContainer, ConfigLine, Subject } from './subject.ts';
+import type { ConfigLine } from '../host/config-lines.ts';
+import type { CheckedContainer, Subject } from './subject.ts';
 
 export function checkConfiguration({ findings }: Subject, { name, lines }: CheckedContainer): void {
   const line = withoutSysBoot(lines);

@@ -1,4 +1,5 @@
 /** Lockers whose device the host does not have, and read-only ones that the kernel cannot lock. */
+import { devicePath } from '../model/device-path.ts';
 import { printable } from '../model/unit-syntax.ts';
 import type { Subject } from './subject.ts';
 import { presenceOf } from './subject.ts';
@@ -37,21 +38,4 @@ function checkDevices(subject: Subject): void {
     const remedy = 'correct the line, activate the volume, or write "nofail" among its options';
     findings.add('locker-absent', undefined, { file, line }, what, remedy);
   }
-}
-
-const tagDirectories: Readonly<Record<string, string>> = {
-  UUID: 'by-uuid',
-  LABEL: 'by-label',
-  PARTUUID: 'by-partuuid',
-  PARTLABEL: 'by-partlabel',
-};
-
-/** The device of a line of fstab; undefined for a network or a directory. */
-function devicePath(source: string): string | undefined {
-  if (source.startsWith('/dev/')) return source;
-  const [, tag = '', value = ''] = /^([A-Z]+)="?([^"]*)"?$/.exec(source) ?? [];
-  const directory = Object.hasOwn(tagDirectories, tag) ? tagDirectories[tag] : undefined;
-  // udev escapes what is no plain character.
-  if (directory === undefined || !/^[\w.-]+$/.test(value)) return undefined;
-  return `/dev/disk/${directory}/${value}`;
 }

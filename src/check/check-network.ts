@@ -2,7 +2,8 @@
 import { splitNetKey } from '../model/lxc-keys.ts';
 import { shellWord } from '../model/shell-quote.ts';
 import { printable } from '../model/unit-syntax.ts';
-import type { CheckedContainer, ConfigLine, Subject } from './subject.ts';
+import type { ConfigLine } from '../host/config-lines.ts';
+import type { CheckedContainer, Subject } from './subject.ts';
 
 export function checkNetwork(subject: Subject, container: CheckedContainer): void {
   checkLinks(subject, container);

@@ -1,4 +1,4 @@
-/** What else on the host starts containers: programs, init scripts, libvirt, Incus. */
+/** What else on the host starts containers: programs, init scripts, libvirt, Incus. Clusters have a file of their own. */
 import { parseRootfs } from '../model/rootfs.ts';
 import { movesDirectory } from '../model/path.ts';
 import { shellWord } from '../model/shell-quote.ts';
@@ -10,7 +10,6 @@ export function checkStarters(subject: Subject): void {
   checkInitScripts(subject);
   checkLibvirt(subject);
   checkIncus(subject);
-  checkPacemaker(subject);
   checkMoves(subject);
 }
 
@@ -128,41 +127,6 @@ function checkIncus({ host, findings, containers }: Subject): void {
       const remedy = `run: ${client} config set ${shellWord(container.name)} boot.autostart=false, or rename one of them`;
       findings.add('also-incus', container.name, { file: path, line: 0 }, what, remedy);
     }
-  }
-}
-
-/** Where Pacemaker has the resources of the cluster. */
-const clusterFile = '/var/lib/pacemaker/cib/cib.xml';
-
-const entities: Readonly<Record<string, string>> = {
-  amp: '&',
-  lt: '<',
-  gt: '>',
-  quot: '"',
-  apos: "'",
-};
-
-/** Units that a cluster starts and stops, without the ending. */
-function clusterUnits(text: string): Set<string> {
-  const tags = text.match(/<primitive\s[^>]{0,4096}>/g) ?? [];
-  const ofSystemd = tags.filter((tag) => /\sclass="systemd"/.test(tag));
-  const types = ofSystemd.flatMap((tag) => /\stype="([^"]*)"/.exec(tag)?.[1] ?? []);
-  return new Set(
-    types.map((type) =>
-      type
-        .replaceAll(/&(\w+);/g, (all, name: string) => entities[name] ?? all)
-        .replace(/\.service$/, ''),
-    ),
-  );
-}
-
-function checkPacemaker({ host, findings, containers }: Subject): void {
-  const units = clusterUnits(host.readText(clusterFile).text ?? '');
-  for (const { name, unit } of containers) {
-    if (!unit.boot.starts || !units.has(`lxc@${unit.instance}`)) continue;
-    const what = 'the boot starts the container, and so does a cluster';
-    const remedy = `run: lockerctl disable ${shellWord(name)}`;
-    findings.add('also-pacemaker', name, { file: clusterFile, line: 0 }, what, remedy);
   }
 }
 

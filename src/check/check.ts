@@ -8,6 +8,7 @@ import { withoutDefects } from '../generator/refused.ts';
 import { Files } from '../host/files.ts';
 import { createLxcReader } from '../host/read-lxc.ts';
 import { HostReader } from '../host/read.ts';
+import { checkCluster } from './check-cluster.ts';
 import { checkConfiguration } from './check-configuration.ts';
 import { checkGuest } from './check-guest.ts';
 import { checkLimits } from './check-limits.ts';
@@ -23,7 +24,7 @@ import { checkSupport } from './check-support.ts';
 import { checkDropIns } from './check-drop-ins.ts';
 import type { Finding } from './findings.ts';
 import { Findings } from './findings.ts';
-import { linesOf } from './subject.ts';
+import { linesOf } from '../host/config-lines.ts';
 import type { CheckedContainer, Subject } from './subject.ts';
 
 /** What a check found, and the containers that it looked at. */
@@ -85,6 +86,7 @@ const checksOfHost: readonly ((subject: Subject) => void)[] = [
   checkStores,
   checkShutdown,
   checkStarters,
+  checkCluster,
   checkTwins,
 ];
 

@@ -1,7 +1,6 @@
 /** What the checks look at: the host as it was read once, and one container of it. */
-import type { LxcAssignment } from '../host/grammar.ts';
+import type { ConfigLine } from '../host/config-lines.ts';
 import type { Files } from '../host/files.ts';
-import type { LxcSource } from '../host/lxc-source.ts';
 import type { HostReader } from '../host/read.ts';
 import { codeOf, errnoText } from '../model/errno.ts';
 import type { Container } from '../generator/container.ts';
@@ -31,33 +30,6 @@ export interface CheckedContainer {
   readonly unit: Container;
   /** Lines of its configuration and of what that includes, in the order in which LXC takes them. */
   readonly lines: readonly ConfigLine[];
-}
-
-export interface ConfigLine extends LxcAssignment {
-  readonly file: string;
-}
-
-/** More lines than any configuration has; files may include each other many times over. */
-const maxLines = 20_000;
-const maxVisits = 4096;
-
-/** The assignments of a configuration, includes in their place. */
-export function linesOf(source: LxcSource): ConfigLine[] {
-  const found: ConfigLine[] = [];
-  let visits = 0;
-  const visit = (file: LxcSource['file']): void => {
-    if (visits++ >= maxVisits) return;
-    let includes = 0;
-    for (const line of file.text.lines) {
-      if (found.length >= maxLines) return;
-      if (!('key' in line)) continue;
-      if (line.key === 'lxc.include' && line.value !== '') {
-        for (const child of file.includes[includes++]?.files ?? []) visit(child);
-      } else found.push({ ...line, file: file.path });
-    }
-  };
-  visit(source.file);
-  return found;
 }
 
 /** Whether a path of the host is there; `why` where that cannot be told. */

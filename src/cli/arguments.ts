@@ -29,6 +29,7 @@ import {
   type OptionName,
 } from './option-table.ts';
 import { parseBytes } from '../model/byte-size.ts';
+import { clusterFormats, type ClusterFormat } from '../cluster/commands.ts';
 import { encryptions, type Encryption } from '../model/locker-words.ts';
 import { didYouMean } from './suggest.ts';
 
@@ -60,6 +61,9 @@ export interface Invocation {
   readonly freeze: boolean;
   readonly snapshot: string | undefined;
   readonly yes: boolean;
+  /** Of "cluster-resource". */
+  readonly format: ClusterFormat;
+  readonly files: boolean;
   /** Undefined for text. */
   readonly json: JsonMode | undefined;
   readonly askPassword: boolean;
@@ -215,6 +219,13 @@ function parseEncryption(text = 'key-file'): NewLocker['encrypt'] {
   throw new UsageError(message, advice('create-locker', didYouMean(text, encryptions)));
 }
 
+function parseFormat(text: string): ClusterFormat {
+  const known = clusterFormats.find((word) => word === text);
+  if (known !== undefined) return known;
+  const message = `"${text}" is no format: --format= takes ${clusterFormats.join(', ')}`;
+  throw new UsageError(message, advice('cluster-resource', didYouMean(text, clusterFormats)));
+}
+
 function isState(word: string): word is ContainerState {
   return (containerStates as readonly string[]).includes(word);
 }
@@ -367,6 +378,8 @@ export function parseArguments(
     columns: read('columns', parseColumns) ?? (options.has('wide') ? wideColumns : usualColumns),
     wide: options.has('wide'),
     ...readLockerOptions(options),
+    format: read('format', parseFormat) ?? 'crm',
+    files: options.has('files'),
     json: options.has('json') ? parseJson(options.get('json'), outputIsTerminal) : undefined,
     askPassword: !options.has('no-ask-password'),
     progress: !options.has('no-progress') && !options.has('quiet'),

@@ -7,35 +7,8 @@ import {
   type ContainerState,
   type OptionName,
 } from './option-table.ts';
+import type { CommandSpec, Operand } from './command-spec.ts';
 import { limitHelp } from './limit-words.ts';
-
-/** What an operand is, which decides what completion offers for it. */
-export type OperandKind =
-  'command' | 'container' | 'host' | 'job' | 'limit' | 'locker' | 'name' | 'size' | 'snapshot';
-
-export interface Operand {
-  readonly kind: OperandKind;
-  /** As the help shows it. */
-  readonly name: string;
-  readonly count: 'one' | 'optional' | 'any' | 'some';
-  /** In which states containers can use the command; completion offers only those. */
-  readonly states?: readonly ContainerState[];
-}
-
-export interface CommandSpec {
-  readonly operands: readonly Operand[];
-  /** Behind "--" stands a command for the container. */
-  readonly program?: true;
-  /** Options beside those of every command, with what they mean here; empty for what they always mean. */
-  readonly options: Readonly<Partial<Record<OptionName, string>>>;
-  /** One line. */
-  readonly summary: string;
-  /** What it does, beside the summary. */
-  readonly help: string;
-  readonly examples: readonly string[];
-  /** Exit statuses, where they are not the usual ones. */
-  readonly statuses?: readonly (readonly [status: string, meaning: string])[];
-}
 
 /** Exit statuses of a command that has no others. */
 export const usualStatuses = [
@@ -405,6 +378,23 @@ export const commandSpecs = {
       ['1', 'it is where it was'],
       ['2', 'wrong usage'],
       ['4', 'the caller is not root'],
+      ['5', 'there is no such container'],
+    ],
+  },
+  'cluster-resource': {
+    operands: [{ kind: 'container', name: 'NAME', count: 'one' }],
+    options: { format: '', files: '' },
+    summary: 'Print the commands that give a container to Pacemaker',
+    help: 'They put its volumes, its mounts and its unit into a group, with the times that systemd has for the unit; see lockerd-cluster(7). Its settings must have "managed-by = pacemaker" on each node. It changes nothing, and should be run by root.',
+    examples: [
+      'lockerctl cluster-resource web | sh -e',
+      'lockerctl cluster-resource --format=pcs web',
+      'lockerctl cluster-resource --files web',
+    ],
+    statuses: [
+      ['0', 'the commands are printed'],
+      ['1', 'the cluster cannot have the container as it is: the message says what to change'],
+      ['2', 'wrong usage'],
       ['5', 'there is no such container'],
     ],
   },

@@ -28,6 +28,8 @@ function asTyped({ command, operands, program, ...options }: Invocation): string
     ...(options.yes ? ['--yes'] : []),
     ...(options.store === undefined ? [] : [`--store=${options.store}`]),
     ...(options.snapshot === undefined ? [] : [`--snapshot=${options.snapshot}`]),
+    ...(options.format === 'crm' ? [] : [`--format=${options.format}`]),
+    ...(options.files ? ['--files'] : []),
     ...(options.json ? [`--json=${options.json}`] : []),
     ...(options.quiet ? ['--quiet'] : []),
     ...(options.legend || options.quiet ? [] : ['--no-legend']),

@@ -12,6 +12,7 @@ import { cancelJobs, runAction } from './actions.ts';
 import { PasswordAgent } from './agent.ts';
 import { parseArguments, type Information, type Invocation } from './arguments.ts';
 import { check } from './check-action.ts';
+import { clusterResource } from './cluster-action.ts';
 import { complain } from './complain.ts';
 import { enter } from './enter.ts';
 import { diffUnits, explainUnits } from './explain-action.ts';
@@ -162,6 +163,7 @@ function runCommand(session: Session): Promise<number> {
     case 'console':
     case 'shell':
     case 'check':
+    case 'cluster-resource':
     case 'import':
     case 'move':
     case 'diff':
@@ -209,6 +211,7 @@ async function runOnBus(invocation: Invocation, terminal: Terminal): Promise<num
   const { command, host } = invocation;
   if (command === 'console' || command === 'shell') return enter(invocation);
   if (command === 'check') return check(invocation, terminal);
+  if (command === 'cluster-resource') return clusterResource(invocation, terminal);
   if (command === 'import') return importContainers(invocation, terminal);
   if (command === 'explain') return explainUnits(invocation, terminal);
   if (command === 'move') return moveContainer(invocation, terminal);

@@ -23,7 +23,7 @@ export const jsonModes = ['pretty', 'short', 'off'] as const;
 /** What the value of an option is, which decides what completion offers for it. */
 export type ValueKind =
   | ('columns' | 'count' | 'host' | 'json-mode' | 'size' | 'span' | 'states')
-  | ('container' | 'encryption' | 'store' | 'text');
+  | ('cluster-format' | 'container' | 'encryption' | 'store' | 'text');
 
 export interface OptionSpec {
   readonly short?: string;
@@ -107,6 +107,12 @@ export const optionSpecs = {
   'dry-run': { scope: 'own', help: 'Only say what would be in the way' },
   abort: { scope: 'own', help: 'Undo a move that has not ended' },
   'delete-source': { scope: 'own', help: 'Delete it here afterwards; asks twice' },
+  format: {
+    value: { kind: 'cluster-format', shown: 'FORMAT' },
+    scope: 'own',
+    help: 'Commands of this program: crm or pcs; crm without it',
+  },
+  files: { scope: 'own', help: 'List the files that all nodes must have alike' },
   store: {
     value: { kind: 'store', shown: 'STORE' },
     scope: 'own',

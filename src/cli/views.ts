@@ -42,6 +42,7 @@ const permissionColours: Readonly<Record<string, Colour>> = {
 /** What the words of the property AutostartReasons mean. */
 const reasonTexts: Readonly<Record<string, string>> = {
   setting: '"autostart" in its settings',
+  cluster: 'Pacemaker starts it, on one node of the cluster',
   needed: 'a container that starts needs or wants it',
   config: 'lxc.start.auto',
   options: 'OPTIONS in /etc/default/lxc',

@@ -34,6 +34,7 @@ export function isUp(state: string): boolean {
 
 const reasons: Readonly<Record<string, string>> = {
   setting: 'its settings say so',
+  cluster: 'Pacemaker starts it, on one node of the cluster',
   needed: 'another container needs it',
   config: 'lxc.start.auto is 1',
   options: '/etc/default/lxc has -A',

@@ -1,5 +1,6 @@
 /** How messages name a container, and the commands that they advise. */
 
+import { clusterCommand } from '../model/cluster-id.ts';
 import { shellWord } from '../model/shell-quote.ts';
 import { LockerdError } from '../model/errors.ts';
 import type { Container } from './host-objects.ts';
@@ -51,4 +52,20 @@ export function bootRemarks(container: Container, wanted: boolean): string[] {
     ];
   }
   return [];
+}
+
+/** Whether a cluster decides on which host it runs. */
+export function isOfCluster({ definition }: Container): boolean {
+  return definition.autostartReasons.includes('cluster');
+}
+
+/**
+ * What this host starts by itself may run on another one, and Pacemaker starts again what this host stops.
+ */
+export function leftToCluster(container: Container, verb: 'start' | 'stop'): LockerdError {
+  const done = verb === 'start' ? 'started' : 'stopped';
+  return new LockerdError(
+    'Failed',
+    `${quotedName(container)} is ${done} by Pacemaker alone; run: ${clusterCommand(container.name, verb)}`,
+  );
 }

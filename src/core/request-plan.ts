@@ -8,7 +8,13 @@ import { unlimited } from '../model/memory-limit.ts';
 import { shellWord } from '../model/shell-quote.ts';
 import type { ContainerRequest, RequestOptions } from './request.ts';
 import { isUp } from './container-state.ts';
-import { quotedName, runsOutside, unitInstance } from './container-words.ts';
+import {
+  isOfCluster,
+  leftToCluster,
+  quotedName,
+  runsOutside,
+  unitInstance,
+} from './container-words.ts';
 import type { Container, Locker } from './host-objects.ts';
 import type { HostState } from './host-state.ts';
 import { subjectOf } from './job-queue.ts';
@@ -207,6 +213,7 @@ function objectionTo(
     case 'start':
       if (hasGuest)
         return new LockerdError('AlreadyRunning', `${quotedName(container)} is ${state} already`);
+      if (isOfCluster(container)) return leftToCluster(container, 'start');
       if (state === 'broken') {
         return new LockerdError(
           'Failed',
@@ -217,6 +224,7 @@ function objectionTo(
       return undefined;
     case 'stop':
       if (container.isOutsideUnit) return runsOutside(container);
+      if (isUp(state) && isOfCluster(container)) return leftToCluster(container, 'stop');
       // A stop ends the waiting for what the start has lacked.
       if (!isUp(state) && state !== 'unmet')
         return new LockerdError('NotRunning', `${quotedName(container)} is ${state}`);

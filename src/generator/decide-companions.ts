@@ -153,12 +153,17 @@ function pulledIn(nodes: ReadonlyMap<string, Node>): ReadonlyMap<string, string>
   for (let node = waiting.pop(); node !== undefined; node = waiting.pop()) {
     for (const name of [...node.needs, ...node.wants]) {
       const next = nodes.get(name);
-      if (next === undefined || found.has(name)) continue;
+      if (next === undefined || found.has(name) || isManaged(next.ranked)) continue;
       found.set(name, node.ranked.container.name);
       if (next.ranked.container.problems.length + next.problems.length === 0) waiting.push(next);
     }
   }
   return found;
+}
+
+/** Its unit refuses the start that another one asks for. */
+function isManaged({ container: { settings } }: RankedContainer): boolean {
+  return settings.managedBy !== undefined;
 }
 
 function bootOf(

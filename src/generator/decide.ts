@@ -145,9 +145,12 @@ function decideAutostart(
   { config, settings, hasRunlevelLink, unitLinks }: ContainerFacts,
   policy: BootPolicy,
 ): Pick<Container, 'autostart' | 'boot'> {
+  const isManaged = settings.managedBy !== undefined;
+  const setting = isManaged ? 'cluster' : settings.autostart;
   return {
-    autostart: hasRunlevelLink || (settings.autostart ?? startsAtBoot(policy, config)),
-    boot: decideBoot(policy, config, unitLinks, hasRunlevelLink, settings.autostart),
+    autostart:
+      !isManaged && (hasRunlevelLink || (settings.autostart ?? startsAtBoot(policy, config))),
+    boot: decideBoot(policy, config, unitLinks, hasRunlevelLink, setting),
   };
 }
 
@@ -205,7 +208,10 @@ function modelOne(facts: ContainerFacts, host: HostFacts): RankedContainer {
     halt: planHalt(config.haltSignal?.value, facts.init, settings.ready),
     requiredPaths,
     startPaths,
-    mayComeLate: mayComeLate(needs, requiredPaths.concat(startPaths), wormhole),
+    // What comes late must not start it on a second host.
+    mayComeLate:
+      settings.managedBy === undefined &&
+      mayComeLate(needs, requiredPaths.concat(startPaths), wormhole),
     devices: sorted(needs.devices),
     wants: sorted(wants),
     after: sorted(after).filter((unit) => !wants.has(unit)),

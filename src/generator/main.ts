@@ -68,6 +68,7 @@ function generateInto(root: string, files: Files, sink: Sink): Omit<Generated, '
     host: settings.host,
     bridgeTimeout: settings.host.bridgeTimeout,
     lockers: host.lockers,
+    fstab: host.fstab,
     initScripts: facts.initScripts,
     filtersLog: facts.filtersLog,
     lxcpath: facts.lxcpath ?? defaultLxcpath,

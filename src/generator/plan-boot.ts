@@ -27,6 +27,8 @@ export function planAutostart(c: Container): PlannedLink[] {
 export function planGroups(containers: readonly Container[]): Planned[] {
   const members = new Map<string, string[]>();
   for (const c of containers) {
+    // A group is started by hand, and has no say in what a cluster runs.
+    if (c.settings.managedBy !== undefined) continue;
     for (const group of c.groups) {
       const target = groupTarget(group);
       members.set(target, [...(members.get(target) ?? []), containerUnit(c.name)]);

@@ -202,7 +202,8 @@ function planRelations(
   const { needs: bindsTo = [], wants: wishes = [] } = broken ? {} : (c.companions ?? {});
   for (const unit of wishes) wants.push(unit);
   for (const unit of [...bindsTo, ...wishes]) after.push(unit);
-  const partOf = c.groups.length === 0 ? [] : c.groups.map(groupTarget);
+  const isManaged = c.settings.managedBy !== undefined;
+  const partOf = c.groups.length === 0 || isManaged ? [] : c.groups.map(groupTarget);
   const units = [...needsUnits(c), ...partitionUnits(c)];
   for (const unit of units) after.push(unit);
   if (c.wormhole !== undefined) {
@@ -248,6 +249,7 @@ export function planContainerDropIn(c: Container, isForwarded: boolean): Planned
     view: {
       configFile: unitText(c.configFile),
       hung: broken && isHung(c),
+      managed: c.settings.managedBy !== undefined,
       requiresMountsFor: broken ? [] : c.requiredPaths.map(unitWord),
       bindsTo,
       wants,

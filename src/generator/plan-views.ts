@@ -1,4 +1,5 @@
 /** What a plan consists of: the templates in units/generated with what each is given, and links. */
+import type { FstabEntry } from '../model/fstab.ts';
 import type { WatchedPath } from '../model/sight.ts';
 import type { UnitSetting } from '../model/unit-controls.ts';
 import { execArgument } from '../model/unit-syntax.ts';
@@ -23,6 +24,7 @@ export interface TemplateViews {
   readonly volume: { readonly mounts: readonly string[]; readonly environment: string };
   readonly returning: { readonly lockers: readonly string[] };
   readonly late: { readonly execStart: string };
+  readonly clusterMount: { readonly where: string };
   readonly rescan: { readonly unit: readonly string[]; readonly execStart: string };
   readonly host: { readonly facts: readonly Fact[] };
   readonly journal: Readonly<Record<string, never>>;
@@ -38,6 +40,8 @@ export interface ContainerView {
   readonly configFile: string;
   /** PID 1 looks at SourcePath=, and would wait for what does not answer. */
   readonly hung: boolean;
+  /** Pacemaker alone starts it. */
+  readonly managed: boolean;
   readonly requiresMountsFor: readonly string[];
   /** Containers whose stop stops this one. */
   readonly bindsTo: readonly string[];
@@ -141,6 +145,7 @@ export interface PlanContext {
   /** Whether systemd keeps lines out of the journal. */
   readonly filtersLog: boolean;
   readonly lockers: Lockers;
+  readonly fstab: readonly FstabEntry[];
   /** Where containers live. */
   readonly lxcpath: string;
   /** Directories whose sight may change once local file systems are mounted, with what they are now. */

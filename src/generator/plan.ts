@@ -2,6 +2,7 @@
 import { containerUnit } from '../model/unit-name.ts';
 import type { UnitSetting } from '../model/unit-controls.ts';
 import { unitText } from '../model/unit-syntax.ts';
+import { planClusterMounts } from './cluster-mounts.ts';
 import type { Container } from './container.ts';
 import { planAutostart, planDelay, planForward, planGroups } from './plan-boot.ts';
 import { planContainerDropIn } from './plan-container.ts';
@@ -64,6 +65,7 @@ export function planOthers(
     ...planWormholes(containers, context),
     ...planReturning(containers),
     ...planVolumes(context.lockers),
+    ...planClusterMounts(containers, context.fstab),
     ...planRescan(context),
     ...planLate(context),
     ...planWatch(context),

@@ -1,5 +1,6 @@
 import attachment from '../../units/generated/WORMHOLES-NAME-LOCKER.mount.hbs';
 import bridge from '../../units/generated/INTERFACE.device.d/60-lockerd.conf.hbs';
+import clusterMount from '../../units/generated/MOUNT.mount.d/60-lockerd.conf.hbs';
 import container from '../../units/generated/lxc@NAME.service.d/60-container.conf.hbs';
 import containers from '../../units/generated/lockerd-containers.path.d/60-lxcpath.conf.hbs';
 import delay from '../../units/generated/lxc-delay@NAME.service.d/60-container.conf.hbs';
@@ -23,6 +24,7 @@ import type { Output } from './write.ts';
 const templates: Readonly<Record<keyof TemplateViews, (view: object) => string>> = {
   attachment,
   bridge,
+  clusterMount,
   container,
   containers,
   delay,

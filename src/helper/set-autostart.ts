@@ -6,6 +6,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { decideBoot, startsAtBoot } from '../host/boot-policy.ts';
 import type { BootReason } from '../host/boot-policy.ts';
+import { clusterCommand } from '../model/cluster-id.ts';
 import { decodeContainer } from '../model/facts.ts';
 import { LockerdError } from '../model/errors.ts';
 import { shellWord } from '../model/shell-quote.ts';
@@ -34,6 +35,8 @@ function refusal(
   const unit = instanceOf(view);
   const deciders = reasons.flatMap((reason) => {
     switch (reason) {
+      case 'cluster':
+        return [`Pacemaker alone starts it; run: ${clusterCommand(view.name, 'start')}`];
       case 'masked':
         return isTemplateMasked
           ? ['lxc@.service is masked; run: systemctl unmask lxc@.service']
@@ -51,7 +54,8 @@ function refusal(
         return [];
     }
   });
-  const what = reasons.includes('masked') ? 'would not start at boot' : 'would start at boot still';
+  const isKept = reasons.includes('masked') || reasons.includes('cluster');
+  const what = isKept ? 'would not start at boot' : 'would start at boot still';
   const why = deciders.join('; and ') || `see: lockerctl status ${shellWord(view.name)}`;
   return new LockerdError(
     'Failed',
@@ -65,9 +69,15 @@ export function planAutostart(view: ContainerView, wanted: boolean): AutostartPl
   if (problem !== undefined) throw new LockerdError('Failed', `nothing was changed: ${problem}`);
   const boot = view.boot();
   const { policy, config, links, runlevelLinks } = boot;
-  const { autostart } = view.own.merged;
+  const { autostart, managedBy } = view.own.merged;
   const decide = (setting: boolean | undefined) =>
-    decideBoot(policy, config, links, runlevelLinks.length > 0, setting);
+    decideBoot(
+      policy,
+      config,
+      links,
+      runlevelLinks.length > 0,
+      managedBy === undefined ? setting : 'cluster',
+    );
   // What another one decides for may change without the setting; what it hides may come back.
   const isWritten = wanted
     ? autostart === false || !decide(autostart).starts

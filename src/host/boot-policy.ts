@@ -203,6 +203,7 @@ export type BootReason =
   | 'options'
   | 'runlevel'
   | 'enabled'
+  | 'cluster'
   | 'masked'
   | 'other-unit'
   | 'lxc-auto'
@@ -236,16 +237,18 @@ const bootTargets: ReadonlySet<string> = new Set([
 
 /**
  * What happens to a container at the next boot, and who decided it.
- * @param setting `autostart` of lockerd.conf(5)
+ * @param setting `autostart` of lockerd.conf(5), or `cluster` where `managed-by` leaves it to one
  */
 export function decideBoot(
   policy: BootPolicy,
   container: { readonly startAuto: boolean; readonly groups: readonly string[] },
   { wantedBy, isMasked }: UnitLinks,
   hasRunlevelLink: boolean,
-  setting?: boolean,
+  setting?: boolean | 'cluster',
 ): BootDecision {
   if (isMasked) return { starts: false, reasons: ['masked'] };
+  // Its unit refuses every other start, also that of a link.
+  if (setting === 'cluster') return { starts: false, reasons: ['cluster'] };
   const reasons: BootReason[] = [];
   const byLxc = startsAtBoot(policy, container);
   if (setting === true) reasons.push('setting');

@@ -43,6 +43,8 @@ export interface ContainerSettings {
   readonly idmapLockers?: boolean;
   /** Whether it starts at boot; undefined: as lxc.start.auto says. */
   readonly autostart?: boolean;
+  /** Set where a cluster decides on which host it runs: then nothing of lockerd starts it. */
+  readonly managedBy?: 'pacemaker';
   /** Containers without which it does not run. */
   readonly needs?: Located<readonly string[]>;
   /** Containers that start first, without which it runs as well. */
@@ -198,6 +200,11 @@ export const settingsKeys: Readonly<Record<string, KeyRule>> = {
     form: '"no", or a floor of at least 16M and a ceiling above it, such as "512M 2G"',
   },
   autostart: { scope: 'container', accepts: isYesOrNo, form: yesOrNoForm },
+  'managed-by': {
+    scope: 'container',
+    accepts: (value) => value === 'host' || value === 'pacemaker',
+    form: '"host" or "pacemaker"',
+  },
   needs: { scope: 'own', accepts: areContainers, form: containersForm },
   wants: { scope: 'own', accepts: areContainers, form: containersForm },
   'rootfs-partition': {
@@ -333,10 +340,19 @@ function containerSettings(
     ...(hostJournal === undefined ? {} : { hostJournal }),
     ...(autoballoon === undefined ? {} : { autoballoon }),
     ...(autostart === undefined ? {} : { autostart }),
+    ...managerOf(text('managed-by'), base),
     ...(needs === undefined ? {} : { needs }),
     ...partitionOf(values.get('rootfs-partition')),
     ...(wants === undefined ? {} : { wants }),
   };
+}
+
+function managerOf(
+  value: string | undefined,
+  { managedBy }: ContainerSettings,
+): Pick<ContainerSettings, 'managedBy'> {
+  const manager = value ?? managedBy;
+  return manager === 'pacemaker' ? { managedBy: manager } : {};
 }
 
 function partitionOf(

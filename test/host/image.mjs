@@ -32,3 +32,13 @@ export async function ensureToolsImage() {
   const recipe = path.join(import.meta.dirname, 'recipe-tools');
   return cachedImage(images, recipe, await ensureImage(usualRelease));
 }
+
+/**
+ * The image of hosts that can be the nodes of a cluster, built first where it is missing (two minutes).
+ * @returns {Promise<string>} its root tree
+ */
+export async function ensureClusterImage() {
+  const images = path.join(cacheDirectory(), 'images');
+  const recipe = path.join(import.meta.dirname, 'recipe-cluster');
+  return cachedImage(images, recipe, await ensureImage(usualRelease));
+}

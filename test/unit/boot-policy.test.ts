@@ -287,6 +287,8 @@ describe('the next boot', () => {
     ['yes, and a runlevel', true, on, manual, nothing, true, true, ['setting', 'runlevel']],
     ['yes, and a mask', true, on, auto, masked, false, false, ['masked']],
     ['no', false, on, manual, nothing, false, false, []],
+    ['left to a cluster', 'cluster', on, auto, enabled, true, false, ['cluster']],
+    ['left to a cluster, and a mask', 'cluster', on, auto, masked, false, false, ['masked']],
     ['no, against lxc.start.auto', false, on, auto, nothing, false, false, ['setting']],
     [
       'no, where LXC would not start it',

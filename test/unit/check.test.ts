@@ -55,6 +55,12 @@ const readOnly = (namespaces: string): HostTree => ({
   '/proc/sys/user/max_user_namespaces': `${namespaces}\n`,
 });
 
+/** A cluster has web, and its settings say so. */
+const inCluster = (): HostTree => ({
+  '/etc/lockerd/containers/web.conf': 'managed-by = pacemaker\n',
+  '/var/lib/pacemaker/cib/cib.xml': '<primitive class="systemd" type="lxc@web"/>',
+});
+
 /** web has an image that begins so. */
 const partitioned = (head: Buffer): HostTree => ({
   [web]: config.replace('dir:/srv/web', 'loop:/srv/web.img'),
@@ -627,6 +633,14 @@ const rows: Readonly<Record<CheckId, Row>> = {
         '/var/lib/pacemaker/cib/cib.xml',
         'and so does a cluster',
       ],
+      [
+        {
+          '/etc/lockerd/containers/web.conf': 'autostart = no\n',
+          '/var/lib/pacemaker/cib/cib.xml': '<primitive class="systemd" type="lxc@web"/>',
+        },
+        '/var/lib/pacemaker/cib/cib.xml',
+        'its settings do not say so',
+      ],
     ],
     silent: [
       {
@@ -634,11 +648,80 @@ const rows: Readonly<Record<CheckId, Row>> = {
         '/var/lib/pacemaker/cib/cib.xml':
           '<primitive id="a" class="ocf" type="lxc@web"/><primitive class="systemd" type="lxc@db"/>',
       },
+      inCluster(),
+    ],
+  },
+  'cluster-enabled': {
+    fires: [
+      [
+        {
+          ...inCluster(),
+          '/etc/systemd/system/multi-user.target.wants/lxc@web.service':
+            '-> /lib/systemd/system/lxc@.service',
+        },
+        '/etc/lockerd/containers/web.conf',
+        'enabled in multi-user.target',
+      ],
+      [
+        {
+          ...inCluster(),
+          '/etc/init.d/lxc.web': '#!/bin/sh\n',
+          '/etc/rc3.d/S20lxc.web': '-> ../init.d/lxc.web',
+        },
+        '/etc/init.d/lxc.web',
+        'in a runlevel',
+      ],
+    ],
+    silent: [inCluster()],
+  },
+  'cluster-mount': {
+    fires: [
+      [
+        { ...inCluster(), ...locker('nosuid,nodev') },
+        '/etc/fstab:2',
+        '/lockers/web, a locker of the container, is mounted at boot',
+      ],
+      [
+        { ...inCluster(), ...locker('noauto,x-systemd.automount,nosuid,nodev') },
+        '/etc/fstab:2',
+        '/lockers/web is an automount',
+      ],
+    ],
+    silent: [
+      { ...inCluster(), ...locker('noauto,nosuid,nodev') },
       {
-        '/etc/lockerd/containers/web.conf': 'autostart = no\n',
-        '/var/lib/pacemaker/cib/cib.xml': '<primitive class="systemd" type="lxc@web"/>',
+        ...inCluster(),
+        '/etc/fstab': 'host:/web /lockers/web nfs nosuid,nodev 0 0\n',
+      },
+      {
+        ...inCluster(),
+        '/etc/fstab': '/dev/sdb1 /lockers/sandbox ext4 nosuid,nodev 0 2\n',
+        '/dev/sdb1': '',
       },
     ],
+  },
+  'cluster-absent': {
+    fires: [
+      [
+        { ...inCluster(), '/var/lib/pacemaker/cib/cib.xml': '<cib/>' },
+        '/var/lib/pacemaker/cib/cib.xml',
+        'no resource',
+      ],
+    ],
+    silent: [inCluster(), { '/etc/lockerd/containers/web.conf': 'managed-by = pacemaker\n' }],
+  },
+  'cluster-files': {
+    fires: [
+      [
+        {
+          ...inCluster(),
+          '/etc/systemd/system.control/lxc@web.service.d/50-MemoryMax.conf': '[Service]\n',
+        },
+        '/etc/lockerd/containers/web.conf',
+        '/etc/systemd/system.control/lxc@web.service.d/50-MemoryMax.conf /var/lib/lxc/web/config',
+      ],
+    ],
+    silent: [{ '/etc/lockerd/containers/web.conf': 'managed-by = host\n' }],
   },
   'moved-away': {
     fires: [

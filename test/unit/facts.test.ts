@@ -52,6 +52,7 @@ const context: PlanContext = {
   watchedMounts: [],
   lateMounts: [],
   lockers: new Map(),
+  fstab: [],
   host,
 };
 

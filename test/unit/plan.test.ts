@@ -14,6 +14,7 @@ const context: PlanContext = {
   initScripts: [],
   filtersLog: false,
   lockers: new Map(),
+  fstab: [],
   watched: [],
   lxcpath: '/var/lib/lxc',
   watchedMounts: [],

@@ -18,10 +18,15 @@ interface Situation {
   /** The setting, of the container or of the host. */
   readonly autostart?: boolean;
   readonly problems?: readonly string[];
+  readonly managedBy?: 'pacemaker';
 }
 
-function view({ boot, autostart, problems = [] }: Situation): ContainerView {
-  const merged = { ready: 'running', ...(autostart === undefined ? {} : { autostart }) };
+function view({ boot, autostart, problems = [], managedBy }: Situation): ContainerView {
+  const merged = {
+    ready: 'running',
+    ...(autostart === undefined ? {} : { autostart }),
+    ...(managedBy === undefined ? {} : { managedBy }),
+  };
   return {
     name: 'my web',
     unit: 'lxc@my\\x20web.service',
@@ -101,6 +106,12 @@ describe('who else decides is named, with the remedy', () => {
       false,
       { boot: { ...wantedBy('graphical.target'), runlevelLinks: ['/etc/rc3.d/S20lxc.my web'] } },
       /rm '\/etc.*web'; and .* systemctl disable/,
+    ],
+    [
+      'a cluster',
+      true,
+      { boot: { ...auto, ...wantedBy('multi-user.target') }, managedBy: 'pacemaker' },
+      /would not start at boot: Pacemaker alone starts it; run: crm resource start lxc-my\.20web, or: pcs resource enable lxc-my\.20web$/,
     ],
     [
       'mistakes in the settings',

@@ -2,13 +2,8 @@
 
 import { columnNames } from '../container-columns.ts';
 import { shellWord } from '../../model/shell-quote.ts';
-import {
-  commandNames,
-  commandSpec,
-  optionText,
-  type CommandName,
-  type Operand,
-} from '../command-table.ts';
+import type { Operand } from '../command-spec.ts';
+import { commandNames, commandSpec, optionText, type CommandName } from '../command-table.ts';
 import {
   containerStates,
   jsonModes,
@@ -18,6 +13,7 @@ import {
   type ValueKind,
 } from '../option-table.ts';
 import { limitWords } from '../limit-words.ts';
+import { clusterFormats } from '../../cluster/commands.ts';
 import { encryptions } from '../../model/locker-words.ts';
 import bash from './bash.hbs';
 import fish from './fish.hbs';
@@ -114,6 +110,7 @@ const bashValues: Readonly<Partial<Record<ValueKind, string>>> = {
   'json-mode': `_lockerctl_words ${jsonModes.join(' ')}`,
   states: `_lockerctl_list ${containerStates.join(' ')}`,
   columns: `_lockerctl_list ${columnNames.join(' ')}`,
+  'cluster-format': `_lockerctl_words ${clusterFormats.join(' ')}`,
   container: '_lockerctl_names list',
   encryption: `_lockerctl_words ${encryptions.join(' ')}`,
   store: '_lockerctl_names stores',
@@ -158,6 +155,7 @@ const zshValues: Readonly<Record<ValueKind, string>> = {
   span: 'time span: ',
   states: `state: _values -s , state ${containerStates.join(' ')}`,
   columns: `column: _values -s , column ${columnNames.join(' ')}`,
+  'cluster-format': `format:(${clusterFormats.join(' ')})`,
   container: 'container: _lockerctl_names container list',
   encryption: `mode:(${encryptions.join(' ')})`,
   store: 'store: _lockerctl_names store stores',
@@ -231,6 +229,7 @@ const fishValues: Readonly<Partial<Record<ValueKind, string>>> = {
   'json-mode': jsonModes.join(' '),
   states: `(__lockerctl_list ${containerStates.join(' ')})`,
   columns: `(__lockerctl_list ${columnNames.join(' ')})`,
+  'cluster-format': clusterFormats.join(' '),
   container: '(__lockerctl_names list)',
   encryption: encryptions.join(' '),
   store: '(__lockerctl_names stores)',
