@@ -9,6 +9,7 @@ const floors = [
   ['adapters'],
   ['generator', 'lockers', 'helper', 'autoballoon', 'service'],
   ['check', 'explain', 'import', 'move'],
+  ['archive'],
   ['cli', 'cockpit'],
 ];
 

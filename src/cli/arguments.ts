@@ -43,6 +43,8 @@ export interface Invocation {
   readonly dryRun: boolean;
   readonly abort: boolean;
   readonly deleteSource: boolean;
+  /** Of what is made of an archive. */
+  readonly name: string | undefined;
   readonly force: boolean;
   readonly persist: boolean;
   readonly readOnly: boolean;
@@ -359,6 +361,7 @@ export function parseArguments(
     dryRun: options.has('dry-run'),
     abort: options.has('abort'),
     deleteSource: options.has('delete-source'),
+    name: options.get('name'),
     force: options.has('force'),
     persist: options.has('persist'),
     readOnly: options.has('read-only'),

@@ -11,7 +11,16 @@ import { limitHelp } from './limit-words.ts';
 
 /** What an operand is, which decides what completion offers for it. */
 export type OperandKind =
-  'command' | 'container' | 'host' | 'job' | 'limit' | 'locker' | 'name' | 'size' | 'snapshot';
+  | 'command'
+  | 'container'
+  | 'file'
+  | 'host'
+  | 'job'
+  | 'limit'
+  | 'locker'
+  | 'name'
+  | 'size'
+  | 'snapshot';
 
 export interface Operand {
   readonly kind: OperandKind;
@@ -399,6 +408,29 @@ export const commandSpecs = {
       ['2', 'wrong usage'],
       ['4', 'the caller is not root'],
       ['5', 'there is no such container'],
+    ],
+  },
+  export: {
+    operands: [container('one'), { kind: 'file', name: 'FILE', count: 'one' }],
+    options: {
+      freeze: 'One that runs stands still meanwhile',
+      'no-progress': '',
+    },
+    summary: 'Write a container into a file (root only)',
+    help: 'A tar archive with its files, configuration and settings; see lockerctl-archive(8). It must not run, unless --freeze is given. FILE must not be there; one that ends in .gz, .xz or .zst is compressed.',
+    examples: [
+      'lockerctl export web /backup/web.tar.zst',
+      'lockerctl export --freeze db /backup/db.tar',
+    ],
+  },
+  'import-archive': {
+    operands: [{ kind: 'file', name: 'FILE', count: 'one' }],
+    options: { name: '', 'dry-run': '', 'no-progress': '' },
+    summary: 'Make a container of such a file (root only)',
+    help: 'All of it, or nothing. Only take files from somebody whom you would let be root; see lockerctl-archive(8).',
+    examples: [
+      'lockerctl import-archive /backup/web.tar.zst --dry-run',
+      'lockerctl import-archive /backup/web.tar.zst --name=web2',
     ],
   },
   permissions: {

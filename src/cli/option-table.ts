@@ -106,6 +106,11 @@ export const optionSpecs = {
   apply: { scope: 'own', help: 'Make the changes that it shows' },
   'dry-run': { scope: 'own', help: 'Only say what would be in the way' },
   abort: { scope: 'own', help: 'Undo a move that has not ended' },
+  name: {
+    value: { kind: 'text', shown: 'NEW' },
+    scope: 'own',
+    help: 'Give it another name',
+  },
   'delete-source': { scope: 'own', help: 'Delete it here afterwards; asks twice' },
   store: {
     value: { kind: 'store', shown: 'STORE' },

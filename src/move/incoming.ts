@@ -29,12 +29,20 @@ export class Incoming {
   readonly container: string;
   readonly #lxcpath: string;
   #state: IncomingState;
+  #files: readonly string[];
 
-  private constructor(lxcpath: string, id: string, container: string, state: IncomingState) {
+  private constructor(
+    lxcpath: string,
+    id: string,
+    container: string,
+    state: IncomingState,
+    files: readonly string[],
+  ) {
     this.#lxcpath = lxcpath;
     this.id = id;
     this.container = container;
     this.#state = state;
+    this.#files = files;
   }
 
   static #directory(lxcpath: string, id: string): string {
@@ -58,7 +66,8 @@ export class Incoming {
     const fields = Fields.parse(text);
     const container = fields.text('container');
     if (!isName(container)) throw new LockerdError('Failed', `${directory} names no container`);
-    return new Incoming(lxcpath, id, container, fields.oneOf('state', states));
+    const files = fields.texts('files');
+    return new Incoming(lxcpath, id, container, fields.oneOf('state', states), files);
   }
 
   /** Makes the directory, or finds that of an earlier try. */
@@ -73,7 +82,7 @@ export class Incoming {
     if (isThere(directory)) rmdirSync(directory);
     // Programs of the guest that are setuid are nobody's but root's here.
     mkdirSync(directory, { mode: 0o700 });
-    const made = new Incoming(lxcpath, id, container, 'copying');
+    const made = new Incoming(lxcpath, id, container, 'copying', []);
     mkdirSync(made.copy, { mode: 0o700 });
     made.state = 'copying';
     return made;
@@ -81,6 +90,11 @@ export class Incoming {
 
   get #own(): string {
     return Incoming.#directory(this.#lxcpath, this.id);
+  }
+
+  /** Has the copy, and nothing else but the record. */
+  get directory(): string {
+    return this.#own;
   }
 
   /** Where the files are copied to. */
@@ -100,8 +114,24 @@ export class Incoming {
   /** Is on the disk before it has an effect. */
   set state(state: IncomingState) {
     this.#state = state;
-    const { id, container } = this;
-    replaceFile(`${this.#own}/${recordName}`, `${JSON.stringify({ id, container, state })}\n`);
+    this.#write();
+  }
+
+  /** Paths of what the container has outside its directory, which are removed when it is not to be here. */
+  get files(): readonly string[] {
+    return this.#files;
+  }
+
+  /** Is on the disk before any of them is. */
+  set files(files: readonly string[]) {
+    this.#files = files;
+    this.#write();
+  }
+
+  #write(): void {
+    const { id, container, state, files } = this;
+    const text = JSON.stringify({ id, container, state, files });
+    replaceFile(`${this.#own}/${recordName}`, `${text}\n`);
   }
 
   /** Gives the copy the container's name. Throws Failed where something has it. */

@@ -2,9 +2,9 @@
 import { randomBytes } from 'node:crypto';
 import { LockerdError } from '../model/errors.ts';
 import { shellWord } from '../model/shell-quote.ts';
+import { startWatch } from './frozen.ts';
 import { hold } from './guard.ts';
 import { withMoveLock } from './lock.ts';
-import { programPath } from './protocol.ts';
 import { sizeOf } from './receiver.ts';
 import { readRecord, writeRecord, type MoveRecord, type Phase } from './record.ts';
 import { run, stopUnit, unitState } from './run.ts';
@@ -108,6 +108,7 @@ class Move {
     const warnings = [
       ...releaseWarnings(hello, lxc),
       ...answer.texts('warnings'),
+      ...this.#movable.warnings,
       ...wantedBy.map((other) => `${other} needs or wants it here`),
     ];
     for (const warning of warnings) this.#report.warn(warning);
@@ -127,14 +128,6 @@ class Move {
     });
   }
 
-  /** Has somebody undo the move should this process be killed. */
-  async #watch(): Promise<void> {
-    const { name } = this.#movable;
-    const unit = `--unit=lockerd-move-${this.#record.id}-${randomBytes(4).toString('hex')}`;
-    const command = [programPath, 'watch', '--', name];
-    await run('systemd-run', ['--quiet', '--collect', unit, '--', ...command]);
-  }
-
   async #copyWhileItRuns(): Promise<void> {
     this.#enter('copying');
     const answer = await this.#target.ask('prepare', {
@@ -150,8 +143,8 @@ class Move {
   }
 
   async #handOver(): Promise<void> {
-    const { name, settings, autostart } = this.#movable;
-    await this.#watch();
+    const { name, belongings, autostart } = this.#movable;
+    await startWatch(name);
     this.#enter('stopping');
     hold(name, `it is being moved to ${this.#record.target}`);
     this.#downSinceMs = performance.now();
@@ -160,7 +153,7 @@ class Move {
       await stopUnit(name);
       await this.#sync('copying the rest', true);
     }
-    await this.#target.ask('install', { settings, autostart });
+    await this.#target.ask('install', { ...belongings, autostart });
     if (this.#record.wasRunning) {
       this.#enter('starting');
       this.#report.step('starting there');

@@ -11,6 +11,15 @@ import { HostReader } from '../host/read.ts';
 import { LockerdError } from '../model/errors.ts';
 import { decodeContainer } from '../model/facts.ts';
 import { containerUnit } from '../model/unit-name.ts';
+import {
+  parseBelongings,
+  pathsOf,
+  placeBelongings,
+  removeBelongings,
+  settingsPath,
+  strayBelongings,
+  type Belongings,
+} from './belongings.ts';
 import type { Fields } from './fields.ts';
 import { allowForNow, hold, release } from './guard.ts';
 import { Incoming } from './incoming.ts';
@@ -26,8 +35,6 @@ type Answer = Readonly<Record<string, unknown>>;
 const lockWaitSec = 60;
 
 export const hostLxcpath = (): string => lxcpathOf(new HostReader(''));
-
-const settingsPath = (name: string): string => `/etc/lockerd/containers/${name}.conf`;
 
 /** Bytes and files of a tree, links not followed. */
 export async function sizeOf(directory: string): Promise<{ bytes: number; files: number }> {
@@ -52,8 +59,8 @@ export async function abortIncoming(incoming: Incoming): Promise<void> {
   hold(container, `a move to this host, ${incoming.id}, has not ended`);
   if (state === 'started') await killUnit(container);
   incoming.uninstall();
-  // It was made by this move: another container's would have been in the way.
-  writeSettingsFile(settingsPath(container), '');
+  // They were made by this move: another container's would have been in the way.
+  removeBelongings(container, incoming.files);
   await reload();
   release(container);
 }
@@ -67,6 +74,24 @@ async function setAutostart(name: string, wanted: boolean): Promise<void> {
   const path = settingsPath(name);
   writeSettingsFile(path, editAutostart(readSettingsFile(path), wanted, path, settings.defaults));
   await reload();
+}
+
+/** Gives a copy that is whole the container's name; its unit cannot start until release(). */
+export async function installIncoming(
+  incoming: Incoming,
+  belongings: Belongings,
+  autostart: boolean,
+): Promise<void> {
+  const { container, id } = incoming;
+  const [stray] = strayBelongings(container);
+  if (stray !== undefined) throw new LockerdError('Failed', stray);
+  hold(container, `a move to this host, ${id}, has not ended`);
+  // What decides about autostart may have to be written.
+  incoming.files = [...new Set([settingsPath(container), ...pathsOf(container, belongings)])];
+  incoming.install();
+  placeBelongings(container, belongings);
+  await reload();
+  await setAutostart(container, autostart);
 }
 
 class Receiver {
@@ -176,15 +201,9 @@ class Receiver {
 
   async #install(fields: Fields): Promise<Answer> {
     const incoming = this.#present();
-    const { container } = incoming;
     // What the source gives up is on this host's disk.
     await run('sync', ['--file-system', '--', incoming.copy]);
-    hold(container, `a move to this host, ${incoming.id}, has not ended`);
-    incoming.install();
-    const settings = fields.optionalText('settings');
-    if (settings !== undefined) writeSettingsFile(settingsPath(container), settings);
-    await reload();
-    await setAutostart(container, fields.flag('autostart'));
+    await installIncoming(incoming, parseBelongings(fields), fields.flag('autostart'));
     return {};
   }
 

@@ -12,6 +12,7 @@ import type { LxcConfig } from '../model/lxc-config.ts';
 import { isAtOrBelow } from '../model/path.ts';
 import { formatProblem } from '../model/problem.ts';
 import { parseRootfs } from '../model/rootfs.ts';
+import { readBelongings, type Belongings } from './belongings.ts';
 
 /** A container with all that a target must have, or get. */
 export interface Movable {
@@ -20,6 +21,8 @@ export interface Movable {
   /** Has its configuration and its root file system. */
   readonly directory: string;
   readonly lxcpath: string;
+  /** The root file system, as a path in the directory; empty for the directory itself. */
+  readonly rootfs: string;
   /** The configuration; includes of files that move along stand in their places. */
   readonly config: string;
   /** Paths, devices and programs of the host that a start cannot do without. */
@@ -28,14 +31,15 @@ export interface Movable {
   readonly idmaps: readonly string[];
   readonly lockers: readonly string[];
   readonly autostart: boolean;
-  /** Its own settings file; undefined where it has none. */
-  readonly settings: string | undefined;
+  readonly belongings: Belongings;
+  /** What of it cannot go along, or means something else elsewhere. */
+  readonly warnings: readonly string[];
   /** Containers here that need it or start after it. */
   readonly wantedBy: readonly string[];
 }
 
 function refuse(why: string): LockerdError {
-  return new LockerdError('Failed', `it cannot be moved: ${why}`);
+  return new LockerdError('Failed', `its files cannot be copied: ${why}`);
 }
 
 /** The lines of a file, with those of included files that move along in the place of their include. */
@@ -51,8 +55,8 @@ function portableLines(file: LxcFile, movesAlong: (path: string) => boolean): st
   });
 }
 
-/** Throws Failed unless the root file system is a directory that moves along with the container's. */
-function checkRootfs({ rootfsPath }: LxcConfig, directory: string): void {
+/** The root file system in the directory. Throws Failed unless it is one that moves along with that. */
+function rootfsIn({ rootfsPath }: LxcConfig, directory: string): string {
   if (rootfsPath === undefined) throw refuse('it has no lxc.rootfs.path');
   const parsed = parseRootfs(rootfsPath.value);
   const rootfs = 'rootfs' in parsed ? parsed.rootfs : undefined;
@@ -70,6 +74,7 @@ function checkRootfs({ rootfsPath }: LxcConfig, directory: string): void {
   if (lstatSync(path).dev !== lstatSync(directory).dev) {
     throw refuse(`${path} is a file system of its own; these are not moved yet`);
   }
+  return path.slice(directory.length + 1);
 }
 
 /** The first words of hooks: programs that LXC runs. */
@@ -99,15 +104,17 @@ export function readMovable(name: string): Movable {
   if (problem !== undefined) throw refuse(`it would not start here: ${formatProblem(problem)}`);
   const { directory, config } = own;
   if (!lstatSync(directory).isDirectory()) throw refuse(`${directory} is a symbolic link`);
-  checkRootfs(config, directory);
+  const rootfs = rootfsIn(config, directory);
   const { file } = createLxcReader('', files).read(unit.configFile);
   const { path: lxcpath, real } = facts.host.lxcpath;
+  const { belongings, warnings } = readBelongings(name, view.own.text);
   const movesAlong = (path: string): boolean => isAtOrBelow(path, directory);
   return {
     name,
     view,
     directory,
     lxcpath,
+    rootfs,
     config: portableLines(file, movesAlong)
       .map((line) => `${line}\n`)
       .join(''),
@@ -115,7 +122,8 @@ export function readMovable(name: string): Movable {
     idmaps: config.idmaps.map(({ value }) => value),
     lockers: unit.wormhole?.attachments.map(({ locker }) => locker) ?? [],
     autostart: unit.boot.starts,
-    settings: view.own.text,
+    belongings,
+    warnings,
     wantedBy: facts.containers
       .filter(({ settings: { needs, wants } }) =>
         [...(needs?.value ?? []), ...(wants?.value ?? [])].includes(name),

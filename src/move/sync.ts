@@ -1,34 +1,11 @@
 /**
  * Copies a container's directory to the target by rsync(1), also while its guest runs. A hostile guest could
- * put symbolic links in the place of directories while rsync is on its way through them. So rsync sees nothing
- * of the host but the directory, programs, and the socket of a connection that is there already.
+ * put symbolic links in the place of directories while rsync is on its way through them. So rsync runs in a jail,
+ * and sees the socket of a connection that is there already.
  */
 import { execa } from 'execa';
 import { LockerdError } from '../model/errors.ts';
-
-/** Arguments: directory, socket, then the command. Its mounts end with their namespace. */
-const jail = `
-set -eu
-directory=$1 socket=$2
-shift 2
-mkdir -p -m 0700 /run/lockerd/moves/jail
-mount -t tmpfs -o mode=0700,size=1M,nosuid tmpfs /run/lockerd/moves/jail
-cd /run/lockerd/moves/jail
-mkdir tree dev etc usr
-mount --bind "$directory" tree
-mount --bind /usr usr
-for name in bin sbin lib lib64 lib32 libx32; do
-    if [ -L "/$name" ]; then cp -P "/$name" .
-    elif [ -d "/$name" ]; then mkdir "$name"; mount --bind "/$name" "$name"; fi
-done
-: >dev/null
-mount --bind /dev/null dev/null
-[ ! -e /etc/ld.so.cache ] || cp /etc/ld.so.cache etc/
-echo 'root:x:0:0:root:/:/bin/sh' >etc/passwd
-: >socket
-mount --bind "$socket" socket
-exec chroot . "$@"
-`;
+import { inJail } from './jail.ts';
 
 /** How far a copy has come. */
 export interface CopyProgress {
@@ -92,17 +69,14 @@ export async function copyTree(
     ...['--one-file-system', '--delete', '--secluded-args', '--info=progress2', '--outbuf=N'],
     ...[`--rsh=${ssh}`, '/tree/', `target:${destination}/`],
   ];
-  const child = execa(
-    '/usr/bin/unshare',
-    ['--mount', 'sh', '-c', jail, 'sh', directory, socket, ...rsync],
-    {
-      reject: false,
-      stdin: 'ignore',
-      env: { LC_ALL: 'C' },
-      buffer: { stdout: false, stderr: true },
-      maxBuffer: 1024 * 1024,
-    },
-  );
+  const { program, args } = inJail({ directory, name: 'tree', isReadOnly: true, socket }, rsync);
+  const child = execa(program, args, {
+    reject: false,
+    stdin: 'ignore',
+    env: { LC_ALL: 'C' },
+    buffer: { stdout: false, stderr: true },
+    maxBuffer: 1024 * 1024,
+  });
   child.stdout.setEncoding('utf8').on('data', (text: string) => {
     const progress = parseProgress(text.split('\r').at(-1) ?? '');
     if (progress !== undefined) report(progress);

@@ -8,6 +8,7 @@ import {
   optionText,
   type CommandName,
   type Operand,
+  type OperandKind,
 } from '../command-table.ts';
 import {
   containerStates,
@@ -51,6 +52,7 @@ function namesCommand({ kind, states }: Operand): string | undefined {
     case 'job':
       return 'jobs';
     case 'command':
+    case 'file':
     case 'host':
     case 'limit':
     case 'name':
@@ -102,6 +104,7 @@ const bashHosts = '_known_hosts_real -- "$cur"';
 
 function bashCall(operand: Operand): string {
   if (operand.kind === 'command') return `_lockerctl_words ${commandNames.join(' ')}`;
+  if (operand.kind === 'file') return '_filedir';
   if (operand.kind === 'host') return bashHosts;
   if (operand.kind === 'limit') return `_lockerctl_limits ${limitStarts.join(' ')}`;
   if (operand.kind === 'snapshot') return '_lockerctl_names snapshots "${operands[0]}"';
@@ -182,6 +185,13 @@ function zshOption(name: OptionName, command?: CommandName): string {
   return forms.map(shellWord).join(' ');
 }
 
+const zshActions: Readonly<Partial<Record<OperandKind, string>>> = {
+  file: '_files',
+  host: '_hosts',
+  limit: ` compadd -S '' -- ${limitStarts.join(' ')}`,
+  snapshot: ' _lockerctl_names snapshot snapshots "${(Q)line[1]}"',
+};
+
 function zshOperand({ operand, position }: Place): string {
   const { kind, count } = operand;
   const names = namesCommand(operand);
@@ -190,13 +200,7 @@ function zshOperand({ operand, position }: Place): string {
       ? ` _lockerctl_names ${kind} ${names}`
       : kind === 'command'
         ? ' _describe -t commands command commands'
-        : kind === 'host'
-          ? '_hosts'
-          : kind === 'limit'
-            ? ` compadd -S '' -- ${limitStarts.join(' ')}`
-            : kind === 'snapshot'
-              ? ' _lockerctl_names snapshot snapshots "${(Q)line[1]}"'
-              : ' ';
+        : (zshActions[kind] ?? ' ');
   const place =
     position === undefined ? '*:' : `${position + 1}:${count === 'optional' ? ':' : ''}`;
   return shellWord(`${place}${kind}:${action}`);
@@ -268,6 +272,7 @@ function fishPlace({ operand, position }: Place): string {
 
 function fishOffer(operand: Operand): string {
   if (operand.kind === 'command') return fishWord(commandNames.join(' '));
+  if (operand.kind === 'file') return fishWord('(__fish_complete_path (commandline -ct))');
   if (operand.kind === 'host') return fishWord(fishHosts);
   if (operand.kind === 'limit') return fishWord(limitStarts.join(' '));
   if (operand.kind === 'snapshot') {
