@@ -14,7 +14,7 @@ import {
 import { basename, dirname } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import type { ContainerView } from '../helper/view.ts';
-import { statusOf } from '../helper/lxc.ts';
+import { lxcEnvironment, statusOf } from '../helper/lxc.ts';
 import { syncDirectory } from '../host/write-file.ts';
 import { LockerdError } from '../model/errors.ts';
 import { isAtOrBelow } from '../model/path.ts';
@@ -64,7 +64,7 @@ function startTar(directory: string): Tar {
   ]);
   const child = spawn(program, args, {
     stdio: ['ignore', 'pipe', 'pipe'],
-    env: { PATH: process.env['PATH'], LC_ALL: 'C' },
+    env: lxcEnvironment,
   });
   let complaint = '';
   child.stderr.setEncoding('utf8').on('data', (text: string) => {

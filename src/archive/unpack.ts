@@ -12,6 +12,7 @@ import {
   rmdirSync,
   statfsSync,
 } from 'node:fs';
+import { lxcEnvironment } from '../helper/lxc.ts';
 import { replaceFile } from '../helper/settings-file.ts';
 import { LockerdError } from '../model/errors.ts';
 import { startWatch } from '../move/frozen.ts';
@@ -120,17 +121,14 @@ async function unpack(
   const { program, args } = inJail({ directory, name: 'tree', isReadOnly: false }, tar);
   const child = spawn(program, args, {
     stdio: ['pipe', 'ignore', 'pipe'],
-    env: { PATH: process.env['PATH'], LC_ALL: 'C' },
+    env: lxcEnvironment,
   });
   let complaint = '';
   child.stderr.setEncoding('utf8').on('data', (text: string) => {
     complaint = (complaint + text).slice(0, 2000);
   });
-  let isClosed = false;
-  const closed = once(child, 'close').then(([status]) => {
-    isClosed = true;
-    return status as number | null;
-  });
+  const closed = once(child, 'close') as Promise<[number | null]>;
+  const hasEnded = (): boolean => child.exitCode !== null || child.signalCode !== null;
   child.stdin.on('error', () => undefined);
   let waiting: Buffer[] = [];
   const reader = new ArchiveReader({
@@ -142,20 +140,20 @@ async function unpack(
       reader.push(chunk);
       const bytes = Buffer.concat(waiting);
       waiting = [];
-      if (isClosed) break;
+      if (hasEnded()) break;
       if (bytes.length > 0 && !child.stdin.write(bytes)) {
         await Promise.race([once(child.stdin, 'drain'), closed]);
       }
     }
-    if (!isClosed) {
+    if (!hasEnded()) {
       reader.end();
       child.stdin.end(Buffer.alloc(1024));
     }
   } finally {
     // What has been refused must not look like an end to tar.
-    if (reader.checksum === undefined && !isClosed) child.kill('SIGKILL');
+    if (reader.checksum === undefined && !hasEnded()) child.kill('SIGKILL');
   }
-  const status = await closed;
+  const [status] = await closed;
   if (status !== 0 || complaint !== '') {
     const words = complaint.trim().split('\n').slice(0, 3).join('; ');
     throw new LockerdError('Failed', `tar failed (${status ?? 'killed'}): ${words}`);

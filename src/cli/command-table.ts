@@ -1,90 +1,20 @@
 /** Every command of lockerctl. Parsing, help and completion are made from this table. */
 
-import { columnNames } from './container-columns.ts';
 import {
-  containerStates,
-  optionSpec,
-  type ContainerState,
-  type OptionName,
-} from './option-table.ts';
+  container,
+  containers,
+  job,
+  locker,
+  ofProgram,
+  size,
+  startStatuses,
+  up,
+  type CommandSpec,
+} from './command-spec.ts';
+import { columnNames } from './container-columns.ts';
+import { fileCommands } from './file-commands.ts';
 import { limitHelp } from './limit-words.ts';
-
-/** What an operand is, which decides what completion offers for it. */
-export type OperandKind =
-  | 'command'
-  | 'container'
-  | 'file'
-  | 'host'
-  | 'job'
-  | 'limit'
-  | 'locker'
-  | 'name'
-  | 'size'
-  | 'snapshot';
-
-export interface Operand {
-  readonly kind: OperandKind;
-  /** As the help shows it. */
-  readonly name: string;
-  readonly count: 'one' | 'optional' | 'any' | 'some';
-  /** In which states containers can use the command; completion offers only those. */
-  readonly states?: readonly ContainerState[];
-}
-
-export interface CommandSpec {
-  readonly operands: readonly Operand[];
-  /** Behind "--" stands a command for the container. */
-  readonly program?: true;
-  /** Options beside those of every command, with what they mean here; empty for what they always mean. */
-  readonly options: Readonly<Partial<Record<OptionName, string>>>;
-  /** One line. */
-  readonly summary: string;
-  /** What it does, beside the summary. */
-  readonly help: string;
-  readonly examples: readonly string[];
-  /** Exit statuses, where they are not the usual ones. */
-  readonly statuses?: readonly (readonly [status: string, meaning: string])[];
-}
-
-/** Exit statuses of a command that has no others. */
-export const usualStatuses = [
-  ['0', 'all is well'],
-  ['1', 'something failed'],
-  ['2', 'wrong usage'],
-  ['4', 'not permitted'],
-  ['5', 'no such container, locker, snapshot, store or job'],
-] as const;
-
-/** The same of a command that starts a container. */
-const startStatuses = [
-  ...usualStatuses,
-  ['7', 'the container starts by itself when the host has what it needs'],
-] as const;
-
-const up = ['running', 'frozen'] as const;
-
-/** One or more containers, in these states or in any. */
-function containers(count: 'any' | 'some', states?: readonly ContainerState[]): [Operand] {
-  return [{ kind: 'container', name: 'NAME', count, ...(states ? { states } : {}) }];
-}
-
-function container(count: 'one' | 'optional', states?: readonly ContainerState[]): Operand {
-  return { kind: 'container', name: 'NAME', count, ...(states ? { states } : {}) };
-}
-
-function locker(name: string): Operand {
-  return { kind: 'locker', name, count: 'one' };
-}
-
-const size: Operand = { kind: 'size', name: 'SIZE', count: 'one' };
-
-const job = { 'no-block': '', timeout: '', 'no-ask-password': '', 'no-progress': '' };
-
-const ofProgram = [
-  ['2', 'wrong usage'],
-  ['4', 'the caller is not root'],
-  ['*', 'otherwise that of the program'],
-] as const;
+import { containerStates, optionSpec, type OptionName } from './option-table.ts';
 
 /** In the order of the help. */
 export const commandSpecs = {
@@ -392,47 +322,7 @@ export const commandSpecs = {
     help: 'Changes nothing without --apply; see lockerctl-import(8).',
     examples: ['lockerctl import', 'lockerctl import --apply'],
   },
-  move: {
-    operands: [container('one'), { kind: 'host', name: 'TARGET', count: 'optional' }],
-    options: { 'dry-run': '', abort: '', 'delete-source': '', 'no-progress': '' },
-    summary: 'Move a container to another host (root only)',
-    help: 'Copies it while it runs, stops it, copies the rest, starts it there, and only then gives it up here; see lockerctl-move(8). Whatever fails, it runs here again, and a second try goes on from what was copied. TARGET is [USER@]HOST[:PORT], where that user is root; --abort needs none.',
-    examples: [
-      'lockerctl move web root@host2.example --dry-run',
-      'lockerctl move web root@host2.example',
-      'lockerctl move --abort web',
-    ],
-    statuses: [
-      ['0', 'the container is on the other host'],
-      ['1', 'it is where it was'],
-      ['2', 'wrong usage'],
-      ['4', 'the caller is not root'],
-      ['5', 'there is no such container'],
-    ],
-  },
-  export: {
-    operands: [container('one'), { kind: 'file', name: 'FILE', count: 'one' }],
-    options: {
-      freeze: 'One that runs stands still meanwhile',
-      'no-progress': '',
-    },
-    summary: 'Write a container into a file (root only)',
-    help: 'A tar archive with its files, configuration and settings; see lockerctl-archive(8). It must not run, unless --freeze is given. FILE must not be there; one that ends in .gz, .xz or .zst is compressed.',
-    examples: [
-      'lockerctl export web /backup/web.tar.zst',
-      'lockerctl export --freeze db /backup/db.tar',
-    ],
-  },
-  'import-archive': {
-    operands: [{ kind: 'file', name: 'FILE', count: 'one' }],
-    options: { name: '', 'dry-run': '', 'no-progress': '' },
-    summary: 'Make a container of such a file (root only)',
-    help: 'All of it, or nothing. Only take files from somebody whom you would let be root; see lockerctl-archive(8).',
-    examples: [
-      'lockerctl import-archive /backup/web.tar.zst --dry-run',
-      'lockerctl import-archive /backup/web.tar.zst --name=web2',
-    ],
-  },
+  ...fileCommands,
   permissions: {
     operands: [container('optional')],
     options: {},

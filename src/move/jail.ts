@@ -23,12 +23,16 @@ mount -t tmpfs -o mode=0700,size=1M,nosuid tmpfs /run/lockerd/moves/jail
 cd /run/lockerd/moves/jail
 mkdir "$name" dev etc usr
 mount --bind "$directory" "$name"
+programs() {
+    mount --bind "/$1" "$1"
+    # Who writes files by names that others have chosen must not reach these.
+    [ "$mode" = ro ] || mount -o remount,bind,ro "$1"
+}
 [ "$mode" = rw ] || mount -o remount,bind,ro "$name"
-mount --bind /usr usr
-mount -o remount,bind,ro usr
+programs usr
 for at in bin sbin lib lib64 lib32 libx32; do
     if [ -L "/$at" ]; then cp -P "/$at" .
-    elif [ -d "/$at" ]; then mkdir "$at"; mount --bind "/$at" "$at"; mount -o remount,bind,ro "$at"; fi
+    elif [ -d "/$at" ]; then mkdir "$at"; programs "$at"; fi
 done
 : >dev/null
 mount --bind /dev/null dev/null

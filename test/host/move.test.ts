@@ -293,6 +293,21 @@ describe('a move that fails leaves the source as it was and the target clean', (
     await expectAsBefore('hurt');
   });
 
+  test('the source’s power fails when it runs there', async () => {
+    const { exitCode } = await moveWith('hurt', 'when it runs there', () => source.crash());
+    expect(exitCode).not.toBe(0);
+    await source.boot();
+    await pair.join();
+    // It is started by lockerd-moves.service, which waits for the target.
+    await source.waitFor(
+      'it runs again',
+      async () => (await source.unit('lxc@hurt.service'))['ActiveState'] === 'active',
+      60_000,
+    );
+    await expectAsBefore('hurt');
+    expect(await source.readFile('/var/lib/lockerd/moves/hurt.json')).toContain('"paused"');
+  });
+
   test('and the next one goes on from what was copied, also where the end was not heard', async () => {
     const copies = (await target.shell('ls -d /var/lib/lxc/.lockerd-move-*')).stdout.split('\n');
     const { id } = JSON.parse(await source.readFile('/var/lib/lockerd/moves/hurt.json')) as {
