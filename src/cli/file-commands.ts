@@ -5,7 +5,14 @@ import { container, type CommandSpec } from './command-spec.ts';
 export const fileCommands = {
   move: {
     operands: [container('one'), { kind: 'host', name: 'TARGET', count: 'optional' }],
-    options: { 'dry-run': '', abort: '', 'delete-source': '', 'no-progress': '' },
+    options: {
+      'dry-run': '',
+      abort: '',
+      'delete-source': '',
+      'with-lockers': '',
+      store: 'A store of the other host, for --with-lockers',
+      'no-progress': '',
+    },
     summary: 'Move a container to another host (root only)',
     help: 'Copies it while it runs, stops it, copies the rest, starts it there, and only then gives it up here; see lockerctl-move(8). Whatever fails, it runs here again, and a second try goes on from what was copied. TARGET is [USER@]HOST[:PORT], where that user is root; --abort needs none.',
     examples: [

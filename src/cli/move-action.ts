@@ -11,11 +11,14 @@ import type { Terminal } from './terminal.ts';
 import { escapeText } from './text.ts';
 import { formatMs, reporter, withFiles } from './with-files.ts';
 
-function resultText({ container, target, bytes, files, moved, downtimeMs }: MoveResult): string {
+function resultText({ container, target, bytes, files, moved, downtime }: MoveResult): string {
   const size = `${formatBytes(BigInt(bytes))}, ${files} files`;
   if (!moved) return `${container}: could be moved to ${target}: ${size}`;
-  const downtime = downtimeMs === undefined ? '' : `; it did not run for ${formatMs(downtimeMs)}`;
-  return `${container}: moved to ${target}: ${size}${downtime}`;
+  if (downtime === undefined) return `${container}: moved to ${target}: ${size}`;
+  const { stopMs, copyMs, startMs } = downtime;
+  const parts = `stop ${formatMs(stopMs)}, copy ${formatMs(copyMs)}, start ${formatMs(startMs)}`;
+  const time = `it did not run for ${formatMs(stopMs + copyMs + startMs)} (${parts})`;
+  return `${container}: moved to ${target}: ${size}; ${time}`;
 }
 
 /** Lets somebody who sits at the terminal say the name, two times. */
@@ -61,17 +64,26 @@ async function run(name: string, invocation: Invocation, terminal: Terminal): Pr
   if (target === undefined) throw new UsageError('"move" needs a container and a host');
   const isDeleted = invocation.deleteSource && !invocation.dryRun;
   if (isDeleted) await confirmDeletion(name, terminal);
-  const result = await move(name, target, invocation.dryRun, reporter(name, terminal, invocation));
+  const { dryRun: isDry, withLockers, store = '' } = invocation;
+  if (store !== '' && !withLockers) throw new UsageError('--store is for --with-lockers');
+  const how = { isDry, withLockers, store };
+  const result = await move(name, target, how, reporter(name, terminal, invocation));
   terminal.status('');
   if (isDeleted) await deleteSource(name);
   const { json, quiet } = invocation;
   if (json) {
-    const { moved, bytes, files, warnings, downtimeMs } = result;
-    const downtime = downtimeMs === undefined ? null : Math.round(downtimeMs * 1000);
-    terminal.printJson(
-      { container: name, target, moved, bytes, files, warnings, downtime_usec: downtime },
-      json,
-    );
+    const { moved, bytes, files, warnings, downtime } = result;
+    const usec = (ms: number): number => Math.round(ms * 1000);
+    const times =
+      downtime === undefined
+        ? { downtime_usec: null }
+        : {
+            downtime_usec: usec(downtime.stopMs + downtime.copyMs + downtime.startMs),
+            stop_usec: usec(downtime.stopMs),
+            copy_usec: usec(downtime.copyMs),
+            start_usec: usec(downtime.startMs),
+          };
+    terminal.printJson({ container: name, target, moved, bytes, files, warnings, ...times }, json);
   } else if (!quiet) terminal.print(escapeText(resultText(result)));
 }
 

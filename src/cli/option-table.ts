@@ -112,6 +112,7 @@ export const optionSpecs = {
     help: 'Give it another name',
   },
   'delete-source': { scope: 'own', help: 'Delete it here afterwards; asks twice' },
+  'with-lockers': { scope: 'own', help: 'Copy lockers that the other host does not have' },
   store: {
     value: { kind: 'store', shown: 'STORE' },
     scope: 'own',

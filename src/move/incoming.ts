@@ -30,6 +30,7 @@ export class Incoming {
   readonly #lxcpath: string;
   #state: IncomingState;
   #files: readonly string[];
+  #lockers: Readonly<Record<string, string>>;
 
   private constructor(
     lxcpath: string,
@@ -37,12 +38,14 @@ export class Incoming {
     container: string,
     state: IncomingState,
     files: readonly string[],
+    lockers: Readonly<Record<string, string>>,
   ) {
     this.#lxcpath = lxcpath;
     this.id = id;
     this.container = container;
     this.#state = state;
     this.#files = files;
+    this.#lockers = lockers;
   }
 
   static #directory(lxcpath: string, id: string): string {
@@ -67,7 +70,8 @@ export class Incoming {
     const container = fields.text('container');
     if (!isName(container)) throw new LockerdError('Failed', `${directory} names no container`);
     const files = fields.texts('files');
-    return new Incoming(lxcpath, id, container, fields.oneOf('state', states), files);
+    const state = fields.oneOf('state', states);
+    return new Incoming(lxcpath, id, container, state, files, fields.record('lockers'));
   }
 
   /** Makes the directory, or finds that of an earlier try. */
@@ -82,7 +86,7 @@ export class Incoming {
     if (isThere(directory)) rmdirSync(directory);
     // Programs of the guest that are setuid are nobody's but root's here.
     mkdirSync(directory, { mode: 0o700 });
-    const made = new Incoming(lxcpath, id, container, 'copying', []);
+    const made = new Incoming(lxcpath, id, container, 'copying', [], {});
     mkdirSync(made.copy, { mode: 0o700 });
     made.state = 'copying';
     return made;
@@ -107,6 +111,11 @@ export class Incoming {
     return `${this.#lxcpath}/${this.container}`;
   }
 
+  /** Where they are now. */
+  get at(): string {
+    return this.state === 'copying' ? this.copy : this.place;
+  }
+
   get state(): IncomingState {
     return this.#state;
   }
@@ -128,9 +137,20 @@ export class Incoming {
     this.#write();
   }
 
+  /** Lockers that come along, with the names that they have until the container has its own. */
+  get lockers(): Readonly<Record<string, string>> {
+    return this.#lockers;
+  }
+
+  /** Is on the disk before any of them is made. */
+  set lockers(lockers: Readonly<Record<string, string>>) {
+    this.#lockers = lockers;
+    this.#write();
+  }
+
   #write(): void {
-    const { id, container, state, files } = this;
-    const text = JSON.stringify({ id, container, state, files });
+    const { id, container, state, files, lockers } = this;
+    const text = JSON.stringify({ id, container, state, files, lockers });
     replaceFile(`${this.#own}/${recordName}`, `${text}\n`);
   }
 

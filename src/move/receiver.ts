@@ -6,6 +6,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import type { Readable, Writable } from 'node:stream';
 import { editAutostart } from '../helper/settings-edit.ts';
 import { readSettingsFile, writeSettingsFile } from '../helper/settings-file.ts';
+import { viewLockers } from '../helper/locker-view.ts';
 import { lxcpathOf, viewContainer } from '../helper/view.ts';
 import { HostReader } from '../host/read.ts';
 import { LockerdError } from '../model/errors.ts';
@@ -28,6 +29,14 @@ import { withMoveLock } from './lock.ts';
 import { eachLine, operations, programPath, protocolVersion, type Operation } from './protocol.ts';
 import { killUnit, reload, run, startUnit } from './run.ts';
 import { checkTarget, isName, type Asked } from './target-checks.ts';
+import {
+  checkLockers,
+  makeLockers,
+  nameLockers,
+  unfinishedNames,
+  unnameLockers,
+  type WantedLocker,
+} from './target-lockers.ts';
 
 type Answer = Readonly<Record<string, unknown>>;
 
@@ -62,6 +71,7 @@ export async function abortIncoming(incoming: Incoming): Promise<void> {
   // They were made by this move: another container's would have been in the way.
   removeBelongings(container, incoming.files);
   await reload();
+  await unnameLockers(incoming.lockers);
   release(container);
 }
 
@@ -92,6 +102,14 @@ export async function installIncoming(
   placeBelongings(container, belongings);
   await reload();
   await setAutostart(container, autostart);
+}
+
+/** Lockers that the source wants to copy, with the bytes that each is to have. */
+function wantedLockers(fields: Fields): WantedLocker[] {
+  return Object.entries(fields.record('wanted')).map(([name, size]) => {
+    if (/^[1-9]\d{0,15}$/.test(size)) return { name, size: Number(size) };
+    throw new LockerdError('InvalidArgs', `locker "${name}" cannot have such a size`);
+  });
 }
 
 class Receiver {
@@ -128,7 +146,7 @@ class Receiver {
       case 'prepare':
         return this.#prepare(fields);
       case 'flush':
-        await run('sync', ['--file-system', '--', this.#present().copy]);
+        await this.#flush();
         return {};
       case 'install':
         return this.#install(fields);
@@ -169,13 +187,38 @@ class Receiver {
       config: fields.text('config'),
       needs: fields.texts('needs'),
       idmaps: fields.texts('idmaps'),
-      lockers: fields.texts('lockers'),
+      lockers: [],
       bytes: fields.number('bytes'),
       files: fields.number('files'),
       leftBytes: size.bytes,
       leftFiles: size.files,
     };
-    return { ...checkTarget(asked, this.#lxcpath) };
+    const { problems, warnings } = checkTarget(asked, this.#lxcpath);
+    const { present, problems: ofLockers } = await checkLockers(
+      asked.id,
+      fields.texts('lockers'),
+      wantedLockers(fields),
+      fields.text('store'),
+    );
+    return { problems: [...problems, ...ofLockers], warnings, present };
+  }
+
+  /** Where the files of the container are, and those of each locker that comes with it. */
+  #where(): { copy: string; places: Readonly<Record<string, string>> } {
+    const { at, state, lockers } = this.#present();
+    const known = viewLockers().lockers;
+    const places = Object.entries(lockers).map(([name, unfinished]) => {
+      const locker = known.get(state === 'copying' ? unfinished : name);
+      if (locker !== undefined) return [name, locker.mountPoint];
+      throw new LockerdError('Failed', `there is no locker "${name}" any more`);
+    });
+    return { copy: at, places: Object.fromEntries(places) as Record<string, string> };
+  }
+
+  /** Has everything on the disk that was copied. */
+  async #flush(): Promise<void> {
+    const { copy, places } = this.#where();
+    await run('sync', ['--file-system', '--', copy, ...Object.values(places)]);
   }
 
   /** Holds the lock of the container until the end of the connection. */
@@ -196,15 +239,18 @@ class Receiver {
     await abortIncoming(incoming);
     if (existsSync(incoming.place)) throw new LockerdError('Failed', `there is ${incoming.place}`);
     this.#incoming = incoming;
-    return { copy: incoming.copy };
+    const wanted = wantedLockers(fields);
+    const names = unfinishedNames(incoming.id, fields.texts('lockers'));
+    incoming.lockers = Object.fromEntries(wanted.map(({ name }) => [name, names[name] ?? '']));
+    await makeLockers(incoming.lockers, wanted, fields.text('store'));
+    return this.#where();
   }
 
   async #install(fields: Fields): Promise<Answer> {
     const incoming = this.#present();
-    // What the source gives up is on this host's disk.
-    await run('sync', ['--file-system', '--', incoming.copy]);
+    await nameLockers(incoming.lockers);
     await installIncoming(incoming, parseBelongings(fields), fields.flag('autostart'));
-    return {};
+    return this.#where();
   }
 
   async #start(fields: Fields): Promise<Answer> {
@@ -220,9 +266,11 @@ class Receiver {
     return {};
   }
 
-  #keep(): Answer {
+  async #keep(): Promise<Answer> {
     const incoming = this.#present();
     const { state } = incoming;
+    // What the source gives up is on this host's disk.
+    if (state === 'installed') await this.#flush();
     if (state === 'started' && !claimLease(incoming.id)) {
       throw new LockerdError('Failed', 'the source was not heard for too long');
     }

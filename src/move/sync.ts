@@ -66,7 +66,15 @@ export async function copyTree(
   const ssh = 'ssh -F none -S /socket -o ControlMaster=no -o ProxyCommand=false -o BatchMode=yes';
   const rsync = [
     ...['rsync', '--archive', '--hard-links', '--acls', '--xattrs', '--sparse', '--numeric-ids'],
-    ...['--one-file-system', '--delete', '--secluded-args', '--info=progress2', '--outbuf=N'],
+    // Each file system of the ext family has its own.
+    ...[
+      '--exclude=/lost+found',
+      '--one-file-system',
+      '--delete',
+      '--secluded-args',
+      '--info=progress2',
+      '--outbuf=N',
+    ],
     ...[`--rsh=${ssh}`, '/tree/', `target:${destination}/`],
   ];
   const { program, args } = inJail({ directory, name: 'tree', isReadOnly: true, socket }, rsync);

@@ -142,7 +142,9 @@ describe('a container', () => {
 
     const { exitCode, stdout, stderr } = await move('web');
     expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: '' });
-    expect(stdout).toMatch(/^web: moved to root@10\.99\.0\.2: .*; it did not run for [\d.]+s\n$/);
+    expect(stdout).toMatch(
+      /^web: moved to root@10\.99\.0\.2: .*; it did not run for [\d.]+s \(.*\)\n$/,
+    );
     console.log(stdout.trim());
     await expectState(target, 'lxc@web.service', 'active');
     await expectState(source, 'lxc@web.service', 'inactive');

@@ -16,8 +16,8 @@ step "copy of $image"
 cp -a "$image" "$host"
 cp -L --remove-destination /etc/resolv.conf /etc/hosts "$host/etc/"
 quietly within "$host" apt-get update
-step 'openssh-server, rsync'
-install_packages "$host" openssh-server openssh-client rsync acl attr
+step 'openssh-server, rsync, btrfs-progs'
+install_packages "$host" openssh-server openssh-client rsync acl attr btrfs-progs
 slim "$host"
 # A test gives each host the other one's.
 rm -f "$host"/etc/ssh/ssh_host_*
