@@ -252,6 +252,12 @@ export function exportContainer(
       throw new LockerdError('Failed', `a move of it has not ended; undo it with "move --abort"`);
     }
     const movable = readMovable(name);
+    if (movable.volume !== undefined) {
+      throw new LockerdError(
+        'Failed',
+        'its root file system is a volume; these are not exported yet',
+      );
+    }
     const path = checkFile(file, movable);
     const total = (await sizeOf(movable.directory)).bytes;
     const lxc = (await run('lxc-start', ['--version'])).trim();

@@ -65,7 +65,6 @@ async function run(name: string, invocation: Invocation, terminal: Terminal): Pr
   const isDeleted = invocation.deleteSource && !invocation.dryRun;
   if (isDeleted) await confirmDeletion(name, terminal);
   const { dryRun: isDry, withLockers, store = '' } = invocation;
-  if (store !== '' && !withLockers) throw new UsageError('--store is for --with-lockers');
   const how = { isDry, withLockers, store };
   const result = await move(name, target, how, reporter(name, terminal, invocation));
   terminal.status('');

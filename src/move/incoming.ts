@@ -31,6 +31,7 @@ export class Incoming {
   #state: IncomingState;
   #files: readonly string[];
   #lockers: Readonly<Record<string, string>>;
+  #rootStore: string;
 
   private constructor(
     lxcpath: string,
@@ -39,6 +40,7 @@ export class Incoming {
     state: IncomingState,
     files: readonly string[],
     lockers: Readonly<Record<string, string>>,
+    rootStore: string,
   ) {
     this.#lxcpath = lxcpath;
     this.id = id;
@@ -46,6 +48,7 @@ export class Incoming {
     this.#state = state;
     this.#files = files;
     this.#lockers = lockers;
+    this.#rootStore = rootStore;
   }
 
   static #directory(lxcpath: string, id: string): string {
@@ -71,7 +74,15 @@ export class Incoming {
     if (!isName(container)) throw new LockerdError('Failed', `${directory} names no container`);
     const files = fields.texts('files');
     const state = fields.oneOf('state', states);
-    return new Incoming(lxcpath, id, container, state, files, fields.record('lockers'));
+    return new Incoming(
+      lxcpath,
+      id,
+      container,
+      state,
+      files,
+      fields.record('lockers'),
+      fields.text('rootStore'),
+    );
   }
 
   /** Makes the directory, or finds that of an earlier try. */
@@ -86,7 +97,7 @@ export class Incoming {
     if (isThere(directory)) rmdirSync(directory);
     // Programs of the guest that are setuid are nobody's but root's here.
     mkdirSync(directory, { mode: 0o700 });
-    const made = new Incoming(lxcpath, id, container, 'copying', [], {});
+    const made = new Incoming(lxcpath, id, container, 'copying', [], {}, '');
     mkdirSync(made.copy, { mode: 0o700 });
     made.state = 'copying';
     return made;
@@ -148,9 +159,19 @@ export class Incoming {
     this.#write();
   }
 
+  /** The store whose volume has the root file system; empty for a directory. */
+  get rootStore(): string {
+    return this.#rootStore;
+  }
+
+  set rootStore(store: string) {
+    this.#rootStore = store;
+    this.#write();
+  }
+
   #write(): void {
-    const { id, container, state, files, lockers } = this;
-    const text = JSON.stringify({ id, container, state, files, lockers });
+    const { id, container, state, files, lockers, rootStore } = this;
+    const text = JSON.stringify({ id, container, state, files, lockers, rootStore });
     replaceFile(`${this.#own}/${recordName}`, `${text}\n`);
   }
 

@@ -5,6 +5,7 @@
 
 /** How the program sees the directory. */
 export interface Jailed {
+  /** Or a block device with a file system. */
   readonly directory: string;
   /** Its name in the root directory that the program sees. */
   readonly name: string;
@@ -22,7 +23,12 @@ mkdir -p -m 0700 /run/lockerd/moves/jail
 mount -t tmpfs -o mode=0700,size=1M,nosuid tmpfs /run/lockerd/moves/jail
 cd /run/lockerd/moves/jail
 mkdir "$name" dev etc usr
-mount --bind "$directory" "$name"
+if [ -b "$directory" ]; then
+    # Where its guest has it mounted, this is the same file system, without what the guest has mounted there.
+    mount -o nosuid,nodev "$directory" "$name"
+else
+    mount --bind "$directory" "$name"
+fi
 programs() {
     mount --bind "/$1" "$1"
     # Who writes files by names that others have chosen must not reach these.

@@ -10,9 +10,9 @@ import { sizeOf } from './receiver.ts';
 import { readRecord, writeRecord, type MoveRecord, type Phase } from './record.ts';
 import { run, stopUnit, unitState } from './run.ts';
 import { readMovable, type Movable } from './source-facts.ts';
-import { readLockers, type CopiedLocker } from './source-lockers.ts';
+import { readLockers, sizeThere, type CopiedLocker } from './source-lockers.ts';
 import { Target, type Hello } from './ssh.ts';
-import { copyTree } from './sync.ts';
+import { copyTree, sizeOfVolume } from './sync.ts';
 import { giveUp, undo } from './undo.ts';
 
 /** What the caller is told while a move goes on. */
@@ -103,6 +103,10 @@ class Move {
   #copy = '';
   /** Lockers that go along. */
   #lockers: readonly CopiedLocker[] = [];
+  /** What the target's volume for the root file system is to have; zero for a directory. */
+  #volumeBytes = 0;
+  /** Where the target has that. */
+  #root = '';
   /** Where the target has each of them mounted. */
   #places: Readonly<Record<string, string>> = {};
   #bytes = 0;
@@ -137,7 +141,12 @@ class Move {
     const { id } = this.#record;
     const read = this.#how.withLockers ? await readLockers(name, lockers) : undefined;
     this.#lockers = read?.lockers ?? [];
-    const asked = { id, name, config, needs, idmaps, ...this.#askedLockers(), ...size };
+    const { volume } = this.#movable;
+    const root = volume === undefined ? { size: 0, used: 0 } : await sizeOfVolume(volume);
+    this.#bytes += root.used;
+    this.#volumeBytes = volume === undefined ? 0 : sizeThere(root.size);
+    const ofRoot = { volumeBytes: this.#volumeBytes, rootBytes: root.used };
+    const asked = { id, name, config, needs, idmaps, ...this.#askedLockers(), ...ofRoot, ...size };
     const answer = await this.#target.ask('check', asked);
     const present = answer.texts('present');
     // What the target has need not be one that could be copied.
@@ -174,16 +183,20 @@ class Move {
 
   async #sync(step: string, isAtRest: boolean): Promise<void> {
     this.#report.step(step);
+    const { directory: own, volume } = this.#movable;
+    // The target has written its own line about the volume before the last copy.
+    const ofVolume = ['/rootfs', ...(this.#record.phase === 'stopping' ? ['/config'] : [])];
     const trees = [
-      [this.#movable.directory, this.#copy] as const,
-      ...this.#lockers.map(
-        ({ name, mountPoint }) => [mountPoint, this.#places[name] ?? ''] as const,
-      ),
+      { from: own, to: this.#copy, excluded: volume === undefined ? [] : ofVolume },
+      ...(volume === undefined ? [] : [{ from: volume, to: this.#root, excluded: [] }]),
+      ...this.#lockers.map(({ name, mountPoint: from }) => {
+        return { from, to: this.#places[name] ?? '', excluded: [] };
+      }),
     ];
     let before = 0;
-    for (const [directory, there] of trees) {
+    for (const { from, to, excluded } of trees) {
       let done = 0;
-      await copyTree(directory, this.#target.socket, there, isAtRest, ({ bytes, rate }) => {
+      await copyTree(from, this.#target.socket, to, isAtRest, excluded, ({ bytes, rate }) => {
         done = bytes;
         this.#report.progress(step, { bytes: before + bytes, total: this.#bytes, rate });
       });
@@ -203,6 +216,7 @@ class Move {
     const answer = await this.#target.ask('prepare', {
       id: this.#record.id,
       name,
+      volumeBytes: this.#volumeBytes,
       ...this.#askedLockers(),
     });
     this.#goTo(answer);
@@ -215,13 +229,15 @@ class Move {
   /** From now on files are copied to where the target says. */
   #goTo(answer: Fields): void {
     this.#copy = answer.text('copy');
+    this.#root = answer.text('root');
     this.#places = answer.record('places');
   }
 
   async #handOver(): Promise<void> {
     const { name, belongings, autostart } = this.#movable;
+    const isVolume = this.#movable.volume !== undefined;
     // The target needs a moment for that, and cannot start the container before it is told to.
-    this.#goTo(await this.#target.ask('install', { ...belongings, autostart }));
+    this.#goTo(await this.#target.ask('install', { ...belongings, autostart, isVolume }));
     this.#enter('stopping');
     hold(name, `it is being moved to ${this.#record.target}`);
     if (!this.#record.wasRunning) return;

@@ -29,6 +29,7 @@ import { withMoveLock } from './lock.ts';
 import { eachLine, operations, programPath, protocolVersion, type Operation } from './protocol.ts';
 import { killUnit, reload, run, startUnit } from './run.ts';
 import { checkTarget, isName, type Asked } from './target-checks.ts';
+import { checkRoot, keepRoot, leaveRoot, makeRoot, pointToRoot, rootPlace } from './target-root.ts';
 import {
   checkLockers,
   makeLockers,
@@ -64,9 +65,13 @@ export async function sizeOf(directory: string): Promise<{ bytes: number; files:
 export async function abortIncoming(incoming: Incoming): Promise<void> {
   const { container, state } = incoming;
   endLease(incoming.id);
-  if (state === 'copying') return;
+  if (state === 'copying') {
+    await leaveRoot(incoming);
+    return;
+  }
   hold(container, `a move to this host, ${incoming.id}, has not ended`);
   if (state === 'started') await killUnit(container);
+  await leaveRoot(incoming);
   incoming.uninstall();
   // They were made by this move: another container's would have been in the way.
   removeBelongings(container, incoming.files);
@@ -181,6 +186,15 @@ class Receiver {
     if (!isName(name)) throw new LockerdError('InvalidArgs', 'a container cannot have this name');
     const left = Incoming.find(this.#lxcpath, fields.id('id'));
     const size = left === undefined ? { bytes: 0, files: 0 } : await sizeOf(left.copy);
+    // Zero for a root file system that is a part of the directory.
+    const volumeBytes = fields.number('volumeBytes');
+    const root =
+      volumeBytes > 0
+        ? await checkRoot({
+            ...{ id: fields.id('id'), name, store: fields.text('store'), size: volumeBytes },
+          })
+        : { problems: [], warnings: [], isVolume: false };
+    const ofRoot = root.isVolume ? 0 : fields.number('rootBytes');
     const asked: Asked = {
       id: fields.id('id'),
       name,
@@ -188,7 +202,7 @@ class Receiver {
       needs: fields.texts('needs'),
       idmaps: fields.texts('idmaps'),
       lockers: [],
-      bytes: fields.number('bytes'),
+      bytes: fields.number('bytes') + ofRoot,
       files: fields.number('files'),
       leftBytes: size.bytes,
       leftFiles: size.files,
@@ -200,25 +214,35 @@ class Receiver {
       wantedLockers(fields),
       fields.text('store'),
     );
-    return { problems: [...problems, ...ofLockers], warnings, present };
+    return {
+      problems: [...problems, ...ofLockers, ...root.problems],
+      warnings: [...warnings, ...root.warnings],
+      present,
+    };
   }
 
   /** Where the files of the container are, and those of each locker that comes with it. */
-  #where(): { copy: string; places: Readonly<Record<string, string>> } {
-    const { at, state, lockers } = this.#present();
+  #where(): { copy: string; root: string; places: Readonly<Record<string, string>> } {
+    const incoming = this.#present();
+    const { at, state, lockers } = incoming;
     const known = viewLockers().lockers;
     const places = Object.entries(lockers).map(([name, unfinished]) => {
       const locker = known.get(state === 'copying' ? unfinished : name);
       if (locker !== undefined) return [name, locker.mountPoint];
       throw new LockerdError('Failed', `there is no locker "${name}" any more`);
     });
-    return { copy: at, places: Object.fromEntries(places) as Record<string, string> };
+    return {
+      copy: at,
+      root: rootPlace(incoming),
+      places: Object.fromEntries(places) as Record<string, string>,
+    };
   }
 
   /** Has everything on the disk that was copied. */
   async #flush(): Promise<void> {
-    const { copy, places } = this.#where();
-    await run('sync', ['--file-system', '--', copy, ...Object.values(places)]);
+    const { copy, root, places } = this.#where();
+    const all = [copy, ...(existsSync(root) ? [root] : []), ...Object.values(places)];
+    await run('sync', ['--file-system', '--', ...all]);
   }
 
   /** Holds the lock of the container until the end of the connection. */
@@ -243,12 +267,15 @@ class Receiver {
     const names = unfinishedNames(incoming.id, fields.texts('lockers'));
     incoming.lockers = Object.fromEntries(wanted.map(({ name }) => [name, names[name] ?? '']));
     await makeLockers(incoming.lockers, wanted, fields.text('store'));
+    const volumeBytes = fields.number('volumeBytes');
+    if (volumeBytes > 0) await makeRoot(incoming, fields.text('store'), volumeBytes);
     return this.#where();
   }
 
   async #install(fields: Fields): Promise<Answer> {
     const incoming = this.#present();
     await nameLockers(incoming.lockers);
+    if (fields.flag('isVolume')) pointToRoot(incoming);
     await installIncoming(incoming, parseBelongings(fields), fields.flag('autostart'));
     return this.#where();
   }
@@ -257,6 +284,7 @@ class Receiver {
     const incoming = this.#present();
     const seen = fields.number('seen');
     if (!isFresh(seen)) throw new LockerdError('Failed', 'the order to start came too late');
+    await leaveRoot(incoming);
     renewLease(incoming.id, seen);
     incoming.state = 'started';
     const service = ['--quiet', '--collect', `--unit=lockerd-move-${incoming.id}`];
@@ -270,11 +298,15 @@ class Receiver {
     const incoming = this.#present();
     const { state } = incoming;
     // What the source gives up is on this host's disk.
-    if (state === 'installed') await this.#flush();
+    if (state === 'installed') {
+      await this.#flush();
+      await leaveRoot(incoming);
+    }
     if (state === 'started' && !claimLease(incoming.id)) {
       throw new LockerdError('Failed', 'the source was not heard for too long');
     }
     // Until the record is gone, all can still be undone; afterwards the container is this host's.
+    await keepRoot(incoming);
     release(incoming.container);
     incoming.finish();
     this.#incoming = undefined;

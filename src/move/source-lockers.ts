@@ -21,8 +21,8 @@ export interface CopiedLocker {
 
 const mebibyte = 1024 * 1024;
 
-/** File systems keep a part of their size for themselves, and another one more than this one. */
-function sizeThere(bytes: number): number {
+/** File systems keep a part of their size for themselves, and another one more than this one. @param bytes here */
+export function sizeThere(bytes: number): number {
   return Math.ceil((bytes * (1 + 1 / 16)) / mebibyte + 16) * mebibyte;
 }
 

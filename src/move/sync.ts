@@ -6,6 +6,7 @@
 import { execa } from 'execa';
 import { LockerdError } from '../model/errors.ts';
 import { inJail } from './jail.ts';
+import { run } from './run.ts';
 
 /** How far a copy has come. */
 export interface CopyProgress {
@@ -37,6 +38,17 @@ export function parseProgress(text: string): CopyProgress | undefined {
   };
 }
 
+/** Bytes of a file system on a device, and those that its files take. */
+export async function sizeOfVolume(device: string): Promise<{ size: number; used: number }> {
+  const command = ['df', '--block-size=1', '--output=size,used', '/tree'];
+  const { program, args } = inJail({ directory: device, name: 'tree', isReadOnly: true }, command);
+  const [size = 0, used = 0] = ((await run(program, args)).split('\n')[1] ?? '')
+    .trim()
+    .split(/\s+/)
+    .map(Number);
+  return { size, used };
+}
+
 /** What ends the copy, in words of rsync. */
 function failure(exitCode: number | undefined, stderr: string): LockerdError {
   const words = stderr
@@ -52,6 +64,7 @@ function failure(exitCode: number | undefined, stderr: string): LockerdError {
  * Makes what is at the target equal to a directory of this host.
  * @param socket of the ssh connection, see ssh.ts
  * @param destination absolute path at the target
+ * @param excluded paths in it, with a slash in front, that stay as they are at the target
  * @param isAtRest whether nothing changes the directory, so that any doubt is a failure
  * @throws {LockerdError} Failed
  */
@@ -60,6 +73,7 @@ export async function copyTree(
   socket: string,
   destination: string,
   isAtRest: boolean,
+  excluded: readonly string[],
   report: (progress: CopyProgress) => void,
 ): Promise<void> {
   // Only the connection that is there is used: this ssh knows neither hosts nor keys.
@@ -67,14 +81,8 @@ export async function copyTree(
   const rsync = [
     ...['rsync', '--archive', '--hard-links', '--acls', '--xattrs', '--sparse', '--numeric-ids'],
     // Each file system of the ext family has its own.
-    ...[
-      '--exclude=/lost+found',
-      '--one-file-system',
-      '--delete',
-      '--secluded-args',
-      '--info=progress2',
-      '--outbuf=N',
-    ],
+    ...['/lost+found', ...excluded].map((path) => `--exclude=${path}`),
+    ...['--one-file-system', '--delete', '--secluded-args', '--info=progress2', '--outbuf=N'],
     ...[`--rsh=${ssh}`, '/tree/', `target:${destination}/`],
   ];
   const { program, args } = inJail({ directory, name: 'tree', isReadOnly: true, socket }, rsync);

@@ -23,7 +23,7 @@ const move = (...options: string[]): Promise<RunResult> =>
 /** Names, owners, modes, attributes and content of all files in a locker. */
 async function contentOf(host: Host, locker: string): Promise<string> {
   const { stdout } = await host.shell(`cd /lockers/${locker}
-    find . ! -path ./lost+found -printf '%p %y %m %U %G %n %l\\n' | sort
+    find . ! -path ./lost+found -printf '%p %y %m %U %G %l\\n' | sort
     find . -type f -exec sha256sum '{}' + | sort
     find . ! -type l | sort | xargs -d '\\n' getfacl -n -p
     find . | sort | xargs -d '\\n' getfattr -h -d -m user 2>/dev/null || true`);
