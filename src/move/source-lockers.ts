@@ -1,6 +1,7 @@
 /** Lockers of a container that is moved, as the source has them. */
 import { HelperLockers } from '../adapters/helper-lockers.ts';
 import { storesSocket } from '../api/names.ts';
+import type { LockerLook } from '../core/locker-ports.ts';
 import { hostMounts } from '../helper/context.ts';
 import { attachedTo } from '../helper/locker-users.ts';
 import { viewLockers } from '../helper/locker-view.ts';
@@ -36,7 +37,8 @@ export async function readLockers(
 ): Promise<{ lockers: CopiedLocker[]; problems: Map<string, string> }> {
   const view = viewLockers();
   const mounts = hostMounts();
-  const looks = await new HelperLockers(storesSocket).look(names);
+  const helper = new HelperLockers(storesSocket);
+  const looks = names.length === 0 ? new Map<string, LockerLook>() : await helper.look(names);
   const lockers: CopiedLocker[] = [];
   const problems = new Map<string, string>();
   for (const name of names) {

@@ -4,26 +4,45 @@ import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import type { RunResult } from '../machines/execute.ts';
 import { expectState, offline } from '../machines/support.ts';
 import type { Host } from './host.ts';
+import { createOddGuest } from './odd-guest.ts';
 import { addresses, bootPair, type Pair } from './pair.ts';
 
 vi.setConfig({ testTimeout: 180_000, hookTimeout: 300_000 });
 
+const loops = `
+    test -c /dev/loop-control || mknod /dev/loop-control c 10 237
+    for n in $(seq 0 63); do test -b /dev/loop$n || mknod /dev/loop$n b 7 $n; done`;
+
+const ids = ['lxc.idmap = u 0 100000 65536', 'lxc.idmap = g 0 100000 65536'];
 const address = `root@${addresses.target}`;
 
 let pair: Pair;
 let source: Host;
 let target: Host;
 
-const move = (...options: string[]): Promise<RunResult> =>
-  source.run('lockerctl', ['move', 'web', address, ...options], {
+const move = (...options: string[]): Promise<RunResult> => moveOf('web', ...options);
+
+const moveOf = (name: string, ...options: string[]): Promise<RunResult> =>
+  source.run('lockerctl', ['move', name, address, ...options], {
     reject: false,
     timeoutMs: 170_000,
   });
+
+/** Of a root file system. */
+const treeAt = async (host: Host, path: string): Promise<string> =>
+  (
+    await host.shell(`cd ${path}
+    find . -xdev ! -path './dev*' ! -path './run*' ! -path './var/*' ! -path ./lost+found ! -name numbers \
+      ! -name shutdown-marker ! -type d -printf '%p %y %m %U %G %n %l\\n' | sort
+    find . -xdev ! -path './dev*' -type d ! -path ./lost+found -printf '%p %m %U %G\\n' | sort
+    getfattr -d -m user odd/file; getfacl -n -p odd/file`)
+  ).stdout;
 
 /** Names, owners, modes, attributes and content of all files in a locker. */
 async function contentOf(host: Host, locker: string): Promise<string> {
   const { stdout } = await host.shell(`cd /lockers/${locker}
     find . ! -path ./lost+found -printf '%p %y %m %U %G %l\\n' | sort
+    find . -type f -printf '%p %n\\n' | sort
     find . -type f -exec sha256sum '{}' + | sort
     find . ! -type l | sort | xargs -d '\\n' getfacl -n -p
     find . | sort | xargs -d '\\n' getfattr -h -d -m user 2>/dev/null || true`);
@@ -44,9 +63,7 @@ beforeAll(async () => {
 tmpfs /lockers/shared tmpfs size=8M 0 0' >>/etc/fstab
     mkdir -p /lockers/music /lockers/shared`);
   // A file system of its own in a file, as a store of subvolumes.
-  await target.shell(`
-    test -c /dev/loop-control || mknod /dev/loop-control c 10 237
-    for n in $(seq 0 63); do test -b /dev/loop$n || mknod /dev/loop$n b 7 $n; done
+  await target.shell(`${loops}
     truncate -s 400M /store.img && mkfs.btrfs -q /store.img && mkdir -p /srv/tree /lockers/shared
     mount -o loop /store.img /srv/tree
     echo 'tmpfs /lockers/shared tmpfs size=8M 0 0' >>/etc/fstab`);
@@ -61,6 +78,7 @@ tmpfs /lockers/shared tmpfs size=8M 0 0' >>/etc/fstab
     '[Service]\nNice=5\n',
   );
   for (const host of [source, target]) {
+    await host.shell(`for f in subuid subgid; do echo root:100000:65536 >/etc/$f; done`);
     await host.shell('systemctl daemon-reload && mount -a');
   }
   await source.shell(`systemctl set-property lxc@web.service TasksMax=555
@@ -70,6 +88,8 @@ tmpfs /lockers/shared tmpfs size=8M 0 0' >>/etc/fstab
   await source.waitForGuest('web');
 });
 afterAll(async () => {
+  // The machine's loop devices outlive the host.
+  await source.shell('umount /mnt; losetup -d $(losetup -nO NAME -j /disk.img)', { reject: false });
   await pair[Symbol.asyncDispose]();
 });
 
@@ -80,7 +100,6 @@ test('a locker that the target does not have is copied only if that is asked for
   expect(refused.stderr).not.toContain('"shared"');
   const elsewhere = await move('--with-lockers', '--store=absent');
   expect(elsewhere.stderr).toContain('there is no store "absent"');
-  expect((await move('--store=tree')).exitCode).toBe(2);
   const dry = await move('--with-lockers', '--dry-run');
   expect(dry).toMatchObject({ exitCode: 0 });
   expect(dry.stderr).toContain('locker "shared" is there already, and taken to be the same one');
@@ -132,8 +151,40 @@ test('a move with lockers, drop-ins and limits has all of them there', async () 
   }[];
   expect(look.find(({ locker }) => locker === 'music')).toMatchObject({ store: 'tree' });
   expect(await target.unit('lxc@web.service')).toMatchObject({ Nice: '5', TasksMax: '555' });
-  const { stdout } = await target.shell(
-    'lxc-attach -n web -- ls /srv 2>/dev/null; findmnt -rno TARGET | grep -c "web/music"',
-  );
+  const { stdout } = await target.shell('findmnt -rno TARGET | grep -c "web/music"');
   expect(Number(stdout.trim().split('\n').at(-1))).toBeGreaterThan(0);
+});
+
+test('a root file system on a device is copied while its guest has it mounted', async () => {
+  await createOddGuest(source, 'disk', ids, 100_000);
+  const { stdout } = await source.shell(`${loops}
+    cd /var/lib/lxc/disk && truncate -s 300M /disk.img && mkfs.ext4 -q -m 0 /disk.img
+    device=$(losetup -f --show /disk.img) && mount $device /mnt && cp -a rootfs/. /mnt/ && umount /mnt
+    rm -r rootfs && mkdir rootfs && sed -i "s|^lxc.rootfs.path.*|lxc.rootfs.path = lvm:$device|" config
+    udevadm trigger --settle $device || true
+    systemctl daemon-reload && systemctl start lxc@disk >&2 || { journalctl -n 25 -ocat -u lxc@disk >&2; false; }; echo $device`);
+  const device = stdout.trim();
+  await source.waitForGuest('disk');
+  expect((await source.shell(`findmnt -n ${device} || true`)).stdout).toBe('');
+  const moved = await moveOf('disk');
+  console.log(moved);
+  expect(moved).toMatchObject({ exitCode: 0 });
+  expect(moved.stderr).toContain('its root file system is a volume, and becomes a directory there');
+  await source.shell(`mount -o ro ${device} /mnt`);
+  const numbers = (text: string): number[] =>
+    text
+      .slice(0, text.lastIndexOf('\n'))
+      .split('\n')
+      .map((line) => Number.parseInt(line, 10));
+  const here = numbers(await source.readFile('/mnt/numbers'));
+  const there = numbers(await target.readFile('/var/lib/lxc/disk/rootfs/numbers'));
+  expect(there.slice(0, here.length)).toEqual(here);
+  expect(there).toEqual(there.map((_, at) => at + 1));
+  expect(here.length).toBeGreaterThan(20);
+  expect(await treeAt(target, '/var/lib/lxc/disk/rootfs')).toBe(await treeAt(source, '/mnt'));
+  await source.shell('umount /mnt');
+  expect(await target.readFile('/var/lib/lxc/disk/config')).toContain(
+    'lxc.rootfs.path = dir:/var/lib/lxc/disk/rootfs',
+  );
+  await expectState(target, 'lxc@disk.service', 'active');
 });
