@@ -58,5 +58,7 @@ export function inJail(
 ): { program: string; args: string[] } {
   const mode = isReadOnly ? 'ro' : 'rw';
   const shell = ['sh', '-c', script, 'sh', directory, name, mode, socket];
-  return { program: '/usr/bin/unshare', args: ['--mount', ...shell, ...command] };
+  // What outlived this process would still write at the other end when that has undone everything.
+  const together = ['--pdeathsig', 'KILL', '/usr/bin/unshare', '--mount'];
+  return { program: '/usr/bin/setpriv', args: [...together, ...shell, ...command] };
 }

@@ -127,7 +127,7 @@ lxc.mount.fstab = /var/lib/lxc/web/fstab' >>/var/lib/lxc/web/config
     const frozen = await lockerctl('export', 'web', '/backup/running.tar', '--freeze');
     expect(frozen).toMatchObject({ exitCode: 0, stderr: '' });
     const stateOf = async (): Promise<string> =>
-      (await host.run('lxc-info', ['-n', 'web', '-sH'])).stdout;
+      (await host.run('lxc-info', ['-n', 'web', '-sH'])).stdout.trim();
     expect(await stateOf()).toBe('RUNNING');
     const imported = await lockerctl('import-archive', '/backup/running.tar', '--name=still');
     expect(imported).toMatchObject({ exitCode: 0 });

@@ -13,7 +13,6 @@ const loops = `
     test -c /dev/loop-control || mknod /dev/loop-control c 10 237
     for n in $(seq 0 63); do test -b /dev/loop$n || mknod /dev/loop$n b 7 $n; done`;
 
-const ids = ['lxc.idmap = u 0 100000 65536', 'lxc.idmap = g 0 100000 65536'];
 const address = `root@${addresses.target}`;
 
 let pair: Pair;
@@ -78,7 +77,6 @@ tmpfs /lockers/shared tmpfs size=8M 0 0' >>/etc/fstab
     '[Service]\nNice=5\n',
   );
   for (const host of [source, target]) {
-    await host.shell(`for f in subuid subgid; do echo root:100000:65536 >/etc/$f; done`);
     await host.shell('systemctl daemon-reload && mount -a');
   }
   await source.shell(`systemctl set-property lxc@web.service TasksMax=555
@@ -156,7 +154,7 @@ test('a move with lockers, drop-ins and limits has all of them there', async () 
 });
 
 test('a root file system on a device is copied while its guest has it mounted', async () => {
-  await createOddGuest(source, 'disk', ids, 100_000);
+  await createOddGuest(source, 'disk');
   const { stdout } = await source.shell(`${loops}
     cd /var/lib/lxc/disk && truncate -s 300M /disk.img && mkfs.ext4 -q -m 0 /disk.img
     device=$(losetup -f --show /disk.img) && mount $device /mnt && cp -a rootfs/. /mnt/ && umount /mnt
