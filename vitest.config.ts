@@ -116,7 +116,11 @@ export default defineConfig({
         },
       },
       { ...shared, test: busTests('bus', 'dbus-daemon') },
-      { ...shared, test: busTests('broker', 'dbus-broker') },
+      {
+        ...shared,
+        // What a shell completes does not depend on who carries the messages.
+        test: { ...busTests('broker', 'dbus-broker'), exclude: ['test/bus/completion.test.ts'] },
+      },
       {
         ...shared,
         test: { name: 'host', include: ['test/host/**/*.test.ts'], exclude: [withSwap] },

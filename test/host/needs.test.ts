@@ -34,6 +34,24 @@ beforeAll(async () => {
 afterAll(() => host.close());
 attachJournalOnFailure(() => host);
 
+/** Asks systemd for the state of a unit as a start does before there is a bus. */
+const ask = `
+  require '/usr/lib/lockerd/hooks/bus-calls';
+  my $systemd = connect_to_systemd(10) // exit 1;
+  my $object = '/org/freedesktop/systemd1/unit/' . label($ARGV[0]);
+  my $interface = 'org.freedesktop.systemd1.Unit';
+  my $call = ask_property($systemd, undef, $object, $interface, 'ActiveState');
+  my ($is_good, $body) = answer_to($systemd, $call, 10);
+  print text_in($body) if $is_good;`;
+
+test.each(['dbus.service', `lxc-needs@${'long'.repeat(30)}.service`])(
+  'systemd itself tells a hook the state of %s',
+  async (unit) => {
+    const { stdout } = await host.run('perl', ['-e', ask, unit]);
+    expect(stdout).toBe(unit === 'dbus.service' ? 'active' : 'inactive');
+  },
+);
+
 /** What stops because nobody needs it any more stops a moment later. */
 async function untilInactive(unit: string): Promise<void> {
   await host.waitFor(`${unit} is inactive`, async () => {

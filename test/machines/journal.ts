@@ -1,9 +1,10 @@
-import { beforeEach } from 'vitest';
+import { afterAll, beforeEach, expect } from 'vitest';
 import type { TestHost } from './test-host.ts';
 
 /**
  * Prints the journals of the failed units after each failing test of the file or block that calls
- * it. Takes a function because the host is made in a hook.
+ * it, and looks for warnings of the hooks' Perl at its end. Takes a function because the host is made
+ * in a hook.
  */
 export function attachJournalOnFailure(host: () => TestHost | undefined): void {
   beforeEach(({ onTestFailed }) => {
@@ -25,5 +26,16 @@ export function attachJournalOnFailure(host: () => TestHost | undefined): void {
       const { stdout: journal } = await current.run('journalctl', lately, { reject: false });
       console.error(`--- ${current.name}: no unit failed; the journal's end\n${journal}${said}`);
     });
+  });
+  afterAll(async () => {
+    const current = host();
+    if (!current?.isOn) return;
+    const search = [
+      '--no-pager',
+      '--output=cat',
+      '--grep=at /usr/lib/lockerd/hooks/.* line [0-9]+',
+    ];
+    const { stdout } = await current.run('journalctl', search, { reject: false });
+    expect(stdout.replace('-- No entries --\n', ''), 'warnings of Perl in hooks').toBe('');
   });
 }
