@@ -168,7 +168,7 @@ class Move {
       ...wantedBy.map((other) => `${other} needs or wants it here`),
     ];
     for (const warning of warnings) this.#report.warn(warning);
-    return { ...size, warnings };
+    return { ...size, bytes: this.#bytes, warnings };
   }
 
   #askedLockers(): Readonly<Record<string, unknown>> {
