@@ -87,7 +87,9 @@ tmpfs /lockers/shared tmpfs size=8M 0 0' >>/etc/fstab
 });
 afterAll(async () => {
   // The machine's loop devices outlive the host.
-  await source.shell('umount /mnt || true; losetup -d $(losetup -nO NAME -j /disk.img)', { reject: false });
+  await source.shell('umount /mnt || true; losetup -d $(losetup -nO NAME -j /disk.img)', {
+    reject: false,
+  });
   await pair[Symbol.asyncDispose]();
 });
 
