@@ -71,7 +71,6 @@ beforeAll(async () => {
   await vm.createContainer('model', 'busybox', { config: offline });
   await vm.shell(
     `vgcreate -q raid /dev/${disks.data}
-    rm /var/lib/lxc/model/rootfs/dev/* -f
     systemctl daemon-reload && systemctl start lockerd-stores.socket`,
     { timeoutMs: 300_000 },
   );
