@@ -23,11 +23,11 @@ interface Away {
 const address = `root@${addresses.target}`;
 
 /** Writes one file of the changing ones after the other, with other content each time. */
-const writer = (files: number): string => `#!/bin/sh
+const writer = (files: number, kib: number): string => `#!/bin/sh
 number=0
 while :; do
     number=$(((number + 1) % ${files}))
-    dd if=/dev/urandom of=/data/$number conv=notrunc bs=64k count=16 2>/dev/null
+    dd if=/dev/urandom of=/data/$number conv=notrunc bs=${kib}k count=1 2>/dev/null
     busybox usleep 20000
 done
 `;
@@ -44,7 +44,7 @@ async function makeGuest(host: Host, name: string, { mib, files, change }: Load)
     { timeoutMs: 600_000 },
   );
   const changing = Math.max(1, Math.round((files * change) / 100));
-  await host.writeFile(`${rootfs}/bin/write`, writer(changing), 0o755);
+  await host.writeFile(`${rootfs}/bin/write`, writer(changing, kib), 0o755);
   await host.shell(`echo '::respawn:/bin/write' >>${rootfs}/etc/inittab; systemctl daemon-reload
     systemctl start lxc@${name}`);
   await host.waitForGuest(name);
