@@ -51,7 +51,7 @@ const hello = { op: 'hello', protocol: 2 };
 const check = { op: 'check', id, name, config: 'lxc.uts.name = web\n', ...empty, ...sizes };
 const prepare = { op: 'prepare', id, name, ...empty, volumeBytes: sizes.volumeBytes };
 const copy = `
-  cp -a /var/lib/lxc/model/rootfs/. $ROOT/
+  cp -a --remove-destination /var/lib/lxc/model/rootfs/. $ROOT/
   sed 's|^lxc.rootfs.path.*|lxc.rootfs.path = lvm:/dev/sold/web|' /var/lib/lxc/model/config >$COPY/config
   mkdir -p $COPY/rootfs`;
 const install = { op: 'install', dropIns: {}, limits: {}, autostart: false, isVolume: true };
@@ -97,7 +97,7 @@ async function tagsOf(volume: string): Promise<string> {
 }
 
 test('a volume that the group has no room for is refused', async () => {
-  const huge = { ...check, volumeBytes: 1e15 };
+  const huge = { ...check, volumeBytes: 1e12 };
   const [, answer] = await receive([hello, huge]);
   expect(answer).toMatchObject({ ok: true });
   expect(String(answer?.['problems'])).toContain('store "thick" has');
