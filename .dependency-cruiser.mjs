@@ -10,6 +10,7 @@ const floors = [
   ['generator', 'lockers', 'helper', 'autoballoon', 'service'],
   ['cluster'],
   ['check', 'explain', 'import', 'move'],
+  ['archive'],
   ['cli', 'cockpit'],
 ];
 

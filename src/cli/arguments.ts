@@ -44,6 +44,9 @@ export interface Invocation {
   readonly dryRun: boolean;
   readonly abort: boolean;
   readonly deleteSource: boolean;
+  readonly withLockers: boolean;
+  /** Of what is made of an archive. */
+  readonly name: string | undefined;
   readonly force: boolean;
   readonly persist: boolean;
   readonly readOnly: boolean;
@@ -370,6 +373,8 @@ export function parseArguments(
     dryRun: options.has('dry-run'),
     abort: options.has('abort'),
     deleteSource: options.has('delete-source'),
+    withLockers: options.has('with-lockers'),
+    name: options.get('name'),
     force: options.has('force'),
     persist: options.has('persist'),
     readOnly: options.has('read-only'),

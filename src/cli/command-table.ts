@@ -1,54 +1,20 @@
 /** Every command of lockerctl. Parsing, help and completion are made from this table. */
 
-import { columnNames } from './container-columns.ts';
 import {
-  containerStates,
-  optionSpec,
-  type ContainerState,
-  type OptionName,
-} from './option-table.ts';
-import type { CommandSpec, Operand } from './command-spec.ts';
+  container,
+  containers,
+  job,
+  locker,
+  ofProgram,
+  size,
+  startStatuses,
+  up,
+  type CommandSpec,
+} from './command-spec.ts';
+import { columnNames } from './container-columns.ts';
+import { fileCommands } from './file-commands.ts';
 import { limitHelp } from './limit-words.ts';
-
-/** Exit statuses of a command that has no others. */
-export const usualStatuses = [
-  ['0', 'all is well'],
-  ['1', 'something failed'],
-  ['2', 'wrong usage'],
-  ['4', 'not permitted'],
-  ['5', 'no such container, locker, snapshot, store or job'],
-] as const;
-
-/** The same of a command that starts a container. */
-const startStatuses = [
-  ...usualStatuses,
-  ['7', 'the container starts by itself when the host has what it needs'],
-] as const;
-
-const up = ['running', 'frozen'] as const;
-
-/** One or more containers, in these states or in any. */
-function containers(count: 'any' | 'some', states?: readonly ContainerState[]): [Operand] {
-  return [{ kind: 'container', name: 'NAME', count, ...(states ? { states } : {}) }];
-}
-
-function container(count: 'one' | 'optional', states?: readonly ContainerState[]): Operand {
-  return { kind: 'container', name: 'NAME', count, ...(states ? { states } : {}) };
-}
-
-function locker(name: string): Operand {
-  return { kind: 'locker', name, count: 'one' };
-}
-
-const size: Operand = { kind: 'size', name: 'SIZE', count: 'one' };
-
-const job = { 'no-block': '', timeout: '', 'no-ask-password': '', 'no-progress': '' };
-
-const ofProgram = [
-  ['2', 'wrong usage'],
-  ['4', 'the caller is not root'],
-  ['*', 'otherwise that of the program'],
-] as const;
+import { containerStates, optionSpec, type OptionName } from './option-table.ts';
 
 /** In the order of the help. */
 export const commandSpecs = {
@@ -363,26 +329,9 @@ export const commandSpecs = {
     help: 'Changes nothing without --apply; see lockerctl-import(8).',
     examples: ['lockerctl import', 'lockerctl import --apply'],
   },
-  move: {
-    operands: [container('one'), { kind: 'host', name: 'TARGET', count: 'optional' }],
-    options: { 'dry-run': '', abort: '', 'delete-source': '', 'no-progress': '' },
-    summary: 'Move a container to another host (root only)',
-    help: 'Copies it while it runs, stops it, copies the rest, starts it there, and only then gives it up here; see lockerctl-move(8). Whatever fails, it runs here again, and a second try goes on from what was copied. TARGET is [USER@]HOST[:PORT], where that user is root; --abort needs none.',
-    examples: [
-      'lockerctl move web root@host2.example --dry-run',
-      'lockerctl move web root@host2.example',
-      'lockerctl move --abort web',
-    ],
-    statuses: [
-      ['0', 'the container is on the other host'],
-      ['1', 'it is where it was'],
-      ['2', 'wrong usage'],
-      ['4', 'the caller is not root'],
-      ['5', 'there is no such container'],
-    ],
-  },
+  ...fileCommands,
   'cluster-resource': {
-    operands: [{ kind: 'container', name: 'NAME', count: 'one' }],
+    operands: [container('one')],
     options: { format: '', files: '' },
     summary: 'Print the commands that give a container to Pacemaker',
     help: 'They put its volumes, its mounts and its unit into a group, with the times that systemd has for the unit; see lockerd-cluster(7). Its settings must have "managed-by = pacemaker" on each node. It changes nothing, and should be run by root.',

@@ -5,9 +5,9 @@ import {
   commandSpec,
   operandsText,
   optionText,
-  usualStatuses,
   type CommandName,
 } from './command-table.ts';
+import { usualStatuses } from './command-spec.ts';
 import { longForm, optionNames, optionSpec, type OptionName } from './option-table.ts';
 import { pad, wrapText } from './text.ts';
 

@@ -30,6 +30,7 @@ import {
   type Session,
 } from './lists.ts';
 import { runLockerAction } from './locker-actions.ts';
+import { exportToFile, importFromFile } from './archive-action.ts';
 import { moveContainer } from './move-action.ts';
 import { monitor } from './monitor.ts';
 import { isUp, type ContainerInfo, type JobInfo } from './object-info.ts';
@@ -166,6 +167,8 @@ function runCommand(session: Session): Promise<number> {
     case 'cluster-resource':
     case 'import':
     case 'move':
+    case 'export':
+    case 'import-archive':
     case 'diff':
     case 'explain':
     case 'destroy-locker':
@@ -215,6 +218,8 @@ async function runOnBus(invocation: Invocation, terminal: Terminal): Promise<num
   if (command === 'import') return importContainers(invocation, terminal);
   if (command === 'explain') return explainUnits(invocation, terminal);
   if (command === 'move') return moveContainer(invocation, terminal);
+  if (command === 'export') return exportToFile(invocation, terminal);
+  if (command === 'import-archive') return importFromFile(invocation, terminal);
   if (command === 'diff') return diffUnits(invocation, terminal);
   if (command === 'destroy-locker') return destroyLocker(invocation, terminal);
   if (command === 'list' || command === 'lockers' || command === 'jobs') {

@@ -1,64 +1,24 @@
 /** "move": a container to another host, by src/move. */
 
 import { createInterface } from 'node:readline';
-import { LockerdError, type ErrorCode } from '../model/errors.ts';
 import { formatBytes } from '../model/memory-limit.ts';
-import { shellWord } from '../model/shell-quote.ts';
 import { deleteSource } from '../move/delete-source.ts';
-import { move, type MoveReport, type MoveResult } from '../move/mover.ts';
+import { move, type MoveResult } from '../move/mover.ts';
 import { abortMove } from '../move/undo.ts';
 import type { Invocation } from './arguments.ts';
-import { complain } from './complain.ts';
 import { CommandError, exitStatus, UsageError } from './exit.ts';
 import type { Terminal } from './terminal.ts';
 import { escapeText } from './text.ts';
-import { formatSpan } from './time.ts';
+import { formatMs, reporter, withFiles } from './with-files.ts';
 
-const statuses: Readonly<Partial<Record<ErrorCode, number>>> = {
-  NoSuchContainer: exitStatus.noSuchObject,
-  InvalidArgs: exitStatus.usage,
-};
-
-/** `3.2s`, `2min 5s` */
-function formatMs(ms: number): string {
-  return ms < 60_000 ? `${(ms / 1000).toFixed(1)}s` : formatSpan(BigInt(Math.round(ms)) * 1000n);
-}
-
-/** `copying: 1.2G of 3.4G, 55.0M/s, 40s left` */
-function progressText(
-  step: string,
-  { bytes, total, rate }: Parameters<MoveReport['progress']>[1],
-): string {
-  const size = (value: number): string => formatBytes(BigInt(Math.max(0, Math.round(value))));
-  const seconds = rate > 0 ? Math.max(0, total - bytes) / rate : undefined;
-  const left =
-    seconds === undefined ? '' : `, ${formatSpan(BigInt(Math.ceil(seconds)) * 1_000_000n)} left`;
-  return `${step}: ${size(bytes)} of ${size(total)}, ${size(rate)}/s${left}`;
-}
-
-function reporter(terminal: Terminal, { progress, quiet, operands }: Invocation): MoveReport {
-  const name = escapeText(operands[0] ?? '');
-  const show = (text: string): void => {
-    if (progress) terminal.status(text);
-  };
-  return {
-    step: (text) => {
-      show(`${name}: ${text}`);
-    },
-    warn: (text) => {
-      if (!quiet) terminal.complain(`lockerctl: warning: ${escapeText(text)}`);
-    },
-    progress: (step, figures) => {
-      show(`${name}: ${progressText(step, figures)}`);
-    },
-  };
-}
-
-function resultText({ container, target, bytes, files, moved, downtimeMs }: MoveResult): string {
+function resultText({ container, target, bytes, files, moved, downtime }: MoveResult): string {
   const size = `${formatBytes(BigInt(bytes))}, ${files} files`;
   if (!moved) return `${container}: could be moved to ${target}: ${size}`;
-  const downtime = downtimeMs === undefined ? '' : `; it did not run for ${formatMs(downtimeMs)}`;
-  return `${container}: moved to ${target}: ${size}${downtime}`;
+  if (downtime === undefined) return `${container}: moved to ${target}: ${size}`;
+  const { stopMs, copyMs, startMs } = downtime;
+  const parts = `stop ${formatMs(stopMs)}, copy ${formatMs(copyMs)}, start ${formatMs(startMs)}`;
+  const time = `it did not run for ${formatMs(stopMs + copyMs + startMs)} (${parts})`;
+  return `${container}: moved to ${target}: ${size}; ${time}`;
 }
 
 /** Lets somebody who sits at the terminal say the name, two times. */
@@ -104,39 +64,30 @@ async function run(name: string, invocation: Invocation, terminal: Terminal): Pr
   if (target === undefined) throw new UsageError('"move" needs a container and a host');
   const isDeleted = invocation.deleteSource && !invocation.dryRun;
   if (isDeleted) await confirmDeletion(name, terminal);
-  const result = await move(name, target, invocation.dryRun, reporter(terminal, invocation));
+  const { dryRun: isDry, withLockers, store = '' } = invocation;
+  const how = { isDry, withLockers, store };
+  const result = await move(name, target, how, reporter(name, terminal, invocation));
   terminal.status('');
   if (isDeleted) await deleteSource(name);
   const { json, quiet } = invocation;
   if (json) {
-    const { moved, bytes, files, warnings, downtimeMs } = result;
-    const downtime = downtimeMs === undefined ? null : Math.round(downtimeMs * 1000);
-    terminal.printJson(
-      { container: name, target, moved, bytes, files, warnings, downtime_usec: downtime },
-      json,
-    );
+    const { moved, bytes, files, warnings, downtime } = result;
+    const usec = (ms: number): number => Math.round(ms * 1000);
+    const times =
+      downtime === undefined
+        ? { downtime_usec: null }
+        : {
+            downtime_usec: usec(downtime.stopMs + downtime.copyMs + downtime.startMs),
+            stop_usec: usec(downtime.stopMs),
+            copy_usec: usec(downtime.copyMs),
+            start_usec: usec(downtime.startMs),
+          };
+    terminal.printJson({ container: name, target, moved, bytes, files, warnings, ...times }, json);
   } else if (!quiet) terminal.print(escapeText(resultText(result)));
 }
 
 /** Moves a container of this host. */
-export async function moveContainer(invocation: Invocation, terminal: Terminal): Promise<number> {
+export function moveContainer(invocation: Invocation, terminal: Terminal): Promise<number> {
   const [name = ''] = invocation.operands;
-  if (invocation.host !== undefined) {
-    throw new UsageError('"move" is called on the host that has the container');
-  }
-  if (process.geteuid?.() !== 0) {
-    const hint = `Try "sudo lockerctl move ${shellWord(name)} ...".`;
-    throw new CommandError('only root can use "move"', exitStatus.notPermitted, hint);
-  }
-  try {
-    await run(name, invocation, terminal);
-    return exitStatus.ok;
-  } catch (error) {
-    if (!(error instanceof LockerdError)) throw error;
-    terminal.status('');
-    const [first = '', ...others] = error.message.split('\n');
-    complain(terminal, name, { message: first });
-    for (const line of others) terminal.complain(line);
-    return statuses[error.code] ?? exitStatus.failure;
-  }
+  return withFiles(name, invocation, terminal, () => run(name, invocation, terminal));
 }

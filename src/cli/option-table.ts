@@ -106,6 +106,11 @@ export const optionSpecs = {
   apply: { scope: 'own', help: 'Make the changes that it shows' },
   'dry-run': { scope: 'own', help: 'Only say what would be in the way' },
   abort: { scope: 'own', help: 'Undo a move that has not ended' },
+  name: {
+    value: { kind: 'text', shown: 'NEW' },
+    scope: 'own',
+    help: 'Give it another name',
+  },
   'delete-source': { scope: 'own', help: 'Delete it here afterwards; asks twice' },
   format: {
     value: { kind: 'cluster-format', shown: 'FORMAT' },
@@ -113,6 +118,7 @@ export const optionSpecs = {
     help: 'Commands of this program: crm or pcs; crm without it',
   },
   files: { scope: 'own', help: 'List the files that all nodes must have alike' },
+  'with-lockers': { scope: 'own', help: 'Copy lockers that the other host does not have' },
   store: {
     value: { kind: 'store', shown: 'STORE' },
     scope: 'own',

@@ -44,7 +44,7 @@ export function removeFile(path: string): void {
  * Replaces a file atomically, so that a reader finds either the old or the new one, even after a crash. Mode
  * and owner stay; a new one is root's, with mode 0644. Throws Failed.
  */
-export function replaceFile(path: string, text: string): void {
+export function replaceFile(path: string, text: string | Uint8Array): void {
   const directory = dirname(path);
   // A file that a killed helper left behind is replaced.
   const temporary = temporaryOf(path);

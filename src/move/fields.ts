@@ -67,6 +67,21 @@ export class Fields {
     });
   }
 
+  /** Texts by names. */
+  record(name: string): Readonly<Record<string, string>> {
+    const value = this.#get(name);
+    if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+      throw wrong(`${name} is no object`);
+    }
+    // Without a prototype, no name means anything by itself.
+    const texts = Object.create(null) as Record<string, string>;
+    for (const [key, text] of Object.entries(value)) {
+      if (typeof text !== 'string' || text.includes('\0')) throw wrong(`${name} has no texts`);
+      texts[key] = text;
+    }
+    return texts;
+  }
+
   oneOf<T extends string>(name: string, values: readonly T[]): T {
     const value = values.find((known) => known === this.#get(name));
     if (value === undefined) throw wrong(`${name} is none of ${values.join(', ')}`);

@@ -29,12 +29,26 @@ export class Incoming {
   readonly container: string;
   readonly #lxcpath: string;
   #state: IncomingState;
+  #files: readonly string[];
+  #lockers: Readonly<Record<string, string>>;
+  #rootStore: string;
 
-  private constructor(lxcpath: string, id: string, container: string, state: IncomingState) {
+  private constructor(
+    lxcpath: string,
+    id: string,
+    container: string,
+    state: IncomingState,
+    files: readonly string[],
+    lockers: Readonly<Record<string, string>>,
+    rootStore: string,
+  ) {
     this.#lxcpath = lxcpath;
     this.id = id;
     this.container = container;
     this.#state = state;
+    this.#files = files;
+    this.#lockers = lockers;
+    this.#rootStore = rootStore;
   }
 
   static #directory(lxcpath: string, id: string): string {
@@ -58,7 +72,17 @@ export class Incoming {
     const fields = Fields.parse(text);
     const container = fields.text('container');
     if (!isName(container)) throw new LockerdError('Failed', `${directory} names no container`);
-    return new Incoming(lxcpath, id, container, fields.oneOf('state', states));
+    const files = fields.texts('files');
+    const state = fields.oneOf('state', states);
+    return new Incoming(
+      lxcpath,
+      id,
+      container,
+      state,
+      files,
+      fields.record('lockers'),
+      fields.text('rootStore'),
+    );
   }
 
   /** Makes the directory, or finds that of an earlier try. */
@@ -73,7 +97,7 @@ export class Incoming {
     if (isThere(directory)) rmdirSync(directory);
     // Programs of the guest that are setuid are nobody's but root's here.
     mkdirSync(directory, { mode: 0o700 });
-    const made = new Incoming(lxcpath, id, container, 'copying');
+    const made = new Incoming(lxcpath, id, container, 'copying', [], {}, '');
     mkdirSync(made.copy, { mode: 0o700 });
     made.state = 'copying';
     return made;
@@ -81,6 +105,11 @@ export class Incoming {
 
   get #own(): string {
     return Incoming.#directory(this.#lxcpath, this.id);
+  }
+
+  /** Has the copy, and nothing else but the record. */
+  get directory(): string {
+    return this.#own;
   }
 
   /** Where the files are copied to. */
@@ -93,6 +122,11 @@ export class Incoming {
     return `${this.#lxcpath}/${this.container}`;
   }
 
+  /** Where they are now. */
+  get at(): string {
+    return this.state === 'copying' ? this.copy : this.place;
+  }
+
   get state(): IncomingState {
     return this.#state;
   }
@@ -100,8 +134,45 @@ export class Incoming {
   /** Is on the disk before it has an effect. */
   set state(state: IncomingState) {
     this.#state = state;
-    const { id, container } = this;
-    replaceFile(`${this.#own}/${recordName}`, `${JSON.stringify({ id, container, state })}\n`);
+    this.#write();
+  }
+
+  /** Paths of what the container has outside its directory, which are removed when it is not to be here. */
+  get files(): readonly string[] {
+    return this.#files;
+  }
+
+  /** Is on the disk before any of them is. */
+  set files(files: readonly string[]) {
+    this.#files = files;
+    this.#write();
+  }
+
+  /** Lockers that come along, with the names that they have until the container has its own. */
+  get lockers(): Readonly<Record<string, string>> {
+    return this.#lockers;
+  }
+
+  /** Is on the disk before any of them is made. */
+  set lockers(lockers: Readonly<Record<string, string>>) {
+    this.#lockers = lockers;
+    this.#write();
+  }
+
+  /** The store whose volume has the root file system; empty for a directory. */
+  get rootStore(): string {
+    return this.#rootStore;
+  }
+
+  set rootStore(store: string) {
+    this.#rootStore = store;
+    this.#write();
+  }
+
+  #write(): void {
+    const { id, container, state, files, lockers, rootStore } = this;
+    const text = JSON.stringify({ id, container, state, files, lockers, rootStore });
+    replaceFile(`${this.#own}/${recordName}`, `${text}\n`);
   }
 
   /** Gives the copy the container's name. Throws Failed where something has it. */

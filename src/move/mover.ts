@@ -2,15 +2,17 @@
 import { randomBytes } from 'node:crypto';
 import { LockerdError } from '../model/errors.ts';
 import { shellWord } from '../model/shell-quote.ts';
+import type { Fields } from './fields.ts';
+import { startWatch } from './frozen.ts';
 import { hold } from './guard.ts';
 import { withMoveLock } from './lock.ts';
-import { programPath } from './protocol.ts';
 import { sizeOf } from './receiver.ts';
 import { readRecord, writeRecord, type MoveRecord, type Phase } from './record.ts';
 import { run, stopUnit, unitState } from './run.ts';
 import { readMovable, type Movable } from './source-facts.ts';
+import { readLockers, sizeThere, type CopiedLocker } from './source-lockers.ts';
 import { Target, type Hello } from './ssh.ts';
-import { copyTree } from './sync.ts';
+import { copyTree, sizeOfVolume } from './sync.ts';
 import { giveUp, undo } from './undo.ts';
 
 /** What the caller is told while a move goes on. */
@@ -24,6 +26,12 @@ export interface MoveReport {
   ) => void;
 }
 
+export interface Downtime {
+  readonly stopMs: number;
+  readonly copyMs: number;
+  readonly startMs: number;
+}
+
 export interface MoveResult {
   readonly container: string;
   readonly target: string;
@@ -32,8 +40,17 @@ export interface MoveResult {
   readonly bytes: number;
   readonly files: number;
   readonly warnings: readonly string[];
-  /** From the order to stop until the target was ready; undefined for a container that did not run. */
-  readonly downtimeMs: number | undefined;
+  /** Without the container, milliseconds: its stop, the rest of the copy, its start; undefined where it did not run. */
+  readonly downtime: Downtime | undefined;
+}
+
+export interface MoveHow {
+  /** Looks at everything, and changes nothing. */
+  readonly isDry: boolean;
+  /** Copies lockers that the target does not have. */
+  readonly withLockers: boolean;
+  /** The store at the target that makes them; empty for the default one. */
+  readonly store: string;
 }
 
 /** What is wrong at either end; nothing was changed. */
@@ -62,6 +79,11 @@ async function checkState(name: string): Promise<boolean> {
   throw new NotMovable([`it runs, but not as its unit; stop it with lxc-stop first`]);
 }
 
+/** Throws Failed for one that was started since somebody has looked. */
+async function checkStopped(name: string): Promise<void> {
+  if (await checkState(name)) throw new LockerdError('Failed', 'it was started meanwhile');
+}
+
 /** Differences that may matter, but need not. */
 function releaseWarnings(hello: Hello, lxc: string): string[] {
   return [
@@ -76,12 +98,29 @@ class Move {
   readonly #movable: Movable;
   readonly #report: MoveReport;
   readonly #target: Target;
+  readonly #how: MoveHow;
   #record: MoveRecord;
   #copy = '';
+  /** Lockers that go along. */
+  #lockers: readonly CopiedLocker[] = [];
+  /** What the target's volume for the root file system is to have; zero for a directory. */
+  #volumeBytes = 0;
+  /** Where the target has that. */
+  #root = '';
+  /** Where the target has each of them mounted. */
+  #places: Readonly<Record<string, string>> = {};
   #bytes = 0;
-  #downSinceMs = 0;
+  /** How long each part of the time without the container has taken, milliseconds. */
+  readonly phases = { stopMs: 0, copyMs: 0, startMs: 0 };
 
-  constructor(movable: Movable, target: Target, record: MoveRecord, report: MoveReport) {
+  constructor(
+    movable: Movable,
+    target: Target,
+    record: MoveRecord,
+    how: MoveHow,
+    report: MoveReport,
+  ) {
+    this.#how = how;
     this.#movable = movable;
     this.#target = target;
     this.#record = record;
@@ -100,18 +139,41 @@ class Move {
     const size = await sizeOf(directory);
     this.#bytes = size.bytes;
     const { id } = this.#record;
-    const asked = { id, name, config, needs, idmaps, lockers, ...size };
+    const read = this.#how.withLockers ? await readLockers(name, lockers) : undefined;
+    this.#lockers = read?.lockers ?? [];
+    const { volume } = this.#movable;
+    const root = volume === undefined ? { size: 0, used: 0 } : await sizeOfVolume(volume);
+    this.#bytes += root.used;
+    this.#volumeBytes = volume === undefined ? 0 : sizeThere(root.size);
+    const ofRoot = { volumeBytes: this.#volumeBytes, rootBytes: root.used };
+    const asked = { id, name, config, needs, idmaps, ...this.#askedLockers(), ...ofRoot, ...size };
     const answer = await this.#target.ask('check', asked);
-    const problems = answer.texts('problems');
+    const present = answer.texts('present');
+    // What the target has need not be one that could be copied.
+    const unfit = [...(read?.problems ?? [])].flatMap(([locker, problem]) =>
+      present.includes(locker) ? [] : problem,
+    );
+    const problems = [...unfit, ...answer.texts('problems')];
     if (problems.length > 0) throw new NotMovable(problems);
+    this.#lockers = this.#lockers.filter((locker) => !present.includes(locker.name));
+    for (const { used } of this.#lockers) this.#bytes += used;
     const lxc = (await run('lxc-start', ['--version'])).trim();
     const warnings = [
       ...releaseWarnings(hello, lxc),
       ...answer.texts('warnings'),
+      ...this.#movable.warnings,
+      ...present.map(
+        (locker) => `locker "${locker}" is there already, and taken to be the same one`,
+      ),
       ...wantedBy.map((other) => `${other} needs or wants it here`),
     ];
     for (const warning of warnings) this.#report.warn(warning);
-    return { ...size, warnings };
+    return { ...size, bytes: this.#bytes, warnings };
+  }
+
+  #askedLockers(): Readonly<Record<string, unknown>> {
+    const wanted = Object.fromEntries(this.#lockers.map(({ name, size }) => [name, String(size)]));
+    return { lockers: this.#movable.lockers, wanted, store: this.#how.store };
   }
 
   #enter(phase: Phase): void {
@@ -121,72 +183,95 @@ class Move {
 
   async #sync(step: string, isAtRest: boolean): Promise<void> {
     this.#report.step(step);
-    const { directory } = this.#movable;
-    await copyTree(directory, this.#target.socket, this.#copy, isAtRest, ({ bytes, rate }) => {
-      this.#report.progress(step, { bytes, total: this.#bytes, rate });
-    });
-  }
-
-  /** Has somebody undo the move should this process be killed. */
-  async #watch(): Promise<void> {
-    const { name } = this.#movable;
-    const unit = `--unit=lockerd-move-${this.#record.id}-${randomBytes(4).toString('hex')}`;
-    const command = [programPath, 'watch', '--', name];
-    await run('systemd-run', ['--quiet', '--collect', unit, '--', ...command]);
+    const { directory: own, volume } = this.#movable;
+    // The target has written its own line about the volume before the last copy.
+    const ofVolume = ['/rootfs', ...(this.#record.phase === 'stopping' ? ['/config'] : [])];
+    const trees = [
+      { from: own, to: this.#copy, excluded: volume === undefined ? [] : ofVolume },
+      ...(volume === undefined ? [] : [{ from: volume, to: this.#root, excluded: [] }]),
+      ...this.#lockers.map(({ name, mountPoint: from }) => {
+        return { from, to: this.#places[name] ?? '', excluded: [] };
+      }),
+    ];
+    let before = 0;
+    for (const { from, to, excluded } of trees) {
+      let done = 0;
+      await copyTree(from, this.#target.socket, to, isAtRest, excluded, ({ bytes, rate }) => {
+        done = bytes;
+        this.#report.progress(step, { bytes: before + bytes, total: this.#bytes, rate });
+      });
+      before += done;
+    }
   }
 
   async #copyWhileItRuns(): Promise<void> {
     this.#enter('copying');
+    const { name } = this.#movable;
+    const { wasRunning, target } = this.#record;
+    await startWatch(name);
+    if (!wasRunning) {
+      hold(name, `it is being moved to ${target}`);
+      await checkStopped(name);
+    }
     const answer = await this.#target.ask('prepare', {
       id: this.#record.id,
-      name: this.#movable.name,
+      name,
+      volumeBytes: this.#volumeBytes,
+      ...this.#askedLockers(),
     });
-    this.#copy = answer.text('copy');
-    const { wasRunning } = this.#record;
+    this.#goTo(answer);
     await this.#sync('copying', !wasRunning);
     // What has changed meanwhile takes less time, in which less changes.
     if (wasRunning) await this.#sync('copying what has changed', false);
     await this.#target.ask('flush');
   }
 
-  async #handOver(): Promise<void> {
-    const { name, settings, autostart } = this.#movable;
-    await this.#watch();
-    this.#enter('stopping');
-    hold(name, `it is being moved to ${this.#record.target}`);
-    this.#downSinceMs = performance.now();
-    if (this.#record.wasRunning) {
-      this.#report.step('stopping');
-      await stopUnit(name);
-      await this.#sync('copying the rest', true);
-    }
-    await this.#target.ask('install', { settings, autostart });
-    if (this.#record.wasRunning) {
-      this.#enter('starting');
-      this.#report.step('starting there');
-      await this.#target.ask('start');
-    }
+  /** From now on files are copied to where the target says. */
+  #goTo(answer: Fields): void {
+    this.#copy = answer.text('copy');
+    this.#root = answer.text('root');
+    this.#places = answer.record('places');
   }
 
-  /** All of it; on failure, the source is as it was. @returns milliseconds without the container */
-  async run(): Promise<number> {
+  async #handOver(): Promise<void> {
+    const { name, belongings, autostart } = this.#movable;
+    const isVolume = this.#movable.volume !== undefined;
+    // The target needs a moment for that, and cannot start the container before it is told to.
+    this.#goTo(await this.#target.ask('install', { ...belongings, autostart, isVolume }));
+    this.#enter('stopping');
+    hold(name, `it is being moved to ${this.#record.target}`);
+    if (!this.#record.wasRunning) return;
+    const { phases } = this;
+    const began = performance.now();
+    this.#report.step('stopping');
+    await stopUnit(name);
+    phases.stopMs = performance.now() - began;
+    await this.#sync('copying the rest', true);
+    await this.#target.ask('flush');
+    phases.copyMs = performance.now() - began - phases.stopMs;
+    this.#enter('starting');
+    this.#report.step('starting there');
+    await this.#target.ask('start');
+    phases.startMs = performance.now() - began - phases.stopMs - phases.copyMs;
+  }
+
+  /** All of it; on failure, the source is as it was. */
+  async run(): Promise<void> {
     try {
       await this.#copyWhileItRuns();
       await this.#handOver();
     } catch (error) {
       throw await this.#undone(error);
     }
-    const downtimeMs = performance.now() - this.#downSinceMs;
     this.#enter('keeping');
     try {
       await this.#target.ask('keep');
     } catch (error) {
       const undone = await undo(this.#record);
       if (undone.outcome !== 'kept') throw error;
-      return downtimeMs;
+      return;
     }
     for (const warning of await giveUp(this.#record)) this.#report.warn(warning);
-    return downtimeMs;
   }
 
   async #undone(error: unknown): Promise<Error> {
@@ -235,7 +320,7 @@ const lockWaitSec = 5;
 export function move(
   name: string,
   target: string,
-  isDry: boolean,
+  how: MoveHow,
   report: MoveReport,
 ): Promise<MoveResult> {
   return withMoveLock(name, lockWaitSec, async () => {
@@ -245,12 +330,12 @@ export function move(
     const record = recordFor(name, target, wasRunning);
     const connection = await Target.connect(target, record.id);
     try {
-      const moving = new Move(movable, connection.target, record, report);
+      const moving = new Move(movable, connection.target, record, how, report);
       const { bytes, files, warnings } = await moving.check(connection.hello);
       const result = { container: name, target, bytes, files, warnings };
-      if (isDry) return { ...result, moved: false, downtimeMs: undefined };
-      const downtimeMs = await moving.run();
-      return { ...result, moved: true, downtimeMs: wasRunning ? downtimeMs : undefined };
+      if (how.isDry) return { ...result, moved: false, downtime: undefined };
+      await moving.run();
+      return { ...result, moved: true, downtime: wasRunning ? moving.phases : undefined };
     } finally {
       connection.target.close();
     }

@@ -8,7 +8,7 @@ import type { Readable } from 'node:stream';
 import { Fields, lineMax } from './fields.ts';
 
 /** Changes whenever ends with different ones would not understand each other. */
-export const protocolVersion = 1;
+export const protocolVersion = 2;
 
 /** Where the program of the target is installed. */
 export const programPath = '/usr/lib/lockerd/lockerd-move';

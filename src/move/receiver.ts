@@ -6,11 +6,21 @@ import { existsSync, readFileSync } from 'node:fs';
 import type { Readable, Writable } from 'node:stream';
 import { editAutostart } from '../helper/settings-edit.ts';
 import { readSettingsFile, writeSettingsFile } from '../helper/settings-file.ts';
+import { viewLockers } from '../helper/locker-view.ts';
 import { lxcpathOf, viewContainer } from '../helper/view.ts';
 import { HostReader } from '../host/read.ts';
 import { LockerdError } from '../model/errors.ts';
 import { decodeContainer } from '../model/facts.ts';
 import { containerUnit } from '../model/unit-name.ts';
+import {
+  parseBelongings,
+  pathsOf,
+  placeBelongings,
+  removeBelongings,
+  settingsPath,
+  strayBelongings,
+  type Belongings,
+} from './belongings.ts';
 import type { Fields } from './fields.ts';
 import { allowForNow, hold, release } from './guard.ts';
 import { Incoming } from './incoming.ts';
@@ -19,6 +29,15 @@ import { withMoveLock } from './lock.ts';
 import { eachLine, operations, programPath, protocolVersion, type Operation } from './protocol.ts';
 import { killUnit, reload, run, startUnit } from './run.ts';
 import { checkTarget, isName, type Asked } from './target-checks.ts';
+import { checkRoot, keepRoot, leaveRoot, makeRoot, pointToRoot, rootPlace } from './target-root.ts';
+import {
+  checkLockers,
+  makeLockers,
+  nameLockers,
+  unfinishedNames,
+  unnameLockers,
+  type WantedLocker,
+} from './target-lockers.ts';
 
 type Answer = Readonly<Record<string, unknown>>;
 
@@ -26,8 +45,6 @@ type Answer = Readonly<Record<string, unknown>>;
 const lockWaitSec = 60;
 
 export const hostLxcpath = (): string => lxcpathOf(new HostReader(''));
-
-const settingsPath = (name: string): string => `/etc/lockerd/containers/${name}.conf`;
 
 /** Bytes and files of a tree, links not followed. */
 export async function sizeOf(directory: string): Promise<{ bytes: number; files: number }> {
@@ -48,13 +65,18 @@ export async function sizeOf(directory: string): Promise<{ bytes: number; files:
 export async function abortIncoming(incoming: Incoming): Promise<void> {
   const { container, state } = incoming;
   endLease(incoming.id);
-  if (state === 'copying') return;
+  if (state === 'copying') {
+    await leaveRoot(incoming);
+    return;
+  }
   hold(container, `a move to this host, ${incoming.id}, has not ended`);
   if (state === 'started') await killUnit(container);
+  await leaveRoot(incoming);
   incoming.uninstall();
-  // It was made by this move: another container's would have been in the way.
-  writeSettingsFile(settingsPath(container), '');
+  // They were made by this move: another container's would have been in the way.
+  removeBelongings(container, incoming.files);
   await reload();
+  await unnameLockers(incoming.lockers);
   release(container);
 }
 
@@ -67,6 +89,32 @@ async function setAutostart(name: string, wanted: boolean): Promise<void> {
   const path = settingsPath(name);
   writeSettingsFile(path, editAutostart(readSettingsFile(path), wanted, path, settings.defaults));
   await reload();
+}
+
+/** Gives a copy that is whole the container's name; its unit cannot start until release(). */
+export async function installIncoming(
+  incoming: Incoming,
+  belongings: Belongings,
+  autostart: boolean,
+): Promise<void> {
+  const { container, id } = incoming;
+  const [stray] = strayBelongings(container);
+  if (stray !== undefined) throw new LockerdError('Failed', stray);
+  hold(container, `a move to this host, ${id}, has not ended`);
+  // What decides about autostart may have to be written.
+  incoming.files = [...new Set([settingsPath(container), ...pathsOf(container, belongings)])];
+  incoming.install();
+  placeBelongings(container, belongings);
+  await reload();
+  await setAutostart(container, autostart);
+}
+
+/** Lockers that the source wants to copy, with the bytes that each is to have. */
+function wantedLockers(fields: Fields): WantedLocker[] {
+  return Object.entries(fields.record('wanted')).map(([name, size]) => {
+    if (/^[1-9]\d{0,15}$/.test(size)) return { name, size: Number(size) };
+    throw new LockerdError('InvalidArgs', `locker "${name}" cannot have such a size`);
+  });
 }
 
 class Receiver {
@@ -103,7 +151,7 @@ class Receiver {
       case 'prepare':
         return this.#prepare(fields);
       case 'flush':
-        await run('sync', ['--file-system', '--', this.#present().copy]);
+        await this.#flush();
         return {};
       case 'install':
         return this.#install(fields);
@@ -138,19 +186,63 @@ class Receiver {
     if (!isName(name)) throw new LockerdError('InvalidArgs', 'a container cannot have this name');
     const left = Incoming.find(this.#lxcpath, fields.id('id'));
     const size = left === undefined ? { bytes: 0, files: 0 } : await sizeOf(left.copy);
+    // Zero for a root file system that is a part of the directory.
+    const volumeBytes = fields.number('volumeBytes');
+    const root =
+      volumeBytes > 0
+        ? await checkRoot({
+            ...{ id: fields.id('id'), name, store: fields.text('store'), size: volumeBytes },
+          })
+        : { problems: [], warnings: [], isVolume: false };
+    const ofRoot = root.isVolume ? 0 : fields.number('rootBytes');
     const asked: Asked = {
       id: fields.id('id'),
       name,
       config: fields.text('config'),
       needs: fields.texts('needs'),
       idmaps: fields.texts('idmaps'),
-      lockers: fields.texts('lockers'),
-      bytes: fields.number('bytes'),
+      lockers: [],
+      bytes: fields.number('bytes') + ofRoot,
       files: fields.number('files'),
       leftBytes: size.bytes,
       leftFiles: size.files,
     };
-    return { ...checkTarget(asked, this.#lxcpath) };
+    const { problems, warnings } = checkTarget(asked, this.#lxcpath);
+    const { present, problems: ofLockers } = await checkLockers(
+      asked.id,
+      fields.texts('lockers'),
+      wantedLockers(fields),
+      fields.text('store'),
+    );
+    return {
+      problems: [...problems, ...ofLockers, ...root.problems],
+      warnings: [...warnings, ...root.warnings],
+      present,
+    };
+  }
+
+  /** Where the files of the container are, and those of each locker that comes with it. */
+  #where(): { copy: string; root: string; places: Readonly<Record<string, string>> } {
+    const incoming = this.#present();
+    const { at, state, lockers } = incoming;
+    const known = viewLockers().lockers;
+    const places = Object.entries(lockers).map(([name, unfinished]) => {
+      const locker = known.get(state === 'copying' ? unfinished : name);
+      if (locker !== undefined) return [name, locker.mountPoint];
+      throw new LockerdError('Failed', `there is no locker "${name}" any more`);
+    });
+    return {
+      copy: at,
+      root: rootPlace(incoming),
+      places: Object.fromEntries(places) as Record<string, string>,
+    };
+  }
+
+  /** Has everything on the disk that was copied. */
+  async #flush(): Promise<void> {
+    const { copy, root, places } = this.#where();
+    const all = [copy, ...(existsSync(root) ? [root] : []), ...Object.values(places)];
+    await run('sync', ['--file-system', '--', ...all]);
   }
 
   /** Holds the lock of the container until the end of the connection. */
@@ -171,27 +263,28 @@ class Receiver {
     await abortIncoming(incoming);
     if (existsSync(incoming.place)) throw new LockerdError('Failed', `there is ${incoming.place}`);
     this.#incoming = incoming;
-    return { copy: incoming.copy };
+    const wanted = wantedLockers(fields);
+    const names = unfinishedNames(incoming.id, fields.texts('lockers'));
+    incoming.lockers = Object.fromEntries(wanted.map(({ name }) => [name, names[name] ?? '']));
+    await makeLockers(incoming.lockers, wanted, fields.text('store'));
+    const volumeBytes = fields.number('volumeBytes');
+    if (volumeBytes > 0) await makeRoot(incoming, fields.text('store'), volumeBytes);
+    return this.#where();
   }
 
   async #install(fields: Fields): Promise<Answer> {
     const incoming = this.#present();
-    const { container } = incoming;
-    // What the source gives up is on this host's disk.
-    await run('sync', ['--file-system', '--', incoming.copy]);
-    hold(container, `a move to this host, ${incoming.id}, has not ended`);
-    incoming.install();
-    const settings = fields.optionalText('settings');
-    if (settings !== undefined) writeSettingsFile(settingsPath(container), settings);
-    await reload();
-    await setAutostart(container, fields.flag('autostart'));
-    return {};
+    await nameLockers(incoming.lockers);
+    if (fields.flag('isVolume')) pointToRoot(incoming);
+    await installIncoming(incoming, parseBelongings(fields), fields.flag('autostart'));
+    return this.#where();
   }
 
   async #start(fields: Fields): Promise<Answer> {
     const incoming = this.#present();
     const seen = fields.number('seen');
     if (!isFresh(seen)) throw new LockerdError('Failed', 'the order to start came too late');
+    await leaveRoot(incoming);
     renewLease(incoming.id, seen);
     incoming.state = 'started';
     const service = ['--quiet', '--collect', `--unit=lockerd-move-${incoming.id}`];
@@ -201,13 +294,19 @@ class Receiver {
     return {};
   }
 
-  #keep(): Answer {
+  async #keep(): Promise<Answer> {
     const incoming = this.#present();
     const { state } = incoming;
+    // What the source gives up is on this host's disk.
+    if (state === 'installed') {
+      await this.#flush();
+      await leaveRoot(incoming);
+    }
     if (state === 'started' && !claimLease(incoming.id)) {
       throw new LockerdError('Failed', 'the source was not heard for too long');
     }
     // Until the record is gone, all can still be undone; afterwards the container is this host's.
+    await keepRoot(incoming);
     release(incoming.container);
     incoming.finish();
     this.#incoming = undefined;

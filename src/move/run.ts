@@ -62,3 +62,9 @@ export async function killUnit(container: string): Promise<void> {
 export async function reload(): Promise<void> {
   await run('systemctl', ['daemon-reload']);
 }
+
+/** Names the last start of the unit; another text after another start. */
+export async function startOf(container: string): Promise<string> {
+  const properties = '--property=InvocationID,ActiveEnterTimestampMonotonic';
+  return run('systemctl', ['show', properties, '--', containerUnit(container)]);
+}

@@ -1,5 +1,5 @@
 /** What the source's files say about a container that is to be moved, and why it cannot be. */
-import { lstatSync } from 'node:fs';
+import { lstatSync, statSync } from 'node:fs';
 import type { Container } from '../generator/container.ts';
 import { modelContainers } from '../generator/decide.ts';
 import { readFacts } from '../generator/read-facts.ts';
@@ -12,6 +12,7 @@ import type { LxcConfig } from '../model/lxc-config.ts';
 import { isAtOrBelow } from '../model/path.ts';
 import { formatProblem } from '../model/problem.ts';
 import { parseRootfs } from '../model/rootfs.ts';
+import { readBelongings, type Belongings } from './belongings.ts';
 
 /** A container with all that a target must have, or get. */
 export interface Movable {
@@ -20,6 +21,10 @@ export interface Movable {
   /** Has its configuration and its root file system. */
   readonly directory: string;
   readonly lxcpath: string;
+  /** The root file system, as a path in the directory; empty for the directory itself, and for a volume. */
+  readonly rootfs: string;
+  /** The device that has the root file system, which LXC mounts; undefined for a directory. */
+  readonly volume: string | undefined;
   /** The configuration; includes of files that move along stand in their places. */
   readonly config: string;
   /** Paths, devices and programs of the host that a start cannot do without. */
@@ -28,14 +33,15 @@ export interface Movable {
   readonly idmaps: readonly string[];
   readonly lockers: readonly string[];
   readonly autostart: boolean;
-  /** Its own settings file; undefined where it has none. */
-  readonly settings: string | undefined;
+  readonly belongings: Belongings;
+  /** What of it cannot go along, or means something else elsewhere. */
+  readonly warnings: readonly string[];
   /** Containers here that need it or start after it. */
   readonly wantedBy: readonly string[];
 }
 
 function refuse(why: string): LockerdError {
-  return new LockerdError('Failed', `it cannot be moved: ${why}`);
+  return new LockerdError('Failed', `its files cannot be copied: ${why}`);
 }
 
 /** The lines of a file, with those of included files that move along in the place of their include. */
@@ -51,15 +57,32 @@ function portableLines(file: LxcFile, movesAlong: (path: string) => boolean): st
   });
 }
 
-/** Throws Failed unless the root file system is a directory that moves along with the container's. */
-function checkRootfs({ rootfsPath }: LxcConfig, directory: string): void {
+/** The device that LXC mounts as the root file system; undefined where there is none. */
+function volumeOf({ rootfsPath }: LxcConfig, configFile: string): string | undefined {
+  const parsed = parseRootfs(rootfsPath?.value ?? '');
+  const rootfs = 'rootfs' in parsed ? parsed.rootfs : undefined;
+  const [device] = rootfs?.devices ?? [];
+  if (device === undefined || !(rootfs?.type === 'lvm' || rootfs?.type === 'device')) {
+    return undefined;
+  }
+  if (!statSync(device, { throwIfNoEntry: false })?.isBlockDevice()) {
+    throw refuse(`its root file system, ${device}, is no block device that is there`);
+  }
+  if (rootfsPath?.file !== configFile) {
+    throw refuse(`lxc.rootfs.path is in ${rootfsPath?.file ?? ''}; write it into ${configFile}`);
+  }
+  return device;
+}
+
+/** The root file system in the directory. Throws Failed unless it is one that moves along with that. */
+function rootfsIn({ rootfsPath }: LxcConfig, directory: string): string {
   if (rootfsPath === undefined) throw refuse('it has no lxc.rootfs.path');
   const parsed = parseRootfs(rootfsPath.value);
   const rootfs = 'rootfs' in parsed ? parsed.rootfs : undefined;
   const [path] = rootfs?.paths ?? [];
   if (rootfs?.type !== 'dir' || path === undefined) {
-    const what = `its root file system, ${rootfsPath.value}, is no directory`;
-    throw refuse(`${what}; volumes, images and overlays are not moved yet`);
+    const what = `its root file system, ${rootfsPath.value}, is neither a directory nor a device`;
+    throw refuse(`${what}; images and overlays cannot be copied yet`);
   }
   if (!isAtOrBelow(path, directory)) {
     throw refuse(`its root file system, ${path}, is not in ${directory}`);
@@ -68,8 +91,9 @@ function checkRootfs({ rootfsPath }: LxcConfig, directory: string): void {
     if (!lstatSync(at).isDirectory()) throw refuse(`${at} is a symbolic link or a file`);
   }
   if (lstatSync(path).dev !== lstatSync(directory).dev) {
-    throw refuse(`${path} is a file system of its own; these are not moved yet`);
+    throw refuse(`${path} is a file system of its own; these cannot be copied yet`);
   }
+  return path.slice(directory.length + 1);
 }
 
 /** The first words of hooks: programs that LXC runs. */
@@ -99,23 +123,31 @@ export function readMovable(name: string): Movable {
   if (problem !== undefined) throw refuse(`it would not start here: ${formatProblem(problem)}`);
   const { directory, config } = own;
   if (!lstatSync(directory).isDirectory()) throw refuse(`${directory} is a symbolic link`);
-  checkRootfs(config, directory);
+  const volume = volumeOf(config, unit.configFile);
+  const rootfs = volume === undefined ? rootfsIn(config, directory) : '';
   const { file } = createLxcReader('', files).read(unit.configFile);
   const { path: lxcpath, real } = facts.host.lxcpath;
+  const { belongings, warnings } = readBelongings(name, view.own.text);
   const movesAlong = (path: string): boolean => isAtOrBelow(path, directory);
   return {
     name,
     view,
     directory,
     lxcpath,
+    rootfs,
+    volume,
     config: portableLines(file, movesAlong)
       .map((line) => `${line}\n`)
       .join(''),
-    needs: needsOf(unit, config, [directory, `${real}/${name}`, unit.wormhole?.path ?? directory]),
+    needs: needsOf(unit, config, [
+      ...[directory, `${real}/${name}`, unit.wormhole?.path ?? directory],
+      ...(volume === undefined ? [] : [volume]),
+    ]),
     idmaps: config.idmaps.map(({ value }) => value),
     lockers: unit.wormhole?.attachments.map(({ locker }) => locker) ?? [],
     autostart: unit.boot.starts,
-    settings: view.own.text,
+    belongings,
+    warnings,
     wantedBy: facts.containers
       .filter(({ settings: { needs, wants } }) =>
         [...(needs?.value ?? []), ...(wants?.value ?? [])].includes(name),

@@ -1,34 +1,12 @@
 /**
  * Copies a container's directory to the target by rsync(1), also while its guest runs. A hostile guest could
- * put symbolic links in the place of directories while rsync is on its way through them. So rsync sees nothing
- * of the host but the directory, programs, and the socket of a connection that is there already.
+ * put symbolic links in the place of directories while rsync is on its way through them. So rsync runs in a jail,
+ * and sees the socket of a connection that is there already.
  */
 import { execa } from 'execa';
 import { LockerdError } from '../model/errors.ts';
-
-/** Arguments: directory, socket, then the command. Its mounts end with their namespace. */
-const jail = `
-set -eu
-directory=$1 socket=$2
-shift 2
-mkdir -p -m 0700 /run/lockerd/moves/jail
-mount -t tmpfs -o mode=0700,size=1M,nosuid tmpfs /run/lockerd/moves/jail
-cd /run/lockerd/moves/jail
-mkdir tree dev etc usr
-mount --bind "$directory" tree
-mount --bind /usr usr
-for name in bin sbin lib lib64 lib32 libx32; do
-    if [ -L "/$name" ]; then cp -P "/$name" .
-    elif [ -d "/$name" ]; then mkdir "$name"; mount --bind "/$name" "$name"; fi
-done
-: >dev/null
-mount --bind /dev/null dev/null
-[ ! -e /etc/ld.so.cache ] || cp /etc/ld.so.cache etc/
-echo 'root:x:0:0:root:/:/bin/sh' >etc/passwd
-: >socket
-mount --bind "$socket" socket
-exec chroot . "$@"
-`;
+import { inJail } from './jail.ts';
+import { run } from './run.ts';
 
 /** How far a copy has come. */
 export interface CopyProgress {
@@ -60,6 +38,17 @@ export function parseProgress(text: string): CopyProgress | undefined {
   };
 }
 
+/** Bytes of a file system on a device, and those that its files take. */
+export async function sizeOfVolume(device: string): Promise<{ size: number; used: number }> {
+  const command = ['df', '--block-size=1', '--output=size,used', '/tree'];
+  const { program, args } = inJail({ directory: device, name: 'tree', isReadOnly: true }, command);
+  const [size = 0, used = 0] = ((await run(program, args)).split('\n')[1] ?? '')
+    .trim()
+    .split(/\s+/)
+    .map(Number);
+  return { size, used };
+}
+
 /** What ends the copy, in words of rsync. */
 function failure(exitCode: number | undefined, stderr: string): LockerdError {
   const words = stderr
@@ -75,6 +64,7 @@ function failure(exitCode: number | undefined, stderr: string): LockerdError {
  * Makes what is at the target equal to a directory of this host.
  * @param socket of the ssh connection, see ssh.ts
  * @param destination absolute path at the target
+ * @param excluded paths in it, with a slash in front, that stay as they are at the target
  * @param isAtRest whether nothing changes the directory, so that any doubt is a failure
  * @throws {LockerdError} Failed
  */
@@ -83,26 +73,26 @@ export async function copyTree(
   socket: string,
   destination: string,
   isAtRest: boolean,
+  excluded: readonly string[],
   report: (progress: CopyProgress) => void,
 ): Promise<void> {
   // Only the connection that is there is used: this ssh knows neither hosts nor keys.
   const ssh = 'ssh -F none -S /socket -o ControlMaster=no -o ProxyCommand=false -o BatchMode=yes';
   const rsync = [
     ...['rsync', '--archive', '--hard-links', '--acls', '--xattrs', '--sparse', '--numeric-ids'],
+    // Each file system of the ext family has its own.
+    ...['/lost+found', ...excluded].map((path) => `--exclude=${path}`),
     ...['--one-file-system', '--delete', '--secluded-args', '--info=progress2', '--outbuf=N'],
     ...[`--rsh=${ssh}`, '/tree/', `target:${destination}/`],
   ];
-  const child = execa(
-    '/usr/bin/unshare',
-    ['--mount', 'sh', '-c', jail, 'sh', directory, socket, ...rsync],
-    {
-      reject: false,
-      stdin: 'ignore',
-      env: { LC_ALL: 'C' },
-      buffer: { stdout: false, stderr: true },
-      maxBuffer: 1024 * 1024,
-    },
-  );
+  const { program, args } = inJail({ directory, name: 'tree', isReadOnly: true, socket }, rsync);
+  const child = execa(program, args, {
+    reject: false,
+    stdin: 'ignore',
+    env: { LC_ALL: 'C' },
+    buffer: { stdout: false, stderr: true },
+    maxBuffer: 1024 * 1024,
+  });
   child.stdout.setEncoding('utf8').on('data', (text: string) => {
     const progress = parseProgress(text.split('\r').at(-1) ?? '');
     if (progress !== undefined) report(progress);

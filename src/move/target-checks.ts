@@ -11,6 +11,7 @@ import { writeNewFile } from '../host/write-file.ts';
 import { codeOf } from '../model/errno.ts';
 import { formatBytes } from '../model/memory-limit.ts';
 import { containerUnit, unitNameFits } from '../model/unit-name.ts';
+import { strayBelongings } from './belongings.ts';
 import { makeRunDirectory } from './guard.ts';
 import { runDirectory } from './record.ts';
 
@@ -52,9 +53,8 @@ export function isName(name: string): boolean {
 
 function checkName(name: string, lxcpath: string): string[] {
   const directory = `${lxcpath}/${name}`;
-  const settings = `/etc/lockerd/containers/${name}.conf`;
   if (isThere(directory)) return [`there is a container of this name already, ${directory}`];
-  return isThere(settings) ? [`there are settings of this name already, ${settings}`] : [];
+  return strayBelongings(name);
 }
 
 /** What this host's LXC makes of the configuration, and interfaces that it names. */

@@ -5,6 +5,7 @@ import { forLockers, withSystemd } from '../helper/context.ts';
 import { setAutostart } from '../helper/set-autostart.ts';
 import { viewContainer } from '../helper/view.ts';
 import { LockerdError } from '../model/errors.ts';
+import { thawMarked } from './frozen.ts';
 import { hold, release } from './guard.ts';
 import { allIncoming, Incoming } from './incoming.ts';
 import { claimLease, leaseState, lookMs } from './lease.ts';
@@ -130,14 +131,17 @@ export function abortMove(container: string): Promise<Undone> {
 /** More than a move can last. */
 const watchMaxSec = 30 * 24 * 3600;
 
-/** Waits for the end of whoever moves the container, and undoes what that has not ended. */
+/** Waits for the end of whoever moves, exports or imports the container, and undoes what that has not ended. */
 export async function watchMove(container: string): Promise<void> {
   await withMoveLock(container, watchMaxSec, async () => {
     for (;;) {
-      const record = readRecord(container);
-      if (record === undefined) return;
       try {
-        await undo(record);
+        await thawMarked(container);
+        for (const incoming of allIncoming(hostLxcpath())) {
+          if (incoming.container === container) await abortIncoming(incoming);
+        }
+        const record = readRecord(container);
+        if (record !== undefined) await undo(record);
         return;
       } catch (error) {
         console.error(`<4>${error instanceof Error ? error.message : String(error)}`);

@@ -6,6 +6,7 @@
 // Longer ones, each by its name only:
 // npm run bench -- shrinks: see shrinks.ts.
 // npm run bench -- autoballoon: see autoballoon.ts.
+// npm run bench -- moves: see moves.ts.
 import process from 'node:process';
 
 const usual: Readonly<Record<string, (args: readonly string[]) => Promise<boolean>>> = {
@@ -27,6 +28,10 @@ const usual: Readonly<Record<string, (args: readonly string[]) => Promise<boolea
 const others: typeof usual = {
   shrinks: async (args) => {
     await (await import('./shrinks.ts')).benchShrinks(args);
+    return true;
+  },
+  moves: async (args) => {
+    await (await import('./moves.ts')).benchMoves(args);
     return true;
   },
   autoballoon: async (args) => {

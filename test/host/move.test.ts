@@ -1,9 +1,10 @@
 /** lockerctl move, between two booted hosts. */
 
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
-import { expectState, offline } from '../machines/support.ts';
+import { expectState } from '../machines/support.ts';
 import type { RunResult } from '../machines/execute.ts';
 import type { Host } from './host.ts';
+import { createOddGuest, treeOf } from './odd-guest.ts';
 import { addresses, bootPair, type Pair } from './pair.ts';
 
 vi.setConfig({ testTimeout: 180_000, hookTimeout: 300_000 });
@@ -11,68 +12,16 @@ vi.setConfig({ testTimeout: 180_000, hookTimeout: 300_000 });
 const address = `root@${addresses.target}`;
 const ids = ['lxc.idmap = u 0 100000 65536', 'lxc.idmap = g 0 100000 65536'];
 
-/** Goes on from the last number that is on the disk, and says which run has written each of them. */
-const counter = `#!/bin/sh
-read -r run </proc/sys/kernel/random/uuid
-number=$(tail -n 1 /numbers 2>/dev/null)
-number=\${number%% *}
-while :; do
-    number=$((\${number:-0} + 1))
-    echo "$number $run" >>/numbers
-    busybox usleep 10000
-done
-`;
-
-/** Of each kind of file one, with what can be on it; \`$1\` is the root file system, \`$2\` is added to ids. */
-const oddities = `
-cd "$1"
-mkdir odd && cd odd
-echo text >file && ln file link && ln -s ../bin symbolic && ln -s /nowhere dangling
-echo other >owned && chown $((1234 + $2)):$((4321 + $2)) owned
-cp owned setuid && chmod 4755 setuid
-setfattr -n user.note -v hello file
-setfacl -m u:$((7 + $2)):r file && mkdir -m 2775 directory && setfacl -d -m g:$((8 + $2)):rwx directory
-mknod null c 1 3 && mkfifo fifo
-truncate -s 20M sparse && printf end >>sparse
-: >'name with
-a newline, $(reboot) and *'
-printf 'bytes' >"$(printf 'bytes-\\377')"
-`;
-
-/** All that a tree is, without what its guest writes while it runs. */
-const describeTree = `
-cd "$1" && find . -xdev ! -name numbers ! -path './dev*' ! -path './run*' ! -name shutdown-marker ! -path ./config \\
-    -printf '%p %y %m %U %G %n %l\\n' | LC_ALL=C sort
-find . -xdev -type f ! -name numbers ! -name shutdown-marker -printf '%p\\0' | LC_ALL=C sort -z | xargs -0 sha256sum
-find . -xdev \\( -type b -o -type c \\) -path '*odd*' -exec stat -c '%n %t:%T' '{}' +
-find . -xdev -path '*odd*' -print0 | LC_ALL=C sort -z | xargs -0 getfattr -h -d -m - 2>/dev/null
-find . -xdev -path '*odd*' ! -type l -print0 | LC_ALL=C sort -z | xargs -0 getfacl -n -p
-[ "$(stat -c %b rootfs/odd/sparse)" -lt 1000 ] && echo sparse
-stat -c %i rootfs/odd/file rootfs/odd/link | uniq | wc -l
-`;
-
 let pair: Pair;
 let source: Host;
 let target: Host;
 
-async function createGuest(name: string, config: string[] = [], shift = 0): Promise<void> {
-  await source.createContainer(name, 'busybox', { config: [...offline, ...config] });
-  const rootfs = `/var/lib/lxc/${name}/rootfs`;
-  await source.writeFile(`${rootfs}/bin/count`, counter, 0o755);
-  await source.shell(`echo '::respawn:/bin/count' >>${rootfs}/etc/inittab`);
-  if (shift > 0) {
-    await source.shell(`chown -R ${shift}:${shift} ${rootfs} && chmod 755 /var/lib/lxc/${name}`);
-  }
-  await source.run('sh', ['-euc', oddities, 'sh', rootfs, String(shift)]);
-}
+const createGuest = (name: string, config?: string[], shift?: number): Promise<void> =>
+  createOddGuest(source, name, config, shift);
 
 async function move(name: string, ...options: string[]): Promise<RunResult> {
   const args = ['move', name, address, ...options];
   return source.run('lockerctl', args, { reject: false, timeoutMs: 170_000 });
-}
-
-async function treeOf(host: Host, name: string): Promise<string> {
-  return (await host.run('sh', ['-euc', describeTree, 'sh', `/var/lib/lxc/${name}`])).stdout;
 }
 
 /** Whole lines. */
@@ -193,7 +142,9 @@ describe('a container', () => {
 
     const { exitCode, stdout, stderr } = await move('web');
     expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: '' });
-    expect(stdout).toMatch(/^web: moved to root@10\.99\.0\.2: .*; it did not run for [\d.]+s\n$/);
+    expect(stdout).toMatch(
+      /^web: moved to root@10\.99\.0\.2: .*; it did not run for [\d.]+s \(.*\)\n$/,
+    );
     console.log(stdout.trim());
     await expectState(target, 'lxc@web.service', 'active');
     await expectState(source, 'lxc@web.service', 'inactive');
@@ -342,6 +293,21 @@ describe('a move that fails leaves the source as it was and the target clean', (
     await target.boot();
     await pair.join();
     await expectAsBefore('hurt');
+  });
+
+  test('the source’s power fails when it runs there', async () => {
+    const { exitCode } = await moveWith('hurt', 'when it runs there', () => source.crash());
+    expect(exitCode).not.toBe(0);
+    await source.boot();
+    await pair.join();
+    // It is started by lockerd-moves.service, which waits for the target.
+    await source.waitFor(
+      'it runs again',
+      async () => (await source.unit('lxc@hurt.service'))['ActiveState'] === 'active',
+      60_000,
+    );
+    await expectAsBefore('hurt');
+    expect(await source.readFile('/var/lib/lockerd/moves/hurt.json')).toContain('"paused"');
   });
 
   test('and the next one goes on from what was copied, also where the end was not heard', async () => {

@@ -2,13 +2,8 @@ import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
 import { parseArguments, type Information, type Invocation } from '../../src/cli/arguments.ts';
-import type { Operand } from '../../src/cli/command-spec.ts';
-import {
-  commandNames,
-  commandSpec,
-  usualStatuses,
-  type CommandName,
-} from '../../src/cli/command-table.ts';
+import { commandNames, commandSpec, type CommandName } from '../../src/cli/command-table.ts';
+import { usualStatuses, type Operand } from '../../src/cli/command-spec.ts';
 import { DBusError } from '../../src/bus/values.ts';
 import { localCommand, remoteCommand } from '../../src/cli/enter.ts';
 import { asCommandError, exitStatus, UsageError } from '../../src/cli/exit.ts';

@@ -1,10 +1,13 @@
 import { PassThrough } from 'node:stream';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { parseBelongings, pathsOf } from '../../src/move/belongings.ts';
 import { Fields } from '../../src/move/fields.ts';
 import { eachLine } from '../../src/move/protocol.ts';
 import { parseProgress } from '../../src/move/sync.ts';
 import { isName } from '../../src/move/target-checks.ts';
+import { unfinishedNames } from '../../src/move/target-lockers.ts';
+import { isNewName } from '../../src/model/new-name.ts';
 
 describe('progress of rsync', () => {
   test.each([
@@ -109,4 +112,42 @@ test.each([
   ['a'.repeat(300), false],
 ])('%j as the name of a container at the target', (name, isOne) => {
   expect(isName(name)).toBe(isOne);
+});
+
+describe('what a container has outside its directory', () => {
+  const parse = (dropIns: unknown, limits: unknown = {}) =>
+    parseBelongings(new Fields({ settings: 'a = b\n', dropIns, limits }));
+
+  test('becomes files of its unit and its settings', () => {
+    const belongings = parse({ 'override.conf': 'x' }, { '50-TasksMax.conf': 'y' });
+    expect(pathsOf('my web', belongings)).toEqual([
+      '/etc/lockerd/containers/my web.conf',
+      String.raw`/etc/systemd/system/lxc@my\x20web.service.d/override.conf`,
+      String.raw`/etc/systemd/system.control/lxc@my\x20web.service.d/50-TasksMax.conf`,
+    ]);
+  });
+
+  test.each(['../x.conf', 'a/b.conf', '.hidden.conf', 'x', 'x.conf/', '', 'a\nb.conf', '/x.conf'])(
+    'has no file %j',
+    (name) => {
+      expect(() => parse({ [name]: '' })).toThrow('cannot be drop-ins');
+      expect(() => parse({}, { [name]: '' })).toThrow('cannot be drop-ins');
+    },
+  );
+
+  test('has neither many files nor large ones', () => {
+    const many = Object.fromEntries(Array.from({ length: 65 }, (_, n) => [`${n}.conf`, '']));
+    expect(() => parse(many)).toThrow('cannot be drop-ins');
+    expect(() => parse({ 'x.conf': 'x'.repeat(64 * 1024 + 1) })).toThrow('cannot be drop-ins');
+    expect(() => parse({ 'x.conf': 1 })).toThrow('dropIns has no texts');
+    expect(() => parse([])).toThrow('dropIns is no object');
+  });
+});
+
+test('unfinished lockers have names that any store takes, the same in each try', () => {
+  const id = '0123456789abcdef';
+  const names = unfinishedNames(id, ['b', 'a']);
+  expect(names).toEqual(unfinishedNames(id, ['a', 'b']));
+  expect(new Set(Object.values(names)).size).toBe(2);
+  expect(Object.values(names).every(isNewName)).toBe(true);
 });

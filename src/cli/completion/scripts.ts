@@ -2,8 +2,8 @@
 
 import { columnNames } from '../container-columns.ts';
 import { shellWord } from '../../model/shell-quote.ts';
-import type { Operand } from '../command-spec.ts';
 import { commandNames, commandSpec, optionText, type CommandName } from '../command-table.ts';
+import type { Operand, OperandKind } from '../command-spec.ts';
 import {
   containerStates,
   jsonModes,
@@ -47,6 +47,7 @@ function namesCommand({ kind, states }: Operand): string | undefined {
     case 'job':
       return 'jobs';
     case 'command':
+    case 'file':
     case 'host':
     case 'limit':
     case 'name':
@@ -98,6 +99,7 @@ const bashHosts = '_known_hosts_real -- "$cur"';
 
 function bashCall(operand: Operand): string {
   if (operand.kind === 'command') return `_lockerctl_words ${commandNames.join(' ')}`;
+  if (operand.kind === 'file') return '_filedir';
   if (operand.kind === 'host') return bashHosts;
   if (operand.kind === 'limit') return `_lockerctl_limits ${limitStarts.join(' ')}`;
   if (operand.kind === 'snapshot') return '_lockerctl_names snapshots "${operands[0]}"';
@@ -180,6 +182,13 @@ function zshOption(name: OptionName, command?: CommandName): string {
   return forms.map(shellWord).join(' ');
 }
 
+const zshActions: Readonly<Partial<Record<OperandKind, string>>> = {
+  file: '_files',
+  host: '_hosts',
+  limit: ` compadd -S '' -- ${limitStarts.join(' ')}`,
+  snapshot: ' _lockerctl_names snapshot snapshots "${(Q)line[1]}"',
+};
+
 function zshOperand({ operand, position }: Place): string {
   const { kind, count } = operand;
   const names = namesCommand(operand);
@@ -188,13 +197,7 @@ function zshOperand({ operand, position }: Place): string {
       ? ` _lockerctl_names ${kind} ${names}`
       : kind === 'command'
         ? ' _describe -t commands command commands'
-        : kind === 'host'
-          ? '_hosts'
-          : kind === 'limit'
-            ? ` compadd -S '' -- ${limitStarts.join(' ')}`
-            : kind === 'snapshot'
-              ? ' _lockerctl_names snapshot snapshots "${(Q)line[1]}"'
-              : ' ';
+        : (zshActions[kind] ?? ' ');
   const place =
     position === undefined ? '*:' : `${position + 1}:${count === 'optional' ? ':' : ''}`;
   return shellWord(`${place}${kind}:${action}`);
@@ -267,6 +270,7 @@ function fishPlace({ operand, position }: Place): string {
 
 function fishOffer(operand: Operand): string {
   if (operand.kind === 'command') return fishWord(commandNames.join(' '));
+  if (operand.kind === 'file') return fishWord('(__fish_complete_path (commandline -ct))');
   if (operand.kind === 'host') return fishWord(fishHosts);
   if (operand.kind === 'limit') return fishWord(limitStarts.join(' '));
   if (operand.kind === 'snapshot') {

@@ -1,0 +1,96 @@
+/**
+ * Volumes of a store for root file systems of containers, which are no lockers: they have names and tags of their own,
+ * and neither a definition nor a mount on the host. Nothing here destroys one.
+ */
+import { mkdirSync } from 'node:fs';
+import type { VolumeStore } from '../host/store-settings.ts';
+import { LockerdError } from '../model/errors.ts';
+import { makeFileSystem } from './file-systems.ts';
+import { LvmDriver } from './lvm.ts';
+import { parseVolumes, volumeFields } from './lvm-report.ts';
+import { privatePlace } from './private-mounts.ts';
+import type { Tools } from './tools.ts';
+
+/** A volume that is made for somebody who names himself by `owner`, such as a move. */
+export interface RootVolume {
+  readonly store: VolumeStore;
+  /** Of the volume in its group. */
+  readonly name: string;
+  readonly owner: string;
+}
+
+/** On a volume whose file system is not made yet, and on one that is whole and its owner's. */
+const making = (owner: string): string => `lockerd.making=${owner}`;
+const owned = (owner: string): string => `lockerd.move=${owner}`;
+
+/** The name of the volume that a container's root file system gets. */
+export function rootVolumeName(container: string): string {
+  const name = `lxc-${container}`;
+  if (/^[A-Za-z0-9_.+-]{1,100}$/.test(name)) return name;
+  throw new LockerdError('InvalidArgs', `no volume can be named "${name}"`);
+}
+
+export const rootVolumeDevice = ({ store, name }: RootVolume): string =>
+  `/dev/${store.volumeGroup}/${name}`;
+
+async function tagsOf({ store, name }: RootVolume, tools: Tools): Promise<readonly string[]> {
+  const format = ['--reportformat', 'json', '--units', 'b', '--nosuffix'];
+  const time = ['--config', 'report/time_format="%s"'];
+  const args = [...format, ...time, '-o', volumeFields, '--', store.volumeGroup];
+  const volumes = parseVolumes(await tools.run('lvs', args));
+  return volumes.find((volume) => volume.name === name)?.tags ?? [];
+}
+
+/** Whether there is such a volume of this owner. Throws Failed for one of somebody else. */
+export async function findRootVolume(volume: RootVolume, tools: Tools): Promise<boolean> {
+  const tags = await tagsOf(volume, tools);
+  if (tags.includes(owned(volume.owner))) return true;
+  if (tags.includes(making(volume.owner))) return false;
+  const device = rootVolumeDevice(volume);
+  const args = ['--noheadings', '-o', 'lv_name', '--select', `lv_name=${volume.name}`];
+  const found = (await tools.run('lvs', [...args, '--', volume.store.volumeGroup])).trim();
+  if (found === '') return false;
+  throw new LockerdError('Failed', `there is a volume ${device} already`);
+}
+
+/** Throws NoSuchStore, NoSpace and InvalidArgs where no such volume can be made. @param size bytes */
+export async function checkRootVolume(
+  { store, name }: RootVolume,
+  size: bigint,
+  tools: Tools,
+): Promise<bigint> {
+  return (await new LvmDriver(store, tools).check(name, size)).size;
+}
+
+/** Makes the volume with an empty file system, or finds that of an earlier try. */
+export async function makeRootVolume(
+  volume: RootVolume,
+  size: bigint,
+  tools: Tools,
+): Promise<void> {
+  const { store, name, owner } = volume;
+  if (await findRootVolume(volume, tools)) return;
+  const full = `${store.volumeGroup}/${name}`;
+  const bytes = `${await checkRootVolume(volume, size, tools)}b`;
+  if ((await tagsOf(volume, tools)).length === 0) {
+    const { thinPool } = store;
+    const place =
+      thinPool === undefined
+        ? ['--wipesignatures', 'y', '--zero', 'y', '--size', bytes]
+        : ['--virtualsize', bytes, '--thinpool', thinPool];
+    const named = ['--quiet', '--yes', '--name', name, '--addtag', making(owner)];
+    await tools.run('lvcreate', [...named, ...place, '--', store.volumeGroup]);
+  }
+  mkdirSync(privatePlace, { recursive: true, mode: 0o700 });
+  const root = { uid: 0, gid: 0, mode: 0o755 };
+  await makeFileSystem(tools, store.fileSystem, rootVolumeDevice(volume), root);
+  const tags = ['--deltag', making(owner), '--addtag', owned(owner)];
+  await tools.run('lvchange', ['--quiet', ...tags, '--', full]);
+}
+
+/** The volume is nobody's any more but the container's. */
+export async function disownRootVolume(volume: RootVolume, tools: Tools): Promise<void> {
+  const { store, name, owner } = volume;
+  const full = `${store.volumeGroup}/${name}`;
+  await tools.run('lvchange', ['--quiet', '--deltag', owned(owner), '--', full]);
+}
