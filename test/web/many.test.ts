@@ -90,7 +90,7 @@ test('typing, choosing and opening a menu keep nobody waiting', async () => {
   /** By the keyboard and the mouse alone: to look for an element costs the page more than what is measured. */
   const press = async (step: string, key: string, left: number): Promise<void> => {
     note(step, await costOf(() => page.keyboard.press(key)));
-    await expect.poll(() => rows().count()).toBe(left);
+    await expect.poll(() => rows().count(), { timeout: 20_000 }).toBe(left);
   };
   for (let round = 1; round <= rounds; round++) {
     await page.getByLabel('Search containers').focus();
