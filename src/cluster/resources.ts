@@ -295,7 +295,7 @@ export function planResources(c: Container, facts: ClusterFacts, times: UnitTime
       'this host would start it beside the cluster',
       `write "managed-by = pacemaker" into /etc/lockerd/containers/${c.name}.conf on each node, and run: systemctl daemon-reload`,
     );
-    return { group, resources: [], needs: [], ...remarks };
+    return { group, resources: [], needs: [], refusals: remarks.refusals, notes: remarks.notes };
   }
   const mounts = clusterMounts(c, facts.host.fstab);
   for (const entry of mounts) remarkOnMount(c, entry, facts, remarks);
