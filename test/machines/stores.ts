@@ -151,7 +151,8 @@ export const kinds = {
     list: volumes('raid'),
     sizes: sizesOfExt4('raid', '/dev/mapper/locker-'),
     remove: (locker) => `
-      cryptsetup close locker-${locker}
+      systemctl stop 'systemd-cryptsetup@locker\\x2d${locker}.service' || true
+      test ! -e /dev/mapper/locker-${locker} || cryptsetup close locker-${locker}
       rm -f /etc/lockerd/keys/$(cryptsetup luksUUID /dev/raid/locker-${locker}).key
       lvremove -qqy raid/locker-${locker}`,
     removeSnapshot: removeSnapshotVolume('raid'),

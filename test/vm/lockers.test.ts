@@ -122,6 +122,7 @@ test('a copy that its store has no space for is refused, and what is left of it 
   await users.does('root', 'CreateLocker', ['whole', 8 * mebibyte], ['store', 's', 'files']);
   await vm.shell(`dd if=/dev/urandom of=/lockers/whole/data bs=1M count=4
     dd if=/dev/zero of=/srv/files/zeros bs=1M || true
+    truncate -s -1M /srv/files/zeros
     sync`);
   const left =
     /store "files" is full: .*; to remove it: rm -r --one-file-system -- \/srv\/files\/\S+/s;
