@@ -3,13 +3,8 @@
 import { parseArgs } from 'node:util';
 import { unlimited } from '../model/memory-limit.ts';
 import { parseTimespan } from '../model/timespan.ts';
-import {
-  commandNames,
-  commandSpec,
-  isCommand,
-  operandsText,
-  type CommandName,
-} from './command-table.ts';
+import { commandNames, commandSpec, isCommand, type CommandName } from './command-table.ts';
+import { operandsText } from './operands.ts';
 import {
   columnNames,
   isColumn,

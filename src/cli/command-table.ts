@@ -8,19 +8,7 @@ import {
   type OptionName,
 } from './option-table.ts';
 import { limitHelp } from './limit-words.ts';
-
-/** What an operand is, which decides what completion offers for it. */
-export type OperandKind =
-  'command' | 'container' | 'host' | 'job' | 'limit' | 'locker' | 'name' | 'size' | 'snapshot';
-
-export interface Operand {
-  readonly kind: OperandKind;
-  /** As the help shows it. */
-  readonly name: string;
-  readonly count: 'one' | 'optional' | 'any' | 'some';
-  /** In which states containers can use the command; completion offers only those. */
-  readonly states?: readonly ContainerState[];
-}
+import type { Operand } from './operands.ts';
 
 export interface CommandSpec {
   readonly operands: readonly Operand[];
@@ -439,15 +427,6 @@ export function isCommand(name: string): name is CommandName {
 /** A command by its name; its type is the general one. */
 export function commandSpec(name: CommandName): CommandSpec {
   return commandSpecs[name];
-}
-
-/** `NAME...`, `[NAME]`, `NAME SIZE`: the operands of a command as the help shows them. */
-export function operandsText({ operands, program }: CommandSpec): string {
-  const shown = operands.map(({ name, count }) => {
-    const repeated = count === 'any' || count === 'some' ? `${name}...` : name;
-    return count === 'any' || count === 'optional' ? `[${repeated}]` : repeated;
-  });
-  return [...shown, ...(program ? ['[-- COMMAND...]'] : [])].join(' ');
 }
 
 /** What an option means with a command, or in general. */

@@ -3,11 +3,11 @@
 import {
   commandNames,
   commandSpec,
-  operandsText,
   optionText,
   usualStatuses,
   type CommandName,
 } from './command-table.ts';
+import { operandsText } from './operands.ts';
 import { longForm, optionNames, optionSpec, type OptionName } from './option-table.ts';
 import { pad, wrapText } from './text.ts';
 

@@ -7,8 +7,8 @@ import {
   commandSpec,
   usualStatuses,
   type CommandName,
-  type Operand,
 } from '../../src/cli/command-table.ts';
+import type { Operand } from '../../src/cli/operands.ts';
 import { DBusError } from '../../src/bus/values.ts';
 import { localCommand, remoteCommand } from '../../src/cli/enter.ts';
 import { asCommandError, exitStatus, UsageError } from '../../src/cli/exit.ts';

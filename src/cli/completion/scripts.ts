@@ -2,13 +2,8 @@
 
 import { columnNames } from '../container-columns.ts';
 import { shellWord } from '../../model/shell-quote.ts';
-import {
-  commandNames,
-  commandSpec,
-  optionText,
-  type CommandName,
-  type Operand,
-} from '../command-table.ts';
+import { commandNames, commandSpec, optionText, type CommandName } from '../command-table.ts';
+import type { Operand } from '../operands.ts';
 import {
   containerStates,
   jsonModes,
