@@ -54,6 +54,7 @@ const longest = [
   'host/partitions',
   'host/move',
   'host/stores',
+  'host/cluster',
   'host/boot',
   'host/attach',
   'host/hooks',

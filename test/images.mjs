@@ -3,7 +3,7 @@
 //
 //   usage: images.mjs (host | trixie | web | vm | next | package)...
 
-import { ensureImage } from './host/image.mjs';
+import { ensureClusterImage, ensureImage, ensureToolsImage } from './host/image.mjs';
 import { ensurePackageImage, releases } from './package/package-images.mjs';
 import { ensureWebImage } from './web/web-image.mjs';
 import { ensureState, ensureVmImage, nextRelease, usualMachines } from './vm/image.mjs';
@@ -16,7 +16,11 @@ async function ensureMachines(release) {
 
 /** What a tier needs, by the name of what it boots. */
 export const imagesFor = {
-  host: async () => void (await ensureImage()),
+  host: async () => {
+    await ensureImage();
+    await ensureToolsImage();
+    await ensureClusterImage();
+  },
   trixie: async () => void (await ensureImage('trixie')),
   vm: () => ensureMachines(),
   next: () => ensureMachines(nextRelease),

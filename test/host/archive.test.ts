@@ -4,7 +4,7 @@ import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import type { RunResult } from '../machines/execute.ts';
 import { expectState } from '../machines/support.ts';
 import { bootHost, type Host } from './host.ts';
-import { ensureSshImage } from './image.mjs';
+import { ensureToolsImage } from './image.mjs';
 import { createOddGuest, treeOf } from './odd-guest.ts';
 
 vi.setConfig({ testTimeout: 120_000, hookTimeout: 180_000 });
@@ -28,7 +28,7 @@ async function expectNothingOf(name: string): Promise<void> {
 }
 
 beforeAll(async () => {
-  host = await bootHost({ name: 'archive', image: await ensureSshImage() });
+  host = await bootHost({ name: 'archive', image: await ensureToolsImage() });
   await host.shell(
     `for f in subuid subgid; do echo root:100000:65536 >/etc/$f; done; mkdir /backup`,
   );
