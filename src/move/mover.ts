@@ -1,5 +1,6 @@
 /** The source's side of a move, which leads. See README.md for what holds whatever fails. */
 import { randomBytes } from 'node:crypto';
+import { clusterGroup } from '../model/cluster-id.ts';
 import { LockerdError } from '../model/errors.ts';
 import { shellWord } from '../model/shell-quote.ts';
 import type { Fields } from './fields.ts';
@@ -61,6 +62,15 @@ export class NotMovable extends LockerdError {
     super('Failed', problems.join('\n'));
     this.problems = problems;
   }
+}
+
+/** The source could not start it again if the move failed, and the target's cluster may not know it. */
+function ofClusterText(name: string): string {
+  const group = clusterGroup(name);
+  return (
+    `Pacemaker decides where it runs; to have it on another node: crm resource move ${group} NODE, or: ` +
+    `pcs resource move ${group} NODE; to move it out of the cluster, take "managed-by" out of its settings first`
+  );
 }
 
 /** A container that runs outside its unit cannot be stopped by it. */
@@ -326,6 +336,7 @@ export function move(
   return withMoveLock(name, lockWaitSec, async () => {
     await endEarlier(name);
     const movable = readMovable(name);
+    if (movable.isOfCluster) throw new NotMovable([ofClusterText(name)]);
     const wasRunning = await checkState(name);
     const record = recordFor(name, target, wasRunning);
     const connection = await Target.connect(target, record.id);

@@ -33,6 +33,8 @@ export interface Movable {
   readonly idmaps: readonly string[];
   readonly lockers: readonly string[];
   readonly autostart: boolean;
+  /** Pacemaker decides where it runs. */
+  readonly isOfCluster: boolean;
   readonly belongings: Belongings;
   /** What of it cannot go along, or means something else elsewhere. */
   readonly warnings: readonly string[];
@@ -146,6 +148,7 @@ export function readMovable(name: string): Movable {
     idmaps: config.idmaps.map(({ value }) => value),
     lockers: unit.wormhole?.attachments.map(({ locker }) => locker) ?? [],
     autostart: unit.boot.starts,
+    isOfCluster: own.settings.managedBy === 'pacemaker',
     belongings,
     warnings,
     wantedBy: facts.containers

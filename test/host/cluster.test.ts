@@ -156,6 +156,8 @@ test('nothing but the cluster starts a container of the cluster', async () => {
     `is started by Pacemaker alone; run: crm resource start ${web.group}`,
   );
   expect(await refused('lockerctl', 'enable', web.name)).toContain('Pacemaker alone starts it');
+  const moved = await refused('lockerctl', 'move', web.name, 'root@elsewhere.example');
+  expect(moved).toContain(`crm resource move ${web.group} NODE`);
   for (const target of ['lxc-autostart.target', 'lxc-group@onboot.target']) {
     await host.run('systemctl', ['start', target]);
   }
