@@ -38,8 +38,8 @@ export function relocateConfig(text: string, relocation: Relocation): string {
   return moved
     .split('\n')
     .map((line) => {
-      const [, head = '', key = '', value = ''] =
-        /^(\s*(lxc\.[\w.]+)\s*=\s*)(.*?)\s*$/s.exec(line) ?? [];
+      const [head = '', key = ''] = /^\s*(lxc\.[\w.]+)\s*=\s*/.exec(line) ?? [];
+      const value = line.slice(head.length).trimEnd();
       if (key === 'lxc.uts.name' && value === from.name) return head + to.name;
       return /^lxc\.net\.\d+\.hwaddr$/.test(key) && value !== '' ? head + newAddress() : line;
     })

@@ -35,7 +35,10 @@ export function logicalVolume(path: string): LogicalVolume | undefined {
   const [, group = '', volume = ''] = /^\/dev\/([\w+.-]+)\/([\w+.-]+)$/.exec(path) ?? [];
   if (volume === '') return undefined;
   if (group !== 'mapper') return notGroups.includes(group) ? undefined : { group, volume };
-  const [, first, second] = /^((?:[^-]|--)+)-((?:[^-]|--)+)$/.exec(volume) ?? [];
-  if (first === undefined || second === undefined) return undefined;
-  return { group: first.replaceAll('--', '-'), volume: second.replaceAll('--', '-') };
+  const parts: readonly string[] = volume.match(/--|-|[^-]+/g) ?? [];
+  const at = parts.indexOf('-');
+  const [first, second] = [parts.slice(0, at), parts.slice(at + 1)];
+  if (at < 1 || second.length === 0 || second.includes('-')) return undefined;
+  const name = (of: readonly string[]): string => of.join('').replaceAll('--', '-');
+  return { group: name(first), volume: name(second) };
 }

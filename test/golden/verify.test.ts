@@ -77,15 +77,25 @@ function unitsOf(directory: string): string[] {
   return [...new Set(units)].sort();
 }
 
-/** systemd makes the lockers' own mount units from fstab, which is not read here. */
-function makeLockers(generated: string): void {
+/** systemd makes mount units from fstab, which is not read here: those of lockers, and what has drop-ins. */
+function makeMounts(generated: string): void {
+  const make = (unit: string, path: string): void => {
+    const text = `[Mount]\nWhat=tmpfs\nType=tmpfs\nWhere=${path}\n`;
+    writeFileSync(join(generated, '../../../usr/lib/systemd/system', unit), text);
+  };
+  for (const name of readdirSync(generated).filter((entry) => entry.endsWith('.mount.d'))) {
+    const path = `/${name.slice(0, -'.mount.d'.length).replaceAll('-', '/')}`;
+    const unescaped = path.replaceAll(/\\x([0-9a-f]{2})/g, (_, code: string) =>
+      String.fromCharCode(Number.parseInt(code, 16)),
+    );
+    make(name.slice(0, -'.d'.length), unescaped.replaceAll('%', '%%'));
+  }
   for (const name of readdirSync(generated).filter((file) => file.endsWith('.mount'))) {
     const text = readFileSync(join(generated, name), 'utf8');
     const locker = /^BindsTo=(.+)$/m.exec(text)?.[1];
     const path = /^What=(\/.+)$/m.exec(text)?.[1];
     if (locker === undefined || path === undefined) continue;
-    const unit = `[Mount]\nWhat=tmpfs\nType=tmpfs\nWhere=${path}\n`;
-    writeFileSync(join(generated, '../../../usr/lib/systemd/system', locker), unit);
+    make(locker, path);
   }
 }
 
@@ -101,7 +111,7 @@ async function verify(
     const generated = join(root, 'etc/systemd/system');
     mkdirSync(generated, { recursive: true });
     writeTree(generated, tree);
-    makeLockers(generated);
+    makeMounts(generated);
     change(generated);
     return run('systemd-analyze', [
       'verify',
