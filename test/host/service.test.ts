@@ -325,7 +325,7 @@ describe('strangers', () => {
       }
     }
     // Of the manager, of each of the containers and lockers that were walked, and of the job.
-    expect(refused).toBe(16 + 10 * 4 + 5 * 2 + 1);
+    expect(refused).toBe(17 + 10 * 4 + 5 * 2 + 1);
     expect(await callAs('stranger', 'ListContainers')).toEqual(before);
     expect(await callAs('stranger', 'ListJobs')).toEqual(jobs);
     await expectDone(order('StopContainer', 'slow'));
