@@ -233,7 +233,7 @@ test('a helper that is killed while the passphrase is waited for leaves nothing'
 
 describeKills(() => vm, kinds.safe, {
   kills,
-  ...(isWhole ? {} : { verbs: ['create', 'restore', 'forget'] }),
+  ...(isWhole ? {} : { verbs: ['create'] }),
 });
 
 test('in the end nothing is left', async () => {

@@ -115,7 +115,7 @@ describe('volumes', () => {
 
   describeKills(() => vm, kinds.thick, {
     ...{ kills, isMade: true },
-    ...(isWhole ? {} : { verbs: ['create', 'restore', 'grow', 'rename'] }),
+    ...(isWhole ? {} : { verbs: ['create', 'restore'] }),
   });
 
   test.each(Array.from({ length: cuts }, (_, index) => [0.25, 0.5, 0.8][index % 3] ?? 0.5))(
@@ -156,8 +156,7 @@ describe('volumes', () => {
 
 describe.each([['thin'], ['files']] as const)('the store %s', (name) => {
   const kind = kinds[name];
-  const verbs =
-    name === 'thin' ? (['restore', 'grow'] as const) : (['create', 'snapshot'] as const);
+  const verbs = name === 'thin' ? (['restore'] as const) : (['create'] as const);
   describeKills(() => vm, kind, { kills, ...(isWhole ? {} : { verbs }) });
 
   test('is empty in the end', async () => {
