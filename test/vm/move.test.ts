@@ -134,7 +134,7 @@ test('the next one goes on from that, and its container starts from the volume',
     'lxc-attach -n web -- cat /again; lxc-attach -n web -- grep " / " /proc/mounts; ls -A /var/lib/lxc',
   );
   expect(stdout).toMatch(/^again\n/);
-  expect(stdout).toContain('raid-lxc--web / ext4');
+  expect(stdout).toContain('/dev/raid/lxc-web / ext4');
   expect(stdout).not.toContain('.lockerd-move');
   // Nobody takes it for a locker.
   expect((await vm.shell('lockerctl lockers --quiet')).stdout).toBe('');
