@@ -5,6 +5,7 @@ import { clusterCommands } from '../cluster/commands.ts';
 import { readClusterHost } from '../cluster/read-host.ts';
 import { planResources, type UnitTimes } from '../cluster/resources.ts';
 import { sameFiles } from '../cluster/same-files.ts';
+import { unlimited } from '../model/memory-limit.ts';
 import { withoutTrailingSlashes } from '../model/path.ts';
 import { shellWord } from '../model/shell-quote.ts';
 import { containerUnit } from '../model/unit-name.ts';
@@ -17,9 +18,6 @@ import { didYouMean } from './suggest.ts';
 import type { Terminal } from './terminal.ts';
 import { escapeText } from './text.ts';
 
-/** systemd's word for no limit. */
-const infinity = 2n ** 64n - 1n;
-
 /** The times that systemd has for a unit, whichever file they come from. */
 async function timesOf(unit: string): Promise<UnitTimes> {
   const bus = await connectBus();
@@ -29,7 +27,7 @@ async function timesOf(unit: string): Promise<UnitTimes> {
     const times = await manager.get(unit, 'Service', names);
     const [startUsec, stopUsec] = names.map((name) => {
       const usec = times.bigint(name);
-      return usec === infinity ? undefined : usec;
+      return usec === unlimited ? undefined : usec;
     });
     return { startUsec, stopUsec };
   } catch (error) {

@@ -1,7 +1,5 @@
 import { LockerdError } from '../model/errors.ts';
-import { mountUnit } from '../model/unit-name.ts';
 import { driverOf } from '../stores/drivers.ts';
-import type { Layer } from '../stores/layer.ts';
 import { layerFor } from '../stores/layers.ts';
 import { encryptionOf } from '../stores/luks.ts';
 import type { StoreSettings } from '../host/store-settings.ts';
@@ -10,52 +8,21 @@ import type { AdoptChange } from './changes.ts';
 import { endChange, newChangeId, recordChange } from './changes.ts';
 import { dismissCreator, rememberedCreator } from './forgotten.ts';
 import type { ChangeLockers, LockerContext } from './locker-context.ts';
-import { mountLocker, unmountLocker } from './locker-context.ts';
-import {
-  define,
-  enable,
-  fileOf,
-  removeMountPoint,
-  removeUnfinished,
-  undefine,
-} from './locker-definitions.ts';
+import { define } from './locker-definitions.ts';
 import { storeOf, viewLockers } from './locker-view.ts';
-import { alsoFailed, isDefined, newMountPoint } from './make-locker.ts';
+import { alsoFailed, newMountPoint } from './make-locker.ts';
+import { definitionFor, isDefined, mountDefined, withdraw } from './new-definition.ts';
 import type { AdoptLockerRequest } from './request.ts';
-
-function layerOf({ definition }: AdoptChange, { tools }: LockerContext): Layer {
-  return layerFor(definition.encrypt ?? 'no', { locker: definition.locker, tools });
-}
 
 /** Mounts what is defined, which says who had it made. Can be repeated. */
 async function bringUp(context: LockerContext, { definition }: AdoptChange): Promise<void> {
-  enable(definition);
-  await context.systemd.reload();
-  await mountLocker(context, definition.mountPoint);
+  await mountDefined(context, definition);
   dismissCreator(definition.store, definition.locker);
 }
 
 /** Takes the definition away again. The data and its key stay in any case. Can be repeated. */
-async function undo(context: LockerContext, change: AdoptChange): Promise<void> {
-  const { definition, store } = change;
-  const { locker: name, mountPoint } = definition;
-  const { systemd, tools } = context;
-  const unit = mountUnit(mountPoint);
-  if (isDefined(change)) {
-    await unmountLocker(tools, { name, mountPoint });
-    const file = fileOf(definition, store.definition);
-    await tools.alone(() => undefine({ name, mountPoint, unit, file }));
-    await systemd.reload();
-  }
-  const layer = layerOf(change, context);
-  await layer.close();
-  await tools.alone(async () => {
-    removeUnfinished(definition);
-    await layer.forget();
-  });
-  removeMountPoint(mountPoint);
-  endChange(change);
-  await systemd.resetFailed(unit);
+function undo(context: LockerContext, change: AdoptChange): Promise<void> {
+  return withdraw(context, change, () => Promise.resolve());
 }
 
 /** Brings a killed change to an end: goes on if the locker was defined, and undoes it otherwise. */
@@ -99,16 +66,13 @@ export async function adoptLocker(
       id,
       locker,
       store,
-      definition: {
+      definition: definitionFor(driver, layer, {
         locker,
         mountPoint,
-        source: driver.source(locker, layer),
-        options: store.options,
-        store: store.name,
         creator: rememberedCreator(store.name, locker) ?? Number(creator),
         change: id,
-        ...(encrypt === undefined ? {} : { encrypt }),
-      },
+        encrypt,
+      }),
     };
     await recordChange(change, context.tools.alone);
     try {

@@ -9,6 +9,7 @@ import { hostIdOf } from './guest-ids.ts';
 import type { ChangeLockers } from './locker-context.ts';
 import { newLockerStore, viewLockers } from './locker-view.ts';
 import { checkMaxSize, makeLocker, newMountPoint, refuseStored } from './make-locker.ts';
+import { definitionFor } from './new-definition.ts';
 import type { CreateLockerRequest } from './request.ts';
 import { viewContainer } from './view.ts';
 
@@ -54,7 +55,6 @@ export async function createLocker(
     const uuid = encrypt === 'no' ? undefined : randomUUID();
     const layer = layerFor(encrypt, { locker, tools, progress, uuid });
     layer.check();
-    const origin = { store: store.name, creator: Number(request.creator), change: id };
     await makeLocker(
       context,
       {
@@ -63,14 +63,13 @@ export async function createLocker(
         id,
         locker,
         store,
-        definition: {
+        definition: definitionFor(driver, layer, {
           locker,
           mountPoint,
-          source: driver.source(locker, layer),
-          options: store.options,
-          ...origin,
-          ...(encrypt === 'no' ? {} : { encrypt }),
-        },
+          creator: Number(request.creator),
+          change: id,
+          encrypt: encrypt === 'no' ? undefined : encrypt,
+        }),
       },
       driver,
       (making) => driver.create({ locker, size, root, layer }, making),

@@ -9,28 +9,18 @@ import type { StoreSettings } from '../host/store-settings.ts';
 import { LockerdError } from '../model/errors.ts';
 import { formatBytes } from '../model/memory-limit.ts';
 import { shellWord } from '../model/shell-quote.ts';
-import { mountUnit } from '../model/unit-name.ts';
 import type { Driver, Making } from '../stores/driver.ts';
 import { driverOf } from '../stores/drivers.ts';
-import type { Layer } from '../stores/layer.ts';
-import { layerFor } from '../stores/layers.ts';
 import { throwFull } from '../stores/space.ts';
 import { hostMounts } from './context.ts';
-import type { AdoptChange, MakeChange } from './changes.ts';
+import type { MakeChange } from './changes.ts';
 import { endChange, recordChange } from './changes.ts';
 import { hasLeft } from './input.ts';
 import type { LockerContext } from './locker-context.ts';
-import { mountLocker, unmountLocker } from './locker-context.ts';
-import {
-  define,
-  enable,
-  fileOf,
-  removeMountPoint,
-  removeUnfinished,
-  undefine,
-} from './locker-definitions.ts';
+import { define } from './locker-definitions.ts';
 import type { LockerView } from './locker-view.ts';
-import { checkNewName, viewLockers } from './locker-view.ts';
+import { checkNewName } from './locker-view.ts';
+import { isDefined, layerOf, mountDefined, withdraw } from './new-definition.ts';
 
 /** Where a new locker will be mounted. Throws InvalidArgs, LockerExists and Failed. */
 export function newMountPoint(view: LockerView, locker: string): string {
@@ -87,20 +77,10 @@ export function checkMaxSize({ name, maxSize }: StoreSettings, size: bigint): vo
   );
 }
 
-/** The layer that a change's definition asks for. */
-function layerOf({ definition, uuid }: MakeChange, { tools }: LockerContext): Layer {
-  return layerFor(definition.encrypt ?? 'no', { locker: definition.locker, tools, uuid });
-}
-
 /** What drivers have to know of a change. */
 export function makingOf({ id }: { readonly id: string }, context: LockerContext): Making {
   const { signal, progress } = context;
   return { change: id, signal, progress };
-}
-
-/** Whether the definition that a change was to write is there. */
-export function isDefined({ definition, id }: MakeChange | AdoptChange): boolean {
-  return viewLockers().lockers.get(definition.locker)?.origin?.change === id;
 }
 
 /**
@@ -147,10 +127,7 @@ export function alsoFailed(first: unknown, second: unknown): LockerdError {
 
 /** Mounts a locker that is defined, and takes the marks of the change off it. Can be repeated. */
 async function bringUp(context: LockerContext, change: MakeChange, driver: Driver): Promise<void> {
-  const { definition } = change;
-  enable(definition);
-  await context.systemd.reload();
-  await mountLocker(context, definition.mountPoint);
+  await mountDefined(context, change.definition);
   await driver.finish(change.id);
 }
 
@@ -160,31 +137,15 @@ async function undoMaking(
   change: MakeChange,
   driver: Driver,
 ): Promise<void> {
-  const { definition, store } = change;
-  const { locker: name, mountPoint } = definition;
-  const { tools } = context;
-  if (isDefined(change)) {
-    await unmountLocker(tools, { name, mountPoint });
-    const unit = mountUnit(mountPoint);
-    const file = fileOf(definition, store.definition);
-    await tools.alone(() => undefine({ name, mountPoint, unit, file }));
-    await context.systemd.reload();
-  }
-  const layer = layerOf(change, context);
-  await layer.close();
-  await tools.alone(async () => {
-    removeUnfinished(definition);
-    await layer.forget();
+  const { locker } = change;
+  const left = await withdraw(context, change, async (layer) => {
+    await layer.discard(driver.place(locker));
+    return driver.undo({ change: change.id, locker });
   });
-  await layer.discard(driver.place(name));
-  const left = await driver.undo({ change: change.id, locker: name });
-  removeMountPoint(mountPoint);
-  endChange(change);
-  await context.systemd.resetFailed(mountUnit(mountPoint));
   if (left === undefined) return;
   throw new LockerdError(
     'Failed',
-    `${left.what} is left of locker "${name}", which was not made; to remove it: ${left.remedy}`,
+    `${left.what} is left of locker "${locker}", which was not made; to remove it: ${left.remedy}`,
   );
 }
 

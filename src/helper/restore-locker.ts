@@ -7,6 +7,7 @@ import { newChangeId } from './changes.ts';
 import type { ChangeLockers } from './locker-context.ts';
 import { findMadeLocker, viewLockers } from './locker-view.ts';
 import { checkMaxSize, makeLocker, newMountPoint, refuseStored } from './make-locker.ts';
+import { definitionFor } from './new-definition.ts';
 import type { RestoreLockerRequest } from './request.ts';
 
 /**
@@ -54,16 +55,13 @@ export async function restoreLocker(
         id,
         locker: name,
         store,
-        definition: {
+        definition: definitionFor(driver, layer, {
           locker: name,
           mountPoint,
-          source: driver.source(name, layer),
-          options: store.options,
-          store: store.name,
           creator: Number(creator),
           change: id,
-          ...(encrypt === undefined ? {} : { encrypt }),
-        },
+          encrypt,
+        }),
       },
       driver,
       (making) => driver.restore({ locker, snapshot }, name, layer, making),

@@ -1,4 +1,6 @@
-/** What `lvs` and `vgs` report, by `--reportformat json --units b --nosuffix`. */
+/** Asks `lvs` and `vgs`, and reads what they report. */
+
+const asJson = ['--reportformat', 'json', '--units', 'b', '--nosuffix'];
 
 /** A logical volume, as far as it matters here. */
 export interface LogicalVolume {
@@ -20,7 +22,7 @@ export interface LogicalVolume {
   readonly isInvalid: boolean;
 }
 
-export const volumeFields =
+const volumeFields =
   'lv_name,lv_uuid,lv_size,origin,origin_size,lv_tags,data_percent,lv_time,pool_lv,lv_active,lv_snapshot_invalid';
 
 export interface VolumeGroup {
@@ -29,7 +31,17 @@ export interface VolumeGroup {
   readonly extent: bigint;
 }
 
-export const groupFields = 'vg_size,vg_free,vg_extent_size';
+const groupFields = 'vg_size,vg_free,vg_extent_size';
+
+/** Arguments of lvs(8) for {@link parseVolumes}. */
+export function volumesIn(group: string): string[] {
+  return [...asJson, '--config', 'report/time_format="%s"', '-o', volumeFields, '--', group];
+}
+
+/** Arguments of vgs(8) for {@link parseGroup}. */
+export function aboutGroup(group: string): string[] {
+  return [...asJson, '-o', groupFields, '--', group];
+}
 
 /** Rows of a report; throws an Error for what is none. */
 function rowsOf(text: string, kind: 'lv' | 'vg'): Readonly<Record<string, unknown>>[] {

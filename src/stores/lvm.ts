@@ -29,7 +29,7 @@ import {
 } from './file-systems.ts';
 import type { Layer } from './layer.ts';
 import type { LogicalVolume, VolumeGroup } from './lvm-report.ts';
-import { groupFields, parseGroup, parseVolumes, volumeFields } from './lvm-report.ts';
+import { aboutGroup, parseGroup, parseVolumes, volumesIn } from './lvm-report.ts';
 import { throwFull } from './space.ts';
 import type { Tools } from './tools.ts';
 import { ToolError } from './tools.ts';
@@ -44,8 +44,6 @@ function changeTag(change: string): string {
 function volumeOf(locker: string): string {
   return `locker-${locker}`;
 }
-
-const reportOptions = ['--reportformat', 'json', '--units', 'b', '--nosuffix'];
 
 /** Parts of names that lvm(8) keeps for itself. */
 const reserved =
@@ -65,6 +63,13 @@ const copyMin = 64n * 1024n * 1024n;
 
 /** From this part of a pool that is taken on, nothing new is put into it; per cent. */
 const poolFull = 95;
+
+/** Options of lvcreate(8) for a new volume of a store. @param size bytes */
+export function placeFor({ thinPool }: VolumeStore, size: bigint): string[] {
+  if (thinPool !== undefined) return ['--virtualsize', `${size}b`, '--thinpool', thinPool];
+  // An old signature in these blocks must neither survive nor be asked about.
+  return ['--wipesignatures', 'y', '--zero', 'y', '--size', `${size}b`];
+}
 
 export class LvmDriver implements Driver {
   readonly settings: VolumeStore;
@@ -100,8 +105,7 @@ export class LvmDriver implements Driver {
         `store "${name}" is not there: this host has no volume group "${volumeGroup}"; see "vgs"`,
         { cause },
       );
-    const args = [...reportOptions, '-o', groupFields, '--', volumeGroup];
-    const report = await this.#tools.run('vgs', args).catch((error: unknown) => {
+    const report = await this.#tools.run('vgs', aboutGroup(volumeGroup)).catch((error: unknown) => {
       throw error instanceof ToolError ? noGroup(error) : error;
     });
     const group = parseGroup(report);
@@ -110,9 +114,8 @@ export class LvmDriver implements Driver {
   }
 
   private async volumes(): Promise<LogicalVolume[]> {
-    const args = [...reportOptions, '--config', 'report/time_format="%s"', '-o', volumeFields];
     try {
-      const report = await this.#tools.run('lvs', [...args, '--', this.settings.volumeGroup]);
+      const report = await this.#tools.run('lvs', volumesIn(this.settings.volumeGroup));
       return parseVolumes(report);
     } catch (error) {
       // A group that is not there is reported in words of ours.
@@ -236,14 +239,9 @@ export class LvmDriver implements Driver {
     size: bigint,
     { change, signal }: Making,
   ): Promise<void> {
-    const { volumeGroup, thinPool = '' } = this.settings;
+    const { volumeGroup } = this.settings;
     const tags = [lockerTag, changeTag(change)];
-    // An old signature in these blocks must neither survive nor be asked about.
-    const wiped = ['--wipesignatures', 'y', '--zero', 'y'];
-    const size_ = `${size}b`;
-    const place = this.isThin
-      ? ['--virtualsize', size_, '--thinpool', thinPool]
-      : [...wiped, '--size', size_];
+    const place = placeFor(this.settings, size);
     const args = [...this.newVolume(volumeOf(locker), tags), ...place, '--', volumeGroup];
     await this.lvm('lvcreate', args, signal);
   }

@@ -6,8 +6,9 @@ import { mkdirSync } from 'node:fs';
 import type { VolumeStore } from '../host/store-settings.ts';
 import { LockerdError } from '../model/errors.ts';
 import { makeFileSystem } from './file-systems.ts';
-import { LvmDriver } from './lvm.ts';
-import { parseVolumes, volumeFields } from './lvm-report.ts';
+import { LvmDriver, placeFor } from './lvm.ts';
+import type { LogicalVolume } from './lvm-report.ts';
+import { parseVolumes, volumesIn } from './lvm-report.ts';
 import { privatePlace } from './private-mounts.ts';
 import type { Tools } from './tools.ts';
 
@@ -33,24 +34,20 @@ export function rootVolumeName(container: string): string {
 export const rootVolumeDevice = ({ store, name }: RootVolume): string =>
   `/dev/${store.volumeGroup}/${name}`;
 
-async function tagsOf({ store, name }: RootVolume, tools: Tools): Promise<readonly string[]> {
-  const format = ['--reportformat', 'json', '--units', 'b', '--nosuffix'];
-  const time = ['--config', 'report/time_format="%s"'];
-  const args = [...format, ...time, '-o', volumeFields, '--', store.volumeGroup];
-  const volumes = parseVolumes(await tools.run('lvs', args));
-  return volumes.find((volume) => volume.name === name)?.tags ?? [];
+async function lookFor(
+  { store, name }: RootVolume,
+  tools: Tools,
+): Promise<LogicalVolume | undefined> {
+  const volumes = parseVolumes(await tools.run('lvs', volumesIn(store.volumeGroup)));
+  return volumes.find((volume) => volume.name === name);
 }
 
-/** Whether there is such a volume of this owner. Throws Failed for one of somebody else. */
+/** Whether there is such a volume of this owner, and it is whole. Throws Failed for one of somebody else. */
 export async function findRootVolume(volume: RootVolume, tools: Tools): Promise<boolean> {
-  const tags = await tagsOf(volume, tools);
-  if (tags.includes(owned(volume.owner))) return true;
-  if (tags.includes(making(volume.owner))) return false;
-  const device = rootVolumeDevice(volume);
-  const args = ['--noheadings', '-o', 'lv_name', '--select', `lv_name=${volume.name}`];
-  const found = (await tools.run('lvs', [...args, '--', volume.store.volumeGroup])).trim();
-  if (found === '') return false;
-  throw new LockerdError('Failed', `there is a volume ${device} already`);
+  const found = await lookFor(volume, tools);
+  if (found === undefined || found.tags.includes(making(volume.owner))) return false;
+  if (found.tags.includes(owned(volume.owner))) return true;
+  throw new LockerdError('Failed', `there is a volume ${rootVolumeDevice(volume)} already`);
 }
 
 /** Throws NoSuchStore, NoSpace and InvalidArgs where no such volume can be made. @param size bytes */
@@ -71,14 +68,10 @@ export async function makeRootVolume(
   const { store, name, owner } = volume;
   if (await findRootVolume(volume, tools)) return;
   const full = `${store.volumeGroup}/${name}`;
-  const bytes = `${await checkRootVolume(volume, size, tools)}b`;
-  if ((await tagsOf(volume, tools)).length === 0) {
-    const { thinPool } = store;
-    const place =
-      thinPool === undefined
-        ? ['--wipesignatures', 'y', '--zero', 'y', '--size', bytes]
-        : ['--virtualsize', bytes, '--thinpool', thinPool];
+  const bytes = await checkRootVolume(volume, size, tools);
+  if ((await lookFor(volume, tools)) === undefined) {
     const named = ['--quiet', '--yes', '--name', name, '--addtag', making(owner)];
+    const place = placeFor(store, bytes);
     await tools.run('lvcreate', [...named, ...place, '--', store.volumeGroup]);
   }
   mkdirSync(privatePlace, { recursive: true, mode: 0o700 });

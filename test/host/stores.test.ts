@@ -21,8 +21,6 @@ import { ensureToolsImage } from './image.mjs';
 
 vi.setConfig({ testTimeout: 900_000, hookTimeout: 900_000 });
 
-/** At how many steps each change is killed; the more, the nearer to all that it has. */
-const kills = Number(process.env['LOCKERD_TEST_KILLS'] ?? 3);
 /** How often a locker is made, forgotten and destroyed. */
 const cycles = Number(process.env['LOCKERD_TEST_CYCLES'] ?? 10);
 
@@ -155,7 +153,7 @@ describe('what cannot be is refused over D-Bus with the reason', () => {
   });
 });
 
-describeKills(() => host, kinds.tree, { kills });
+describeKills(() => host, kinds.tree, { kills: 3 });
 
 test(`${cycles} lockers that are made, forgotten and destroyed leave nothing`, async () => {
   await cycle(host, kinds.tree, cycles);

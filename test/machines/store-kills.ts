@@ -133,6 +133,7 @@ async function killGrowth(host: () => TestHost, kind: StoreKind, kills: number):
 }
 
 interface Kills {
+  /** At how many steps each change is killed; the more, the nearer to all that it has. */
   readonly kills: number;
   /** Whether makeKept() was called before. */
   readonly isMade?: boolean;
@@ -140,13 +141,18 @@ interface Kills {
   readonly verbs?: readonly Verb[];
 }
 
-/** Tests of a store whose verbs are killed. */
+/** How many kills are asked for, of all verbs then. */
+const asked = process.env['LOCKERD_TEST_KILLS'];
+
+/** Tests of a store whose verbs are killed, as often as is usual or asked for. */
 export function describeKills(
   host: () => TestHost,
   kind: StoreKind,
-  { kills, isMade = false, verbs = allVerbs }: Kills,
+  { isMade = false, ...usual }: Kills,
 ): void {
   const { store } = kind;
+  const kills = Number(asked ?? usual.kills);
+  const verbs = asked === undefined ? (usual.verbs ?? allVerbs) : allVerbs;
   const succeeds = (value: Json): string => `${askFor(value)} | grep -q '"ok":true'`;
   const killAll = async (verb: Verb, killed: Killed): Promise<void> => {
     const count = await killEverywhere(host, kind, killed, kills);

@@ -19,11 +19,6 @@ import { bootVm, disks, type VirtualHost } from './vm.ts';
 // Emulation is slow: each request is a start of Node, and deriving a key from a passphrase takes seconds.
 vi.setConfig({ testTimeout: 7_200_000, hookTimeout: 3_600_000 });
 
-/** At how many steps each change is killed; the more, the nearer to all that it has. */
-const kills = Number(process.env['LOCKERD_TEST_KILLS'] ?? 1);
-/** Whether all verbs are killed. */
-const isWhole = process.env['LOCKERD_TEST_KILLS'] !== undefined;
-
 const settings = '[store thick]\ntype = lvm\nvolume-group = raid\n';
 const keys = '/etc/lockerd/keys';
 
@@ -232,8 +227,8 @@ test('a helper that is killed while the passphrase is waited for leaves nothing'
 });
 
 describeKills(() => vm, kinds.safe, {
-  kills,
-  ...(isWhole ? {} : { verbs: ['create'] }),
+  kills: 1,
+  verbs: ['create'],
 });
 
 test('in the end nothing is left', async () => {

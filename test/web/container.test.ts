@@ -1,20 +1,15 @@
 import fs from 'node:fs';
 import path from 'node:path';
-import { afterAll, beforeAll, expect, test, vi } from 'vitest';
+import { beforeAll, expect, test, vi } from 'vitest';
 import type { Browser, Page } from 'playwright-core';
 import type { Host } from '../host/host.ts';
-import { attachJournalOnFailure } from '../machines/journal.ts';
-import { configurePackage } from '../machines/service.ts';
 import { answerOfGuest, lockersSeenBy, offline, systemctl } from '../machines/support.ts';
 import { closeNotices, notice } from './views.ts';
 import {
-  attachPictureOnFailure,
-  complaintsOf,
+  closeAfterwards,
   expectView,
-  logIn,
-  makeUsers,
   makeWebHost,
-  openBrowser,
+  openPage,
   show,
   takePictures,
   violations,
@@ -38,22 +33,13 @@ beforeAll(async () => {
   await host.createContainer('web', 'busybox', { config: limited });
   await host.createContainer('db', 'systemd', { config: [...offline, 'lxc.start.auto = 1'] });
   await host.writeFile('/etc/fstab', fstab);
-  await host.boot();
-  await configurePackage(host);
-  await makeUsers(host, {});
-  await systemctl(host, 'start', 'lxc@web', 'lxc@db');
-  await host.waitForGuest('web');
-  await beginRecord();
-  browser = await openBrowser(host);
-  page = await logIn(browser, 'root');
-  complaints = complaintsOf(page);
+  ({ browser, page, complaints } = await openPage(host, {}, async () => {
+    await systemctl(host, 'start', 'lxc@web', 'lxc@db');
+    await host.waitForGuest('web');
+    await beginRecord();
+  }));
 });
-afterAll(async () => {
-  await browser.close();
-  await host.close();
-});
-attachJournalOnFailure(() => host);
-attachPictureOnFailure(() => page);
+closeAfterwards(() => ({ host, browser, page }));
 
 test('the page of a container', async () => {
   await show(page, '/container/db');

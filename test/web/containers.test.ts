@@ -1,18 +1,14 @@
-import { afterAll, beforeAll, expect, test, vi } from 'vitest';
+import { beforeAll, expect, test, vi } from 'vitest';
 import type { Browser, Page } from 'playwright-core';
 import type { Host } from '../host/host.ts';
-import { attachJournalOnFailure } from '../machines/journal.ts';
-import { configurePackage } from '../machines/service.ts';
 import { guestPid, lockersSeenBy, offline, systemctl } from '../machines/support.ts';
 import { choose, closeNotices, expectState, have, notice, rowOf, tooltipOf } from './views.ts';
 import {
-  attachPictureOnFailure,
-  complaintsOf,
+  closeAfterwards,
   expectView,
   logIn,
-  makeUsers,
   makeWebHost,
-  openBrowser,
+  openPage,
   show,
   takePictures,
   violations,
@@ -66,19 +62,9 @@ beforeAll(async () => {
   });
   await host.writeFile('/etc/fstab', fstab);
   await host.writeFile('/etc/polkit-1/rules.d/10-keeper.rules', rules);
-  await host.boot();
-  await configurePackage(host);
-  await makeUsers(host, { keeper: 'users' });
-  browser = await openBrowser(host);
-  page = await logIn(browser, 'root');
-  complaints = complaintsOf(page);
+  ({ browser, page, complaints } = await openPage(host, { keeper: 'users' }));
 });
-afterAll(async () => {
-  await browser.close();
-  await host.close();
-});
-attachJournalOnFailure(() => host);
-attachPictureOnFailure(() => page);
+closeAfterwards(() => ({ host, browser, page }));
 
 test('the table has all containers with their states, and says what is wrong', async () => {
   await expectState(page, 'db', 'Running');

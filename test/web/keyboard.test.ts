@@ -1,11 +1,9 @@
-import { afterAll, beforeAll, expect, test, vi } from 'vitest';
+import { beforeAll, expect, test, vi } from 'vitest';
 import type { Browser, Locator, Page } from 'playwright-core';
 import type { Host } from '../host/host.ts';
-import { attachJournalOnFailure } from '../machines/journal.ts';
-import { configurePackage } from '../machines/service.ts';
 import { guestPid, lockersSeenBy, offline, systemctl } from '../machines/support.ts';
 import { closeNotices, expectState, notice } from './views.ts';
-import { attachPictureOnFailure, logIn, makeUsers, makeWebHost, openBrowser } from './web-host.ts';
+import { closeAfterwards, makeWebHost, openPage } from './web-host.ts';
 
 vi.setConfig({ testTimeout: 120_000, hookTimeout: 900_000 });
 
@@ -20,21 +18,13 @@ beforeAll(async () => {
   await host.createContainer('quiet', 'busybox', { config: offline });
   await host.createContainer('web', 'busybox', { config: offline });
   await host.writeFile('/etc/fstab', fstab);
-  await host.boot();
-  await configurePackage(host);
-  await makeUsers(host, {});
-  await systemctl(host, 'start', 'lxc@web', 'lockers-data.mount');
-  await host.waitForGuest('web');
-  browser = await openBrowser(host);
-  page = await logIn(browser, 'root');
+  ({ browser, page } = await openPage(host, {}, async () => {
+    await systemctl(host, 'start', 'lxc@web', 'lockers-data.mount');
+    await host.waitForGuest('web');
+  }));
   await expectState(page, 'web', 'Running');
 });
-afterAll(async () => {
-  await browser.close();
-  await host.close();
-});
-attachJournalOnFailure(() => host);
-attachPictureOnFailure(() => page);
+closeAfterwards(() => ({ host, browser, page }));
 
 const press = (key: string) => page.keyboard.press(key);
 

@@ -1,18 +1,14 @@
-import { afterAll, beforeAll, expect, test, vi } from 'vitest';
+import { beforeAll, expect, test, vi } from 'vitest';
 import type { Browser, Page } from 'playwright-core';
 import type { Host } from '../host/host.ts';
-import { attachJournalOnFailure } from '../machines/journal.ts';
-import { configurePackage } from '../machines/service.ts';
 import { offline } from '../machines/support.ts';
 import { choose, closeNotices, jobsSeen, lockerRow, noteJobs, notice, tooltipOf } from './views.ts';
 import {
-  attachPictureOnFailure,
-  complaintsOf,
+  closeAfterwards,
   expectView,
   logIn,
-  makeUsers,
   makeWebHost,
-  openBrowser,
+  openPage,
   show,
   takePictures,
   violations,
@@ -46,19 +42,9 @@ let complaints: readonly string[] = [];
 
 beforeAll(async () => {
   host = await makeWebHost('lockers');
-  await host.boot();
-  await configurePackage(host);
-  await makeUsers(host, { guest: 'users' });
-  browser = await openBrowser(host);
-  page = await logIn(browser, 'root');
-  complaints = complaintsOf(page);
+  ({ browser, page, complaints } = await openPage(host, { guest: 'users' }));
 });
-afterAll(async () => {
-  await browser.close();
-  await host.close();
-});
-attachJournalOnFailure(() => host);
-attachPictureOnFailure(() => page);
+closeAfterwards(() => ({ host, browser, page }));
 
 const dialog = () => page.getByRole('dialog');
 const store = () => page.locator('tr[data-store="tree"]');

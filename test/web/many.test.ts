@@ -1,11 +1,9 @@
 import fs from 'node:fs';
-import { afterAll, beforeAll, expect, test, vi } from 'vitest';
+import { beforeAll, expect, test, vi } from 'vitest';
 import type { Browser, CDPSession, Page } from 'playwright-core';
 import type { Host } from '../host/host.ts';
-import { attachJournalOnFailure } from '../machines/journal.ts';
-import { configurePackage } from '../machines/service.ts';
 import { systemctl } from '../machines/support.ts';
-import { attachPictureOnFailure, logIn, makeUsers, makeWebHost, openBrowser } from './web-host.ts';
+import { closeAfterwards, makeWebHost, openPage } from './web-host.ts';
 
 vi.setConfig({ testTimeout: 120_000, hookTimeout: 900_000 });
 
@@ -37,21 +35,13 @@ beforeAll(async () => {
     ];
     fs.writeFileSync(`${directory}/config`, `${lines.join('\n')}\n`);
   }
-  await host.boot();
-  await configurePackage(host);
-  await makeUsers(host, {});
-  await systemctl(host, 'start', 'lxc@c001');
-  browser = await openBrowser(host);
-  page = await logIn(browser, 'root');
+  ({ browser, page } = await openPage(host, {}, async () => {
+    await systemctl(host, 'start', 'lxc@c001');
+  }));
   devtools = await page.context().newCDPSession(page);
   await devtools.send('Performance.enable', { timeDomain: 'threadTicks' });
 });
-afterAll(async () => {
-  await browser.close();
-  await host.close();
-});
-attachJournalOnFailure(() => host);
-attachPictureOnFailure(() => page);
+closeAfterwards(() => ({ host, browser, page }));
 
 /** What the page's thread has worked, in milliseconds of processor time: others may have the processor. */
 async function workedMs(): Promise<number> {

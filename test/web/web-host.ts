@@ -5,8 +5,10 @@ import { createRequire } from 'node:module';
 import os from 'node:os';
 import path from 'node:path';
 import { chromium, type Browser, type Page } from 'playwright-core';
-import { beforeEach, expect } from 'vitest';
+import { afterAll, beforeEach, expect } from 'vitest';
 import { bootHost, type Host } from '../host/host.ts';
+import { attachJournalOnFailure } from '../machines/journal.ts';
+import { configurePackage } from '../machines/service.ts';
 import { installPage } from '../machines/tree.ts';
 import { closeNotices } from './views.ts';
 import { ensureWebImage } from './web-image.mjs';
@@ -22,7 +24,7 @@ export async function makeWebHost(name: string): Promise<Host> {
 }
 
 /** Users who can log in, with the groups of each. */
-export async function makeUsers(host: Host, users: Readonly<Record<string, string>>) {
+async function makeUsers(host: Host, users: Readonly<Record<string, string>>) {
   for (const [user, groups] of Object.entries(users)) {
     await host.run('useradd', ['--create-home', '--shell', '/bin/bash', '--groups', groups, user]);
   }
@@ -31,7 +33,7 @@ export async function makeUsers(host: Host, users: Readonly<Record<string, strin
 }
 
 /** Chromium, which sees the host's network and this machine's files. */
-export async function openBrowser(host: Host): Promise<Browser> {
+async function openBrowser(host: Host): Promise<Browser> {
   const directory = fs.mkdtempSync(path.join(os.tmpdir(), 'lockerd-web-'));
   const program = path.join(directory, 'chromium');
   const enter = `nsenter --target ${host.leader} --net`;
@@ -118,7 +120,7 @@ export async function takePictures(page: Page, name: string): Promise<void> {
 }
 
 /** What goes wrong in the page itself from now on. */
-export function complaintsOf(page: Page): readonly string[] {
+function complaintsOf(page: Page): readonly string[] {
   const complaints: string[] = [];
   page.on('pageerror', (error) => complaints.push(String(error)));
   page.on('console', (message) => {
@@ -165,4 +167,41 @@ export function attachPictureOnFailure(page: () => Page | undefined): void {
       if (current !== undefined) await takePicture(current, `failed-${name}`);
     });
   });
+}
+
+/** A browser in which root has logged in, and what goes wrong in the page. */
+export interface Opened {
+  readonly browser: Browser;
+  readonly page: Page;
+  readonly complaints: readonly string[];
+}
+
+/**
+ * Boots a host and opens the page as root.
+ * @param users who can log in besides root, with the groups of each
+ * @param prepare what is done on the host before that
+ */
+export async function openPage(
+  host: Host,
+  users: Readonly<Record<string, string>> = {},
+  prepare: () => Promise<void> = () => Promise.resolve(),
+): Promise<Opened> {
+  await host.boot();
+  await configurePackage(host);
+  await makeUsers(host, users);
+  await prepare();
+  const browser = await openBrowser(host);
+  const page = await logIn(browser, 'root');
+  return { browser, page, complaints: complaintsOf(page) };
+}
+
+/** Ends what a file of tests has opened, and shows host and page after a test that fails. */
+export function closeAfterwards(opened: () => { host: Host; browser: Browser; page: Page }): void {
+  afterAll(async () => {
+    const { host, browser } = opened();
+    await browser.close();
+    await host.close();
+  });
+  attachJournalOnFailure(() => opened().host);
+  attachPictureOnFailure(() => opened().page);
 }
