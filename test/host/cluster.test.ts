@@ -56,7 +56,8 @@ async function createBroken(name: NodeName): Promise<void> {
 async function isRunningOn(name: NodeName): Promise<boolean> {
   const host = nodes.hosts[name];
   if (!host.isOn) return false;
-  const look = host.run('pgrep', ['-f', `lxc-start.*${web.name}`], { reject: false });
+  // The pattern does not match itself: several look at the same time, and pgrep leaves out only itself.
+  const look = host.run('pgrep', ['-f', `[l]xc-start.*${web.name}`], { reject: false });
   return (await look.catch(() => ({ exitCode: 1 }))).exitCode === 0;
 }
 
