@@ -80,9 +80,9 @@ async function beginRecord(): Promise<void> {
 
 /** Makes what was recorded twenty minutes older, and puts it where Cockpit looks for it. */
 async function endRecord(): Promise<void> {
-  await host.waitFor('the record has ended', async () => {
-    return (await host.unit('record.service'))['ActiveState'] === 'inactive';
-  });
+  const isDone = async () => (await host.unit('record.service'))['ActiveState'] === 'inactive';
+  // All of it is still to come where the tests before were quick, or did not run.
+  await host.waitFor('the record has ended', isDone, (recordSeconds + 20) * 1000);
   await host.shell(`
     directory=/var/log/pcp/pmlogger/$(hostname)
     mkdir -p $directory
