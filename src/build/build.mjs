@@ -2,10 +2,10 @@
 //
 // src/build makes what is installed from all other folders. None of it runs on a host.
 import { chmodSync, cpSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
-import { build } from 'esbuild';
 import { buildPage } from './cockpit.mjs';
 import { buildCompletion } from './completion.mjs';
-import { forNode, programs, project } from './esbuild-options.mjs';
+import { programs, project } from './esbuild-options.mjs';
+import { buildProgram } from './program.mjs';
 import { buildUnits } from './units.mjs';
 
 process.chdir(project);
@@ -17,8 +17,7 @@ mkdirSync('dist/hooks', { recursive: true });
 writeFileSync('dist/package.json', '{ "type": "commonjs" }\n');
 
 for (const [name, entry] of Object.entries(programs)) {
-  await build({ ...forNode, entryPoints: [entry], outfile: `dist/${name}` });
-  chmodSync(`dist/${name}`, 0o755);
+  await buildProgram(name, entry, 'dist');
 }
 
 for (const hook of readdirSync('hooks')) {

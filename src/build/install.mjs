@@ -99,6 +99,9 @@ if (part === '--page') {
   process.exit();
 }
 
+/** What programs load when they need it; see src/build/program.mjs. */
+const parts = 'usr/lib/lockerd/parts';
+
 /**
  * Generators run with whatever PATH the manager has; an installed program names its interpreter.
  * @param {string} name
@@ -108,9 +111,18 @@ function installProgram(name, directory) {
   const program = read(`dist/${name}`).toString();
   install(
     `${directory}/${name}`,
-    program.replace(/^#!\/usr\/bin\/env node\n/, '#!/usr/bin/node\n'),
+    program
+      .replace(/^#!\/usr\/bin\/env node\n/, '#!/usr/bin/node\n')
+      .replaceAll(`require("./parts/`, `require("/${parts}/`),
     0o755,
   );
+  // None of another version stays, where this is no package.
+  const own = `${parts}/${name}`;
+  rmSync(join(/** @type {string} */ (destination), own), { recursive: true, force: true });
+  if (!existsSync(join(project, `dist/parts/${name}`))) return;
+  for (const file of filesIn(`dist/parts/${name}`)) {
+    install(`${own}/${file}`, read(`dist/parts/${name}/${file}`));
+  }
 }
 
 if (existsSync(join(project, 'dist/compiled/lockerd-generator'))) {

@@ -8,7 +8,7 @@ import type { Invocation } from './arguments.ts';
 import { enter } from './enter.ts';
 import { exitStatus } from './exit.ts';
 import type { JsonValue } from './json.ts';
-import { complainOfUnknown } from './name-guess.ts';
+import { complainOfUnknown } from './unknown-containers.ts';
 import type { Colour, Terminal } from './terminal.ts';
 import { escapeText, wrapText } from './text.ts';
 

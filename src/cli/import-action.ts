@@ -9,7 +9,7 @@ import type { Invocation } from './arguments.ts';
 import { enter } from './enter.ts';
 import { CommandError, exitStatus } from './exit.ts';
 import type { JsonValue } from './json.ts';
-import { complainOfUnknown } from './name-guess.ts';
+import { complainOfUnknown } from './unknown-containers.ts';
 import type { Terminal } from './terminal.ts';
 import { escapeText } from './text.ts';
 

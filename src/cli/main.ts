@@ -11,15 +11,9 @@ import { DBusError } from '../bus/values.ts';
 import { cancelJobs, runAction } from './actions.ts';
 import { PasswordAgent } from './agent.ts';
 import { parseArguments, type Information, type Invocation } from './arguments.ts';
-import { check } from './check-action.ts';
-import { clusterResource } from './cluster-action.ts';
 import { complain } from './complain.ts';
-import { enter } from './enter.ts';
-import { diffUnits, explainUnits } from './explain-action.ts';
 import { asCommandError, CommandError, exitStatus } from './exit.ts';
 import { helpLines } from './help.ts';
-import { importContainers } from './import-action.ts';
-import { destroyLocker } from './destroy-action.ts';
 import {
   list,
   listOfHosts,
@@ -30,8 +24,6 @@ import {
   type Session,
 } from './lists.ts';
 import { runLockerAction } from './locker-actions.ts';
-import { exportToFile, importFromFile } from './archive-action.ts';
-import { moveContainer } from './move-action.ts';
 import { monitor } from './monitor.ts';
 import { isUp, type ContainerInfo, type JobInfo } from './object-info.ts';
 import { connectRemote } from './remote.ts';
@@ -210,18 +202,28 @@ function needsAgent(invocation: Invocation, traits: TerminalTraits): boolean {
   );
 }
 
+/** Commands that need no service. Each is loaded where it is meant, as Node takes a while to read all of them. */
+const ownCommands: Readonly<
+  Record<string, (invocation: Invocation, terminal: Terminal) => Promise<number>>
+> = {
+  console: async (invocation) => (await import('./enter.ts')).enter(invocation),
+  shell: async (invocation) => (await import('./enter.ts')).enter(invocation),
+  check: async (...args) => (await import('./check-action.ts')).check(...args),
+  'cluster-resource': async (...args) =>
+    (await import('./cluster-action.ts')).clusterResource(...args),
+  import: async (...args) => (await import('./import-action.ts')).importContainers(...args),
+  explain: async (...args) => (await import('./explain-action.ts')).explainUnits(...args),
+  diff: async (...args) => (await import('./explain-action.ts')).diffUnits(...args),
+  move: async (...args) => (await import('./move-action.ts')).moveContainer(...args),
+  export: async (...args) => (await import('./archive-action.ts')).exportToFile(...args),
+  'import-archive': async (...args) => (await import('./archive-action.ts')).importFromFile(...args),
+  'destroy-locker': async (...args) => (await import('./destroy-action.ts')).destroyLocker(...args),
+};
+
 async function runOnBus(invocation: Invocation, terminal: Terminal): Promise<number> {
   const { command, host } = invocation;
-  if (command === 'console' || command === 'shell') return enter(invocation);
-  if (command === 'check') return check(invocation, terminal);
-  if (command === 'cluster-resource') return clusterResource(invocation, terminal);
-  if (command === 'import') return importContainers(invocation, terminal);
-  if (command === 'explain') return explainUnits(invocation, terminal);
-  if (command === 'move') return moveContainer(invocation, terminal);
-  if (command === 'export') return exportToFile(invocation, terminal);
-  if (command === 'import-archive') return importFromFile(invocation, terminal);
-  if (command === 'diff') return diffUnits(invocation, terminal);
-  if (command === 'destroy-locker') return destroyLocker(invocation, terminal);
+  const own = ownCommands[command];
+  if (own !== undefined) return own(invocation, terminal);
   if (command === 'list' || command === 'lockers' || command === 'jobs') {
     if (invocation.hosts.length > 1) return listOfHosts(terminal, invocation, command);
   }
