@@ -11,7 +11,8 @@ import { shellWord } from '../model/shell-quote.ts';
 import { DBusError } from '../bus/values.ts';
 import type { SystemdManager } from '../systemd/manager.ts';
 import { isDown } from '../systemd/properties.ts';
-import type { UnitReading, WantedProperties } from '../systemd/unit-watch.ts';
+import type { WantedProperties } from '../systemd/unit-watch.ts';
+import type { UnitReading } from '../systemd/watched-unit.ts';
 import { UnitFiles } from '../systemd/unit-files.ts';
 import { UnitWatch } from '../systemd/unit-watch.ts';
 

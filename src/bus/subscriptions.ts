@@ -52,6 +52,15 @@ class ReceivedSignal implements Signal {
   get body(): readonly unknown[] {
     return (this.#body ??= unmarshal(this.signature, this.#bytes, this.#bigEndian));
   }
+
+  /** The first argument, without what follows: systemd tells with each change of a unit all that it knows of it. */
+  get arg0(): unknown {
+    const bytes = this.#bytes;
+    if (this.#body !== undefined || !this.signature.startsWith('s') || bytes.length < 4)
+      return this.body[0];
+    const end = 4 + (this.#bigEndian ? bytes.readUInt32BE(0) : bytes.readUInt32LE(0));
+    return bytes[end] === 0 ? bytes.toString('utf8', 4, end) : this.body[0];
+  }
 }
 
 interface Subscription {
@@ -142,7 +151,7 @@ export class Subscriptions {
     const signal = new ReceivedSignal(header, body, frame.bigEndian);
     for (const { match, handler } of candidates) {
       try {
-        if (match.arg0 !== undefined && match.arg0 !== signal.body[0]) continue;
+        if (match.arg0 !== undefined && match.arg0 !== signal.arg0) continue;
         handler(signal);
       } catch (error) {
         this.#connection.log(`handling the signal ${interfaceName}.${member}`, error);

@@ -216,7 +216,8 @@ const ownCommands: Readonly<
   diff: async (...args) => (await import('./explain-action.ts')).diffUnits(...args),
   move: async (...args) => (await import('./move-action.ts')).moveContainer(...args),
   export: async (...args) => (await import('./archive-action.ts')).exportToFile(...args),
-  'import-archive': async (...args) => (await import('./archive-action.ts')).importFromFile(...args),
+  'import-archive': async (...args) =>
+    (await import('./archive-action.ts')).importFromFile(...args),
   'destroy-locker': async (...args) => (await import('./destroy-action.ts')).destroyLocker(...args),
 };
 

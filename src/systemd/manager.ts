@@ -5,7 +5,7 @@
  * - `manager.ts`: calls, jobs, signals, and the subscription that is renewed after a daemon-reexec
  * - `unit-jobs.ts`: waiting for the end of a job
  * - `properties.ts`: checked properties
- * - `common-pattern.ts`: one pattern for the names of many units
+ * - `common-pattern.ts`, `gathered.ts`: one question about many units
  * - `watched.ts`, `unit-watch.ts`: following what changes, such as the state of a unit
  * - `reload.ts`, `away.ts`: what to do while systemd reads its unit files or is off the bus
  */

@@ -1,25 +1,12 @@
 import { commonPattern } from './common-pattern.ts';
+import { Gathered } from './gathered.ts';
 import type { ListedUnit, SystemdManager } from './manager.ts';
 import { unitPath } from './manager.ts';
 import { isDown, Properties } from './properties.ts';
-import type { HeldStart } from './held-start.ts';
 import { lateUnit, readHeldStart, wasNotBegun } from './held-start.ts';
 import type { UnitFiles, UnitFilesState } from './unit-files.ts';
 import { Watched } from './watched.ts';
-
-/** What is read of a service unit. */
-export interface UnitReading {
-  /** ActiveState in systemd's words, such as `active`. */
-  readonly activeState: string;
-  /** CLOCK_REALTIME, in microseconds; 0 if systemd has never seen the unit change. */
-  readonly stateChangeUsec: bigint;
-  /** What was asked for; see {@link WantedProperties}. */
-  readonly service: Properties;
-  /** Of a unit that is down: a start that waits, or that ended before it began. */
-  readonly heldStart: HeldStart | undefined;
-  /** The unit that {@link lateUnit} names runs: it starts this one when that has what it lacked. */
-  readonly isAwaited: boolean;
-}
+import type { UnitReading, WatchedUnit } from './watched-unit.ts';
 
 /**
  * Properties of the unit's service that are read. For all of them systemd would read a dozen files and write
@@ -45,35 +32,6 @@ const waitingStartMs = 300;
 const nothing: ReadonlyMap<string, unknown> = new Map();
 const withoutGroup: ReadonlyMap<string, string> = new Map([['ControlGroup', '']]);
 
-interface WatchedUnit<Status> {
-  readonly unit: string;
-  readonly handlers: Set<(status: Status) => void>;
-  readonly watched: Watched<UnitReading>;
-  /** The last start ended because of what it needs. */
-  isStartUnmet: boolean;
-  /** As they were reported last. */
-  activeState: string;
-  job: number;
-  reading: UnitReading | undefined;
-  /** What was read last of its service, with what signals have said since. */
-  service: Properties | undefined;
-  /** The service is to be read with the next reading: signals do not tell of all that changes in it. */
-  isServiceOld: boolean;
-  /** The unit has been down since the service was read, so that a start is still to be read. */
-  wasDown: boolean;
-  /** What its files were when the service was read, as far as that is known. */
-  files: UnitFilesState | undefined;
-  /** They were looked at since. */
-  areFilesNew: boolean;
-  /** It was loaded, and no job has come for it since. */
-  isNew: boolean;
-  /** What signals have said while the service is read. */
-  told: ReadonlyMap<string, unknown>;
-  status: Status | undefined;
-  /** Also taken from signals, because systemd forgets it when it unloads the unit. */
-  stateChangeUsec: bigint;
-}
-
 /**
  * Follows the states of service units, even if systemd unloads and reloads them. Each query about an
  * unloaded unit makes systemd load it, which takes 10 ms or more. So there is one query per unit, and
@@ -88,12 +46,9 @@ export class UnitWatch<Status extends object> {
   readonly #units = new Map<string, WatchedUnit<Status>>();
   /** Those whose late unit has this object path. */
   readonly #lateUnits = new Map<string, WatchedUnit<Status>>();
-  /** Units to look up in the next list of loaded units. */
-  readonly #toList = new Set<string>();
-  #listing: Promise<ReadonlyMap<string, ListedUnit>> | undefined;
-  /** Units whose files are looked at next, together. */
-  readonly #toLookAt = new Set<string>();
-  #looking: Promise<ReadonlyMap<string, UnitFilesState | undefined>> | undefined;
+  /** Entries in the list of loaded units. */
+  readonly #loaded = new Gathered((units) => this.#listLoaded(units));
+  readonly #files: Gathered<UnitFilesState | undefined> | undefined;
 
   /**
    * @param decode turns a reading into a status; statuses are compared member by member
@@ -110,9 +65,12 @@ export class UnitWatch<Status extends object> {
     this.#wanted = wanted;
     this.#decode = decode;
     this.#reported = reported;
+    const files = wanted.unset?.files;
+    this.#files = files && new Gathered((units) => Promise.resolve(files.read(units)));
     manager.listen({
       unitChanged: (path, values) => {
-        this.#lateUnits.get(path)?.watched.noteChange();
+        const awaited = this.#lateUnits.get(path);
+        if (awaited !== undefined) this.#noteChange(awaited);
         const entry = this.#units.get(path);
         if (entry === undefined) return;
         const changed = values();
@@ -133,16 +91,13 @@ export class UnitWatch<Status extends object> {
         if (entry === undefined || !isDown(entry.activeState)) return;
         if (entry.isNew) this.#lookForChange(entry);
         entry.isNew = false;
-        // A start that does not wait has changed the unit's state by then.
-        setTimeout(() => {
-          if (isDown(entry.activeState)) entry.watched.noteChange();
-        }, waitingStartMs).unref();
+        this.#lookWhetherItWaits(entry);
       },
       jobEnded: (unit, result) => {
         const entry = this.#units.get(unitPath(unit));
         if (entry === undefined || entry.isStartUnmet === wasNotBegun(result)) return;
         entry.isStartUnmet = wasNotBegun(result);
-        entry.watched.noteChange();
+        this.#noteChange(entry);
       },
       reloaded: (isNew) => {
         if (isNew) for (const entry of this.#units.values()) this.#noteAll(entry);
@@ -196,6 +151,7 @@ export class UnitWatch<Status extends object> {
     const entry = this.#units.get(unitPath(unit));
     if (entry === undefined) return;
     entry.isServiceOld = true;
+    entry.started = undefined;
     await entry.watched.readAfterChange().catch(() => undefined);
   }
 
@@ -206,7 +162,23 @@ export class UnitWatch<Status extends object> {
 
   #noteAll(entry: WatchedUnit<Status>): void {
     entry.isServiceOld = true;
+    this.#noteChange(entry);
+  }
+
+  /** Something may have changed of which no signal has said all. */
+  #noteChange(entry: WatchedUnit<Status>): void {
+    entry.started = undefined;
     entry.watched.noteChange();
+  }
+
+  /** A start that does not wait has changed the unit's state by then. */
+  #lookWhetherItWaits(entry: WatchedUnit<Status>): void {
+    if (entry.isStartLooked) return;
+    entry.isStartLooked = true;
+    setTimeout(() => {
+      entry.isStartLooked = false;
+      if (isDown(entry.activeState)) this.#noteChange(entry);
+    }, waitingStartMs).unref();
   }
 
   #newEntry(unit: string): WatchedUnit<Status> {
@@ -229,6 +201,8 @@ export class UnitWatch<Status extends object> {
       files: undefined,
       areFilesNew: false,
       isNew: false,
+      started: undefined,
+      isStartLooked: false,
       told: nothing,
       status: undefined,
       stateChangeUsec: 0n,
@@ -248,14 +222,18 @@ export class UnitWatch<Status extends object> {
     const job = changed.get('Job');
     if (Array.isArray(job)) entry.job = Number(job[0]);
     const word = changed.get('ActiveState');
-    if (typeof word === 'string' && isDown(word)) this.#noteDown(entry);
+    if (typeof word === 'string') {
+      entry.started = isDown(word) ? undefined : word;
+      if (isDown(word)) this.#noteDown(entry);
+    }
     if (reading === undefined || entry.service === undefined || watched.isReading) {
       watched.noteChange();
       return;
     }
     const activeState = typeof word === 'string' ? word : reading.activeState;
     const isUsed = !isDown(activeState) && entry.wasDown;
-    const isHeld = isDown(activeState) && (entry.job !== 0 || entry.isStartUnmet);
+    const isHeld = isDown(activeState) && entry.isStartUnmet;
+    if (isDown(activeState) && entry.job !== 0) this.#lookWhetherItWaits(entry);
     // Of an inactive unit less was read.
     const isComplete = this.#namesFor(activeState).every((name) => entry.service?.has(name));
     if (isUsed || isHeld || !isComplete || reading.heldStart !== undefined) {
@@ -298,10 +276,22 @@ export class UnitWatch<Status extends object> {
   }
 
   async #readUnit(entry: WatchedUnit<Status>): Promise<UnitReading> {
-    const { unit } = entry;
+    const { unit, started } = entry;
+    if (started !== undefined) {
+      const service = await this.#readService(entry, started, true);
+      // A change of the unit that starts it would have made this one be read in the other way.
+      const isAwaited = entry.reading?.isAwaited ?? false;
+      return {
+        activeState: started,
+        isAwaited,
+        heldStart: undefined,
+        stateChangeUsec: 0n,
+        service,
+      };
+    }
     const [loaded, late] = await Promise.all([
-      this.#loadedUnit(unit),
-      this.#loadedUnit(lateUnit(unit) ?? unit),
+      this.#loaded.of(unit),
+      this.#loaded.of(lateUnit(unit) ?? unit),
     ]);
     entry.job = loaded?.job.id ?? 0;
     const activeState = loaded?.activeState ?? 'inactive';
@@ -334,20 +324,23 @@ export class UnitWatch<Status extends object> {
     if (!entry.isServiceOld && !isStarted && known && names.every((name) => known.has(name))) {
       return known;
     }
+    // What signals have said of a start need not be asked.
+    const told = entry.isServiceOld || entry.started === undefined ? nothing : entry.told;
+    const isTold = told.size > 0;
     entry.isServiceOld = false;
     // It may be down once more while it is read.
     if (isStarted) entry.wasDown = false;
     entry.told = nothing;
     try {
       const unset = await this.#unsetOf(entry, activeState);
-      const asked = names.filter((name) => !unset.has(name));
+      const asked = names.filter((name) => !unset.has(name) && !told.has(name));
       const [service, since] = await Promise.all([
         this.#ask(unit, asked, isLoaded),
-        isLoaded ? this.#manager.get(unit, 'Unit', ['StateChangeTimestamp']) : undefined,
+        isLoaded && !isTold ? this.#manager.get(unit, 'Unit', ['StateChangeTimestamp']) : undefined,
       ]);
       const usec = since?.bigint('StateChangeTimestamp') ?? 0n;
       if (usec > entry.stateChangeUsec) entry.stateChangeUsec = usec;
-      return (entry.service = service.with(new Map([...unset, ...entry.told])));
+      return (entry.service = service.with(new Map([...unset, ...told, ...entry.told])));
     } catch (error) {
       entry.isServiceOld = true;
       entry.wasDown ||= isStarted;
@@ -370,27 +363,12 @@ export class UnitWatch<Status extends object> {
     const { unset } = this.#wanted;
     if (unset === undefined) return nothing;
     if (entry.service === undefined && !entry.areFilesNew) {
-      entry.files = await this.#filesOf(entry.unit, unset.files);
+      entry.files = await this.#files?.of(entry.unit);
       entry.areFilesNew = true;
     }
     const isUnset = entry.areFilesNew && entry.files?.hasSetting === false;
     entry.areFilesNew = false;
     return isUnset && isDown(activeState) ? unset.values : nothing;
-  }
-
-  /** The unit's files, which are looked at once for all current callers. */
-  async #filesOf(
-    unit: string,
-    files: Pick<UnitFiles, 'read'>,
-  ): Promise<UnitFilesState | undefined> {
-    this.#toLookAt.add(unit);
-    this.#looking ??= new Promise((resolve) => setImmediate(resolve)).then(() => {
-      const units = [...this.#toLookAt];
-      this.#toLookAt.clear();
-      this.#looking = undefined;
-      return files.read(units);
-    });
-    return (await this.#looking).get(unit);
   }
 
   /** After a reload: reads again what has other files or another state. */
@@ -405,29 +383,20 @@ export class UnitWatch<Status extends object> {
         entry.files = files;
         entry.areFilesNew = files !== undefined && !isSame;
         if (!isSame || entry.reading === undefined) this.#noteAll(entry);
-        else if (entry.reading.heldStart !== undefined) entry.watched.noteChange();
+        else if (entry.reading.heldStart !== undefined) this.#noteChange(entry);
         // systemd may be too busy to answer; a reading asks it again.
         else
           await this.#lookAtListed(entry, true).catch(() => {
-            entry.watched.noteChange();
+            this.#noteChange(entry);
           });
       }),
     );
   }
 
-  /** The unit's entry in the list of loaded units, which is read once for all current callers. */
-  async #loadedUnit(unit: string): Promise<ListedUnit | undefined> {
-    this.#toList.add(unit);
-    this.#listing ??= new Promise((resolve) => setImmediate(resolve)).then(async () => {
-      const names = [...this.#toList];
-      this.#toList.clear();
-      this.#listing = undefined;
-      const listed = await this.#manager.listLoaded(
-        names.length > patternsMax ? [commonPattern(names)] : names,
-      );
-      return new Map(listed.map((loaded) => [loaded.name, loaded]));
-    });
-    return (await this.#listing).get(unit);
+  async #listLoaded(units: readonly string[]): Promise<ReadonlyMap<string, ListedUnit>> {
+    const patterns = units.length > patternsMax ? [commonPattern(units)] : units;
+    const listed = await this.#manager.listLoaded(patterns);
+    return new Map(listed.map((loaded) => [loaded.name, loaded]));
   }
 
   /**
@@ -436,12 +405,12 @@ export class UnitWatch<Status extends object> {
    * decides whether a reading is needed.
    */
   async #lookAtListed(entry: WatchedUnit<Status>, isAlsoOfUnloaded: boolean): Promise<void> {
-    const listed = await this.#loadedUnit(entry.unit);
+    const listed = await this.#loaded.of(entry.unit);
     // A reading that is under way may have begun before the change, so wait for its result.
     await entry.watched.whenRead();
     if (entry.status === undefined || (listed === undefined && !isAlsoOfUnloaded)) return;
     const { activeState, job } = listed ?? { activeState: 'inactive', job: { id: 0 } };
-    if (entry.activeState !== activeState || entry.job !== job.id) entry.watched.noteChange();
+    if (entry.activeState !== activeState || entry.job !== job.id) this.#noteChange(entry);
   }
 }
 
