@@ -22,9 +22,16 @@ interface Timeouts {
   readonly promptMs: number;
   /** How often polkit is asked during a prompt whether it is still there, and how long it has. */
   readonly pingMs: number;
+  /** How soon after a change of permissions the next one is told. */
+  readonly changesMs: number;
 }
 
-const defaultTimeouts: Timeouts = { checkMs: 20_000, promptMs: 300_000, pingMs: 10_000 };
+const defaultTimeouts: Timeouts = {
+  checkMs: 20_000,
+  promptMs: 300_000,
+  pingMs: 10_000,
+  changesMs: 1_000,
+};
 
 const available = 'polkit';
 /** More prompts at once would take the places of all other calls to polkit. */
@@ -38,6 +45,9 @@ export class PolkitAuthority implements AuthorityPort {
   #state = 'polkit is not running';
   #checks = 0;
   #prompts = 0;
+  /** Until it is due, a change is told later. */
+  #changeTimer: NodeJS.Timeout | undefined;
+  #isChangeUntold = false;
 
   private constructor(connection: BusConnection, timeouts: Timeouts) {
     this.#bus = connection;
@@ -91,7 +101,20 @@ export class PolkitAuthority implements AuthorityPort {
     for (const handler of this.#stateHandlers) handler();
   }
 
+  /** At once, and what follows soon together: polkit tells of each machine and each session that comes or goes. */
   #permissionsChanged(): void {
+    this.#isChangeUntold = true;
+    if (this.#changeTimer !== undefined) return;
+    this.#tellOfChange();
+  }
+
+  #tellOfChange(): void {
+    this.#changeTimer = undefined;
+    if (!this.#isChangeUntold) return;
+    this.#isChangeUntold = false;
+    this.#changeTimer = setTimeout(() => {
+      this.#tellOfChange();
+    }, this.#timeouts.changesMs).unref();
     for (const handler of this.#permissionHandlers) handler();
   }
 

@@ -292,8 +292,10 @@ export class FrameReader {
     if (tooLong) this.#passOver = fixed.bodyBytes;
     const header = readFields(bytes.subarray(0, fixedBytes + fixed.fieldBytes), fixed);
     if (header !== undefined) {
-      // A copy: a call that waits would keep all that was read together with it.
-      const body = tooLong ? undefined : Buffer.from(bytes.subarray(headerBytes));
+      const own = bytes.subarray(headerBytes);
+      // A copy: a call that waits would keep all that was read together with it. Nothing else waits.
+      const kept = fixed.type === messageType.methodCall ? Buffer.from(own) : own;
+      const body = tooLong ? undefined : kept;
       const { bigEndian, bodyBytes } = fixed;
       this.#onFrame({ ...header, bigEndian, body, bodyBytes });
     }

@@ -16,6 +16,8 @@ export interface SignalMatch {
   readonly interface?: string;
   readonly member?: string;
   readonly arg0?: string;
+  /** Of a dict among the arguments, the entries that are wanted; the bus sends all. Default: all. */
+  readonly keys?: ReadonlySet<string>;
 }
 
 export interface Signal {
@@ -37,9 +39,14 @@ class ReceivedSignal implements Signal {
   readonly signature: string;
   readonly #bytes: Buffer;
   readonly #bigEndian: boolean;
+  readonly #keys: ReadonlySet<string> | undefined;
   #body: readonly unknown[] | undefined;
 
-  constructor(header: Omit<Signal, 'body'>, bytes: Buffer, bigEndian: boolean) {
+  constructor(
+    header: Omit<Signal, 'body'>,
+    { body: bytes, bigEndian }: { readonly body: Buffer; readonly bigEndian: boolean },
+    keys: ReadonlySet<string> | undefined,
+  ) {
     this.sender = header.sender;
     this.path = header.path;
     this.interface = header.interface;
@@ -47,10 +54,13 @@ class ReceivedSignal implements Signal {
     this.signature = header.signature;
     this.#bytes = bytes;
     this.#bigEndian = bigEndian;
+    this.#keys = keys;
   }
 
   get body(): readonly unknown[] {
-    return (this.#body ??= unmarshal(this.signature, this.#bytes, this.#bigEndian));
+    return (this.#body ??= unmarshal(this.signature, this.#bytes, this.#bigEndian, {
+      keys: this.#keys,
+    }));
   }
 
   /** The first argument, without what follows: systemd tells with each change of a unit all that it knows of it. */
@@ -83,7 +93,7 @@ const ruleKeys = {
   interface: 'interface',
   member: 'member',
   arg0: 'arg0',
-} as const satisfies Record<keyof SignalMatch, string>;
+} as const satisfies Record<Exclude<keyof SignalMatch, 'keys'>, string>;
 
 /** Quoted as in a shell: within quotes only the quote itself is special. */
 function quoted(value: string): string {
@@ -93,7 +103,7 @@ function quoted(value: string): string {
 function matchRule(match: SignalMatch): string {
   const parts = Object.entries(ruleKeys).flatMap(([field, key]) => {
     const value = match[field as keyof SignalMatch];
-    return value === undefined ? [] : [`${key}=${quoted(value)}`];
+    return typeof value === 'string' ? [`${key}=${quoted(value)}`] : [];
   });
   return ["type='signal'", ...parts].join(',');
 }
@@ -148,8 +158,8 @@ export class Subscriptions {
     const candidates = [...this.#subscriptions].filter(({ match }) => this.#matches(match, frame));
     if (candidates.length === 0) return;
     const header = { sender, path, interface: interfaceName, member, signature };
-    const signal = new ReceivedSignal(header, body, frame.bigEndian);
     for (const { match, handler } of candidates) {
+      const signal = new ReceivedSignal(header, { body, bigEndian: frame.bigEndian }, match.keys);
       try {
         if (match.arg0 !== undefined && match.arg0 !== signal.arg0) continue;
         handler(signal);

@@ -23,6 +23,8 @@ export interface ReadLimits {
    * to end the reading.
    */
   readonly checkEntry?: ((key: string, signature: string) => void) | undefined;
+  /** Of a dict that is an argument of its own, the entries to keep. Others are passed over and not checked. */
+  readonly keys?: ReadonlySet<string> | undefined;
 }
 
 class Reader {
@@ -33,10 +35,12 @@ class Reader {
   #depth = 0;
   #valuesLeft: number;
   readonly #checkEntry: ReadLimits['checkEntry'];
+  readonly #keys: ReadLimits['keys'];
 
-  constructor(bytes: Buffer, bigEndian: boolean, { values = Infinity, checkEntry }: ReadLimits) {
-    this.#valuesLeft = values;
-    this.#checkEntry = checkEntry;
+  constructor(bytes: Buffer, bigEndian: boolean, limits: ReadLimits) {
+    this.#valuesLeft = limits.values ?? Infinity;
+    this.#checkEntry = limits.checkEntry;
+    this.#keys = limits.keys;
     this.#bytes = bytes;
     this.#bigEndian = bigEndian;
     this.#end = bytes.length;
@@ -173,11 +177,32 @@ class Reader {
       // Harmless here, but not where the dict is copied into an object that has a prototype.
       if (key === '__proto__') throw new UnmarshalError('a dict has the key __proto__');
       if (key in dict) throw new UnmarshalError('a dict has two entries with the same key');
-      if (this.#depth === 1 && valueType.code === 'v')
+      if (this.#depth === 1 && valueType.code === 'v') {
+        if (this.#keys?.has(key) === false) {
+          this.#passOver(valueType);
+          continue;
+        }
         this.#checkEntry?.(key, this.#peekSignature());
+      }
       dict[key] = this.#value(valueType);
     }
     return dict;
+  }
+
+  /** Passes over a value: a text and a list tell how long they are. */
+  #passOver(type: Type): void {
+    if (type.code === 'v') {
+      const inner = singleType(this.#signature());
+      this.#nested(() => {
+        this.#passOver(inner);
+      });
+    } else if (type.code === 's' || type.code === 'o') {
+      this.#skip(this.#word() + 1);
+    } else if (type.code === 'a') {
+      const length = this.#word();
+      this.#align(elementOf(type).alignment);
+      this.#skip(length);
+    } else this.#value(type);
   }
 
   #text(length: number): string {

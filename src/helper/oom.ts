@@ -51,6 +51,8 @@ export class OomWatch {
   readonly #quietUntil = new Map<string, number>();
   readonly #timer: NodeJS.Timeout | undefined;
   #soon: NodeJS.Timeout | undefined;
+  /** Containers to look for in the next scan, unless that is of all. */
+  readonly #due = new Set<string>();
   #child: ChildProcessByStdio<Writable, Readable, null> | undefined;
   #startedAt = -Infinity;
   #last = 0;
@@ -66,11 +68,14 @@ export class OomWatch {
   }
 
   /** Scans soon for the groups of a container that is starting or has started. */
-  scanSoon(): void {
+  scanSoon(container: string): void {
     if (this.#timer === undefined) return;
+    this.#due.add(container);
     this.#soon ??= setTimeout(() => {
       this.#soon = undefined;
-      this.#scan();
+      const due = new Set(this.#due);
+      this.#due.clear();
+      this.#scan(due);
     }, settleMs);
   }
 
@@ -80,11 +85,12 @@ export class OomWatch {
     this.#child?.stdin.end();
   }
 
-  #scan(): void {
-    const wanted = this.#find();
+  /** @param only these containers, or all */
+  #scan(only?: ReadonlySet<string>): void {
+    const wanted = this.#find(only);
     if (this.#child === undefined && (wanted.size === 0 || !this.#start())) return;
-    for (const [id, { directory }] of this.#groups) {
-      if (wanted.delete(directory)) continue;
+    for (const [id, { directory, container }] of this.#groups) {
+      if (only?.has(container) === false || wanted.delete(directory)) continue;
       this.#groups.delete(id);
       this.#child?.stdin.write(`remove ${id}\n`);
     }
@@ -95,9 +101,10 @@ export class OomWatch {
     }
   }
 
-  /** Maps the groups of all containers that run as their units to the containers. */
-  #find(): Map<string, string> {
-    const containers = new Map(this.#options.names().map((name) => [containerUnit(name), name]));
+  /** Maps the groups of containers that run as their units to the containers. */
+  #find(only: ReadonlySet<string> | undefined): Map<string, string> {
+    const names = this.#options.names().filter((name) => only?.has(name) !== false);
+    const containers = new Map(names.map((name) => [containerUnit(name), name]));
     const found = new Map<string, string>();
     for (const directory of unitGroups(this.#directory)) {
       const container = containers.get(basename(directory));

@@ -31,8 +31,12 @@ const unreadMaxBytes = 1024 * 1024;
 const lookMs = 2000;
 /** Minimum time between looks at all for unknown names: new containers, or a stranger's hints. */
 const unknownMs = 1000;
-/** When to look after a hint, because a hint may come a little before or after the change, until it is seen. */
-const looksAfterHintMs: readonly number[] = [0, 40, 120, 400, 1200];
+/**
+ * When to look after a hint and after each look, until the change is seen. Most hints come a little before it,
+ * and when many containers start, those of several are followed by one look.
+ */
+const looksAfterHintMs: readonly number[] = [25, 50, 120, 400, 1200];
+const firstLookMs = looksAfterHintMs[0] ?? 0;
 /**
  * Rest between looks, as a multiple of the processor time of the last look, because strangers can send
  * any number of hints. Wall-clock time is no measure, because a busy host prolongs it.
@@ -111,7 +115,7 @@ export class Watcher {
   /** Says that a container of this name, if there is one, may have this state now, or some other. */
   hint(name: string, state = ''): void {
     const now = performance.now();
-    if (this.#told.has(name)) this.#hints.set(name, { step: 0, atMs: now, state });
+    if (this.#told.has(name)) this.#hints.set(name, { step: 0, atMs: now + firstLookMs, state });
     else this.#nextAllMs = Math.min(this.#nextAllMs, Math.max(now, this.#lastAllMs + unknownMs));
     this.#plan();
   }
@@ -302,7 +306,7 @@ export async function watch(input: Readable, output: Writable): Promise<void> {
     findOutside: (names) => findOutside(guests, lxcpath, names),
     tell: (container, { state, leader }, squatter) => {
       write({ event: 'state', container, state, leader, ...(squatter && { squatter }) });
-      if (state === 'STARTING' || state === 'RUNNING') oom.scanSoon();
+      if (state === 'STARTING' || state === 'RUNNING') oom.scanSoon(container);
     },
     failed,
   });

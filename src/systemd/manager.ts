@@ -48,7 +48,12 @@ export interface ListedUnit {
 }
 
 export interface ManagerListener {
-  /** Properties of a unit have changed; `changed` decodes the new values, without their types. */
+  /** The properties that unitChanged is for. */
+  readonly properties?: readonly string[];
+  /**
+   * Properties of a unit have changed; `changed` decodes the new values, without their types, of those that some
+   * listener names.
+   */
   readonly unitChanged?: (path: string, changed: () => ReadonlyMap<string, unknown>) => void;
   /** A unit was loaded. Its state may have changed as well: no other signal reports its first change. */
   readonly unitNew?: (name: string, path: string) => void;
@@ -84,6 +89,8 @@ export class SystemdManager {
   readonly #awayMaxMs: number;
   readonly #jobs: Jobs;
   readonly #listeners = new Set<ManagerListener>();
+  /** Properties of units that some listener wants. systemd tells all of them at each change. */
+  readonly #properties = new Set<string>();
   #owner = '';
   #isReloading = false;
 
@@ -111,6 +118,7 @@ export class SystemdManager {
   /** Adds a listener; returns a function that removes it. */
   listen(listener: ManagerListener): () => void {
     this.#listeners.add(listener);
+    for (const name of listener.properties ?? []) this.#properties.add(name);
     return () => this.#listeners.delete(listener);
   }
 
@@ -143,6 +151,7 @@ export class SystemdManager {
           interface: propertiesInterface,
           member: 'PropertiesChanged',
           arg0: `${systemd}.${type}`,
+          keys: this.#properties,
         },
         (signal) => {
           const changed = (): ReadonlyMap<string, unknown> => plainValues(signal.body[1]);

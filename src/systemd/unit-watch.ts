@@ -68,6 +68,10 @@ export class UnitWatch<Status extends object> {
     const files = wanted.unset?.files;
     this.#files = files && new Gathered((units) => Promise.resolve(files.read(units)));
     manager.listen({
+      properties: [
+        ...['ActiveState', 'Job', 'StateChangeTimestamp'],
+        ...[...wanted.always, ...wanted.whenUsed],
+      ],
       unitChanged: (path, values) => {
         const awaited = this.#lateUnits.get(path);
         if (awaited !== undefined) this.#noteChange(awaited);

@@ -79,7 +79,8 @@ async function costOf(
   untilDone: () => Promise<void> = () => Promise.resolve(),
 ): Promise<Cost> {
   await sleep(500);
-  const names = [['systemd'], ['lockerd', 'lockerd-helper'], ['dbus-daemon']];
+  // The service is Node's main thread, which keeps that name.
+  const names = [['systemd'], ['node', 'lockerd-helper'], ['dbus-daemon']];
   const usage = (): number[] => [cpuMs(host), ...names.map((some) => cpuMsOf(host, ...some))];
   const pid = await lastPid(host);
   const before = usage();

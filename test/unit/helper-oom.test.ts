@@ -39,7 +39,7 @@ function start(scanMs: number): OomWatch {
     tell: (container) => told.push(container),
     ...{ directory, program: path.join(directory, 'fake'), scanMs },
   });
-  watch.scanSoon();
+  for (const name of ['web', 'my 50%n']) watch.scanSoon(name);
   return watch;
 }
 
@@ -87,10 +87,14 @@ test('the groups of containers that can have a limit are heard, each container o
   });
   fs.rmdirSync(path.join(directory, web, 'lxc.payload.web/system.slice'));
   fs.rmdirSync(path.join(directory, web, 'lxc.payload.web'));
-  one.scanSoon();
+  // Only the container is looked for that is named.
+  fs.rmdirSync(path.join(directory, my, 'lxc.payload.my 50%n'));
+  one.scanSoon('web');
   await untilAsked(...added, 'remove 4 ');
+  one.scanSoon('my 50%n');
+  await untilAsked(...added, 'remove 4 ', 'remove 2 ');
   one.close();
-  await untilAsked(...added, 'remove 4 ', 'over');
+  await untilAsked(...added, 'remove 4 ', 'remove 2 ', 'over');
 });
 
 test('what has failed is tried again, and so is the program, at the next look', async () => {
