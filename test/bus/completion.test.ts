@@ -1,5 +1,5 @@
 import { execFile, execFileSync } from 'node:child_process';
-import { chmodSync, copyFileSync, existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { chmodSync, copyFileSync, cpSync, existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
@@ -59,6 +59,7 @@ beforeAll(async () => {
   bus = await startPrivateBus();
   empty = await startPrivateBus();
   copyFileSync(join(project, 'dist/lockerctl'), join(bus.directory, 'program'));
+  cpSync(join(project, 'dist/parts'), join(bus.directory, 'parts'), { recursive: true });
   place = withProgram('bin', `#!/bin/sh\nexec ${process.execPath} ${bus.directory}/program "$@"\n`);
   service = new LockerdOnFakes(bus.address);
   await service.start();

@@ -4,7 +4,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { connectBus, type Signal } from '../../src/bus/connection.ts';
 import { serve } from '../../src/bus/serve.ts';
 import { method, type Interface } from '../../src/bus/interface-table.ts';
-import { busError } from '../../src/bus/values.ts';
+import { busError, Variant } from '../../src/bus/values.ts';
 import { startPrivateBus, type PrivateBus } from './bus.ts';
 import { errorOf } from './support.ts';
 
@@ -131,6 +131,19 @@ test('path namespaces and first arguments', async () => {
   speaker.emitSignal('/no', 'x.z', 'M', 's', ['other']);
   speaker.emitSignal('/yes', 'x.z', 'M', 's', [`it's, "quoted" \\ = here`]);
   await expect.poll(() => heard).toEqual(['/a/b', '/a/b/c', '/yes']);
+});
+
+test('each subscription has the entries of a dict that it wants', async () => {
+  const [caller, speaker] = [await bus.connect(), await bus.connect()];
+  const heard: string[] = [];
+  const hear = ({ body }: Signal): number => heard.push(Object.keys(body[1] as object).join(' '));
+  const match = { interface: 'x.y', arg0: 'first' };
+  await caller.subscribe({ ...match, keys: new Set(['b']) }, hear);
+  await caller.subscribe(match, hear);
+  const values = { a: new Variant('as', ['x']), b: new Variant('u', 1) };
+  speaker.emitSignal('/no', 'x.y', 'M', 'sa{sv}', ['other', values]);
+  speaker.emitSignal('/yes', 'x.y', 'M', 'sa{sv}', ['first', values]);
+  await expect.poll(() => heard).toEqual(['b', 'a b']);
 });
 
 describe('the bus', () => {

@@ -206,3 +206,42 @@ describe('labels', () => {
       expect(unescapeLabel(label), label).toBeUndefined();
   });
 });
+
+test('of a dict among the arguments only the wanted entries are read, whatever the others are', () => {
+  const values: [string, unknown][] = [
+    ['y', 7],
+    ['b', true],
+    ['n', -3],
+    ['t', 2n ** 63n],
+    ['d', 0.5],
+    ['s', 'text'],
+    ['o', '/a/b'],
+    ['g', 'a{sv}'],
+    ['as', []],
+    ['as', ['one', 'three']],
+    ['at', [1n]],
+    ['a(sb)', [['x', true]]],
+    ['(uo)', [5, '/job/5']],
+    ['v', new Variant('a{sv}', { in: new Variant('s', 'deep') })],
+    ['a{sv}', { in: new Variant('(yv)', [1, new Variant('x', -1n)]) }],
+  ];
+  const dict = Object.fromEntries(
+    values.flatMap(([signature, value], index) => [
+      [`${signature}${index}`, new Variant(signature, value)],
+      [`wanted${index}`, new Variant('u', index)],
+    ]),
+  );
+  const bytes = marshal('sa{sv}as', ['name', dict, ['after']]);
+  const keys = new Set(values.map((_, index) => `wanted${index}`));
+  const [name, read, after] = unmarshal('sa{sv}as', bytes, false, { keys });
+  expect([name, after]).toEqual(['name', ['after']]);
+  expect(Object.keys(read as object)).toEqual([...keys]);
+  // A dict in a dict is nobody's to choose from.
+  const inner = marshal('a{sv}', [{ wanted: new Variant('a{sv}', { x: new Variant('y', 1) }) }]);
+  const [outer] = unmarshal('a{sv}', inner, false, { keys: new Set(['wanted']) });
+  expect(outer).toMatchObject({ wanted: { value: { x: { value: 1 } } } });
+  // Lengths count of what is passed over too.
+  for (let cut = 1; cut < bytes.length; cut += 3) {
+    expect(() => unmarshal('sa{sv}as', bytes.subarray(0, -cut), false, { keys })).toThrow();
+  }
+});

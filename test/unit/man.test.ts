@@ -225,6 +225,7 @@ describe('installed files', () => {
       '/usr/lib/lockerd/lockerd-lockers',
       '/usr/lib/lockerd/lockerd-autoballoon',
       '/usr/lib/lockerd/lockerd-move',
+      '/usr/lib/lockerd/parts',
       ...filesBelow('units/system').map((name) => `/usr/lib/systemd/system/${name}`),
       ...filesBelow('units/sysusers').map((name) => `/usr/lib/sysusers.d/${name}`),
       ...installedFrom('units/catalog', '.catalog', '/usr/lib/systemd/catalog'),
