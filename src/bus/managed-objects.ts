@@ -36,6 +36,8 @@ interface Objects {
 interface Part {
   readonly bytes: Buffer;
   readonly holes: readonly { readonly at: number; readonly property: Property }[];
+  /** Figures of other lengths, and their values in the bytes: most, such as limits, hardly ever change. */
+  readonly figures: readonly { readonly property: Property; readonly value: unknown }[];
 }
 
 /** Types of which a value is eight bytes, so that it can be written into a hole. */
@@ -116,7 +118,7 @@ export class ManagedObjects {
 
   /** At once where all of it is known; undefined where the object goes meanwhile. */
   #entry(path: string): Buffer | Promise<Buffer | undefined> {
-    const part = this.#parts.get(path) ?? this.#makePart(path);
+    const part = this.#knownPart(path) ?? this.#makePart(path);
     if (part === undefined) return this.#readEntry(path);
     const { bytes, holes } = part;
     const waiting: Promise<void>[] = [];
@@ -139,18 +141,34 @@ export class ManagedObjects {
     );
   }
 
+  /** What is kept of an object; undefined where a figure is another one now. */
+  #knownPart(path: string): Part | undefined {
+    const part = this.#parts.get(path);
+    try {
+      return part?.figures.every(({ property, value }) => isSame(property.get(path), value)) ===
+        true
+        ? part
+        : undefined;
+    } catch {
+      return undefined;
+    }
+  }
+
   /** Keeps what can be kept of an object; undefined where that would not be all. */
   #makePart(path: string): Part | undefined {
     const object: ManagedObject = {};
     const properties: Property[] = [];
+    const figures: Part['figures'][number][] = [];
     for (const entry of this.#objects.interfaces(path)) {
       const values: VariantMap = (object[entry.name] = {});
       for (const [member, property] of entry.properties) {
-        const isHole = property.emits === 'false';
-        if (isHole && !(property.signature in writers)) return undefined;
+        const isFigure = property.emits === 'false';
+        const isHole = isFigure && property.signature in writers;
         if (isHole) properties.push(property);
         try {
           const value = isHole ? hole : property.get(path);
+          if (value instanceof Promise) return undefined;
+          if (isFigure && !isHole) figures.push({ property, value });
           values[member] = new Variant(property.signature, value);
         } catch {
           return undefined;
@@ -161,6 +179,7 @@ export class ManagedObjects {
     const part = {
       bytes,
       holes: properties.map((property, index) => ({ at: holes[index] ?? NaN, property })),
+      figures,
     };
     this.#parts.set(path, part);
     return part;
@@ -173,6 +192,13 @@ export class ManagedObjects {
       object[entry.name] = await readProperties(path, entry, this.#objects.unreadable);
     return this.#objects.has(path) ? marshal(entrySignature, [path, object]) : undefined;
   }
+}
+
+/** Whether two values of a property are the same: texts, numbers and lists of such. */
+function isSame(one: unknown, other: unknown): boolean {
+  if (one === other) return true;
+  if (!Array.isArray(one) || !Array.isArray(other) || one.length !== other.length) return false;
+  return one.every((part, index) => isSame(part, other[index]));
 }
 
 /** All properties of one interface; one that cannot be read is left out. */
