@@ -1,5 +1,5 @@
 import { execFile, execFileSync } from 'node:child_process';
-import { chmodSync, copyFileSync, cpSync, existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
@@ -9,6 +9,7 @@ import { commandNames } from '../../src/cli/command-table.ts';
 import { startPrivateBus, type PrivateBus } from './bus.ts';
 import { LockerdOnFakes, never } from './lockerd-on-fakes.ts';
 import { offers, shellNames, typed, type ShellPlace } from './shells.ts';
+import { copyLockerctl } from './installed.ts';
 
 const project = fileURLToPath(new URL('../..', import.meta.url));
 const scripts = join(project, 'dist/completion');
@@ -58,8 +59,7 @@ beforeAll(async () => {
   expect(existsSync(join(scripts, 'lockerctl')), 'run first: npm run build').toBe(true);
   bus = await startPrivateBus();
   empty = await startPrivateBus();
-  copyFileSync(join(project, 'dist/lockerctl'), join(bus.directory, 'program'));
-  cpSync(join(project, 'dist/parts'), join(bus.directory, 'parts'), { recursive: true });
+  copyLockerctl(join(bus.directory, 'program'));
   place = withProgram('bin', `#!/bin/sh\nexec ${process.execPath} ${bus.directory}/program "$@"\n`);
   service = new LockerdOnFakes(bus.address);
   await service.start();

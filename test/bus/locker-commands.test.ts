@@ -1,6 +1,6 @@
 // What lockerctl does with lockers as such, with the real service on a private bus.
 
-import { copyFileSync, existsSync, mkdirSync } from 'node:fs';
+import { existsSync, mkdirSync } from 'node:fs';
 import net from 'node:net';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -12,6 +12,7 @@ import type { VariantMap } from '../../src/bus/values.ts';
 import { startPrivateBus, type PrivateBus } from './bus.ts';
 import { LockerdOnFakes, never } from './lockerd-on-fakes.ts';
 import { collect, type Run } from './support.ts';
+import { copyLockerctl } from './installed.ts';
 
 const project = fileURLToPath(new URL('../..', import.meta.url));
 const program = join(project, 'dist/lockerctl');
@@ -56,7 +57,7 @@ beforeEach(async () => {
   bus = await startPrivateBus();
   bin = join(bus.directory, 'bin');
   mkdirSync(bin);
-  copyFileSync(program, join(bin, 'lockerctl'));
+  copyLockerctl(join(bin, 'lockerctl'));
   service = new LockerdOnFakes(bus.address);
   service.outside.stores = [store('fast', { isDefault: true }), store('slow')];
   await service.start();

@@ -1,13 +1,5 @@
 import { spawn, type ChildProcess } from 'node:child_process';
-import {
-  chmodSync,
-  copyFileSync,
-  existsSync,
-  mkdirSync,
-  readFileSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
@@ -20,6 +12,7 @@ import { LockerdError, type ErrorCode } from '../../src/model/errors.ts';
 import { startPrivateBus, type PrivateBus } from './bus.ts';
 import { collect, type Run } from './support.ts';
 import { LockerdOnFakes, never, type ContainerSetup } from './lockerd-on-fakes.ts';
+import { copyLockerctl } from './installed.ts';
 
 const project = fileURLToPath(new URL('../..', import.meta.url));
 const program = join(project, 'dist/lockerctl');
@@ -148,7 +141,7 @@ beforeEach(async () => {
   bus = await startPrivateBus();
   bin = join(bus.directory, 'bin');
   mkdirSync(bin);
-  copyFileSync(program, join(bin, 'lockerctl'));
+  copyLockerctl(join(bin, 'lockerctl'));
   service = await serviceWithContainers();
 });
 
