@@ -1,6 +1,6 @@
 /** The memory of a container, and its balloon. */
 
-import { useState, type CSSProperties, type ReactNode } from 'react';
+import { useId, useState, type CSSProperties, type ReactNode } from 'react';
 import { refusal } from './actions.ts';
 import { Choice, TextField } from './fields.tsx';
 import { useServices, useSnapshot } from './hooks.ts';
@@ -42,12 +42,15 @@ const sizeAt = (place: number, most: number): number =>
   mebibyte;
 
 function Slider({
+  lowestId,
   bytes,
   most,
   lowest,
   isDisabled,
   onChange,
 }: {
+  /** Of the words for the mark. */
+  readonly lowestId: string;
   readonly bytes: number;
   readonly most: number;
   readonly lowest: number | undefined;
@@ -60,6 +63,7 @@ function Slider({
         type="range"
         aria-label="New limit"
         aria-valuetext={sizeText(bytes)}
+        aria-describedby={lowestId}
         min={0}
         max={1000}
         disabled={isDisabled}
@@ -79,15 +83,17 @@ function Slider({
 }
 
 function Lowest({
+  id,
   lowest,
   isRisky,
 }: {
+  readonly id: string;
   readonly lowest: number | undefined;
   readonly isRisky: boolean;
 }): ReactNode {
   if (lowest === undefined) return null;
   return (
-    <pf.HelperText>
+    <pf.HelperText id={id}>
       <pf.HelperTextItem variant={isRisky ? 'warning' : 'default'}>
         Lowest safe limit: {sizeText(lowest)}
       </pf.HelperTextItem>
@@ -111,6 +117,7 @@ interface FormProps {
 
 function BalloonForm({ container, hostMemory, lowest, why, onLowest }: FormProps): ReactNode {
   const { host, notices } = useServices();
+  const lowestId = useId();
   const most = Math.max(hostMemory, container.memoryLimit ?? 0, 32 * mebibyte);
   const [written, setWritten] = useState(sizeText(container.memoryLimit ?? most));
   const [isUnlimited, setIsUnlimited] = useState(container.memoryLimit === undefined);
@@ -135,6 +142,7 @@ function BalloonForm({ container, hostMemory, lowest, why, onLowest }: FormProps
   };
   return (
     <pf.Form
+      aria-label="Memory limit"
       onSubmit={(event) => {
         event.preventDefault();
         if (why === undefined && problem === undefined) set();
@@ -143,12 +151,13 @@ function BalloonForm({ container, hostMemory, lowest, why, onLowest }: FormProps
       <TextField
         label="New limit"
         value={isUnlimited ? '' : written}
-        hint={problem}
+        hint={problem ?? (isRisky ? 'This is below the lowest safe limit.' : undefined)}
         isBad={problem !== undefined}
         isDisabled={isUnlimited}
         onChange={setWritten}
       >
         <Slider
+          lowestId={lowestId}
           bytes={bytes ?? leastLimit}
           most={most}
           lowest={lowest}
@@ -157,7 +166,7 @@ function BalloonForm({ container, hostMemory, lowest, why, onLowest }: FormProps
             setWritten(sizeText(size));
           }}
         />
-        <Lowest lowest={lowest} isRisky={isRisky} />
+        <Lowest id={lowestId} lowest={lowest} isRisky={isRisky} />
       </TextField>
       <Choice label="No limit" isChosen={isUnlimited} onChange={setIsUnlimited} />
       <Choice label="Also for later starts" isChosen={isLasting} onChange={setIsLasting} />

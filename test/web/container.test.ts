@@ -67,7 +67,10 @@ test('the generated unit, with what made each line', async () => {
 
 const recordSeconds = 70;
 
-/** Has pcp record for a while what our example names, more often than it says. */
+/**
+ * Has pcp record for a while what our example names, more often than it says. An archive of version 2 has each list
+ * of groups whole: what pmlogrewrite of Debian 13 makes of one with differences, moved in time, it cannot read itself.
+ */
 async function beginRecord(): Promise<void> {
   const example = path.resolve(import.meta.dirname, '../../src/examples/pmlogconf-lockerd');
   const metrics = fs.readFileSync(example, 'utf8').match(/^\tcgroup.*$/gm) ?? [];
@@ -75,18 +78,28 @@ async function beginRecord(): Promise<void> {
   await host.writeFile('/root/earlier', 'global { TIME -> -00:20:00 }\n');
   await host.shell(`
     systemctl start pmcd
-    systemd-run --quiet --unit=record pmlogger -c /root/record -T ${recordSeconds}sec /root/now`);
+    systemd-run --quiet --unit=usual pmlogger -c /root/record -T ${recordSeconds}sec /root/usual
+    systemd-run --quiet --unit=record pmlogger -V 2 -c /root/record -T ${recordSeconds}sec /root/now`);
 }
 
-/** Makes what was recorded twenty minutes older, and puts it where Cockpit looks for it. */
+/** Puts what was recorded as pcp does it by default where Cockpit looks for it. */
 async function endRecord(): Promise<void> {
-  const isDone = async () => (await host.unit('record.service'))['ActiveState'] === 'inactive';
-  // All of it is still to come where the tests before were quick, or did not run.
-  await host.waitFor('the record has ended', isDone, (recordSeconds + 20) * 1000);
+  for (const unit of ['usual.service', 'record.service']) {
+    const isDone = async () => (await host.unit(unit))['ActiveState'] === 'inactive';
+    // All of it is still to come where the tests before were quick, or did not run.
+    await host.waitFor('the record has ended', isDone, (recordSeconds + 20) * 1000);
+  }
   await host.shell(`
-    directory=/var/log/pcp/pmlogger/$(hostname)
-    mkdir -p $directory
-    /usr/lib/pcp/bin/pmlogrewrite -c /root/earlier /root/now $directory/earlier`);
+    mkdir -p /var/log/pcp/pmlogger/$(hostname)
+    mv /root/usual.* /var/log/pcp/pmlogger/$(hostname)/`);
+}
+
+/** Puts a record there that is twenty minutes older. */
+async function putEarlierRecord(): Promise<void> {
+  await host.shell(`
+    cd /var/log/pcp/pmlogger/$(hostname)
+    rm usual.*
+    /usr/lib/pcp/bin/pmlogrewrite -c /root/earlier /root/now earlier`);
 }
 
 /** What a shell answers that the page has opened. */
@@ -270,8 +283,14 @@ test('a busy locker: who uses it, and force', async () => {
   await closeNotices(page);
 });
 
-test('with one of pcp, plots show the last hour', async () => {
+test('a record as pcp writes it is found', async () => {
   await endRecord();
+  await page.reload();
+  await page.getByRole('heading', { name: 'Usage in the last hour' }).waitFor();
+});
+
+test('plots show the last hour, with gaps where nothing was recorded', async () => {
+  await putEarlierRecord();
   await page.reload();
   await page.getByRole('heading', { name: 'Usage in the last hour' }).waitFor();
   for (const title of ['Memory', 'CPU']) {

@@ -14,7 +14,8 @@ import { nextRelease } from '../vm/image.mjs';
 export async function ensureWebImage(release = process.env['LOCKERD_TEST_WEB'] ?? 'bookworm') {
   const images = path.join(cacheDirectory(), 'web-images');
   const recipe = path.join(import.meta.dirname, 'recipe');
-  if (release !== nextRelease) return cachedImage(images, recipe, await ensurePackageImage(release));
+  if (release !== nextRelease)
+    return cachedImage(images, recipe, await ensurePackageImage(release));
   const basis = [await ensureWebImage('trixie'), new Date().toISOString().slice(0, 10)];
   return cachedImage(images, `${recipe}-sid`, ...basis);
 }
