@@ -44,7 +44,7 @@ function AttachForm({ container, permissions }: PartProps): ReactNode {
   };
   return (
     <pf.Form
-      aria-label="Attach another locker"
+      aria-label="Attach a locker"
       onSubmit={(event) => {
         event.preventDefault();
       }}

@@ -42,43 +42,47 @@ const sizeAt = (place: number, most: number): number =>
   mebibyte;
 
 function Slider({
-  lowestId,
   bytes,
   most,
   lowest,
+  isRisky,
   isDisabled,
   onChange,
 }: {
-  /** Of the words for the mark. */
-  readonly lowestId: string;
   readonly bytes: number;
   readonly most: number;
   readonly lowest: number | undefined;
+  /** Whether the size is below the lowest one. */
+  readonly isRisky: boolean;
   readonly isDisabled: boolean;
   readonly onChange: (bytes: number) => void;
 }): ReactNode {
+  const id = useId();
   return (
-    <div className="lockerd-slider">
-      <input
-        type="range"
-        aria-label="New limit"
-        aria-valuetext={sizeText(bytes)}
-        aria-describedby={lowestId}
-        min={0}
-        max={1000}
-        disabled={isDisabled}
-        value={placeOf(bytes, most)}
-        onChange={(event) => {
-          onChange(sizeAt(Number(event.target.value), most));
-        }}
-      />
-      {lowest !== undefined && (
-        <div
-          className="lockerd-mark"
-          style={{ '--lockerd-place': placeOf(lowest, most) / 1000 } as CSSProperties}
+    <>
+      <div className="lockerd-slider">
+        <input
+          type="range"
+          aria-label="New limit"
+          aria-valuetext={sizeText(bytes)}
+          aria-describedby={id}
+          min={0}
+          max={1000}
+          disabled={isDisabled}
+          value={placeOf(bytes, most)}
+          onChange={(event) => {
+            onChange(sizeAt(Number(event.target.value), most));
+          }}
         />
-      )}
-    </div>
+        {lowest !== undefined && (
+          <div
+            className="lockerd-mark"
+            style={{ '--lockerd-place': placeOf(lowest, most) / 1000 } as CSSProperties}
+          />
+        )}
+      </div>
+      <Lowest id={id} lowest={lowest} isRisky={isRisky} />
+    </>
   );
 }
 
@@ -112,12 +116,12 @@ interface FormProps {
   readonly hostMemory: number;
   readonly lowest: number | undefined;
   readonly why: string | undefined;
-  readonly onLowest: (bytes: number) => void;
+  /** Called with the lowest limit that a refused change would have had, if it was refused for that. */
+  readonly onLowest: (bytes: number | undefined) => void;
 }
 
 function BalloonForm({ container, hostMemory, lowest, why, onLowest }: FormProps): ReactNode {
   const { host, notices } = useServices();
-  const lowestId = useId();
   const most = Math.max(hostMemory, container.memoryLimit ?? 0, 32 * mebibyte);
   const [written, setWritten] = useState(sizeText(container.memoryLimit ?? most));
   const [isUnlimited, setIsUnlimited] = useState(container.memoryLimit === undefined);
@@ -134,8 +138,7 @@ function BalloonForm({ container, hostMemory, lowest, why, onLowest }: FormProps
     }
     const options = { persist: variant('b', isLasting) };
     const onEnd = (job: Job): void => {
-      const found = lowestOf(job);
-      if (found !== undefined) onLowest(found);
+      onLowest(lowestOf(job));
     };
     const start = () => host.startJob(container.path, 'Balloon', [bytes], 't', options);
     void notices.run(title, start, onEnd);
@@ -157,16 +160,15 @@ function BalloonForm({ container, hostMemory, lowest, why, onLowest }: FormProps
         onChange={setWritten}
       >
         <Slider
-          lowestId={lowestId}
           bytes={bytes ?? leastLimit}
           most={most}
           lowest={lowest}
+          isRisky={isRisky}
           isDisabled={isUnlimited}
           onChange={(size) => {
             setWritten(sizeText(size));
           }}
         />
-        <Lowest id={lowestId} lowest={lowest} isRisky={isRisky} />
       </TextField>
       <Choice label="No limit" isChosen={isUnlimited} onChange={setIsUnlimited} />
       <Choice label="Also for later starts" isChosen={isLasting} onChange={setIsLasting} />
@@ -224,7 +226,7 @@ export function MemoryCard({
             lowest={lowest === undefined ? undefined : Math.max(lowest, tried)}
             why={refusal(permissions, balloonAction)}
             onLowest={(bytes) => {
-              setRefused({ bytes, ms: Date.now() });
+              if (bytes !== undefined) setRefused({ bytes, ms: Date.now() });
             }}
           />
         )}
