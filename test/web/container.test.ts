@@ -72,6 +72,12 @@ test('the generated unit, with what made each line', async () => {
     .getByText(/\/var\/lib\/lxc\/db\/config:\d+: lxc\.start\.auto = 1/)
     .first()
     .waitFor();
+  // A line that something else has made than the rest of its file.
+  await page
+    .getByRole('definition')
+    .getByText(/:\d+: \S/)
+    .first()
+    .waitFor();
 });
 
 const recordSeconds = 70;
