@@ -150,6 +150,7 @@ test('a locker grows, and never becomes smaller', async () => {
   await dialog().getByLabel('New size').fill('96 MiB');
   await dialog().getByRole('button', { name: 'Grow', exact: true }).click();
   await notice(page, 'Growth of photos: done').waitFor();
+  expect(await jobsSeen(page)).toContain('Growing a locker photos');
   await expect
     .poll(() => lockerRow(page, 'photos').getByRole('meter').getAttribute('aria-valuetext'))
     .toMatch(/ of 96 MiB$/);
