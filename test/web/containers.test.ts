@@ -119,6 +119,7 @@ test('search and filters', async () => {
   await vi.waitFor(async () => {
     expect(await names()).toEqual(['web']);
   });
+  await page.getByLabel('Search containers').fill('');
   await rowOf(page, 'db').getByText('192.0.2.5').waitFor();
   await host.run('lockerctl', ['attach', 'db', 'music']);
   await rowOf(page, 'db').getByText('music').waitFor();
