@@ -309,8 +309,8 @@ test('administrative access, and its end, while the page is open', async () => {
   const shell = admin.getByRole('button', { name: 'Shell', exact: true });
   const reboot = admin.getByRole('button', { name: 'Reboot', exact: true });
   const expectGrey = async (isGrey: boolean) => {
-    for (const button of [shell, reboot])
-      await button.and(admin.locator(`[aria-disabled=${isGrey}]`)).waitFor();
+    const state = isGrey ? '[aria-disabled=true]' : ':not([aria-disabled=true])';
+    for (const button of [shell, reboot]) await button.and(admin.locator(state)).waitFor();
   };
   /** As Cockpit's shell does it, which is not around the page here. */
   const change = (method: string, args: string) =>
