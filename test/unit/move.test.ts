@@ -1,6 +1,7 @@
 import { PassThrough } from 'node:stream';
+import { setImmediate } from 'node:timers/promises';
 import fc from 'fast-check';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { parseBelongings, pathsOf } from '../../src/move/belongings.ts';
 import { Fields } from '../../src/move/fields.ts';
 import { eachLine } from '../../src/move/protocol.ts';
@@ -89,6 +90,26 @@ describe('what the other end says', () => {
         },
       ),
     );
+  });
+
+  test('ends when nothing comes any more, and not before', async () => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    try {
+      const input = new PassThrough();
+      let lines = 0;
+      const end = expect(eachLine(input, () => lines++, 1000)).rejects.toThrow('says nothing');
+      for (let n = 1; n <= 3; n++) {
+        input.write('{}\n');
+        while (lines < n) await setImmediate();
+        vi.advanceTimersByTime(900);
+        expect(input.destroyed).toBe(false);
+      }
+      vi.advanceTimersByTime(100);
+      await end;
+      expect(input.destroyed).toBe(true);
+    } finally {
+      vi.useRealTimers();
+    }
   });
 
   test('is no line without an end', async () => {
