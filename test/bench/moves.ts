@@ -2,7 +2,8 @@
 // is moved between two hosts, by lockerctl and by hand.
 import { parseArgs } from 'node:util';
 import type { Host } from '../host/host.ts';
-import { addresses, bootPair } from '../host/pair.ts';
+import { bootPair } from '../host/pair.ts';
+import { addresses } from '../machines/ssh-pair.ts';
 import { offline } from '../machines/support.ts';
 
 interface Load {

@@ -3,9 +3,11 @@
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { expectState } from '../machines/support.ts';
 import type { RunResult } from '../machines/execute.ts';
+import { moveWith as moveWithBrake, type Brake } from '../machines/move-brake.ts';
+import { addresses } from '../machines/ssh-pair.ts';
 import type { Host } from './host.ts';
 import { createOddGuest, treeOf } from './odd-guest.ts';
-import { addresses, bootPair, type Pair } from './pair.ts';
+import { bootPair, type Pair } from './pair.ts';
 
 vi.setConfig({ testTimeout: 180_000, hookTimeout: 300_000 });
 
@@ -56,31 +58,6 @@ async function expectCleanTarget(name: string): Promise<void> {
   });
 }
 
-/**
- * Stops one call of a program, and goes on when it is told: at the call with a number, before or after its work.
- * The place is one that rsync sees too, to which lockerctl shows little else.
- */
-const brake = `#!/bin/sh
-cd /usr/local/share/brake || exit 1
-case " $* " in *" $(cat which) "*) ;; *) exec "/usr/bin/$(basename "$0")" "$@" ;; esac
-number=$(($(cat number) - 1)) && echo "$number" >number
-[ "$number" = 0 ] || exec "/usr/bin/$(basename "$0")" "$@"
-if [ "$(cat when)" = after ]; then "/usr/bin/$(basename "$0")" "$@" || exit; fi
-ls -A / /etc /root /var >seen 2>/dev/null
-: >reached
-while [ ! -e go ]; do sleep 0.1; done
-[ "$(cat when)" = after ] || exec "/usr/bin/$(basename "$0")" "$@"
-`;
-
-interface Brake {
-  readonly host: () => Host;
-  readonly program: 'rsync' | 'systemctl';
-  /** An argument of the call. */
-  readonly which: string;
-  readonly number: number;
-  readonly when: 'before' | 'after';
-}
-
 const brakes = {
   'while it is copied': {
     ...{ host: () => source, program: 'rsync', which: '/tree/', number: 1, when: 'before' },
@@ -94,7 +71,7 @@ const brakes = {
   'when it runs there': {
     ...{ host: () => target, program: 'systemctl', which: 'start', number: 1, when: 'after' },
   },
-} as const satisfies Record<string, Brake>;
+} as const satisfies Record<string, Omit<Brake, 'host'> & { host: () => Host }>;
 
 /** Does something in the middle of a move, lets that go on, and gives its end. */
 async function moveWith(
@@ -102,21 +79,12 @@ async function moveWith(
   at: keyof typeof brakes,
   action: (mover: string) => Promise<unknown>,
 ): Promise<RunResult> {
-  const { host, program, which, number, when }: Brake = brakes[at];
-  const place = '/usr/local/share/brake';
-  await host().shell(`mkdir -p ${place} && cd ${place} && rm -f go reached
-    echo ${which} >which; echo ${number} >number; echo ${when} >when`);
-  await host().writeFile(`/usr/local/bin/${program}`, brake, 0o755);
-  const moving = move(name);
-  try {
-    await host().waitFor(`the move is to be ended ${at}`, async () =>
-      host().exists(`${place}/reached`),
-    );
-    await action((await source.shell("pgrep -f '[l]ockerctl move'")).stdout.trim());
-  } finally {
-    if (host().isOn) await host().shell(`touch ${place}/go && rm -f /usr/local/bin/${program}`);
-  }
-  return moving;
+  const brake = brakes[at];
+  return moveWithBrake(
+    { ...brake, host: brake.host() },
+    () => move(name),
+    async () => action((await source.shell("pgrep -f '[l]ockerctl move'")).stdout.trim()),
+  );
 }
 
 beforeAll(async () => {
