@@ -6,7 +6,7 @@ import type { RunResult } from '../machines/execute.ts';
 import { moveWith as moveWithBrake, type Brake } from '../machines/move-brake.ts';
 import { addresses } from '../machines/ssh-pair.ts';
 import type { Host } from './host.ts';
-import { createOddGuest, treeOf } from './odd-guest.ts';
+import { createOddGuest, treeOf, withoutLogs } from './odd-guest.ts';
 import { bootPair, type Pair } from './pair.ts';
 
 vi.setConfig({ testTimeout: 180_000, hookTimeout: 300_000 });
@@ -124,11 +124,6 @@ describe('a container', () => {
     expect(there.slice(0, here.length)).toEqual(here);
     expect(numbersIn(there)).toEqual(there.map((_, index) => index + 1));
     // The guest has written there since, as each boot does.
-    const withoutLogs = (tree: string): string =>
-      tree
-        .split('\n')
-        .filter((line) => !line.includes('./rootfs/var/'))
-        .join('\n');
     const tree = withoutLogs(await treeOf(target, 'web'));
     expect(tree).toBe(withoutLogs(await treeOf(source, 'web')));
     expect(tree).toMatch(/\nsparse\n1\n$/);
@@ -191,6 +186,48 @@ describe('a container', () => {
     await target.run('systemctl', ['start', 'lxc@mapped']);
     await target.waitForGuest('mapped');
   });
+});
+
+/** What a guest does after it was copied while it runs; `$1` is a directory with what there was before. */
+const before = `
+mkdir -p "$1" && cd "$1" && mkdir -p a/b c/d gone full swap1 swap2 mode one two
+echo 1 >a/b/f && ln a/b/f one/link && echo 2 >c/d/f && echo x >gone/x && echo y >full/y && : >directory
+echo old >same && echo one >links && ln links two/second && ln links third && ln -s a symbolic
+echo 1 >swap1/f && echo 2 >swap2/f && : >'#comment' && : >' space' && echo 1 >moved && echo 2 >over
+echo 3 >attribute && cp attribute list && cp attribute setuid && truncate -s 3M holes && ln -s /etc direct`;
+const after = `
+cd "$1" && when=$(stat -c %y same) && printf new. | head -c 4 >same && touch -d "$when" same
+mv a/b a/renamed && mv c other && rm -r gone && rm directory && mkdir directory && echo n >directory/n
+rm -r full && echo now >full && ln -sfn c symbolic && rm third && ln links other/fourth
+mv swap1 swap && mv swap2 swap1 && mv swap swap2 && chmod 700 mode && touch -d 2001-01-01 mode
+echo 2 >>'#comment' && echo 3 >>' space' && echo 4 >"$(printf 'bytes\\377\\nline')" && mv moved over
+setfattr -n user.later -v 1 attribute && setfacl -m u:9:r list && chmod 4711 setuid && mkfifo pipe
+printf end >>holes && mv one three && rm direct && mkdir direct && echo own >direct/passwd && mknod null c 1 3`;
+
+test('whatever a guest did after it was copied is there', async () => {
+  await createGuest('late');
+  const place = '/var/lib/lxc/late/rootfs/odd/late';
+  await source.run('sh', ['-euc', before, 'sh', place]);
+  await source.run('systemctl', ['daemon-reload']);
+  await source.run('systemctl', ['start', 'lxc@late']);
+  await source.waitForGuest('late');
+  const passwd = await target.readFile('/etc/passwd');
+  const brake = { program: 'rsync', which: '/tree/', number: 2, when: 'after' } as const;
+  const { exitCode, stderr } = await moveWithBrake(
+    { host: source, ...brake },
+    () => move('late'),
+    () => source.run('sh', ['-euc', after, 'sh', place]),
+  );
+  expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: '' });
+  const whole = async (host: Host): Promise<string> => {
+    const times = await host.shell(
+      `cd ${place} && find . -printf '%p %T@ ' \\( -type d -o -printf %s \\) -printf '\\n' | LC_ALL=C sort`,
+    );
+    return withoutLogs(await treeOf(host, 'late')) + times.stdout;
+  };
+  expect(await whole(target)).toBe(await whole(source));
+  expect(await target.readFile('/etc/passwd')).toBe(passwd);
+  await target.run('systemctl', ['stop', 'lxc@late']);
 });
 
 describe('a move that fails leaves the source as it was and the target clean', () => {
