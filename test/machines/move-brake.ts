@@ -39,11 +39,16 @@ export async function moveWith(
   await host.shell(`mkdir -p ${place} && cd ${place} && rm -f go reached
     echo ${which} >which; echo ${number} >number; echo ${when} >when`);
   await host.writeFile(`/usr/local/bin/${program}`, script, 0o755);
-  const moving = move();
+  let end: RunResult | undefined;
+  const moving = move().then((result) => (end = result));
   try {
     await host.waitFor(
       'the move is where it is to be ended',
-      () => host.exists(`${place}/reached`),
+      async () => {
+        if (await host.exists(`${place}/reached`)) return true;
+        if (end === undefined) return false;
+        throw new Error(`it has ended before: ${end.stdout}${end.stderr}`);
+      },
       150_000,
     );
     await action();

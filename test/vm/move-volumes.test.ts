@@ -100,10 +100,10 @@ async function expectAsBefore(): Promise<void> {
 const onSource = { host: () => source, program: 'rsync', which: '/tree/', when: 'before' } as const;
 const onTarget = { host: () => target, program: 'systemctl', which: 'start', number: 1 } as const;
 
-/** Each copy is one of the directory, one of the root file system and one of the locker. */
+/** Two copies are of the directory, the root file system and the locker each; of the last one, what has changed. */
 const brakes = {
   'while it is copied': { ...onSource, number: 2 },
-  'while it is stopped': { ...onSource, number: 8 },
+  'while it is stopped': { ...onSource, number: 7 },
   'while it starts there': { ...onTarget, when: 'before' },
   'when it runs there': { ...onTarget, when: 'after' },
 } as const satisfies Record<string, Omit<Brake, 'host'> & { host: () => VirtualHost }>;
