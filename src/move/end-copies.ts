@@ -31,7 +31,8 @@ function copiesIn(directories: readonly string[]): number[] {
 
 /** Kills them, and waits for their end, though not for ever. @param directories clean absolute paths */
 export async function endCopies(directories: readonly string[]): Promise<void> {
-  for (const end = Date.now() + endMs; Date.now() < end; await sleep(pauseMs)) {
+  const end = Date.now() + endMs;
+  while (Date.now() < end) {
     const pids = copiesIn(directories);
     if (pids.length === 0) return;
     for (const pid of pids) {
@@ -41,5 +42,6 @@ export async function endCopies(directories: readonly string[]): Promise<void> {
         // It has ended.
       }
     }
+    await sleep(pauseMs);
   }
 }

@@ -207,10 +207,8 @@ describe('a move that fails leaves the source as it was and the target clean', (
     ['the mover is killed', 'while it starts there', kill],
     ['the mover is killed', 'when it runs there', kill],
     ['the connection is cut', 'while it is copied', cut],
-    ['the connection is cut', 'while it is stopped', cut],
     ['the connection is cut', 'when it runs there', cut],
     ['the receiver is killed', 'when it runs there', killReceiver],
-    ['the target’s power fails', 'while it is copied', crash],
     ['the target’s power fails', 'while it is stopped', crash],
     ['the target’s power fails', 'when it runs there', crash],
   ] as const)('%s %s', async (_, at, action) => {
