@@ -3,7 +3,7 @@ import type { ListedUnit, SystemdManager } from './manager.ts';
 import { unitPath } from './manager.ts';
 import { isDown, Properties } from './properties.ts';
 import type { HeldStart } from './held-start.ts';
-import { lateUnit, readHeldStart, wasNotBegun } from './held-start.ts';
+import { lateUnit, readHeldStart, wasNotBegun, willRun } from './held-start.ts';
 import type { UnitFiles, UnitFilesState } from './unit-files.ts';
 import { Watched } from './watched.ts';
 
@@ -305,7 +305,7 @@ export class UnitWatch<Status extends object> {
     ]);
     entry.job = loaded?.job.id ?? 0;
     const activeState = loaded?.activeState ?? 'inactive';
-    const isAwaited = late?.activeState === 'active' || late?.activeState === 'activating';
+    const isAwaited = late !== undefined && willRun(late);
     if (isDown(activeState)) this.#noteDown(entry);
     const [service, heldStart] = await Promise.all([
       this.#readService(entry, activeState, loaded !== undefined),
