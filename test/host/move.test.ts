@@ -48,14 +48,19 @@ async function expectAsBefore(name: string): Promise<void> {
 }
 
 async function expectCleanTarget(name: string): Promise<void> {
-  await target.waitFor('the target has undone its part', async () => {
-    const { stdout } = await target.shell(`
+  await target.waitFor(
+    'the target has undone its part',
+    async () => {
+      const { stdout } = await target.shell(`
       ls -d /var/lib/lxc/${name} /etc/lockerd/containers/${name}.conf \
         /var/lib/lockerd/moves/${name}.away /run/lockerd/moves/${name}.here 2>/dev/null || true
       systemctl list-units --all --plain --no-legend 'lxc@${name}.service' | grep -v inactive || true
-      pgrep -af '[l]xc-start.*${name}' || true`);
-    return stdout === '';
-  });
+      pgrep -af '[l]xc-start.*${name}' || true
+      pgrep -af '[l]ockerd-move receive' || true; pgrep -ax rsync || true`);
+      return stdout === '';
+    },
+    90_000,
+  );
 }
 
 const brakes = {
@@ -276,6 +281,17 @@ describe('a move that fails leaves the source as it was and the target clean', (
     expect(exitCode).toBe(1);
     expect(stderr).toMatch(/No space left on device.*\n[^]*it runs here as before/);
     await target.shell('umount /var/lib/lxc');
+    await expectAsBefore('hurt');
+  });
+
+  test('the target is not heard any more while it is copied', async () => {
+    const { exitCode, stderr } = await moveWith('hurt', 'while it is copied', () =>
+      target.run('ip', ['link', 'set', 'move0', 'down']),
+    );
+    expect(exitCode).toBe(1);
+    expect(stderr).toContain('it runs here as before');
+    // Both ends have forgotten the connection when they could hear each other again.
+    await target.run('ip', ['link', 'set', 'move0', 'up']);
     await expectAsBefore('hurt');
   });
 

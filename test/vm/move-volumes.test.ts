@@ -67,7 +67,7 @@ const leftovers = `
     /var/lib/lxc/.lockerd-move-*/volume 2>/dev/null || true
   findmnt -rno SOURCE,TARGET | grep lxc--web || true
   grep ' /lockers/music ' /etc/fstab || true
-  pgrep -ax rsync || true
+  pgrep -ax rsync || true; pgrep -af '[l]ockerd-move receive' || true
   systemctl list-units --all --plain --no-legend 'lxc@web.service' | grep -v inactive || true
   pgrep -af '[l]xc-start.*web' || true
   lvs --noheadings -o lv_name,lv_tags raid | grep -v -e lockerd.move= -e lockerd-move- -e '^ *pool ' || true`;
