@@ -155,7 +155,7 @@ class Move {
     const read = this.#how.withLockers ? await readLockers(name, lockers) : undefined;
     this.#lockers = read?.lockers ?? [];
     const { volume } = this.#movable;
-    const root = volume === undefined ? { size: 0, used: 0 } : await sizeOfVolume(volume);
+    const root = volume === undefined ? { size: 0, used: 0, files: 0 } : await sizeOfVolume(volume);
     this.#bytes += root.used;
     this.#volumeBytes = volume === undefined ? 0 : sizeThere(root.size);
     const ofRoot = { volumeBytes: this.#volumeBytes, rootBytes: root.used };
@@ -181,7 +181,7 @@ class Move {
       ...wantedBy.map((other) => `${other} needs or wants it here`),
     ];
     for (const warning of warnings) this.#report.warn(warning);
-    return { ...size, bytes: this.#bytes, warnings };
+    return { bytes: this.#bytes, files: size.files + root.files, warnings };
   }
 
   #askedLockers(): Readonly<Record<string, unknown>> {

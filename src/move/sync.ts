@@ -42,15 +42,18 @@ export function parseProgress(text: string): CopyProgress | undefined {
   };
 }
 
-/** Bytes of a file system on a device, and those that its files take. */
-export async function sizeOfVolume(device: string): Promise<{ size: number; used: number }> {
-  const command = ['df', '--block-size=1', '--output=size,used', '/tree'];
+/** Bytes of a file system on a device, those that its files take, and how many files these are. */
+export async function sizeOfVolume(
+  device: string,
+): Promise<{ size: number; used: number; files: number }> {
+  const command = ['df', '--block-size=1', '--output=size,used,iused', '/tree'];
   const { program, args } = inJail({ directory: device, name: 'tree', isReadOnly: true }, command);
-  const [size = 0, used = 0] = ((await run(program, args)).split('\n')[1] ?? '')
+  const [size = 0, used = 0, files = 0] = ((await run(program, args)).split('\n')[1] ?? '')
     .trim()
     .split(/\s+/)
     .map(Number);
-  return { size, used };
+  // btrfs counts none.
+  return { size, used, files: Number.isFinite(files) ? files : 0 };
 }
 
 /** What ends the copy, in words of rsync. */
