@@ -1,7 +1,8 @@
 /** The frame of all views: where one is, what went wrong, and what jobs have to say. */
 
-import { useSyncExternalStore, type ReactNode } from 'react';
-import { ContainerPage } from './container-page.tsx';
+import { useEffect, useRef, useSyncExternalStore, type ReactNode } from 'react';
+import { containerPath } from '../api/paths.ts';
+import { ContainerPage, goneTitle } from './container-page.tsx';
 import { ContainersPage } from './containers-page.tsx';
 import { useRoute, useServices, useSnapshot } from './hooks.ts';
 import { LockersPage } from './lockers-page.tsx';
@@ -40,6 +41,8 @@ function Views({ route }: { readonly route: readonly string[] }): ReactNode {
   return <ContainersPage />;
 }
 
+const absentTitle = 'lockerd does not answer';
+
 function Content({ route }: { readonly route: readonly string[] }): ReactNode {
   const { connection, problem, authority } = useSnapshot();
   if (connection === 'connecting') {
@@ -54,7 +57,7 @@ function Content({ route }: { readonly route: readonly string[] }): ReactNode {
       <pf.PageSection>
         <pf.EmptyState
           headingLevel="h1"
-          titleText="lockerd does not answer"
+          titleText={absentTitle}
           status="danger"
           icon={pf.ExclamationCircleIcon}
         >
@@ -79,8 +82,42 @@ function Content({ route }: { readonly route: readonly string[] }): ReactNode {
   );
 }
 
+/** Tells those who do not see it that another view has come by itself. */
+function Told({ route }: { readonly route: readonly string[] }): ReactNode {
+  const { connection, containers } = useSnapshot();
+  const wasAbsent = useRef(false);
+  useEffect(() => {
+    if (connection !== 'connecting') wasAbsent.current = connection === 'absent';
+  });
+  const [first, name] = route;
+  const isGone =
+    first === 'container' && name !== undefined && !containers.has(containerPath(name));
+  const ready = isGone ? goneTitle(name) : wasAbsent.current ? 'lockerd answers again' : '';
+  const words = { connecting: 'Connecting to lockerd', absent: absentTitle, ready };
+  return (
+    <div role="status" className="pf-v6-screen-reader">
+      {words[connection]}
+    </div>
+  );
+}
+
+/** A link that goes with its view leaves the focus nowhere: it begins at the new view's heading then. */
+function useFocusInView(route: readonly string[]): void {
+  const isFirst = useRef(true);
+  const view = route.join('/');
+  useEffect(() => {
+    const isLost = document.activeElement === document.body && !isFirst.current;
+    isFirst.current = false;
+    const heading = document.querySelector<HTMLElement>('main h1');
+    if (!isLost || heading === null) return;
+    heading.tabIndex = -1;
+    heading.focus();
+  }, [view]);
+}
+
 export function App(): ReactNode {
   const route = useRoute();
+  useFocusInView(route);
   const isLockers = route[0] === 'lockers';
   return (
     <pf.Page className="no-masthead-sidebar" mainContainerId="main">
@@ -96,6 +133,7 @@ export function App(): ReactNode {
           </pf.NavList>
         </pf.Nav>
       </pf.PageSection>
+      <Told route={route} />
       <Content route={route} />
       <Toasts />
     </pf.Page>

@@ -44,6 +44,7 @@ function AttachForm({ container, permissions }: PartProps): ReactNode {
   };
   return (
     <pf.Form
+      aria-label="Attach a locker"
       onSubmit={(event) => {
         event.preventDefault();
       }}
@@ -89,9 +90,15 @@ function DetachDialog({
   const isForced = busy !== undefined;
   const action = `org.lockerd1.unmount-locker${isForced ? '-force' : ''}`;
   return (
-    <pf.Modal variant="small" isOpen onClose={onClose} aria-labelledby={`${id}-title`}>
+    <pf.Modal
+      variant="small"
+      isOpen
+      onClose={onClose}
+      aria-labelledby={`${id}-title`}
+      aria-describedby={`${id}-body`}
+    >
       <pf.ModalHeader labelId={`${id}-title`} title={`Detach ${locker} from ${container.name}?`} />
-      <pf.ModalBody>
+      <pf.ModalBody id={`${id}-body`}>
         {busy !== undefined && (
           <pf.Alert isInline component="h2" variant="warning" title="It is in use">
             <p className="lockerd-words">{busy}</p>

@@ -72,14 +72,12 @@ function Troubles({ container }: { readonly container: Container }): ReactNode {
   );
 }
 
+export const goneTitle = (name: string): string => `There is no container ${name}`;
+
 function Gone({ name }: { readonly name: string }): ReactNode {
   return (
     <pf.PageSection isFilled>
-      <pf.EmptyState
-        headingLevel="h1"
-        titleText={`There is no container ${name}`}
-        icon={pf.CubesIcon}
-      >
+      <pf.EmptyState headingLevel="h1" titleText={goneTitle(name)} icon={pf.CubesIcon}>
         <pf.EmptyStateBody>
           It has been removed, or a systemctl daemon-reload has not found it yet.
         </pf.EmptyStateBody>

@@ -102,6 +102,7 @@ function LimitsForm({ container, figures, permissions }: CardProps): ReactNode {
   };
   return (
     <pf.Form
+      aria-label="Limits"
       isHorizontal
       onSubmit={(event) => {
         event.preventDefault();

@@ -1,6 +1,6 @@
 /** The memory of a container, and its balloon. */
 
-import { useState, type CSSProperties, type ReactNode } from 'react';
+import { useId, useState, type CSSProperties, type ReactNode } from 'react';
 import { refusal } from './actions.ts';
 import { Choice, TextField } from './fields.tsx';
 import { useServices, useSnapshot } from './hooks.ts';
@@ -45,49 +45,59 @@ function Slider({
   bytes,
   most,
   lowest,
+  isRisky,
   isDisabled,
   onChange,
 }: {
   readonly bytes: number;
   readonly most: number;
   readonly lowest: number | undefined;
+  /** Whether the size is below the lowest one. */
+  readonly isRisky: boolean;
   readonly isDisabled: boolean;
   readonly onChange: (bytes: number) => void;
 }): ReactNode {
+  const id = useId();
   return (
-    <div className="lockerd-slider">
-      <input
-        type="range"
-        aria-label="New limit"
-        aria-valuetext={sizeText(bytes)}
-        min={0}
-        max={1000}
-        disabled={isDisabled}
-        value={placeOf(bytes, most)}
-        onChange={(event) => {
-          onChange(sizeAt(Number(event.target.value), most));
-        }}
-      />
-      {lowest !== undefined && (
-        <div
-          className="lockerd-mark"
-          style={{ '--lockerd-place': placeOf(lowest, most) / 1000 } as CSSProperties}
+    <>
+      <div className="lockerd-slider">
+        <input
+          type="range"
+          aria-label="New limit"
+          aria-valuetext={sizeText(bytes)}
+          aria-describedby={id}
+          min={0}
+          max={1000}
+          disabled={isDisabled}
+          value={placeOf(bytes, most)}
+          onChange={(event) => {
+            onChange(sizeAt(Number(event.target.value), most));
+          }}
         />
-      )}
-    </div>
+        {lowest !== undefined && (
+          <div
+            className="lockerd-mark"
+            style={{ '--lockerd-place': placeOf(lowest, most) / 1000 } as CSSProperties}
+          />
+        )}
+      </div>
+      <Lowest id={id} lowest={lowest} isRisky={isRisky} />
+    </>
   );
 }
 
 function Lowest({
+  id,
   lowest,
   isRisky,
 }: {
+  readonly id: string;
   readonly lowest: number | undefined;
   readonly isRisky: boolean;
 }): ReactNode {
   if (lowest === undefined) return null;
   return (
-    <pf.HelperText>
+    <pf.HelperText id={id}>
       <pf.HelperTextItem variant={isRisky ? 'warning' : 'default'}>
         Lowest safe limit: {sizeText(lowest)}
       </pf.HelperTextItem>
@@ -106,7 +116,8 @@ interface FormProps {
   readonly hostMemory: number;
   readonly lowest: number | undefined;
   readonly why: string | undefined;
-  readonly onLowest: (bytes: number) => void;
+  /** Called with the lowest limit that a refused change would have had, if it was refused for that. */
+  readonly onLowest: (bytes: number | undefined) => void;
 }
 
 function BalloonForm({ container, hostMemory, lowest, why, onLowest }: FormProps): ReactNode {
@@ -127,14 +138,14 @@ function BalloonForm({ container, hostMemory, lowest, why, onLowest }: FormProps
     }
     const options = { persist: variant('b', isLasting) };
     const onEnd = (job: Job): void => {
-      const found = lowestOf(job);
-      if (found !== undefined) onLowest(found);
+      onLowest(lowestOf(job));
     };
     const start = () => host.startJob(container.path, 'Balloon', [bytes], 't', options);
     void notices.run(title, start, onEnd);
   };
   return (
     <pf.Form
+      aria-label="Memory limit"
       onSubmit={(event) => {
         event.preventDefault();
         if (why === undefined && problem === undefined) set();
@@ -143,7 +154,7 @@ function BalloonForm({ container, hostMemory, lowest, why, onLowest }: FormProps
       <TextField
         label="New limit"
         value={isUnlimited ? '' : written}
-        hint={problem}
+        hint={problem ?? (isRisky ? 'This is below the lowest safe limit.' : undefined)}
         isBad={problem !== undefined}
         isDisabled={isUnlimited}
         onChange={setWritten}
@@ -152,12 +163,12 @@ function BalloonForm({ container, hostMemory, lowest, why, onLowest }: FormProps
           bytes={bytes ?? leastLimit}
           most={most}
           lowest={lowest}
+          isRisky={isRisky}
           isDisabled={isUnlimited}
           onChange={(size) => {
             setWritten(sizeText(size));
           }}
         />
-        <Lowest lowest={lowest} isRisky={isRisky} />
       </TextField>
       <Choice label="No limit" isChosen={isUnlimited} onChange={setIsUnlimited} />
       <Choice label="Also for later starts" isChosen={isLasting} onChange={setIsLasting} />
@@ -215,7 +226,7 @@ export function MemoryCard({
             lowest={lowest === undefined ? undefined : Math.max(lowest, tried)}
             why={refusal(permissions, balloonAction)}
             onLowest={(bytes) => {
-              setRefused({ bytes, ms: Date.now() });
+              if (bytes !== undefined) setRefused({ bytes, ms: Date.now() });
             }}
           />
         )}

@@ -1,6 +1,6 @@
 /** Small things that several views show. */
 
-import { useRef, type ReactNode } from 'react';
+import { useId, useRef, type ReactNode } from 'react';
 import type { Job } from './objects.ts';
 import * as pf from './patternfly.ts';
 import { useServices } from './hooks.ts';
@@ -57,7 +57,7 @@ export function UseBar({
   );
 }
 
-/** A button that says why it is grey, also to those who do not point at it. */
+/** A button that says why it is grey, also to those who neither point at it nor go to it with Tab. */
 export function PermittedButton({
   why,
   children,
@@ -77,7 +77,12 @@ export function PermittedButton({
   // a button that is grey in this way.
   return (
     <>
-      <pf.Button {...button} ref={element} isAriaDisabled={why !== undefined}>
+      <pf.Button
+        {...button}
+        ref={element}
+        isAriaDisabled={why !== undefined}
+        aria-description={why}
+      >
         {children}
       </pf.Button>
       {why !== undefined && <pf.Tooltip content={why} triggerRef={element} />}
@@ -91,6 +96,7 @@ export function JobProgress({ job }: { readonly job: Job }): ReactNode {
   const phase = phaseText(job.phase);
   const title = `${verbText(job.verb)}${job.locker === '' ? '' : ` ${job.locker}`}`;
   const detail = phase === undefined ? '' : `: ${phase}`;
+  const percent = Math.round((job.progress ?? 0) * 100);
   const cancel = (): void => {
     host.call(job.path, interfaces.job, 'Cancel', [{}], 'a{sv}').catch((error: unknown) => {
       notices.add('danger', 'The job was not cancelled', messageOf(error));
@@ -101,16 +107,21 @@ export function JobProgress({ job }: { readonly job: Job }): ReactNode {
       <pf.FlexItem grow={{ default: 'grow' }}>
         {job.progress === undefined ? (
           <span role="status">
-            <pf.Spinner size="md" aria-label={title} /> {title}
+            <pf.Spinner size="md" aria-label={title} aria-valuetext={phase ?? 'at work'} /> {title}
             {detail}
           </span>
         ) : (
-          <pf.Progress size="sm" title={title + detail} value={Math.round(job.progress * 100)} />
+          <pf.Progress
+            size="sm"
+            title={title + detail}
+            value={percent}
+            valueText={`${percent} %${detail}`}
+          />
         )}
       </pf.FlexItem>
       {job.cancelable && (
         <pf.FlexItem>
-          <pf.Button variant="link" isInline onClick={cancel}>
+          <pf.Button variant="link" isInline aria-label={`Cancel: ${title}`} onClick={cancel}>
             Cancel
           </pf.Button>
         </pf.FlexItem>
@@ -133,10 +144,11 @@ export function Question({
   readonly onConfirm: () => void;
   readonly onClose: () => void;
 }): ReactNode {
+  const id = useId();
   return (
-    <pf.Modal variant="small" isOpen onClose={onClose} aria-label={title}>
+    <pf.Modal variant="small" isOpen onClose={onClose} aria-label={title} aria-describedby={id}>
       <pf.ModalHeader title={title} titleIconVariant="warning" />
-      <pf.ModalBody>{text}</pf.ModalBody>
+      <pf.ModalBody id={id}>{text}</pf.ModalBody>
       <pf.ModalFooter>
         <pf.Button
           variant="danger"
@@ -165,7 +177,7 @@ export function TableHead({
   hasMenu = false,
 }: {
   readonly columns: readonly string[];
-  /** Whether rows end with a menu, which has no heading. */
+  /** Whether rows end with a menu, whose heading is only told. */
   readonly hasMenu?: boolean;
 }): ReactNode {
   return (
@@ -176,7 +188,11 @@ export function TableHead({
             {column}
           </th>
         ))}
-        {hasMenu && <td className="pf-v6-c-table__td" />}
+        {hasMenu && (
+          <th scope="col" className="pf-v6-c-table__th">
+            <span className="pf-v6-screen-reader">Actions</span>
+          </th>
+        )}
       </tr>
     </thead>
   );

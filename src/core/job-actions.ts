@@ -294,6 +294,8 @@ export class JobActions {
     const isTold = ({ unit }: Container) =>
       unit?.activeState === 'failed' || unit?.heldStart === 'unmet' || unit?.isAwaited === true;
     await this.#host.until(container, isTold, 1_000);
+    // The news of what looks for it may come after that of the failure.
+    if (container.unit?.isAwaited !== true) await this.#ports.units.look(container.definition.unit);
     // What looks for what the start lacked takes a moment to name it, or to find nothing and end.
     const isNamed = ({ unit }: Container) =>
       unit?.isAwaited !== true || (unit.heldStart === 'unmet' && unit.heldBy !== '');

@@ -37,7 +37,7 @@ export async function recoverGrowth(context: LockerContext, change: GrowChange):
 
 /**
  * Makes a locker larger while it is used, with its file system. Throws NoSuchLocker, NoSuchStore, InvalidArgs,
- * NoSpace and Failed; repeating it goes on with what has failed.
+ * LockerBusy, NoSpace and Failed; repeating it goes on with what has failed.
  */
 export async function growLocker(
   request: GrowLockerRequest,

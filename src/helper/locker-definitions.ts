@@ -13,7 +13,12 @@ import type { Definition } from '../stores/definition.ts';
 import { addToFstab, fstabLineOf, removeFromFstab, unitOf } from '../stores/definition.ts';
 import type { KnownLocker } from './locker-view.ts';
 import { fstab } from './locker-view.ts';
-import { readSettingsFile, removeFile, replaceFile, temporaryOf } from './settings-file.ts';
+import {
+  readSettingsFile,
+  removeFile,
+  replaceFile,
+  removeTemporary,
+} from '../host/settings-file.ts';
 
 const unitDirectory = '/etc/systemd/system';
 const wantsDirectory = `${unitDirectory}/local-fs.target.wants`;
@@ -107,7 +112,7 @@ export function undefine({ unit, mountPoint, file, name }: Omit<KnownLocker, 'or
 export function removeUnfinished({ mountPoint }: Pick<Definition, 'mountPoint'>): void {
   const path = unitPath(mountPoint);
   if (!isThere(path)) removeFile(path);
-  rmSync(temporaryOf(fstab), { force: true });
+  removeTemporary(fstab);
 }
 
 /** Removes the directory that a locker was mounted on; one with something in it stays. */

@@ -5,19 +5,13 @@
  */
 
 import { randomBytes, randomUUID } from 'node:crypto';
+import { closeSync, existsSync, mkdirSync, openSync, readFileSync, readSync } from 'node:fs';
 import {
-  closeSync,
-  existsSync,
-  lstatSync,
-  mkdirSync,
-  openSync,
-  readFileSync,
-  readSync,
-  renameSync,
-  rmSync,
-} from 'node:fs';
-import { syncDirectory, writeNewFile } from '../host/write-file.ts';
-import { codeOf } from '../model/errno.ts';
+  readSettingsFile,
+  removeFile,
+  removeTemporary,
+  replaceFile,
+} from '../host/settings-file.ts';
 import { LockerdError } from '../model/errors.ts';
 import type { Encryption } from '../model/locker-words.ts';
 import { pathInstance } from '../model/unit-name.ts';
@@ -87,7 +81,7 @@ export class LuksLayer implements Layer {
 
   check(): void {
     const has = this.isOpen ? this.path : `a line "${this.#name}"`;
-    if (!this.isOpen && !isInCrypttab(readText(this.#crypttab), this.#name)) return;
+    if (!this.isOpen && !isInCrypttab(readSettingsFile(this.#crypttab), this.#name)) return;
     throw new LockerdError(
       'LockerExists',
       `${this.isOpen ? 'there is' : `${this.#crypttab} has`} ${has} already; take another name for the locker`,
@@ -140,26 +134,26 @@ export class LuksLayer implements Layer {
   }
 
   async define(device: string): Promise<void> {
-    const text = readText(this.#crypttab);
+    const text = readSettingsFile(this.#crypttab);
     const without = removeFromCrypttab(text, this.#name);
     if (isInCrypttab(without, this.#name)) this.check();
     const uuid = await this.uuidOf(device);
     const key = this.encrypt === 'key-file' ? this.keyPath(uuid ?? '') : 'none';
-    writeText(this.#crypttab, addToCrypttab(without, { name: this.#name, device, key }));
+    replaceFile(this.#crypttab, addToCrypttab(without, { name: this.#name, device, key }));
   }
 
   forget(): Promise<void> {
-    const text = readText(this.#crypttab);
+    const text = readSettingsFile(this.#crypttab);
     const without = removeFromCrypttab(text, this.#name);
-    if (without !== text) writeText(this.#crypttab, without);
+    // What is unchanged may still have a next version that a killed helper has left.
+    if (without === text) removeTemporary(this.#crypttab);
+    else replaceFile(this.#crypttab, without);
     return Promise.resolve();
   }
 
   async discard(device: string): Promise<void> {
     const uuid = this.#context.uuid ?? (await this.uuidOnDisk(device));
-    if (uuid === undefined || !existsSync(this.keyPath(uuid))) return;
-    rmSync(this.keyPath(uuid));
-    syncDirectory(this.#keys);
+    if (uuid !== undefined) removeFile(this.keyPath(uuid));
   }
 
   private async uuidOnDisk(device: string): Promise<string | undefined> {
@@ -212,9 +206,7 @@ export class LuksLayer implements Layer {
   /** It is on the disk before anything relies on it. */
   private writeKey(uuid: string, key: Buffer): void {
     mkdirSync(this.#keys, { recursive: true, mode: 0o700 });
-    replaceBy(this.keyPath(uuid), (temporary) => {
-      writeNewFile(temporary, key, { uid: 0, gid: 0, mode: 0o600 });
-    });
+    replaceFile(this.keyPath(uuid), key, true);
   }
 
   /** Asks people on the host, by whatever answers systemd's questions there. Throws TimedOut and Cancelled. */
@@ -263,34 +255,4 @@ export function encryptionOf(device: string, etc = '/etc'): Encryption | undefin
   const [uuid = ''] = header.toString('latin1', uuidAt).split('\0');
   const hasKey = isUuid(uuid) && existsSync(`${etc}/lockerd/keys/${uuid}.key`);
   return hasKey ? 'key-file' : 'passphrase';
-}
-
-/** Throws Failed for what is no file; a link is not followed. */
-function readText(path: string): string {
-  const status = lstatSync(path, { throwIfNoEntry: false });
-  if (status === undefined) return '';
-  if (status.isFile()) return readFileSync(path, 'utf8');
-  throw new LockerdError('Failed', `${path} is no regular file, and is not changed`);
-}
-
-function writeText(path: string, text: string): void {
-  const status = lstatSync(path, { throwIfNoEntry: false });
-  replaceBy(path, (temporary) => {
-    writeNewFile(temporary, text, status);
-  });
-}
-
-function replaceBy(path: string, write: (temporary: string) => void): void {
-  const slash = path.lastIndexOf('/');
-  const directory = path.slice(0, slash);
-  const temporary = `${directory}/.${path.slice(slash + 1)}.new`;
-  try {
-    rmSync(temporary, { force: true });
-    write(temporary);
-    renameSync(temporary, path);
-    syncDirectory(directory);
-  } catch (error) {
-    const why = codeOf(error) ?? String(error);
-    throw new LockerdError('Failed', `${path} cannot be written: ${why}`, { cause: error });
-  }
 }

@@ -200,7 +200,21 @@ export class LvmDriver implements Driver {
           `"${volumeGroup}" another disk (vgextend)`,
       );
     }
+    if (now > 0n && rounded > now) await this.refuseCopied(locker);
     return { size: rounded, warnings };
+  }
+
+  /** Throws LockerBusy for a volume that LVM does not grow while it is in use, as it has copies on write. */
+  private async refuseCopied(locker: string): Promise<void> {
+    if (this.isThin) return;
+    const copies = (await this.volumes()).filter(({ origin }) => origin === volumeOf(locker));
+    if (copies.length === 0) return;
+    const names = copies.map((copy) => snapshotOf(copy)[0]?.name ?? this.full(copy.name));
+    throw new LockerdError(
+      'LockerBusy',
+      `locker "${locker}" has snapshots (${names.join(', ')}), with which LVM grows no volume of this kind; ` +
+        'destroy them first, or restore one into a new locker',
+    );
   }
 
   /** A pool may have promised more than it has, but no single volume may be larger than it. */

@@ -23,6 +23,19 @@ export function lateUnit(unit: string): string | undefined {
 /** Jobs that start a unit which is down; see job_type_to_string() in systemd's job.c. */
 const startTypes: readonly string[] = ['start', 'restart', 'reload-or-start', 'verify-active'];
 
+function isStart({ id, type }: ListedUnit['job']): boolean {
+  return id !== 0 && startTypes.includes(type);
+}
+
+/** Whether a unit is active, or its start is under way or queued. */
+export function willRun({ activeState, job }: ListedUnit): boolean {
+  return (
+    activeState === 'active' ||
+    activeState === 'activating' ||
+    (isDown(activeState) && isStart(job))
+  );
+}
+
 /** Whether a job ended before its unit was worked on, because of other units or the time. */
 export function wasNotBegun(result: string): boolean {
   return ['dependency', 'timeout', 'assert'].includes(result);
@@ -37,7 +50,7 @@ export async function readHeldStart(
   { activeState, job, isUnmet, isAwaited }: HeldStartFacts,
 ): Promise<HeldStart | undefined> {
   if (!isDown(activeState)) return undefined;
-  if (job !== undefined && job.id !== 0 && startTypes.includes(job.type)) {
+  if (job !== undefined && isStart(job)) {
     return { kind: 'waiting', units: await heldUpBy(manager, job.id) };
   }
   const late = isAwaited ? lateUnit(unit) : undefined;

@@ -3,7 +3,7 @@ import { Gathered } from './gathered.ts';
 import type { ListedUnit, SystemdManager } from './manager.ts';
 import { unitPath } from './manager.ts';
 import { isDown, Properties } from './properties.ts';
-import { lateUnit, readHeldStart, wasNotBegun } from './held-start.ts';
+import { lateUnit, readHeldStart, wasNotBegun, willRun } from './held-start.ts';
 import type { UnitFiles, UnitFilesState } from './unit-files.ts';
 import { Watched } from './watched.ts';
 import type { UnitReading, WatchedUnit } from './watched-unit.ts';
@@ -236,7 +236,9 @@ export class UnitWatch<Status extends object> {
     }
     const activeState = typeof word === 'string' ? word : reading.activeState;
     const isUsed = !isDown(activeState) && entry.wasDown;
-    const isHeld = isDown(activeState) && entry.isStartUnmet;
+    // A unit that starts it later may be queued by then.
+    const hasFailed = activeState === 'failed' && reading.activeState !== 'failed';
+    const isHeld = isDown(activeState) && (entry.isStartUnmet || hasFailed);
     if (isDown(activeState) && entry.job !== 0) this.#lookWhetherItWaits(entry);
     // Of an inactive unit less was read.
     const isComplete = this.#namesFor(activeState).every((name) => entry.service?.has(name));
@@ -299,7 +301,7 @@ export class UnitWatch<Status extends object> {
     ]);
     entry.job = loaded?.job.id ?? 0;
     const activeState = loaded?.activeState ?? 'inactive';
-    const isAwaited = late?.activeState === 'active' || late?.activeState === 'activating';
+    const isAwaited = late !== undefined && willRun(late);
     if (isDown(activeState)) this.#noteDown(entry);
     const [service, heldStart] = await Promise.all([
       this.#readService(entry, activeState, loaded !== undefined),

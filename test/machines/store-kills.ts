@@ -166,7 +166,12 @@ export function describeKills(
     rename: () => killAll('rename', making.rename),
     forget: () => killAll('forget', making.forget),
     grow: async () => {
+      const good = { locker, snapshot: 'good' };
+      // LVM does not grow what has a copy on write.
+      const isInTheWay = store === 'thick';
+      if (isInTheWay) await done(host(), { verb: 'destroy-locker', store, ...good });
       console.log(`${store}: grow: ${await killGrowth(host, kind, kills)} steps`);
+      if (isInTheWay) await done(host(), { verb: 'snapshot-locker', freeze: false, ...good });
     },
     adopt: async () => {
       const forget = { verb: 'forget-locker', locker };

@@ -114,10 +114,13 @@ for file in /lockers/*/words; do test ! -e $file || cat $file; done`;
   return (await host.shell(script, { timeoutMs: 180_000 })).stdout;
 }
 
-/** Logical volumes, in a group without any but those of lockers, pools and what the test has made. */
+/**
+ * Logical volumes, in a group without any but those of lockers, pools and what the test has made. The names of
+ * snapshots are random, and their order says nothing.
+ */
 const volumes = (group: string): string =>
   `lvs --noheadings --separator ' ' -o lv_name,origin,lv_tags,lv_suspended ${group} |
-    sed 's/lockersnap-[0-9a-f]*/lockersnap/; s/^ *//'`;
+    sed 's/lockersnap-[0-9a-f]*/lockersnap/; s/^ *//' | sort`;
 
 const removeSnapshotVolume =
   (group: string) =>

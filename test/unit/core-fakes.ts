@@ -128,6 +128,8 @@ export class FakeOutside {
   readonly checks: AuthorizationRequest[] = [];
   /** Units that were to be looked at. */
   readonly looks: string[] = [];
+  /** Is called when a unit is looked at. */
+  seen: (unit: string) => void = () => undefined;
   decide: (request: AuthorizationRequest) => Decision | Promise<Decision> = () => 'yes';
   readonly #units = new Map<string, { status: UnitStatus; tell?: (status: UnitStatus) => void }>();
   #lxc: ((status: LxcStatus) => void) | undefined;
@@ -269,6 +271,7 @@ export class FakeOutside {
         },
         look: (unit) => {
           this.looks.push(unit);
+          this.seen(unit);
           return Promise.resolve();
         },
         start: unitJob('start'),

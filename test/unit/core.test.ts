@@ -105,6 +105,23 @@ describe('start', () => {
     );
   });
 
+  test('that lacked something says so also where systemd tells of the failure first', async () => {
+    const job = await started(start);
+    const failed = { activeState: 'failed', result: 'exit-code' } as const;
+    outside.unit('web', failed);
+    outside.seen = () => {
+      outside.unit('web', {
+        ...failed,
+        isAwaited: true,
+        heldStart: 'unmet',
+        heldBy: 'dev-a.device',
+      });
+    };
+    outside.answer('start lxc@web.service', 'failed');
+    await settled();
+    expect(outcome(job)).toEqual(['failed', 'StartsLater']);
+  });
+
   test('that lacked nothing, or for which nothing waits, has just failed', async () => {
     const looked = await started(start);
     outside.unit('web', { activeState: 'failed', result: 'exit-code', isAwaited: true });

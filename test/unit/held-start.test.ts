@@ -17,6 +17,8 @@ class FakeSystemd {
   waits: readonly string[] = [];
   /** Other units that are loaded, with their states. */
   others: Readonly<Record<string, string>> = {};
+  /** Whether they have jobs that start them. */
+  isQueued = false;
   requires: readonly string[] = [];
   /** Status of the unit that waits for what the start has lacked. */
   status = '';
@@ -42,7 +44,7 @@ class FakeSystemd {
           Object.entries(all)
             .filter(([name]) => names.includes(name))
             .map(([name, state]) => {
-              const [id, type] = name === unit ? this.job : [0, ''];
+              const [id, type] = name === unit ? this.job : [this.isQueued ? 9 : 0, 'start'];
               return [name, '', 'loaded', state, '', '', '/unit', id, type, '/'];
             }),
         ];
@@ -90,6 +92,16 @@ async function watch(systemd: FakeSystemd): Promise<() => UnitReading['heldStart
     held = kind && { kind, units: names.split(' ').filter((name) => name !== '') };
   });
   return () => held;
+}
+
+/** Whether something is seen to wait for what the start has lacked. */
+async function isAwaited(systemd: FakeSystemd): Promise<boolean | undefined> {
+  const manager = await SystemdManager.connect(systemd.bus);
+  const wanted = { always: [], whenUsed: [] };
+  const decode = (_: string, reading: UnitReading) => ({ isAwaited: reading.isAwaited });
+  const units = new UnitWatch(manager, wanted, decode, () => undefined);
+  await units.watch(unit, () => undefined);
+  return units.statusOf(unit)?.isAwaited;
 }
 
 test('a queued start names what it waits for, until it begins', async () => {
@@ -181,6 +193,15 @@ describe('a start whose needs are waited for', () => {
     systemd.signalOf(latePath, 'PropertiesChanged', 'PropertiesChanged', 'Unit', {});
     await settled();
     expect(held()).toBeUndefined();
+  });
+
+  test('is awaited as soon as the start of what waits for them is queued', async () => {
+    const systemd = new FakeSystemd();
+    systemd.activeState = 'failed';
+    systemd.others = { [late]: 'inactive' };
+    expect(await isAwaited(systemd)).toBe(false);
+    systemd.isQueued = true;
+    expect(await isAwaited(systemd)).toBe(true);
   });
 
   test('is not before it is known what is missing, nor while the container runs', async () => {

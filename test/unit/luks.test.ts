@@ -209,6 +209,21 @@ test('the key of a new volume goes by the UUID that its change says, whatever ha
   await layer.discard(device);
 });
 
+test('what a killed helper had not finished writing goes with the rest', async () => {
+  const uuid = '0b7c26c1-9a35-4c94-9aae-6c2f0c8d2f5e';
+  const layer = new LuksLayer('key-file', {
+    ...{ locker: 'a', tools: new MadeUpCryptsetup(), etc: root, uuid },
+  });
+  await layer.make(device);
+  rmSync(join(root, 'lockerd/keys', `${uuid}.key`));
+  writeFileSync(join(root, 'lockerd/keys', `.${uuid}.key.new`), 'half a key');
+  writeFileSync(join(root, '.crypttab.new'), 'half a line');
+  await layer.forget();
+  await layer.discard(device);
+  expect(keys()).toEqual([]);
+  expect(readdirSync(root)).not.toContain('.crypttab.new');
+});
+
 describe('what a volume without a definition is', () => {
   const uuid = '0b7c26c1-9a35-4c94-9aae-6c2f0c8d2f5e';
   function writeHeader(magic: string, name: string): void {

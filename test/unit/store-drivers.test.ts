@@ -89,7 +89,9 @@ describe('sizes of volumes', () => {
     expect(await errorOf(driver.check('a', 44n * mebibyte))).toMatch(
       /^NoSpace: .*40M left.*vgextend/,
     );
-    expect((await driver.check('a', 44n * mebibyte, 4n * mebibyte)).size).toBe(44n * mebibyte);
+    const tools = new MadeUpTools({ vgs: vgs(40n * mebibyte), lvs: lvs() });
+    const grown = await new LvmDriver(thick, tools).check('a', 44n * mebibyte, 4n * mebibyte);
+    expect(grown.size).toBe(44n * mebibyte);
   });
 
   test('are not smaller than the file system', async () => {
@@ -179,6 +181,20 @@ describe('copies of volumes', () => {
         ],
       },
     ]);
+  });
+
+  test('are in the way of growth where LVM does not grow what has some', async () => {
+    const grow = async (store: VolumeStore, ...rows: object[]): Promise<string> => {
+      const tools = new MadeUpTools({ vgs: vgs(400n * mebibyte), lvs: lvs(...rows) });
+      return errorOf(new LvmDriver(store, tools).check('data', 112n * mebibyte, 100n * mebibyte));
+    };
+    const own = { ...copy, lv_name: 'by-hand', lv_tags: '' };
+    expect(await grow(thick, lv({}), copy, own)).toMatch(
+      /^LockerBusy: locker "data" has snapshots \(monday, raid\/by-hand\)/,
+    );
+    expect(await grow(thick, lv({}), lv({ ...copy, origin: 'locker-other' }))).toBe('undefined');
+    const pool = lv({ lv_name: 'pool', lv_size: (200n * mebibyte).toString(), lv_tags: '' });
+    expect(await grow(thin, pool, lv({}), copy)).toBe('undefined');
   });
 
   test('that have overflowed are not restored', async () => {

@@ -1,7 +1,8 @@
 import { beforeAll, expect, test, vi } from 'vitest';
 import type { Browser, Page } from 'playwright-core';
 import type { Host } from '../host/host.ts';
-import { guestPid, lockersSeenBy, offline, systemctl } from '../machines/support.ts';
+import { answerOfGuest, guestPid, lockersSeenBy, offline, systemctl } from '../machines/support.ts';
+import { permitOnly } from './rules.ts';
 import { choose, closeNotices, expectState, have, notice, rowOf, tooltipOf } from './views.ts';
 import {
   closeAfterwards,
@@ -18,6 +19,11 @@ vi.setConfig({ testTimeout: 120_000, hookTimeout: 900_000 });
 
 /** As long as a host name can be, and without a place to break it. */
 const longName = `long-${'n'.repeat(59)}`;
+
+const addressed = [
+  ...['lxc.net.0.type = veth', 'lxc.net.0.flags = up', 'lxc.net.0.name = eth0'],
+  'lxc.net.0.ipv4.address = 192.0.2.5/24',
+];
 
 /** The keeper may start and stop web, and attach the locker "data", and nothing else. */
 const rules = `
@@ -51,7 +57,7 @@ beforeAll(async () => {
   const limited = [...offline, 'lxc.group = servers', 'lxc.cgroup2.memory.max = 256M'];
   await host.createContainer('web', 'busybox', { config: limited });
   await host.createContainer('db', 'systemd', {
-    config: [...offline, 'lxc.start.auto = 1', 'lxc.group = onboot', 'lxc.group = servers'],
+    config: [...addressed, 'lxc.start.auto = 1', 'lxc.group = onboot', 'lxc.group = servers'],
   });
   await host.createContainer('slow', 'busybox', { config: offline, shutdown: { seconds: 4 } });
   await host.createContainer('brief', 'busybox', { config: offline });
@@ -62,7 +68,7 @@ beforeAll(async () => {
   });
   await host.writeFile('/etc/fstab', fstab);
   await host.writeFile('/etc/polkit-1/rules.d/10-keeper.rules', rules);
-  ({ browser, page, complaints } = await openPage(host, { keeper: 'users' }));
+  ({ browser, page, complaints } = await openPage(host, { keeper: 'users', admin: 'users' }));
 });
 closeAfterwards(() => ({ host, browser, page }));
 
@@ -87,12 +93,45 @@ test('what a start waits for is told', async () => {
   await closeNotices(page);
 });
 
+test('a start that waits is called off', async () => {
+  await choose(page, 'patient', 'Start');
+  await rowOf(page, 'patient').getByRole('button', { name: 'Cancel: Starting' }).click();
+  await notice(page, 'Start of patient was cancelled').waitFor();
+  await closeNotices(page);
+  // What it waited for may have been given up before; then the unit waits for the disk by itself.
+  await host.run('lockerctl', ['stop', 'patient']);
+  await expectState(page, 'patient', 'Stopped');
+});
+
+test('figures of the table go on', async () => {
+  const mebibytes = async () =>
+    parseFloat(await rowOf(page, 'db').locator('[data-label=Memory]').innerText());
+  await expect.poll(mebibytes, { timeout: 20_000 }).toBeGreaterThan(0);
+  const before = await mebibytes();
+  const fill =
+    'mkdir /full && mount -t tmpfs full /full && head -c 90000000 /dev/zero > /full/file';
+  expect(await answerOfGuest(host, 'db', fill)).toBe('0\n');
+  await expect.poll(mebibytes, { timeout: 20_000 }).toBeGreaterThan(before + 60);
+  expect(await answerOfGuest(host, 'db', 'umount /full')).toBe('0\n');
+});
+
 test('search and filters', async () => {
   const names = (): Promise<string[]> => page.locator('tbody tr:visible th a').allInnerTexts();
   await page.getByLabel('Search containers').fill('WE');
   await vi.waitFor(async () => {
     expect(await names()).toEqual(['web']);
   });
+  await page.getByLabel('Search containers').fill('');
+  await rowOf(page, 'db').getByText('192.0.2.5').waitFor();
+  await host.run('lockerctl', ['attach', 'db', 'music']);
+  await rowOf(page, 'db').getByText('music').waitFor();
+  for (const words of ['192.0.2', 'MUSIC']) {
+    await page.getByLabel('Search containers').fill(words);
+    await vi.waitFor(async () => {
+      expect(await names()).toEqual(['db']);
+    });
+  }
+  await host.run('lockerctl', ['detach', 'db', 'music']);
   await page.getByLabel('Search containers').fill('');
   await page.getByLabel('Group').selectOption('servers');
   await vi.waitFor(async () => {
@@ -206,6 +245,83 @@ test('an ordinary user has what the rule gives, and learns why the rest is grey'
   await keeper.getByRole('button', { name: 'Attach', exact: true }).click();
   await keeper.getByRole('button', { name: 'Detach data' }).waitFor();
   await keeper.context().close();
+});
+
+test('each thing to do with a container has its own rule, which may change', async () => {
+  const keeper = await logIn(browser, 'keeper');
+  await show(keeper, '/container/web');
+  const button = (name: string) => keeper.getByRole('button', { name, exact: true });
+  await keeper.getByLabel('Processes and threads').fill('300');
+  const actions = [
+    ['stop', 'Stop'],
+    ['reboot', 'Reboot'],
+    ['freeze', 'Freeze'],
+    ['set-autostart', 'Start at boot'],
+    ['stop-force', 'Force stop'],
+    ['mount-locker', 'Attach'],
+    ['unmount-locker', 'Detach data'],
+    ['balloon', 'Set memory limit'],
+    ['set-limits', 'Set limits'],
+  ] as const;
+  const enabled = async () => {
+    const asked = actions.map(async ([, name]) => {
+      const isGrey = (await button(name).getAttribute('aria-disabled')) === 'true';
+      return isGrey ? [] : [name];
+    });
+    return (await Promise.all(asked)).flat();
+  };
+  for (const [action, name] of actions) {
+    await permitOnly(host, 'keeper', action);
+    await expect.poll(enabled, { timeout: 20_000 }).toEqual([name]);
+  }
+  expect(await answerOfGuest(host, 'web', 'cd /lockers/data && sleep 1000 >/dev/null 2>&1 &')).toBe(
+    '0\n',
+  );
+  await permitOnly(host, 'keeper', 'unmount-locker');
+  const dialog = keeper.getByRole('dialog');
+  await button('Detach data').and(keeper.locator(':not([aria-disabled=true])')).click();
+  await dialog.getByRole('button', { name: 'Detach', exact: true }).click();
+  const force = dialog.getByRole('button', { name: 'Detach all the same' });
+  await force.and(keeper.locator('[aria-disabled=true]')).waitFor();
+  await permitOnly(host, 'keeper', 'unmount-locker-force');
+  await force.and(keeper.locator(':not([aria-disabled=true])')).click();
+  await keeper.getByText('No locker is attached.').waitFor();
+  await keeper.context().close();
+});
+
+test('what does not fit the state is grey, and says so', async () => {
+  await show(page, '/container/slow');
+  await page.getByRole('button', { name: 'Start', exact: true }).waitFor();
+  for (const name of ['Reboot', 'Freeze', 'Force stop']) {
+    const button = page.getByRole('button', { name, exact: true });
+    await expect
+      .poll(() => tooltipOf(button), { timeout: 20_000 })
+      .toMatch(/^This is not for a container that is (stopped|failed)\.$/);
+  }
+});
+
+const sudoers = 'admin ALL=(ALL) NOPASSWD: ALL\n';
+
+test('administrative access, and its end, while the page is open', async () => {
+  await host.writeFile('/etc/sudoers.d/admin', sudoers);
+  const admin = await logIn(browser, 'admin');
+  await show(admin, '/container/web');
+  const shell = admin.getByRole('button', { name: 'Shell', exact: true });
+  const reboot = admin.getByRole('button', { name: 'Reboot', exact: true });
+  const expectGrey = async (isGrey: boolean) => {
+    const state = isGrey ? '[aria-disabled=true]' : ':not([aria-disabled=true])';
+    for (const button of [shell, reboot]) await button.and(admin.locator(state)).waitFor();
+  };
+  /** As Cockpit's shell does it, which is not around the page here. */
+  const change = (method: string, args: string) =>
+    admin.evaluate(`cockpit.dbus(null, { bus: 'internal' })
+      .call('/superuser', 'cockpit.Superuser', '${method}', ${args}).then(() => undefined)`);
+  await expectGrey(true);
+  await change('Start', "['sudo']");
+  await expectGrey(false);
+  await change('Stop', '[]');
+  await expectGrey(true);
+  await admin.context().close();
 });
 
 test('nothing went wrong in the page itself', () => {

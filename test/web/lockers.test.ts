@@ -2,6 +2,7 @@ import { beforeAll, expect, test, vi } from 'vitest';
 import type { Browser, Page } from 'playwright-core';
 import type { Host } from '../host/host.ts';
 import { offline } from '../machines/support.ts';
+import { permitOnly } from './rules.ts';
 import { choose, closeNotices, jobsSeen, lockerRow, noteJobs, notice, tooltipOf } from './views.ts';
 import {
   closeAfterwards,
@@ -21,9 +22,9 @@ data          /lockers/data  tmpfs  size=8m  0 0
 /srv/tree.img /srv/tree      btrfs  loop     0 0
 `;
 
-/** One that is there, and one whose volumes are not. */
+/** One that is there, and one whose volumes are not and which nobody asks for. */
 const stores = `
-default-store = tree
+default-store = lost
 [store tree]
 type = btrfs
 path = /srv/tree
@@ -31,6 +32,14 @@ path = /srv/tree
 type = lvm
 volume-group = vg-lost
 `;
+
+/** As lockerctl says them, in bytes. */
+interface StoreFigures {
+  readonly store: string;
+  readonly size: number;
+  readonly free: number;
+  readonly max_size: number | null;
+}
 
 const mebibyte = 2 ** 20;
 
@@ -83,10 +92,14 @@ test('lockers, their use, where they are attached, and stores with what is free'
   await store().getByText('btrfs').waitFor();
   const free = store().locator('[data-label=Free]');
   const { stdout } = await host.run('lockerctl', ['stores', '--json']);
-  const known = (JSON.parse(stdout) as { store: string; free: number }[]).find(
-    (one) => one.store === 'tree',
-  );
-  expect(parseFloat(await free.innerText())).toBeCloseTo((known?.free ?? NaN) / mebibyte, 0);
+  const known = (JSON.parse(stdout) as StoreFigures[]).find((one) => one.store === 'tree');
+  const inMebibytes = (bytes = NaN) => Math.round(bytes / mebibyte);
+  expect(parseFloat(await free.innerText())).toBeCloseTo(inMebibytes(known?.free), 0);
+  const largest = await store().locator('[data-label="Largest locker"]').innerText();
+  expect(largest).toBe(known?.max_size ? `${inMebibytes(known.max_size)} MiB` : 'no bound');
+  const inUse = (await store().getByRole('meter').getAttribute('aria-valuetext')) ?? '';
+  const taken = inMebibytes((known?.size ?? NaN) - (known?.free ?? NaN));
+  expect(Math.abs(parseFloat(inUse) - taken)).toBeLessThanOrEqual(1);
   await page
     .locator('tr[data-store="lost"]')
     .getByText(/install the package lvm2/)
@@ -114,6 +127,8 @@ test('a locker is created, with the job in sight', async () => {
   expect(await jobsSeen(page)).toContain('Creating a locker photos');
   const { stdout } = await host.run('stat', ['-c', '%u:%g', '/lockers/photos']);
   expect(stdout).toBe('1000:1001\n');
+  const use = lockerRow(page, 'photos').getByRole('meter');
+  expect(await use.getAttribute('aria-valuetext')).toMatch(/ of 64 MiB$/);
   await closeNotices(page);
 });
 
@@ -135,6 +150,7 @@ test('a locker grows, and never becomes smaller', async () => {
   await dialog().getByLabel('New size').fill('96 MiB');
   await dialog().getByRole('button', { name: 'Grow', exact: true }).click();
   await notice(page, 'Growth of photos: done').waitFor();
+  expect(await jobsSeen(page)).toContain('Growing a locker photos');
   await expect
     .poll(() => lockerRow(page, 'photos').getByRole('meter').getAttribute('aria-valuetext'))
     .toMatch(/ of 96 MiB$/);
@@ -150,7 +166,19 @@ test('a snapshot is taken, and becomes a locker of its own', async () => {
   await lockerRow(page, 'photos').getByText('monday').waitFor();
   await closeNotices(page);
   await host.writeFile('/lockers/photos/cat', 'on Tuesday');
+  await choose(page, 'photos', 'Take snapshot');
+  await dialog().getByLabel('Name').fill('tuesday');
+  await dialog()
+    .getByLabel(/^Freeze the containers/)
+    .check();
+  await dialog().getByRole('button', { name: 'Take snapshot' }).click();
+  await notice(page, 'Snapshot of photos: done').waitFor();
+  const frozen = 'verb="snapshot-locker" locker="photos" snapshot="tuesday" freeze=true';
+  await host.run('journalctl', ['--quiet', '--lines=1', `--grep=${frozen}`]);
+  await lockerRow(page, 'photos').getByText('tuesday').waitFor();
+  await closeNotices(page);
   await choose(page, 'photos', 'Restore a snapshot');
+  await dialog().getByLabel('Snapshot').selectOption('monday');
   await dialog().getByLabel('Name of the new locker').fill('old-photos');
   expect(await violations(page)).toEqual([]);
   await dialog().getByRole('button', { name: 'Restore', exact: true }).click();
@@ -214,6 +242,32 @@ test('an ordinary user without a rule sees it all, and changes nothing', async (
   await items.first().waitFor();
   for (const item of await items.all())
     expect(await item.getAttribute('aria-disabled')).toBe('true');
+  await guest.context().close();
+});
+
+test('each thing to do with a locker has its own rule, which may change', async () => {
+  const guest = await logIn(browser, 'guest');
+  await show(guest, '/lockers');
+  const enabled = ':not([aria-disabled=true])';
+  const create = guest.getByRole('button', { name: 'Create locker' });
+  await create.waitFor();
+  await permitOnly(host, 'guest', 'create-locker');
+  await create.and(guest.locator(enabled)).waitFor();
+  await guest.getByRole('button', { name: 'Actions for pictures' }).click();
+  for (const [action, item] of [
+    ['grow-locker', 'Grow'],
+    ['snapshot-locker', 'Take snapshot'],
+    ['restore-locker', 'Restore a snapshot'],
+    ['rename-locker', 'Rename'],
+    ['forget-locker', 'Forget'],
+  ] as const) {
+    await permitOnly(host, 'guest', action);
+    await guest.getByRole('menuitem', { name: item }).and(guest.locator(enabled)).waitFor();
+    await expect
+      .poll(() => guest.getByRole('menuitem').and(guest.locator(enabled)).count())
+      .toBe(1);
+    await create.and(guest.locator('[aria-disabled=true]')).waitFor();
+  }
   await guest.context().close();
 });
 

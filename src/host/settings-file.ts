@@ -1,7 +1,7 @@
 import { lstatSync, mkdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
 import type { Stats } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
-import { syncDirectory, writeNewFile } from '../host/write-file.ts';
+import { syncDirectory, writeNewFile } from './write-file.ts';
 import { codeOf, errnoText } from '../model/errno.ts';
 import { LockerdError } from '../model/errors.ts';
 
@@ -24,8 +24,13 @@ export function readSettingsFile(path: string): string {
 }
 
 /** Where a file is written before it takes the place of another one; generators ignore this name. */
-export function temporaryOf(path: string): string {
+function temporaryOf(path: string): string {
   return join(dirname(path), `.${basename(path)}.new`);
+}
+
+/** Removes what a killed helper may have left of a file's next version. */
+export function removeTemporary(path: string): void {
+  rmSync(temporaryOf(path), { force: true });
 }
 
 /** Removes a file, and what a killed helper may have left of its next version. Throws Failed. */
@@ -33,7 +38,7 @@ export function removeFile(path: string): void {
   try {
     const old = statOf(path);
     rmSync(path, { force: true });
-    rmSync(temporaryOf(path), { force: true });
+    removeTemporary(path);
     if (old !== undefined) syncDirectory(dirname(path));
   } catch (error) {
     throw unwritable(path, error);
@@ -42,17 +47,17 @@ export function removeFile(path: string): void {
 
 /**
  * Replaces a file atomically, so that a reader finds either the old or the new one, even after a crash. Mode
- * and owner stay; a new one is root's, with mode 0644. Throws Failed.
+ * and owner stay; a new one is root's, with mode 0644 or, for a secret, 0600. Throws Failed.
  */
-export function replaceFile(path: string, text: string | Uint8Array): void {
+export function replaceFile(path: string, text: string | Uint8Array, isSecret = false): void {
   const directory = dirname(path);
   // A file that a killed helper left behind is replaced.
   const temporary = temporaryOf(path);
   try {
     const old = statOf(path);
     mkdirSync(directory, { recursive: true, mode: 0o755 });
-    rmSync(temporary, { force: true });
-    writeNewFile(temporary, text, old);
+    removeTemporary(path);
+    writeNewFile(temporary, text, old ?? (isSecret ? { uid: 0, gid: 0, mode: 0o600 } : undefined));
     renameSync(temporary, path);
     syncDirectory(directory);
   } catch (error) {
