@@ -14,7 +14,11 @@ test('changes that follow each other are told at once and then once a second', a
   const connection = {
     call: () => Promise.resolve([]),
     subscribe: ({ member }: { member?: string }, handler: (signal: Signal) => void) => {
-      if (member === 'Changed') tellOfChange = () => handler({ body: [] } as unknown as Signal);
+      if (member === 'Changed') {
+        tellOfChange = () => {
+          handler({ body: [] } as unknown as Signal);
+        };
+      }
       return Promise.resolve(() => Promise.resolve());
     },
   } as unknown as BusConnection;
