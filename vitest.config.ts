@@ -40,6 +40,7 @@ const busTests = (name: string, daemon: 'dbus-daemon' | 'dbus-broker') => ({
 const longest = [
   'package/readme',
   'package/upgrade',
+  'vm/move-volumes',
   'vm/lockers',
   'vm/apparmor',
   'vm/balloon',

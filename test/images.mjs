@@ -6,7 +6,14 @@
 import { ensureClusterImage, ensureImage, ensureToolsImage } from './host/image.mjs';
 import { ensurePackageImage, releases } from './package/package-images.mjs';
 import { ensureWebImage } from './web/web-image.mjs';
-import { ensureState, ensureVmImage, nextRelease, usualMachines } from './vm/image.mjs';
+import {
+  ensureState,
+  ensureVmImage,
+  ensureVmToolsImage,
+  networkedMachine,
+  nextRelease,
+  usualMachines,
+} from './vm/image.mjs';
 
 /** @param {string} [release] */
 async function ensureMachines(release) {
@@ -22,7 +29,10 @@ export const imagesFor = {
     await ensureClusterImage();
   },
   trixie: async () => void (await ensureImage('trixie')),
-  vm: () => ensureMachines(),
+  vm: async () => {
+    await ensureMachines();
+    await ensureState(await ensureVmToolsImage(), networkedMachine);
+  },
   next: () => ensureMachines(nextRelease),
   web: async () => void (await ensureWebImage()),
   package: async () => {

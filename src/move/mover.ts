@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { clusterGroup } from '../model/cluster-id.ts';
 import { LockerdError } from '../model/errors.ts';
 import { shellWord } from '../model/shell-quote.ts';
+import { changedSince, lookAtTree, type TreeLook } from './changed.ts';
 import type { Fields } from './fields.ts';
 import { startWatch } from './frozen.ts';
 import { hold } from './guard.ts';
@@ -13,7 +14,7 @@ import { run, stopUnit, unitState } from './run.ts';
 import { readMovable, type Movable } from './source-facts.ts';
 import { readLockers, sizeThere, type CopiedLocker } from './source-lockers.ts';
 import { Target, type Hello } from './ssh.ts';
-import { copyTree, sizeOfVolume } from './sync.ts';
+import { copyChange, copyTree, sizeOfVolume, type CopiedTree, type CopyHow } from './sync.ts';
 import { giveUp, undo } from './undo.ts';
 
 /** What the caller is told while a move goes on. */
@@ -120,6 +121,8 @@ class Move {
   /** Where the target has each of them mounted. */
   #places: Readonly<Record<string, string>> = {};
   #bytes = 0;
+  /** What each tree had in it before it was copied last, by its place here. */
+  readonly #looks = new Map<string, TreeLook>();
   /** How long each part of the time without the container has taken, milliseconds. */
   readonly phases = { stopMs: 0, copyMs: 0, startMs: 0 };
 
@@ -152,7 +155,7 @@ class Move {
     const read = this.#how.withLockers ? await readLockers(name, lockers) : undefined;
     this.#lockers = read?.lockers ?? [];
     const { volume } = this.#movable;
-    const root = volume === undefined ? { size: 0, used: 0 } : await sizeOfVolume(volume);
+    const root = volume === undefined ? { size: 0, used: 0, files: 0 } : await sizeOfVolume(volume);
     this.#bytes += root.used;
     this.#volumeBytes = volume === undefined ? 0 : sizeThere(root.size);
     const ofRoot = { volumeBytes: this.#volumeBytes, rootBytes: root.used };
@@ -178,7 +181,7 @@ class Move {
       ...wantedBy.map((other) => `${other} needs or wants it here`),
     ];
     for (const warning of warnings) this.#report.warn(warning);
-    return { ...size, bytes: this.#bytes, warnings };
+    return { bytes: this.#bytes, files: size.files + root.files, warnings };
   }
 
   #askedLockers(): Readonly<Record<string, unknown>> {
@@ -191,27 +194,52 @@ class Move {
     writeRecord(this.#record);
   }
 
-  async #sync(step: string, isAtRest: boolean): Promise<void> {
-    this.#report.step(step);
+  #trees(): readonly CopiedTree[] {
     const { directory: own, volume } = this.#movable;
     // The target has written its own line about the volume before the last copy.
     const ofVolume = ['/rootfs', ...(this.#record.phase === 'stopping' ? ['/config'] : [])];
-    const trees = [
+    return [
       { from: own, to: this.#copy, excluded: volume === undefined ? [] : ofVolume },
       ...(volume === undefined ? [] : [{ from: volume, to: this.#root, excluded: [] }]),
       ...this.#lockers.map(({ name, mountPoint: from }) => {
         return { from, to: this.#places[name] ?? '', excluded: [] };
       }),
     ];
+  }
+
+  /** @param copy of one tree */
+  async #sync(
+    step: string,
+    isAtRest: boolean,
+    copy: (tree: CopiedTree, how: CopyHow) => Promise<unknown> = copyTree,
+  ): Promise<void> {
+    this.#report.step(step);
+    const { socket } = this.#target;
     let before = 0;
-    for (const { from, to, excluded } of trees) {
+    for (const tree of this.#trees()) {
       let done = 0;
-      await copyTree(from, this.#target.socket, to, isAtRest, excluded, ({ bytes, rate }) => {
+      const report: CopyHow['report'] = ({ bytes, rate }) => {
         done = bytes;
         this.#report.progress(step, { bytes: before + bytes, total: this.#bytes, rate });
-      });
+      };
+      await copy(tree, { socket, isAtRest, report });
       before += done;
     }
+  }
+
+  /** Looks at a tree, and copies it once more. */
+  async #copyAndLook(tree: CopiedTree, how: CopyHow): Promise<void> {
+    const look = await lookAtTree(tree.from);
+    const isWhole = await copyTree(tree, how);
+    if (look !== undefined && isWhole) this.#looks.set(tree.from, look);
+  }
+
+  /** The container is away meanwhile. */
+  async #copyRest(tree: CopiedTree, how: CopyHow): Promise<void> {
+    const look = this.#looks.get(tree.from);
+    const change = look === undefined ? undefined : await changedSince(tree.from, look);
+    if (change === undefined) await copyTree(tree, how);
+    else await copyChange(tree, how, change);
   }
 
   async #copyWhileItRuns(): Promise<void> {
@@ -232,7 +260,11 @@ class Move {
     this.#goTo(answer);
     await this.#sync('copying', !wasRunning);
     // What has changed meanwhile takes less time, in which less changes.
-    if (wasRunning) await this.#sync('copying what has changed', false);
+    if (wasRunning) {
+      await this.#sync('copying what has changed', false, (tree, how) =>
+        this.#copyAndLook(tree, how),
+      );
+    }
     await this.#target.ask('flush');
   }
 
@@ -256,7 +288,7 @@ class Move {
     this.#report.step('stopping');
     await stopUnit(name);
     phases.stopMs = performance.now() - began;
-    await this.#sync('copying the rest', true);
+    await this.#sync('copying the rest', true, (tree, how) => this.#copyRest(tree, how));
     await this.#target.ask('flush');
     phases.copyMs = performance.now() - began - phases.stopMs;
     this.#enter('starting');

@@ -36,13 +36,32 @@ export const operations = [
 
 export type Operation = (typeof operations)[number];
 
-/** Calls `take` for each line until the end. A line that is too long ends the stream. */
-export async function eachLine(input: Readable, take: (line: Fields) => void): Promise<void> {
+/**
+ * Calls `take` for each line until the end. A line that is too long ends the stream.
+ * @param silenceMs ends it too, when so much time passes after a line without another one
+ */
+export async function eachLine(
+  input: Readable,
+  take: (line: Fields) => void,
+  silenceMs?: number,
+): Promise<void> {
   let length = 0;
   input.on('data', (chunk: Buffer) => {
     length = chunk.includes(10) ? chunk.length - chunk.lastIndexOf(10) : length + chunk.length;
     if (length > lineMax) input.destroy(new Error('a line is too long'));
   });
-  const lines = createInterface({ input, crlfDelay: Infinity });
-  for await (const line of lines) take(Fields.parse(line));
+  let silence: NodeJS.Timeout | undefined;
+  try {
+    for await (const line of createInterface({ input, crlfDelay: Infinity })) {
+      clearTimeout(silence);
+      if (silenceMs !== undefined) {
+        silence = setTimeout(() => {
+          input.destroy(new Error('the other end says nothing any more'));
+        }, silenceMs);
+      }
+      take(Fields.parse(line));
+    }
+  } finally {
+    clearTimeout(silence);
+  }
 }

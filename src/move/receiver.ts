@@ -21,6 +21,7 @@ import {
   strayBelongings,
   type Belongings,
 } from './belongings.ts';
+import { endCopies } from './end-copies.ts';
 import type { Fields } from './fields.ts';
 import { allowForNow, hold, release } from './guard.ts';
 import { Incoming } from './incoming.ts';
@@ -41,8 +42,13 @@ import {
 
 type Answer = Readonly<Record<string, unknown>>;
 
+/**
+ * How long the source may say nothing, milliseconds. sshd keeps a connection that was cut for hours where the target
+ * has nothing to say either.
+ */
+const silenceMs = 45_000;
 /** Seconds that a new connection waits for the end of one that was cut. */
-const lockWaitSec = 60;
+const lockWaitSec = 90;
 
 export const hostLxcpath = (): string => lxcpathOf(new HostReader(''));
 
@@ -61,10 +67,22 @@ export async function sizeOf(directory: string): Promise<{ bytes: number; files:
   return { bytes: await du('--block-size=1'), files: await du('--inodes') };
 }
 
+/** Where each locker is mounted that comes along, by its name. */
+function placesOfLockers({ state, lockers }: Incoming): Map<string, string> {
+  const known = viewLockers().lockers;
+  return new Map(
+    Object.entries(lockers).flatMap(([name, unfinished]) => {
+      const locker = known.get(state === 'copying' ? unfinished : name);
+      return locker === undefined ? [] : [[name, locker.mountPoint]];
+    }),
+  );
+}
+
 /** Undoes what a move has done here, but for the copied files. */
 export async function abortIncoming(incoming: Incoming): Promise<void> {
   const { container, state } = incoming;
   endLease(incoming.id);
+  await endCopies([incoming.at, incoming.directory, ...placesOfLockers(incoming).values()]);
   if (state === 'copying') {
     await leaveRoot(incoming);
     return;
@@ -224,18 +242,12 @@ class Receiver {
   /** Where the files of the container are, and those of each locker that comes with it. */
   #where(): { copy: string; root: string; places: Readonly<Record<string, string>> } {
     const incoming = this.#present();
-    const { at, state, lockers } = incoming;
-    const known = viewLockers().lockers;
-    const places = Object.entries(lockers).map(([name, unfinished]) => {
-      const locker = known.get(state === 'copying' ? unfinished : name);
-      if (locker !== undefined) return [name, locker.mountPoint];
-      throw new LockerdError('Failed', `there is no locker "${name}" any more`);
-    });
-    return {
-      copy: at,
-      root: rootPlace(incoming),
-      places: Object.fromEntries(places) as Record<string, string>,
-    };
+    const places = placesOfLockers(incoming);
+    const missing = Object.keys(incoming.lockers).find((name) => !places.has(name));
+    if (missing !== undefined) {
+      throw new LockerdError('Failed', `there is no locker "${missing}" any more`);
+    }
+    return { copy: incoming.at, root: rootPlace(incoming), places: Object.fromEntries(places) };
   }
 
   /** Has everything on the disk that was copied. */
@@ -337,17 +349,21 @@ export async function receive(input: Readable, output: Writable): Promise<void> 
   };
   output.on('error', () => undefined);
   try {
-    await eachLine(input, (fields) => {
-      const n = fields.number('n');
-      receiver.answer(fields.oneOf('op', operations), fields).then(
-        (what) => {
-          answer(n, { ok: true, ...what });
-        },
-        (error: unknown) => {
-          answer(n, { error: error instanceof Error ? error.message : String(error) });
-        },
-      );
-    });
+    await eachLine(
+      input,
+      (fields) => {
+        const n = fields.number('n');
+        receiver.answer(fields.oneOf('op', operations), fields).then(
+          (what) => {
+            answer(n, { ok: true, ...what });
+          },
+          (error: unknown) => {
+            answer(n, { error: error instanceof Error ? error.message : String(error) });
+          },
+        );
+      },
+      silenceMs,
+    );
   } finally {
     await receiver.end();
   }

@@ -5,6 +5,8 @@
  */
 import { execa } from 'execa';
 import { LockerdError } from '../model/errors.ts';
+import { isAtOrBelow } from '../model/path.ts';
+import type { TreeChange } from './changed.ts';
 import { inJail } from './jail.ts';
 import { run } from './run.ts';
 
@@ -16,8 +18,10 @@ export interface CopyProgress {
   readonly rate: number;
 }
 
-/** Exit statuses of rsync(1) that a tree which changes meanwhile can cause. */
-const ofChange: readonly number[] = [23, 24];
+/** Exit status of rsync(1): some files were not copied. */
+const someFailed = 23;
+/** Those that a tree which changes meanwhile can cause; the other one says that files have gone. */
+const ofChange: readonly number[] = [someFailed, 24];
 
 const unitFactors: Readonly<Record<string, number>> = {
   B: 1,
@@ -38,15 +42,18 @@ export function parseProgress(text: string): CopyProgress | undefined {
   };
 }
 
-/** Bytes of a file system on a device, and those that its files take. */
-export async function sizeOfVolume(device: string): Promise<{ size: number; used: number }> {
-  const command = ['df', '--block-size=1', '--output=size,used', '/tree'];
+/** Bytes of a file system on a device, those that its files take, and how many files these are. */
+export async function sizeOfVolume(
+  device: string,
+): Promise<{ size: number; used: number; files: number }> {
+  const command = ['df', '--block-size=1', '--output=size,used,iused', '/tree'];
   const { program, args } = inJail({ directory: device, name: 'tree', isReadOnly: true }, command);
-  const [size = 0, used = 0] = ((await run(program, args)).split('\n')[1] ?? '')
+  const [size = 0, used = 0, files = 0] = ((await run(program, args)).split('\n')[1] ?? '')
     .trim()
     .split(/\s+/)
     .map(Number);
-  return { size, used };
+  // btrfs counts none.
+  return { size, used, files: Number.isFinite(files) ? files : 0 };
 }
 
 /** What ends the copy, in words of rsync. */
@@ -60,35 +67,50 @@ function failure(exitCode: number | undefined, stderr: string): LockerdError {
   return new LockerdError('Failed', `rsync failed (${exitCode ?? 'killed'}): ${words}`);
 }
 
-/**
- * Makes what is at the target equal to a directory of this host.
- * @param socket of the ssh connection, see ssh.ts
- * @param destination absolute path at the target
- * @param excluded paths in it, with a slash in front, that stay as they are at the target
- * @param isAtRest whether nothing changes the directory, so that any doubt is a failure
- * @throws {LockerdError} Failed
- */
-export async function copyTree(
-  directory: string,
-  socket: string,
-  destination: string,
-  isAtRest: boolean,
-  excluded: readonly string[],
-  report: (progress: CopyProgress) => void,
-): Promise<void> {
+/** Each file system of the ext family has its own. */
+const ofFileSystem = '/lost+found';
+
+/** A directory of this host, or a device with a file system, and where it is to be at the target. */
+export interface CopiedTree {
+  readonly from: string;
+  /** Absolute path. */
+  readonly to: string;
+  /** Paths in it, with a slash in front, that stay as they are at the target. */
+  readonly excluded: readonly string[];
+}
+
+export interface CopyHow {
+  /** Of the ssh connection, see ssh.ts. */
+  readonly socket: string;
+  /** Whether nothing changes the directory, so that any doubt is a failure. */
+  readonly isAtRest: boolean;
+  readonly report: (progress: CopyProgress) => void;
+}
+
+/** Runs rsync(1), with paths on its standard input or nothing. @returns its exit status; throws Failed */
+async function runRsync(
+  { from, to, excluded }: CopiedTree,
+  { socket, isAtRest, report }: CopyHow,
+  options: readonly string[],
+  input = '',
+): Promise<number> {
   // Only the connection that is there is used: this ssh knows neither hosts nor keys.
   const ssh = 'ssh -F none -S /socket -o ControlMaster=no -o ProxyCommand=false -o BatchMode=yes';
   const rsync = [
     ...['rsync', '--archive', '--hard-links', '--acls', '--xattrs', '--sparse', '--numeric-ids'],
-    // Each file system of the ext family has its own.
-    ...['/lost+found', ...excluded].map((path) => `--exclude=${path}`),
-    ...['--one-file-system', '--delete', '--secluded-args', '--info=progress2', '--outbuf=N'],
-    ...[`--rsh=${ssh}`, '/tree/', `target:${destination}/`],
+    // By default, what was written in the second in which a file was copied would be the same to it.
+    '--modify-window=-1',
+    ...[ofFileSystem, ...excluded].map((path) => `--exclude=${path}`),
+    ...['--one-file-system', '--secluded-args', '--info=progress2', '--outbuf=N', ...options],
+    ...[`--rsh=${ssh}`, '/tree/', `target:${to}/`],
   ];
-  const { program, args } = inJail({ directory, name: 'tree', isReadOnly: true, socket }, rsync);
+  const { program, args } = inJail(
+    { directory: from, name: 'tree', isReadOnly: true, socket },
+    rsync,
+  );
   const child = execa(program, args, {
     reject: false,
-    stdin: 'ignore',
+    input: Buffer.from(input, 'latin1'),
     env: { LC_ALL: 'C' },
     buffer: { stdout: false, stderr: true },
     maxBuffer: 1024 * 1024,
@@ -98,6 +120,43 @@ export async function copyTree(
     if (progress !== undefined) report(progress);
   });
   const { failed, exitCode, stderr } = await child;
-  if (!failed || (!isAtRest && ofChange.includes(exitCode ?? -1))) return;
+  if (!failed) return 0;
+  if (!isAtRest && exitCode !== undefined && ofChange.includes(exitCode)) return exitCode;
   throw failure(exitCode, stderr);
+}
+
+/**
+ * Makes what is at the target equal to a directory of this host.
+ * @returns whether all of it was copied that was not removed meanwhile
+ * @throws {LockerdError} Failed
+ */
+export async function copyTree(tree: CopiedTree, how: CopyHow): Promise<boolean> {
+  return (await runRsync(tree, how, ['--delete'])) !== someFailed;
+}
+
+/** Paths as rsync(1) reads them with --from0. A dot in front keeps one from being a comment. */
+const listOf = (paths: readonly string[], end: string): string =>
+  paths.map((path) => `./${path}${path === '' ? '' : end}\0`).join('');
+
+/**
+ * Does the same where all but some files and directories is equal already.
+ * @throws {LockerdError} Failed
+ */
+export async function copyChange(
+  tree: CopiedTree,
+  how: CopyHow,
+  { files, directories }: TreeChange,
+): Promise<void> {
+  // What is named in full, rsync copies also out of a directory that is excluded.
+  const isCopied = (path: string): boolean =>
+    ![ofFileSystem, ...tree.excluded].some((out) => isAtOrBelow(`/${path}`, out));
+  const listed = ['--from0', '--files-from=-'];
+  // By their contents, whatever their size and mtime are. One may be where a directory was.
+  const byContent = [...listed, '--ignore-times', '--force'];
+  const ofFiles = files.filter(isCopied);
+  if (ofFiles.length > 0) await runRsync(tree, how, byContent, listOf(ofFiles, ''));
+  // Each for itself, with the names in it: what has gone, and times, owners and modes.
+  const ofNames = [...listed, '--dirs', '--delete'];
+  const changed = directories.filter(isCopied);
+  if (changed.length > 0) await runRsync(tree, how, ofNames, listOf(changed, '/'));
 }

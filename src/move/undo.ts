@@ -151,16 +151,32 @@ export async function watchMove(container: string): Promise<void> {
   });
 }
 
+/** Throws what went wrong first, after all the rest. */
+function throwFirst(ends: readonly PromiseSettledResult<void>[]): void {
+  for (const end of ends) if (end.status === 'rejected') throw end.reason;
+}
+
+/** As a target, after a boot. What cannot be undone for one container keeps no other one from it. */
+async function recoverIncoming(): Promise<void> {
+  const ends: PromiseSettledResult<void>[] = [];
+  for (const incoming of allIncoming(hostLxcpath())) {
+    ends.push(...(await Promise.allSettled([abortIncoming(incoming)])));
+  }
+  throwFirst(ends);
+}
+
+/** As a source, after a boot. */
+async function recoverMove(container: string): Promise<void> {
+  const record = readRecord(container);
+  if (record !== undefined && !['moved', 'paused'].includes(record.phase)) {
+    await watchMove(container);
+  }
+}
+
 /** After a boot: undoes what the last one has left, at both ends. */
 export async function recover(): Promise<void> {
-  for (const incoming of allIncoming(hostLxcpath())) await abortIncoming(incoming);
-  const moves = recordedContainers().map(async (container) => {
-    const record = readRecord(container);
-    if (record !== undefined && !['moved', 'paused'].includes(record.phase)) {
-      await watchMove(container);
-    }
-  });
-  await Promise.all(moves);
+  const moves = recordedContainers().map(recoverMove);
+  throwFirst(await Promise.allSettled([recoverIncoming(), ...moves]));
 }
 
 /** At the target: ends what runs when the source is not heard in time. */

@@ -2,7 +2,8 @@
 // is moved between two hosts, by lockerctl and by hand.
 import { parseArgs } from 'node:util';
 import type { Host } from '../host/host.ts';
-import { addresses, bootPair } from '../host/pair.ts';
+import { bootPair } from '../host/pair.ts';
+import { addresses } from '../machines/ssh-pair.ts';
 import { offline } from '../machines/support.ts';
 
 interface Load {
@@ -27,7 +28,7 @@ const writer = (files: number, kib: number): string => `#!/bin/sh
 number=0
 while :; do
     number=$(((number + 1) % ${files}))
-    dd if=/dev/urandom of=/data/$number conv=notrunc bs=${kib}k count=1 2>/dev/null
+    dd if=/dev/urandom of=/data/$(printf %07d $number) conv=notrunc bs=${kib}k count=1 2>/dev/null
     busybox usleep 20000
 done
 `;
@@ -37,10 +38,8 @@ async function makeGuest(host: Host, name: string, { mib, files, change }: Load)
   const rootfs = `/var/lib/lxc/${name}/rootfs`;
   const kib = Math.max(1, Math.round((mib * 1024) / files));
   await host.shell(
-    `mkdir ${rootfs}/data; head -c ${mib}M /dev/urandom >/big; n=0
-    while [ $n -lt ${files} ]; do
-      dd if=/big of=${rootfs}/data/$n bs=${kib}k skip=$n count=1 2>/dev/null; n=$((n + 1))
-    done; rm /big`,
+    `mkdir ${rootfs}/data; head -c ${mib}M /dev/urandom |
+      split --bytes=${kib}k --numeric-suffixes --suffix-length=7 - ${rootfs}/data/`,
     { timeoutMs: 600_000 },
   );
   const changing = Math.max(1, Math.round((files * change) / 100));

@@ -2,10 +2,11 @@
 
 import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import type { RunResult } from '../machines/execute.ts';
+import { addresses } from '../machines/ssh-pair.ts';
 import { expectState, offline } from '../machines/support.ts';
 import type { Host } from './host.ts';
 import { createOddGuest } from './odd-guest.ts';
-import { addresses, bootPair, type Pair } from './pair.ts';
+import { bootPair, type Pair } from './pair.ts';
 
 vi.setConfig({ testTimeout: 180_000, hookTimeout: 300_000 });
 

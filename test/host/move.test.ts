@@ -3,9 +3,11 @@
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { expectState } from '../machines/support.ts';
 import type { RunResult } from '../machines/execute.ts';
+import { moveWith as moveWithBrake, type Brake } from '../machines/move-brake.ts';
+import { addresses } from '../machines/ssh-pair.ts';
 import type { Host } from './host.ts';
-import { createOddGuest, treeOf } from './odd-guest.ts';
-import { addresses, bootPair, type Pair } from './pair.ts';
+import { createOddGuest, treeOf, withoutLogs } from './odd-guest.ts';
+import { bootPair, type Pair } from './pair.ts';
 
 vi.setConfig({ testTimeout: 180_000, hookTimeout: 300_000 });
 
@@ -46,39 +48,19 @@ async function expectAsBefore(name: string): Promise<void> {
 }
 
 async function expectCleanTarget(name: string): Promise<void> {
-  await target.waitFor('the target has undone its part', async () => {
-    const { stdout } = await target.shell(`
+  await target.waitFor(
+    'the target has undone its part',
+    async () => {
+      const { stdout } = await target.shell(`
       ls -d /var/lib/lxc/${name} /etc/lockerd/containers/${name}.conf \
         /var/lib/lockerd/moves/${name}.away /run/lockerd/moves/${name}.here 2>/dev/null || true
       systemctl list-units --all --plain --no-legend 'lxc@${name}.service' | grep -v inactive || true
-      pgrep -af '[l]xc-start.*${name}' || true`);
-    return stdout === '';
-  });
-}
-
-/**
- * Stops one call of a program, and goes on when it is told: at the call with a number, before or after its work.
- * The place is one that rsync sees too, to which lockerctl shows little else.
- */
-const brake = `#!/bin/sh
-cd /usr/local/share/brake || exit 1
-case " $* " in *" $(cat which) "*) ;; *) exec "/usr/bin/$(basename "$0")" "$@" ;; esac
-number=$(($(cat number) - 1)) && echo "$number" >number
-[ "$number" = 0 ] || exec "/usr/bin/$(basename "$0")" "$@"
-if [ "$(cat when)" = after ]; then "/usr/bin/$(basename "$0")" "$@" || exit; fi
-ls -A / /etc /root /var >seen 2>/dev/null
-: >reached
-while [ ! -e go ]; do sleep 0.1; done
-[ "$(cat when)" = after ] || exec "/usr/bin/$(basename "$0")" "$@"
-`;
-
-interface Brake {
-  readonly host: () => Host;
-  readonly program: 'rsync' | 'systemctl';
-  /** An argument of the call. */
-  readonly which: string;
-  readonly number: number;
-  readonly when: 'before' | 'after';
+      pgrep -af '[l]xc-start.*${name}' || true
+      pgrep -af '[l]ockerd-move receive' || true; pgrep -ax rsync || true`);
+      return stdout === '';
+    },
+    90_000,
+  );
 }
 
 const brakes = {
@@ -94,7 +76,7 @@ const brakes = {
   'when it runs there': {
     ...{ host: () => target, program: 'systemctl', which: 'start', number: 1, when: 'after' },
   },
-} as const satisfies Record<string, Brake>;
+} as const satisfies Record<string, Omit<Brake, 'host'> & { host: () => Host }>;
 
 /** Does something in the middle of a move, lets that go on, and gives its end. */
 async function moveWith(
@@ -102,21 +84,12 @@ async function moveWith(
   at: keyof typeof brakes,
   action: (mover: string) => Promise<unknown>,
 ): Promise<RunResult> {
-  const { host, program, which, number, when }: Brake = brakes[at];
-  const place = '/usr/local/share/brake';
-  await host().shell(`mkdir -p ${place} && cd ${place} && rm -f go reached
-    echo ${which} >which; echo ${number} >number; echo ${when} >when`);
-  await host().writeFile(`/usr/local/bin/${program}`, brake, 0o755);
-  const moving = move(name);
-  try {
-    await host().waitFor(`the move is to be ended ${at}`, async () =>
-      host().exists(`${place}/reached`),
-    );
-    await action((await source.shell("pgrep -f '[l]ockerctl move'")).stdout.trim());
-  } finally {
-    if (host().isOn) await host().shell(`touch ${place}/go && rm -f /usr/local/bin/${program}`);
-  }
-  return moving;
+  const brake = brakes[at];
+  return moveWithBrake(
+    { ...brake, host: brake.host() },
+    () => move(name),
+    async () => action((await source.shell("pgrep -f '[l]ockerctl move'")).stdout.trim()),
+  );
 }
 
 beforeAll(async () => {
@@ -156,11 +129,6 @@ describe('a container', () => {
     expect(there.slice(0, here.length)).toEqual(here);
     expect(numbersIn(there)).toEqual(there.map((_, index) => index + 1));
     // The guest has written there since, as each boot does.
-    const withoutLogs = (tree: string): string =>
-      tree
-        .split('\n')
-        .filter((line) => !line.includes('./rootfs/var/'))
-        .join('\n');
     const tree = withoutLogs(await treeOf(target, 'web'));
     expect(tree).toBe(withoutLogs(await treeOf(source, 'web')));
     expect(tree).toMatch(/\nsparse\n1\n$/);
@@ -225,6 +193,48 @@ describe('a container', () => {
   });
 });
 
+/** What a guest does after it was copied while it runs; `$1` is a directory with what there was before. */
+const before = `
+mkdir -p "$1" && cd "$1" && mkdir -p a/b c/d gone full swap1 swap2 mode one two
+echo 1 >a/b/f && ln a/b/f one/link && echo 2 >c/d/f && echo x >gone/x && echo y >full/y && : >directory
+echo old >same && echo one >links && ln links two/second && ln links third && ln -s a symbolic
+echo 1 >swap1/f && echo 2 >swap2/f && : >'#comment' && : >' space' && echo 1 >moved && echo 2 >over
+echo 3 >attribute && cp attribute list && cp attribute setuid && truncate -s 3M holes && ln -s /etc direct`;
+const after = `
+cd "$1" && when=$(stat -c %y same) && printf new. | head -c 4 >same && touch -d "$when" same
+mv a/b a/renamed && mv c other && rm -r gone && rm directory && mkdir directory && echo n >directory/n
+rm -r full && echo now >full && ln -sfn c symbolic && rm third && ln links other/fourth
+mv swap1 swap && mv swap2 swap1 && mv swap swap2 && chmod 700 mode && touch -d 2001-01-01 mode
+echo 2 >>'#comment' && echo 3 >>' space' && echo 4 >"$(printf 'bytes\\377\\nline')" && mv moved over
+setfattr -n user.later -v 1 attribute && setfacl -m u:9:r list && chmod 4711 setuid && mkfifo pipe
+printf end >>holes && rm direct && mkdir direct && echo own >direct/passwd && mknod null c 1 3`;
+
+test('whatever a guest did after it was copied is there', async () => {
+  await createGuest('late');
+  const place = '/var/lib/lxc/late/rootfs/odd/late';
+  await source.run('sh', ['-euc', before, 'sh', place]);
+  await source.run('systemctl', ['daemon-reload']);
+  await source.run('systemctl', ['start', 'lxc@late']);
+  await source.waitForGuest('late');
+  const passwd = await target.readFile('/etc/passwd');
+  const brake = { program: 'rsync', which: '/tree/', number: 2, when: 'after' } as const;
+  const { exitCode, stderr } = await moveWithBrake(
+    { host: source, ...brake },
+    () => move('late'),
+    () => source.run('sh', ['-euc', after, 'sh', place]),
+  );
+  expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: '' });
+  const whole = async (host: Host): Promise<string> => {
+    const times = await host.shell(
+      `cd ${place} && find . -printf '%p %T@ ' \\( -type d -o -printf %s \\) -printf '\\n' | LC_ALL=C sort`,
+    );
+    return withoutLogs(await treeOf(host, 'late')) + times.stdout;
+  };
+  expect(await whole(target)).toBe(await whole(source));
+  expect(await target.readFile('/etc/passwd')).toBe(passwd);
+  await target.run('systemctl', ['stop', 'lxc@late']);
+});
+
 describe('a move that fails leaves the source as it was and the target clean', () => {
   beforeAll(async () => {
     await createGuest('hurt');
@@ -271,6 +281,17 @@ describe('a move that fails leaves the source as it was and the target clean', (
     expect(exitCode).toBe(1);
     expect(stderr).toMatch(/No space left on device.*\n[^]*it runs here as before/);
     await target.shell('umount /var/lib/lxc');
+    await expectAsBefore('hurt');
+  });
+
+  test('the target is not heard any more while it is copied', async () => {
+    const { exitCode, stderr } = await moveWith('hurt', 'while it is copied', () =>
+      target.run('ip', ['link', 'set', 'move0', 'down']),
+    );
+    expect(exitCode).toBe(1);
+    expect(stderr).toContain('it runs here as before');
+    // Both ends have forgotten the connection when they could hear each other again.
+    await target.run('ip', ['link', 'set', 'move0', 'up']);
     await expectAsBefore('hurt');
   });
 

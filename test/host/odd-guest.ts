@@ -1,7 +1,7 @@
 /** A guest with one of each kind of file, and what tells whether a copy of it is whole. */
 
 import { offline } from '../machines/support.ts';
-import type { Host } from './host.ts';
+import type { TestHost } from '../machines/test-host.ts';
 
 /** Goes on from the last number that is on the disk, and says which run has written each of them. */
 const counter = `#!/bin/sh
@@ -39,13 +39,13 @@ find . -xdev -type f ! -name numbers ! -name shutdown-marker -printf '%p\\0' | L
 find . -xdev \\( -type b -o -type c \\) -path '*odd*' -exec stat -c '%n %t:%T' '{}' +
 find . -xdev -path '*odd*' -print0 | LC_ALL=C sort -z | xargs -0 getfattr -h -d -m - 2>/dev/null
 find . -xdev -path '*odd*' ! -type l -print0 | LC_ALL=C sort -z | xargs -0 getfacl -n -p
-[ "$(stat -c %b rootfs/odd/sparse)" -lt 1000 ] && echo sparse
-stat -c %i rootfs/odd/file rootfs/odd/link | uniq | wc -l
+[ "$(stat -c %b "$2/odd/sparse")" -lt 1000 ] && echo sparse
+stat -c %i "$2/odd/file" "$2/odd/link" | uniq | wc -l
 `;
 
 /** A guest that counts, with ids that are moved by `shift` on the disk. */
 export async function createOddGuest(
-  host: Host,
+  host: TestHost,
   name: string,
   config: string[] = [],
   shift = 0,
@@ -61,6 +61,26 @@ export async function createOddGuest(
 }
 
 /** All of a container's directory as text. */
-export async function treeOf(host: Host, name: string): Promise<string> {
-  return (await host.run('sh', ['-euc', describeTree, 'sh', `/var/lib/lxc/${name}`])).stdout;
+export async function treeOf(host: TestHost, name: string): Promise<string> {
+  return treeAt(host, `/var/lib/lxc/${name}`, 'rootfs');
+}
+
+/** All of a directory as text. @param rootfs where in it such a guest has its root directory */
+export async function treeAt(host: TestHost, path: string, rootfs = '.'): Promise<string> {
+  const args = ['-euc', describeTree, 'sh', path, rootfs];
+  return (await host.run('sh', args, { timeoutMs: 120_000 })).stdout;
+}
+
+/** A tree without what its guest writes at each boot. */
+export function withoutLogs(tree: string): string {
+  return tree
+    .split('\n')
+    .filter((line) => !/ ?\.\/(?:rootfs\/)?var\//.test(line))
+    .join('\n');
+}
+
+/** The numbers that the guest's counter has written, in whole lines. */
+export function numbersIn(text: string): number[] {
+  const lines = text.slice(0, Math.max(text.lastIndexOf('\n'), 0)).split('\n');
+  return lines.filter((line) => line !== '').map((line) => Number.parseInt(line, 10));
 }

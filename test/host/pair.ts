@@ -1,14 +1,12 @@
-/** Two test hosts of one network, of which the first logs in to the second as root. */
+/** Two booted hosts of one network, of which the first logs in to the second as root. */
 
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
+import { addresses, introduce } from '../machines/ssh-pair.ts';
 import { bootHost, type Host } from './host.ts';
 import { ensureToolsImage } from './image.mjs';
 
 const runHere = promisify(execFile);
-
-/** Addresses of the source and of the target. */
-export const addresses = { source: '10.99.0.1', target: '10.99.0.2' } as const;
 
 export interface Pair extends AsyncDisposable {
   readonly source: Host;
@@ -46,17 +44,7 @@ export async function bootPair(): Promise<Pair> {
   };
   try {
     await Promise.all([source.boot(), target.boot()]);
-    await target.shell('ssh-keygen -A >/dev/null && systemctl restart ssh');
-    await source.shell('ssh-keygen -q -t ed25519 -N "" -f /root/.ssh/id_ed25519');
-    await target.writeFile(
-      '/root/.ssh/authorized_keys',
-      await source.readFile('/root/.ssh/id_ed25519.pub'),
-      0o600,
-    );
-    const [type = '', key = ''] = (
-      await target.readFile('/etc/ssh/ssh_host_ed25519_key.pub')
-    ).split(' ');
-    await source.writeFile('/root/.ssh/known_hosts', `${addresses.target} ${type} ${key}\n`, 0o600);
+    await introduce(source, target);
     await join(source, target);
     return pair;
   } catch (error) {

@@ -1,7 +1,9 @@
 import { PassThrough } from 'node:stream';
+import { setImmediate } from 'node:timers/promises';
 import fc from 'fast-check';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { parseBelongings, pathsOf } from '../../src/move/belongings.ts';
+import { changeOf, parseLine } from '../../src/move/changed.ts';
 import { Fields } from '../../src/move/fields.ts';
 import { eachLine } from '../../src/move/protocol.ts';
 import { parseProgress } from '../../src/move/sync.ts';
@@ -91,6 +93,26 @@ describe('what the other end says', () => {
     );
   });
 
+  test('ends when nothing comes any more, and not before', async () => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+    try {
+      const input = new PassThrough();
+      let lines = 0;
+      const end = expect(eachLine(input, () => lines++, 1000)).rejects.toThrow('says nothing');
+      for (let n = 1; n <= 3; n++) {
+        input.write('{}\n');
+        while (lines < n) await setImmediate();
+        vi.advanceTimersByTime(900);
+        expect(input.destroyed).toBe(false);
+      }
+      vi.advanceTimersByTime(100);
+      await end;
+      expect(input.destroyed).toBe(true);
+    } finally {
+      vi.useRealTimers();
+    }
+  });
+
   test('is no line without an end', async () => {
     const stream = new PassThrough();
     const read = eachLine(stream, () => undefined);
@@ -150,4 +172,31 @@ test('unfinished lockers have names that any store takes, the same in each try',
   expect(names).toEqual(unfinishedNames(id, ['a', 'b']));
   expect(new Set(Object.values(names)).size).toBe(2);
   expect(Object.values(names).every(isNewName)).toBe(true);
+});
+
+describe('what has changed in a tree', () => {
+  const look = { seen: new Set(['f 1 100.0 a', 'd 2 100.0 dir', 'f 3 100.0 dir/b']) };
+
+  test('is what is not as it was seen', () => {
+    expect(changeOf([...look.seen], look)).toEqual({ files: [], directories: [] });
+    // A rename changes the ctime of a directory, and the paths of what is in it.
+    const lines = ['f 9 100.0 a', 'd 2 101.5 new', 'f 3 100.0 new/b', 'l 4 99.0 x\ny', 'd 5 1.0 '];
+    expect(changeOf(lines, look)).toEqual({
+      files: ['a', 'new/b', 'x\ny'],
+      directories: ['new', ''],
+    });
+  });
+
+  test('has all links to a file that has a new one', () => {
+    const lines = ['f 1 100.0 a', 'd 8 101.0 new', 'f 3 100.0 dir/b', 'f 3 100.0 new/b'];
+    expect(changeOf(lines, look)).toEqual({ files: ['dir/b', 'new/b'], directories: ['new'] });
+  });
+
+  test('is unknown where a line makes no sense', () => {
+    expect(changeOf(['f 1 ? a'], look)).toBeUndefined();
+    expect(changeOf(['nonsense'], look)).toBeUndefined();
+    expect(parseLine('f 12 100.5 a  b ')).toEqual({
+      ...{ isDirectory: false, inode: '12', ctimeMs: 100_500, path: 'a  b ' },
+    });
+  });
 });

@@ -22,8 +22,18 @@ export const vmRelease = process.env['LOCKERD_TEST_RELEASE'] ?? 'trixie';
  * @type {readonly import('./qemu.mjs').Machine[]}
  */
 export const usualMachines = [false, true].map((apparmor) => {
-  return { memoryMiB: defaultMemoryMiB, apparmor };
+  return { memoryMiB: defaultMemoryMiB, apparmor, isNetworked: false };
 });
+
+/**
+ * The VMs of `npm test` that reach each other.
+ * @type {import('./qemu.mjs').Machine}
+ */
+export const networkedMachine = {
+  memoryMiB: defaultMemoryMiB,
+  apparmor: false,
+  isNetworked: true,
+};
 
 /**
  * The image, built first where it is missing (minutes).
@@ -43,6 +53,16 @@ export async function ensureVmImage(release = vmRelease) {
   const basis = [await ensureImage(), release];
   if (release === nextRelease) basis.push(new Date().toISOString().slice(0, 10));
   return cachedImage(images, path.join(import.meta.dirname, 'recipe'), ...basis);
+}
+
+/**
+ * The image of VMs that reach each other by ssh, built first where it is missing (two minutes).
+ * @returns {Promise<string>} its directory
+ */
+export async function ensureVmToolsImage() {
+  const images = path.join(cacheDirectory(), 'vm-images');
+  const recipe = path.join(import.meta.dirname, 'recipe-tools');
+  return cachedImage(images, recipe, await ensureVmImage());
 }
 
 /**

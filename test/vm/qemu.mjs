@@ -14,8 +14,10 @@ const blankDisks = { data: '4G', swap: '2G' };
 
 /**
  * What two VMs may differ in.
- * @typedef {{ memoryMiB: number, apparmor: boolean }} Machine
+ * @typedef {{ memoryMiB: number, apparmor: boolean, isNetworked: boolean }} Machine
  */
+
+const kinds = ['plain', 'apparmor', 'networked'];
 
 /**
  * The kernel's arguments about AppArmor. Without it, as compiling the profiles takes the emulation
@@ -40,8 +42,9 @@ export const nodeOptions = '--v8-pool-size=0';
  * A machine as arguments of a program, and back.
  * @param {Machine} machine
  */
-export function machineSettings({ memoryMiB, apparmor }) {
-  return [String(memoryMiB), apparmor ? 'apparmor' : 'plain'];
+export function machineSettings({ memoryMiB, apparmor, isNetworked }) {
+  if (apparmor && isNetworked) throw new Error('no machine has a network and AppArmor');
+  return [String(memoryMiB), isNetworked ? 'networked' : apparmor ? 'apparmor' : 'plain'];
 }
 
 /**
@@ -51,17 +54,20 @@ export function machineSettings({ memoryMiB, apparmor }) {
  */
 export function machineOf(memory, kind) {
   const memoryMiB = Number(memory);
-  if (!(memoryMiB > 0) || !['apparmor', 'plain'].includes(kind)) {
+  if (!(memoryMiB > 0) || !kinds.includes(kind)) {
     throw new Error(`no machine: ${memory} ${kind}`);
   }
-  return { memoryMiB, apparmor: kind === 'apparmor' };
+  return { memoryMiB, apparmor: kind === 'apparmor', isNetworked: kind === 'networked' };
 }
 
 /** @param {string} directory */
 export function filesOf(directory) {
   const file = (/** @type {string} */ name) => path.join(directory, name);
   const disk = { root: file('root.qcow2'), data: file('data.qcow2'), swap: file('swap.qcow2') };
-  return { disk, console: file('console.log'), agent: file('agent.sock'), qmp: file('qmp.sock') };
+  // Where the VM gets frames of Ethernet, and a link to where another one gets them, which are lost without it.
+  const wire = { own: file('wire.sock'), peer: file('peer.sock') };
+  const sockets = { agent: file('agent.sock'), qmp: file('qmp.sock') };
+  return { disk, console: file('console.log'), ...sockets, wire };
 }
 
 /**
@@ -70,7 +76,7 @@ export function filesOf(directory) {
  * @param {Machine} machine
  * @param {string} [state] file with the state of a running VM to go on from
  */
-export function qemuArguments(directory, image, { memoryMiB, apparmor }, state) {
+export function qemuArguments(directory, image, { memoryMiB, apparmor, isNetworked }, state) {
   const files = filesOf(directory);
   // Nothing has to outlast a crash of this machine, as it does one of the virtual machine.
   const drives = Object.values(files.disk).flatMap((file) => [
@@ -88,6 +94,9 @@ export function qemuArguments(directory, image, { memoryMiB, apparmor }, state) 
     'nowatchdog',
     `systemd.setenv=NODE_OPTIONS=${nodeOptions}`,
   ].join(' ');
+  const { own, peer } = files.wire;
+  const ends = `local.type=unix,local.path=${own},remote.type=unix,remote.path=${peer}`;
+  const network = ['-netdev', `dgram,id=wire,${ends}`, '-device', 'virtio-net-pci,netdev=wire'];
   return [
     ...['-nodefaults', '-no-user-config', '-display', 'none', '-machine', 'q35,accel=tcg'],
     // With two processors, the kernel oopses under emulation.
@@ -95,6 +104,7 @@ export function qemuArguments(directory, image, { memoryMiB, apparmor }, state) 
     ...['-m', String(memoryMiB)],
     ...['-kernel', path.join(image, 'vmlinuz'), '-initrd', path.join(image, 'initramfs')],
     ...['-append', kernel, ...drives],
+    ...(isNetworked ? network : []),
     ...[
       '-device',
       'virtio-serial-pci',

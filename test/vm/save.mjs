@@ -1,6 +1,6 @@
 // Boots a VM once and saves its state, from which others go on within seconds.
 //
-//   usage: save.mjs IMAGE MEMORY-MIB apparmor|plain STATE   (the caller holds a lock that keeps out others)
+//   usage: save.mjs IMAGE MEMORY-MIB KIND STATE   (the caller holds a lock that keeps out others)
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -14,7 +14,7 @@ const bootTimeoutMs = 1_200_000;
 const env = { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' };
 
 const [image = '', memory = '', kind = '', state = ''] = process.argv.slice(2);
-if (!image || !state) throw new Error('usage: save.mjs IMAGE MEMORY-MIB apparmor|plain STATE');
+if (!image || !state) throw new Error('usage: save.mjs IMAGE MEMORY-MIB KIND STATE');
 const machine = machineOf(memory, kind);
 /** Under emulation a kernel oopses now and then, and would be a broken one in all tests. */
 class KernelOops extends Error {}
@@ -56,7 +56,8 @@ async function save() {
   } finally {
     qemu.kill('SIGKILL');
   }
-  for (const file of [files.disk.data, files.disk.swap, files.agent, files.qmp]) {
+  const sockets = [files.agent, files.qmp, files.wire.own];
+  for (const file of [files.disk.data, files.disk.swap, ...sockets]) {
     fs.rmSync(file, { force: true });
   }
   fs.renameSync(draft, state);

@@ -2,7 +2,7 @@
 // exactly as long as its stdin stays open, so that the VM vanishes with the test process however
 // that one ends.
 //
-//   usage: supervisor.mjs NAME IMAGE VMS MEMORY-MIB apparmor|plain STATE|cold
+//   usage: supervisor.mjs NAME IMAGE VMS MEMORY-MIB KIND STATE|cold
 //                                              (root; the caller holds a lock on VMS/NAME.lock)
 //   stdin:  boot | tree | crash | close, one word a line
 //   stdout: one JSON object a line: {event: 'made' | 'on' | 'tree' | 'off' | 'error', ...}
@@ -159,7 +159,7 @@ if (name === 'sweep' && image) {
   process.exit();
 }
 if (!name || !image || !vms || !memory || !kind || !start) {
-  throw new Error('usage: supervisor.mjs NAME IMAGE VMS MEMORY-MIB apparmor|plain STATE|cold');
+  throw new Error('usage: supervisor.mjs NAME IMAGE VMS MEMORY-MIB KIND STATE|cold');
 }
 const state = start === 'cold' ? undefined : start;
 const vm = new VirtualMachine(path.join(vms, name), image, machineOf(memory, kind), state);

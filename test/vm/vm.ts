@@ -15,7 +15,7 @@ import { Supervisor, type SupervisorEvent } from '../machines/supervisor.ts';
 import { TestHost, type HostOptions } from '../machines/test-host.ts';
 import { identify, installBuild, makeUser, uniqueName } from '../machines/tree.ts';
 import { Agent } from './agent.mjs';
-import { defaultMemoryMiB, ensureState, ensureVmImage } from './image.mjs';
+import { defaultMemoryMiB, ensureState, ensureVmImage, ensureVmToolsImage } from './image.mjs';
 import { filesOf, machineSettings, nodeOptions, type Machine } from './qemu.mjs';
 
 export { disks } from './qemu.mjs';
@@ -25,6 +25,8 @@ export interface VmOptions extends HostOptions {
   memoryMiB?: number;
   /** Whether AppArmor enforces its profiles, as on a stock Debian. */
   apparmor?: boolean;
+  /** Whether it has sshd, rsync and an end of a wire, see {@link VirtualHost.sendTo}. */
+  isNetworked?: boolean;
 }
 
 type VmEvent =
@@ -66,7 +68,7 @@ export class VirtualHost extends TestHost {
 
   /** Makes a VM, powered off. A warm one goes on from a saved state when it is booted first. */
   static async create(name: string, machine: Machine, warm: boolean): Promise<VirtualHost> {
-    const image = await ensureVmImage();
+    const image = await (machine.isNetworked ? ensureVmToolsImage() : ensureVmImage());
     const start = warm ? await ensureState(image, machine) : 'cold';
     const unique = uniqueName(name);
     const supervisor = new Supervisor({
@@ -231,6 +233,19 @@ export class VirtualHost extends TestHost {
     );
   }
 
+  /** Has what this VM sends come to another one, as long as both are on; nothing else, and nothing back. */
+  sendTo(other: VirtualHost): void {
+    const peer = this.unplug();
+    fs.symlinkSync(filesOf(other.#directory).wire.own, peer);
+  }
+
+  /** What this VM sends is lost from now on, and it cannot know. */
+  unplug(): string {
+    const { peer } = filesOf(this.#directory).wire;
+    fs.rmSync(peer, { force: true });
+    return peer;
+  }
+
   override console(): string {
     const { console: file } = filesOf(this.#directory);
     return fs.existsSync(file) ? fs.readFileSync(file, 'utf8') : '';
@@ -243,8 +258,8 @@ export class VirtualHost extends TestHost {
  */
 export async function bootVm(options: VmOptions = {}): Promise<VirtualHost> {
   const { name = 'vm', install = true, boot = true } = options;
-  const { memoryMiB = defaultMemoryMiB, apparmor = false } = options;
-  const vm = await VirtualHost.create(name, { memoryMiB, apparmor }, boot);
+  const { memoryMiB = defaultMemoryMiB, apparmor = false, isNetworked = false } = options;
+  const vm = await VirtualHost.create(name, { memoryMiB, apparmor, isNetworked }, boot);
   try {
     if (boot) await vm.boot();
     else identify(await vm.tree(), vm.name);
