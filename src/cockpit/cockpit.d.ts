@@ -23,6 +23,13 @@ declare namespace cockpit {
     args: readonly unknown[],
   ) => void;
 
+  /** An interface of an object, whose properties are its own. */
+  interface DBusProxy extends Events<() => void> {
+    readonly [property: string]: unknown;
+    /** Calls back when its properties are known, or cannot be. */
+    wait(done: () => void): void;
+  }
+
   interface DBusClient extends Events<(event: unknown, detail: never) => void> {
     call(
       path: string,
@@ -32,6 +39,7 @@ declare namespace cockpit {
       options?: { readonly type?: string; readonly timeout?: number },
     ): Promise<unknown[]>;
     subscribe(match: object, listener: SignalListener): { remove(): void };
+    proxy(interfaceName: string, path: string): DBusProxy;
     close(problem?: string): void;
   }
 

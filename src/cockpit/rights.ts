@@ -1,7 +1,6 @@
 /** Whether Cockpit has administrative access, which users turn on and off while the page is open. */
 
 import { useSyncExternalStore } from 'react';
-import { text, unwrap } from './values.ts';
 
 const path = '/superuser';
 const name = 'cockpit.Superuser';
@@ -30,14 +29,12 @@ export function followRights(changed: () => void): void {
     for (const listener of listeners) listener();
     if (!isFirst) changed();
   };
-  client.subscribe({ path }, (_path, _interface, signal, args) => {
-    if (signal === 'PropertiesChanged' && text(args[0]) === name) note(unwrap(args[1])['Current']);
-  });
-  client.call(path, 'org.freedesktop.DBus.Properties', 'GetAll', [name]).then(
-    ([properties]) => {
-      note(unwrap(properties)['Current']);
-    },
-    // An old bridge knows no administrative access that changes.
-    () => undefined,
-  );
+  // The bridge of Cockpit 287 tells of a change only those who have a proxy.
+  const access = client.proxy(name, path);
+  const look = (): void => {
+    note(access['Current']);
+  };
+  access.addEventListener('changed', look);
+  // An old bridge knows no administrative access that changes.
+  access.wait(look);
 }

@@ -34,7 +34,6 @@ afterEach(() => {
 function lockerctl(changes: HostTree, ...args: string[]): Promise<number> {
   return withHostTree({ ...soundHost, ...changes }, (directory) => {
     process.env['LOCKERD_ROOT'] = `${directory}/`;
-    // All is read before it answers.
     return main(['check', ...args], plainOutput);
   });
 }

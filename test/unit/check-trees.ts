@@ -8,6 +8,10 @@ export type HostTree = Readonly<Record<string, string | Buffer | undefined>>;
 /** Makes the files below a directory that goes away after the use. */
 export function withHostTree<T>(tree: HostTree, use: (root: string) => T): T {
   const root = mkdtempSync(join(tmpdir(), 'lockerd-tree-'));
+  const remove = (): void => {
+    rmSync(root, { recursive: true, force: true });
+  };
+  let isUsed = false;
   try {
     for (const [path, text] of Object.entries(tree)) {
       if (text === undefined) continue;
@@ -18,9 +22,12 @@ export function withHostTree<T>(tree: HostTree, use: (root: string) => T): T {
       else if (path.endsWith('/')) mkdirSync(file, { recursive: true });
       else writeFileSync(file, text, { mode: text.startsWith('#!') ? 0o755 : 0o644 });
     }
-    return use(root);
+    const used = use(root);
+    if (!(used instanceof Promise)) return used;
+    isUsed = true;
+    return used.finally(remove) as T;
   } finally {
-    rmSync(root, { recursive: true, force: true });
+    if (!isUsed) remove();
   }
 }
 

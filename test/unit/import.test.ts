@@ -567,8 +567,8 @@ describe('the command', () => {
 
   test('--apply changes, and says how to undo', async () => {
     expect(
-      await withHostTree(tree, (root) => {
-        const ended = run(root, '--apply');
+      await withHostTree(tree, async (root) => {
+        const ended = await run(root, '--apply');
         expect(readFileSync(join(root, 'var/lib/lxc/a/config'), 'utf8')).toContain('lxc.uts.name');
         return ended;
       }),

@@ -68,7 +68,7 @@ beforeAll(async () => {
   });
   await host.writeFile('/etc/fstab', fstab);
   await host.writeFile('/etc/polkit-1/rules.d/10-keeper.rules', rules);
-  ({ browser, page, complaints } = await openPage(host, { keeper: 'users' }));
+  ({ browser, page, complaints } = await openPage(host, { keeper: 'users', admin: 'users' }));
 });
 closeAfterwards(() => ({ host, browser, page }));
 
@@ -302,4 +302,27 @@ test('what does not fit the state is grey, and says so', async () => {
 
 test('nothing went wrong in the page itself', () => {
   expect(complaints).toEqual([]);
+});
+const sudoers = 'admin ALL=(ALL) NOPASSWD: ALL\n';
+
+test('administrative access, and its end, while the page is open', async () => {
+  await host.writeFile('/etc/sudoers.d/admin', sudoers);
+  const admin = await logIn(browser, 'admin');
+  await show(admin, '/container/web');
+  const shell = admin.getByRole('button', { name: 'Shell', exact: true });
+  const reboot = admin.getByRole('button', { name: 'Reboot', exact: true });
+  const expectGrey = async (isGrey: boolean) => {
+    const state = isGrey ? '[aria-disabled=true]' : ':not([aria-disabled=true])';
+    for (const button of [shell, reboot]) await button.and(admin.locator(state)).waitFor();
+  };
+  /** As Cockpit's shell does it, which is not around the page here. */
+  const change = (method: string, args: string) =>
+    admin.evaluate(`cockpit.dbus(null, { bus: 'internal' })
+      .call('/superuser', 'cockpit.Superuser', '${method}', ${args}).then(() => undefined)`);
+  await expectGrey(true);
+  await change('Start', "['sudo']");
+  await expectGrey(false);
+  await change('Stop', '[]');
+  await expectGrey(true);
+  await admin.context().close();
 });
