@@ -6,6 +6,9 @@ import { nextRelease } from './test/vm/image.mjs';
 
 const seed = ['test/seed.ts'];
 
+/** Two virtual machines at once take the emulation too long for each run. */
+const withTwoVms = 'test/vm/move-volumes.test.ts';
+
 /** Hosts share the machine's swap, with which others of their tests would end differently. */
 const withSwap = 'test/host/swap.test.ts';
 
@@ -40,7 +43,6 @@ const busTests = (name: string, daemon: 'dbus-daemon' | 'dbus-broker') => ({
 const longest = [
   'package/readme',
   'package/upgrade',
-  'vm/move-volumes',
   'vm/lockers',
   'vm/apparmor',
   'vm/balloon',
@@ -157,12 +159,14 @@ export default defineConfig({
           globalSetup: 'test/package/build-once.ts',
         },
       },
-      { ...shared, test: { name: 'vm', include: ['test/vm/**/*.test.ts'] } },
+      { ...shared, test: { name: 'vm', include: ['test/vm/**/*.test.ts'], exclude: [withTwoVms] } },
+      { ...shared, test: { name: 'pair', include: [withTwoVms] } },
       {
         ...shared,
         test: {
           name: 'next',
           include: ['test/vm/**/*.test.ts', 'test/next/**/*.test.ts'],
+          exclude: [withTwoVms],
           env: { LOCKERD_TEST_RELEASE: nextRelease },
         },
       },

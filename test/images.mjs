@@ -29,10 +29,8 @@ export const imagesFor = {
     await ensureClusterImage();
   },
   trixie: async () => void (await ensureImage('trixie')),
-  vm: async () => {
-    await ensureMachines();
-    await ensureState(await ensureVmToolsImage(), networkedMachine);
-  },
+  vm: () => ensureMachines(),
+  pair: async () => ensureState(await ensureVmToolsImage(), networkedMachine),
   next: () => ensureMachines(nextRelease),
   web: async () => void (await ensureWebImage()),
   package: async () => {

@@ -127,6 +127,7 @@ const tiers = [
     image: 'package',
     apart: true,
   },
+  { name: 'pair', project: 'pair', programs: vmPrograms, image: 'pair', apart: true },
   { name: 'next', project: 'next', programs: vmPrograms, image: 'next', apart: true },
 ];
 

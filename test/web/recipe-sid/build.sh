@@ -27,10 +27,12 @@ quietly within "$root" env SYSTEMD_OFFLINE=1 apt-get install -y --no-install-rec
 rm -rf "$root"/var/cache/apt/archives/*.deb "$root"/var/lib/apt/lists/* "$root/etc/resolv.conf"
 printf '127.0.0.1 localhost\n' >"$root/etc/hosts"
 # Nothing below the page may have changed, or its tests would try more than Cockpit.
+# shellcheck disable=SC2016  # dpkg-query replaces these.
 if [ "$(within "$root" dpkg-query -f '${source:Package} ${Version}\n' -W systemd lxc)" != \
   "$(within "$2" dpkg-query -f '${source:Package} ${Version}\n' -W systemd lxc)" ]; then
   echo "$kind: systemd or LXC is not that of Debian 13 any more" >&2
   exit 1
 fi
 mv "$root" "$target"
+# shellcheck disable=SC2016
 step "finished: Cockpit $(within "$target" dpkg-query -f '${Version}' -W cockpit-bridge), $(du -sh "$target" | cut -f1)"
