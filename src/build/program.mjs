@@ -43,6 +43,8 @@ export async function buildProgram(name, entry, directory) {
     entryPoints: { [name]: entry },
     format: 'esm',
     splitting: true,
+    // Paths of packages are in the programs: those of the project, wherever a build has its packages from.
+    preserveSymlinks: true,
     outdir: top,
     // CommonJS wherever they are, whatever package.json is above.
     outExtension: { '.js': '.cjs' },

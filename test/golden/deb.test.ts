@@ -64,10 +64,12 @@ function readTree(directory: string): Map<string, string> {
 
 /** A tree in which programs have their modes alone: Debian's esbuild and compiler make others than ours. */
 function withoutPrograms(tree: Iterable<[string, string]>): Map<string, string> {
-  const programs = /^usr\/(?:bin\/|lib\/lockerd\/[^/]+$|lib\/systemd\/system-generators\/)/;
+  const programs =
+    /^usr\/(?:bin\/|lib\/lockerd\/(?:parts\/.+\/)?[^/]+$|lib\/systemd\/system-generators\/)/;
   return new Map(
     [...tree].map(([path, entry]) => [
-      path,
+      // The names of parts have a hash of what is in them.
+      path.replace(/(\/parts\/.+)-[0-9a-f]{8}-(\d+\.cjs)$/, '$1-$2'),
       programs.test(path) ? (entry.split(' ', 1)[0] ?? '') : entry,
     ]),
   );
