@@ -294,11 +294,12 @@ export class JobActions {
     const isTold = ({ unit }: Container) =>
       unit?.activeState === 'failed' || unit?.heldStart === 'unmet' || unit?.isAwaited === true;
     await this.#host.until(container, isTold, 1_000);
-    // The news of what looks for it may come after that of the failure.
-    if (container.unit?.isAwaited !== true) await this.#ports.units.look(container.definition.unit);
+    // What is known of what looks for it may be from before the failure.
+    await this.#ports.units.look(container.definition.unit);
     // What looks for what the start lacked takes a moment to name it, or to find nothing and end.
-    const isNamed = ({ unit }: Container) =>
-      unit?.isAwaited !== true || (unit.heldStart === 'unmet' && unit.heldBy !== '');
+    // LXC's word may still be that of the guest before.
+    const isNamed = ({ unit, state }: Container) =>
+      unit?.isAwaited !== true || (state === 'unmet' && unit.heldBy !== '');
     await this.#host.until(container, isNamed, settleMs);
     if (container.state === 'unmet' && container.unit?.isAwaited === true) {
       return startsLater(container, what);

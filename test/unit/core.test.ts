@@ -122,6 +122,21 @@ describe('start', () => {
     expect(outcome(job)).toEqual(['failed', 'StartsLater']);
   });
 
+  test('that lacked something says so also while the guest before it is still known', async () => {
+    const job = await started(start);
+    outside.lxc('web', 'STOPPING', 321);
+    outside.unit('web', {
+      ...{ activeState: 'failed', result: 'exit-code', isAwaited: true },
+      ...{ heldStart: 'unmet', heldBy: 'dev-a.device' },
+    });
+    outside.answer('start lxc@web.service', 'failed');
+    await settled();
+    expect(job.state).toBe('running');
+    outside.lxc('web', 'STOPPED');
+    await settled();
+    expect(outcome(job)).toEqual(['failed', 'StartsLater']);
+  });
+
   test('that lacked nothing, or for which nothing waits, has just failed', async () => {
     const looked = await started(start);
     outside.unit('web', { activeState: 'failed', result: 'exit-code', isAwaited: true });
