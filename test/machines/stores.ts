@@ -136,6 +136,17 @@ const sizesOfExt4 =
     dumpe2fs -h ${device} 2>/dev/null | awk -F: '/^Block count/ { n = $2 } /^Block size/ { print n * $2 }'`;
   };
 
+/** Settings with a store of volumes and one of thin volumes; what follows belongs to the latter. */
+export const volumeStores = `default-store = thick
+[store thick]
+type = lvm
+volume-group = raid
+[store thin]
+type = lvm-thin
+volume-group = raid
+thin-pool = pool
+`;
+
 export const kinds = {
   thick: {
     store: 'thick',

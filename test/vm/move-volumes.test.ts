@@ -7,6 +7,7 @@ import type { RunResult } from '../machines/execute.ts';
 import { attachJournalOnFailure } from '../machines/journal.ts';
 import { moveWith as moveWithBrake, type Brake } from '../machines/move-brake.ts';
 import { addresses } from '../machines/ssh-pair.ts';
+import { volumeStores } from '../machines/stores.ts';
 import { expectState } from '../machines/support.ts';
 import { disks, type VirtualHost } from './vm.ts';
 import { WiredPair } from './wired-pair.ts';
@@ -142,18 +143,7 @@ beforeAll(async () => {
       { timeoutMs: 300_000 },
     );
   }
-  await target.writeFile(
-    '/etc/lockerd/lockerd.conf',
-    `default-store = thick
-[store thick]
-type = lvm
-volume-group = raid
-[store thin]
-type = lvm-thin
-volume-group = raid
-thin-pool = pool
-`,
-  );
+  await target.writeFile('/etc/lockerd/lockerd.conf', volumeStores);
   await createOnVolume('web', ['lxc.start.auto = 1']);
   await source.writeFile(
     '/etc/lockerd/containers/web.conf',

@@ -12,6 +12,7 @@ import {
   kinds,
   newLocker,
   prepareStores,
+  volumeStores,
   type StoreKind,
 } from '../machines/stores.ts';
 import { offline, systemctl } from '../machines/support.ts';
@@ -25,16 +26,7 @@ const cycles = Number(process.env['LOCKERD_TEST_CYCLES'] ?? 1);
 /** How often the power is cut. */
 const cuts = Number(process.env['LOCKERD_TEST_CUTS'] ?? 1);
 
-const settings = `
-default-store = thick
-[store thick]
-type = lvm
-volume-group = raid
-[store thin]
-type = lvm-thin
-volume-group = raid
-thin-pool = pool
-filesystem = xfs
+const settings = `${volumeStores}filesystem = xfs
 [store files]
 type = directory
 path = /srv/files
