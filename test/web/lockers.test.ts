@@ -264,7 +264,10 @@ test('each thing to do with a locker has its own rule, which may change', async 
     await permitOnly(host, 'guest', action);
     await guest.getByRole('menuitem', { name: item }).and(guest.locator(enabled)).waitFor();
     await expect
-      .poll(() => guest.getByRole('menuitem').and(guest.locator(enabled)).count())
+      .poll(() => guest.getByRole('menuitem').and(guest.locator(enabled)).count(), {
+        // A change of rules is told at most once a second.
+        timeout: 15_000,
+      })
       .toBe(1);
     await create.and(guest.locator('[aria-disabled=true]')).waitFor();
   }
