@@ -13,7 +13,7 @@ import {
   statfsSync,
 } from 'node:fs';
 import { lxcEnvironment } from '../helper/lxc.ts';
-import { replaceFile } from '../host/settings-file.ts';
+import { replaceFile } from '../host/replace-file.ts';
 import { LockerdError } from '../model/errors.ts';
 import { startWatch } from '../move/frozen.ts';
 import { release } from '../move/guard.ts';

@@ -291,9 +291,6 @@ export class JobActions {
   }
 
   async #unitFailure(container: Container, what: string, result: string): Promise<LockerdError> {
-    const isTold = ({ unit }: Container) =>
-      unit?.activeState === 'failed' || unit?.heldStart === 'unmet' || unit?.isAwaited === true;
-    await this.#host.until(container, isTold, 1_000);
     // What is known of what looks for it may be from before the failure.
     await this.#ports.units.look(container.definition.unit);
     // What looks for what the start lacked takes a moment to name it, or to find nothing and end.

@@ -13,7 +13,7 @@ import type { Alone } from '../stores/tools.ts';
 import type { KnownLocker } from './locker-view.ts';
 import { errnoText } from '../model/errno.ts';
 import { LockerdError } from '../model/errors.ts';
-import { removeFile } from '../host/settings-file.ts';
+import { removeFile } from '../host/replace-file.ts';
 
 /** Root's alone: whoever could write here could have things removed. */
 const changesDirectory = '/var/lib/lockerd/changes';

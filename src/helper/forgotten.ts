@@ -6,7 +6,7 @@
 import { mkdirSync, readFileSync } from 'node:fs';
 import { codeOf } from '../model/errno.ts';
 import { isNewName } from '../model/new-name.ts';
-import { removeFile, replaceFile } from '../host/settings-file.ts';
+import { removeFile, replaceFile } from '../host/replace-file.ts';
 
 const forgottenDirectory = '/var/lib/lockerd/forgotten';
 

@@ -18,7 +18,7 @@ import {
   removeFile,
   replaceFile,
   removeTemporary,
-} from '../host/settings-file.ts';
+} from '../host/replace-file.ts';
 
 const unitDirectory = '/etc/systemd/system';
 const wantsDirectory = `${unitDirectory}/local-fs.target.wants`;

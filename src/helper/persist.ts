@@ -7,7 +7,7 @@ import type { ContainerView } from './view.ts';
 import type { LockerChange } from './settings-edit.ts';
 import { changeChoices, editSettings } from './settings-edit.ts';
 import { changeSettings } from './settings-change.ts';
-import { readSettingsFile } from '../host/settings-file.ts';
+import { readSettingsFile } from '../host/replace-file.ts';
 import { LockerdError } from '../model/errors.ts';
 import type { SystemdManager } from '../systemd/manager.ts';
 

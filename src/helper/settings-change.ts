@@ -3,7 +3,7 @@
 import { mkdirSync } from 'node:fs';
 import type { SystemdManager } from '../systemd/manager.ts';
 import { withLock } from './lock.ts';
-import { readSettingsFile, writeSettingsFile } from '../host/settings-file.ts';
+import { readSettingsFile, writeSettingsFile } from '../host/replace-file.ts';
 
 /** Only one helper at a time changes settings. */
 const settingsLock = { directory: '/run/lockerd/helper', waitSec: 60 } as const;

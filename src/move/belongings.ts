@@ -3,7 +3,7 @@
  * limits that last. It goes where the container goes.
  */
 import { lstatSync, readFileSync, rmdirSync } from 'node:fs';
-import { removeFile, replaceFile } from '../host/settings-file.ts';
+import { removeFile, replaceFile } from '../host/replace-file.ts';
 import { namesIn } from '../host/names-in.ts';
 import { LockerdError } from '../model/errors.ts';
 import { containerUnit } from '../model/unit-name.ts';

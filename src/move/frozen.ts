@@ -3,10 +3,11 @@ import { randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { freeze, statusOf, thaw } from '../helper/lxc.ts';
 import { viewContainer, type ContainerView } from '../helper/view.ts';
+import { removeFile, replaceFile } from '../host/replace-file.ts';
 import { escapeInstance } from '../model/unit-name.ts';
 import { makeRunDirectory } from './guard.ts';
 import { programPath } from './protocol.ts';
-import { removeFile, replaceFile, runDirectory } from './record.ts';
+import { runDirectory } from './record.ts';
 import { run } from './run.ts';
 
 /** Says that lockerd has frozen the guest, and nobody else. */

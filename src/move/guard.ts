@@ -3,9 +3,10 @@
  * in /var/lib/lockerd/moves, unless it has a file `.here` in /run/lockerd/moves as well, which a boot takes away.
  */
 import { mkdirSync } from 'node:fs';
+import { removeFile, replaceFile } from '../host/replace-file.ts';
 import { movesDirectory } from '../model/path.ts';
 import { escapeInstance } from '../model/unit-name.ts';
-import { removeFile, replaceFile, runDirectory } from './record.ts';
+import { runDirectory } from './record.ts';
 
 const away = (container: string): string => `${movesDirectory}/${escapeInstance(container)}.away`;
 const here = (container: string): string => `${runDirectory}/${escapeInstance(container)}.here`;

@@ -5,10 +5,10 @@
  */
 import { lstatSync, mkdirSync, readFileSync, readdirSync, renameSync, rmdirSync } from 'node:fs';
 import { syncDirectory } from '../host/write-file.ts';
+import { removeFile, replaceFile } from '../host/replace-file.ts';
 import { codeOf } from '../model/errno.ts';
 import { LockerdError } from '../model/errors.ts';
 import { Fields } from './fields.ts';
-import { removeFile, replaceFile } from './record.ts';
 import { isName, isThere } from './target-checks.ts';
 
 const states = [

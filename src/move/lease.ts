@@ -4,8 +4,9 @@
  * network kept back prolongs nothing, and the source knows when a target that it does not hear has ended.
  */
 import { readFileSync, renameSync } from 'node:fs';
+import { removeFile, replaceFile } from '../host/replace-file.ts';
 import { codeOf } from '../model/errno.ts';
-import { removeFile, replaceFile, runDirectory } from './record.ts';
+import { runDirectory } from './record.ts';
 
 /** How long a target goes on from the last time that the source knows of, milliseconds. */
 const leaseMs = 15_000;

@@ -5,7 +5,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import type { Readable, Writable } from 'node:stream';
 import { editAutostart } from '../helper/settings-edit.ts';
-import { readSettingsFile, writeSettingsFile } from '../host/settings-file.ts';
+import { readSettingsFile, writeSettingsFile } from '../host/replace-file.ts';
 import { viewLockers } from '../helper/locker-view.ts';
 import { lxcpathOf, viewContainer } from '../helper/view.ts';
 import { HostReader } from '../host/read.ts';

@@ -1,7 +1,7 @@
 /** What a host remembers of a move, so that it can be undone or taken up again whoever was killed. */
-import { mkdirSync, readFileSync, readdirSync, renameSync, rmSync } from 'node:fs';
-import { dirname } from 'node:path';
-import { syncDirectory, writeNewFile } from '../host/write-file.ts';
+import { readFileSync } from 'node:fs';
+import { namesIn } from '../host/names-in.ts';
+import { removeFile, replaceFile } from '../host/replace-file.ts';
 import { codeOf } from '../model/errno.ts';
 import { LockerdError } from '../model/errors.ts';
 import { movesDirectory } from '../model/path.ts';
@@ -43,26 +43,6 @@ export interface MoveRecord {
   readonly leaseEndMs: number;
 }
 
-/** Replaces a file, or makes it; after a crash it is either the old or the new one. */
-export function replaceFile(path: string, text: string): void {
-  const directory = dirname(path);
-  mkdirSync(directory, { recursive: true, mode: 0o755 });
-  rmSync(`${path}.new`, { force: true });
-  writeNewFile(`${path}.new`, text, undefined);
-  renameSync(`${path}.new`, path);
-  syncDirectory(directory);
-}
-
-/** Removes one file, if it is there. */
-export function removeFile(path: string): void {
-  rmSync(path, { force: true });
-  try {
-    syncDirectory(dirname(path));
-  } catch (error) {
-    if (codeOf(error) !== 'ENOENT') throw error;
-  }
-}
-
 function recordPath(container: string): string {
   return `${movesDirectory}/${escapeInstance(container)}.json`;
 }
@@ -102,13 +82,7 @@ export function readRecord(container: string): MoveRecord | undefined {
 
 /** Containers that have a record. */
 export function recordedContainers(): string[] {
-  let names: string[];
-  try {
-    names = readdirSync(movesDirectory).filter((name) => name.endsWith('.json'));
-  } catch (error) {
-    if (codeOf(error) === 'ENOENT') return [];
-    throw error;
-  }
+  const names = namesIn(movesDirectory).filter((name) => name.endsWith('.json'));
   return names.map((name) => {
     return parseRecord(readFileSync(`${movesDirectory}/${name}`, 'utf8')).container;
   });

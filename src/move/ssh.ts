@@ -1,6 +1,7 @@
 /** The source's connection to the target. */
 import { spawn, type ChildProcessByStdio } from 'node:child_process';
 import type { Readable, Writable } from 'node:stream';
+import { removeFile } from '../host/replace-file.ts';
 import { LockerdError } from '../model/errors.ts';
 import { shellWord } from '../model/shell-quote.ts';
 import { printable } from '../model/unit-syntax.ts';
@@ -8,7 +9,7 @@ import type { Fields } from './fields.ts';
 import { makeRunDirectory } from './guard.ts';
 import { leaseEndFromNow, pingMs } from './lease.ts';
 import { eachLine, programPath, protocolVersion, type Operation } from './protocol.ts';
-import { removeFile, runDirectory } from './record.ts';
+import { runDirectory } from './record.ts';
 
 interface Waiting {
   readonly resolve: (answer: Fields) => void;

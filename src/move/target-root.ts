@@ -5,7 +5,7 @@
 import { mkdirSync, readFileSync, rmdirSync } from 'node:fs';
 import { hostMounts } from '../helper/context.ts';
 import { newLockerStore, viewLockers } from '../helper/locker-view.ts';
-import { replaceFile } from '../host/settings-file.ts';
+import { replaceFile } from '../host/replace-file.ts';
 import { mountAt } from '../host/mountinfo.ts';
 import type { VolumeStore } from '../host/store-settings.ts';
 import { LockerdError } from '../model/errors.ts';

@@ -11,7 +11,7 @@ import {
   removeFile,
   removeTemporary,
   replaceFile,
-} from '../host/settings-file.ts';
+} from '../host/replace-file.ts';
 import { LockerdError } from '../model/errors.ts';
 import type { Encryption } from '../model/locker-words.ts';
 import { pathInstance } from '../model/unit-name.ts';
@@ -206,7 +206,7 @@ export class LuksLayer implements Layer {
   /** It is on the disk before anything relies on it. */
   private writeKey(uuid: string, key: Buffer): void {
     mkdirSync(this.#keys, { recursive: true, mode: 0o700 });
-    replaceFile(this.keyPath(uuid), key, true);
+    replaceFile(this.keyPath(uuid), key, { isSecret: true });
   }
 
   /** Asks people on the host, by whatever answers systemd's questions there. Throws TimedOut and Cancelled. */

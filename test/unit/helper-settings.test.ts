@@ -18,7 +18,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { ContainerSettings, LockerChoice } from '../../src/host/settings.ts';
 import { parseContainerSettings } from '../../src/host/settings.ts';
 import { editAutostart, editSettings } from '../../src/helper/settings-edit.ts';
-import { readSettingsFile, writeSettingsFile } from '../../src/host/settings-file.ts';
+import { readSettingsFile, writeSettingsFile } from '../../src/host/replace-file.ts';
 
 const file = '/etc/lockerd/containers/web.conf';
 const none: ContainerSettings = { ready: 'running' };

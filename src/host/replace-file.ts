@@ -1,3 +1,4 @@
+/** Files that root's programs change: replaced whole, and removed with what a killed program has left of them. */
 import { lstatSync, mkdirSync, readFileSync, renameSync, rmSync } from 'node:fs';
 import type { Stats } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
@@ -49,7 +50,11 @@ export function removeFile(path: string): void {
  * Replaces a file atomically, so that a reader finds either the old or the new one, even after a crash. Mode
  * and owner stay; a new one is root's, with mode 0644 or, for a secret, 0600. Throws Failed.
  */
-export function replaceFile(path: string, text: string | Uint8Array, isSecret = false): void {
+export function replaceFile(
+  path: string,
+  text: string | Uint8Array,
+  { isSecret = false } = {},
+): void {
   const directory = dirname(path);
   // A file that a killed helper left behind is replaced.
   const temporary = temporaryOf(path);
